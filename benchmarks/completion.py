@@ -44,7 +44,7 @@ from codegen.benchmarks.tools.timing import tree_cpu_s
 from codegen.core.errors import CodegenError, ConfigError, plural, require_known
 
 if TYPE_CHECKING:
-    from codegen.server.completion.engine import Source
+    from codegen.server.completion.engine import CompletionSource
     from codegen.server.completion.requests import ServerLimits
 
 ENGINES = ("auto", "llamacpp", "kernels", "transformers")
@@ -134,7 +134,9 @@ def _gguf(model: str, engine: str) -> Path | None:
     return gguf_of(model) if runs else None
 
 
-def _open(model: str, file: Path | None, plain: bool, limits: ServerLimits) -> tuple[Source, str]:
+def _open(
+    model: str, file: Path | None, plain: bool, limits: ServerLimits
+) -> tuple[CompletionSource, str]:
     """Returns the model as the server opens it, and a description of its engine."""
     from codegen.kernels import cpu
     from codegen.models.llamacpp import idle_cores

@@ -35,7 +35,7 @@ from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import ratio_of_sums
 
 if TYPE_CHECKING:
-    from codegen.data import Progress
+    from codegen.data import RunProgress
 
 SEQUENCES = 5
 WORKERS = (1, 2)
@@ -95,7 +95,7 @@ def _one_run(workers: int, items: int, seed: int) -> _Run:
         out = Path(folder, "data")
         with MemoryProbe(0.05) as memory:
 
-            def note(progress: Progress) -> None:
+            def note(progress: RunProgress) -> None:
                 if progress.inputs:
                     stamps.append((time.monotonic(), progress.inputs))
                     memory.share = progress.fraction or 1e-9

@@ -26,7 +26,7 @@ from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.evals.tasks import find_style
-from codegen.evals.tasks.custom import Custom
+from codegen.evals.tasks.custom import CustomTask
 from codegen.rewards import Judge
 from codegen.rewards.judge import sample_of
 
@@ -74,7 +74,7 @@ def run(
 def rewards_per_s(programs: int) -> float:
     """Distinct programs, half of them right, that are rewarded in a second of wall time."""
     row = {"id": "p", "prompt": "p", "tests": [f"assert f({x}) == {x * x}" for x in range(5)]}
-    task = Custom("custom", "", [Custom.problem_of("row", row)], "")
+    task = CustomTask("custom", "", [CustomTask.problem_of("row", row)], "")
     texts = [
         f"def f(x):\n    return x {'*' if n % 2 else '+'} x + {n} - {n}\n" for n in range(programs)
     ]

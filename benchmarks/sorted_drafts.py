@@ -126,13 +126,13 @@ def _measure(
     plain: Sequence[list[int]],
 ) -> int:
     """Sets the results of one method; returns the completions equal to plain decoding."""
-    from codegen.decoding.strategies.sorted import SortedDrafter, Tally
+    from codegen.decoding.strategies.sorted import ExitCounts, SortedDrafter
 
     made: list[int] = []
     passes: list[int] = []
     equal = layers = drafted = reached = accepted = 0
     for prompt, expected in zip(prompts, plain, strict=True):
-        tally = Tally()
+        tally = ExitCounts()
         drafter = SortedDrafter(nested, tokens=_DRAFTED, tally=tally, **options)
         tokens, taken = _decode(target, prompt, new, drafter, ahead)
         equal += tokens == expected

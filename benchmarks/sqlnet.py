@@ -66,8 +66,8 @@ from codegen.benchmarks.tools.statistics import Estimate, rate
 from codegen.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from codegen.sqlnet.examples import Labelled, WikiTable
-    from codegen.sqlnet.network import Network
+    from codegen.sqlnet.examples import LabeledQuestion, WikiTable
+    from codegen.sqlnet.network import SketchNetwork
     from codegen.sqlnet.parser import SQLNet
     from codegen.sqlnet.plan_data import GoldQuestion
     from codegen.sqlnet.plan_decode import PlanParser
@@ -117,16 +117,16 @@ def run(
         return report.mapping()
     import torch
 
-    from codegen.sqlnet.network import Network
+    from codegen.sqlnet.network import SketchNetwork
     from codegen.sqlnet.parser import DEFAULT_MODEL
 
     torch.set_num_threads(1)
-    network = Network.load(model or DEFAULT_MODEL)
+    network = SketchNetwork.load(model or DEFAULT_MODEL)
     dev, _ = _official(folder, quick)
     say(f"official dev: {len(dev)} questions")
     _measure_dev(report, network, dev)
     if paper:
-        _measure_paper(report, Network.load(paper), dev)
+        _measure_paper(report, SketchNetwork.load(paper), dev)
     else:
         report.install["paper"] = "codegen sqlnet train ... --layout paper; then -o paper=DIR"
     test, tables = _rebuilt(folder, quick)
@@ -141,9 +141,9 @@ def run(
 
 def _measure_asking(
     report: Report,
-    network: Network,
+    network: SketchNetwork,
     folder: Path,
-    test: Sequence[Labelled],
+    test: Sequence[LabeledQuestion],
     tables: Mapping[str, WikiTable],
     quick: bool,
 ) -> None:
@@ -196,7 +196,7 @@ def _clustered(values: Sequence[float], names: Sequence[str]) -> Estimate:
     return Estimate(share, *clustered_interval(values, share, names))
 
 
-def _measure_dev(report: Report, network: Network, dev: Sequence[Labelled]) -> None:
+def _measure_dev(report: Report, network: SketchNetwork, dev: Sequence[LabeledQuestion]) -> None:
     from codegen.sqlnet.examples import predict, score
 
     scores = score(predict(network, dev), dev)
@@ -211,7 +211,7 @@ def _measure_dev(report: Report, network: Network, dev: Sequence[Labelled]) -> N
         report.set(key, rate(round(value * len(dev)), len(dev)), n=len(dev))
 
 
-def _measure_paper(report: Report, network: Network, dev: Sequence[Labelled]) -> None:
+def _measure_paper(report: Report, network: SketchNetwork, dev: Sequence[LabeledQuestion]) -> None:
     from codegen.sqlnet.examples import predict, score
 
     for key, greedy in (("dev_query_match_paper", False), ("dev_query_match_paper_greedy", True)):
@@ -220,7 +220,10 @@ def _measure_paper(report: Report, network: Network, dev: Sequence[Labelled]) ->
 
 
 def _measure_execution(
-    report: Report, network: Network, test: Sequence[Labelled], tables: Mapping[str, WikiTable]
+    report: Report,
+    network: SketchNetwork,
+    test: Sequence[LabeledQuestion],
+    tables: Mapping[str, WikiTable],
 ) -> None:
     from codegen.sqlnet.examples import databases_of, predict, predict_guided, score
 
@@ -354,14 +357,17 @@ def _large_schema_ms(parser: PlanParser) -> float:
 
 
 def _measure_speed(
-    report: Report, network: Network, items: Sequence[Labelled], tables: Mapping[str, WikiTable]
+    report: Report,
+    network: SketchNetwork,
+    items: Sequence[LabeledQuestion],
+    tables: Mapping[str, WikiTable],
 ) -> None:
     from codegen.sqlnet.databases.files import SqliteDatabase
     from codegen.sqlnet.examples import Question, label, predict
     from codegen.sqlnet.parser import SQLNet
     from codegen.sqlnet.schema import Schema
 
-    def from_text(some: Sequence[Labelled]) -> None:
+    def from_text(some: Sequence[LabeledQuestion]) -> None:
         texts = [Question("", i.question.text, i.question.table, i.query) for i in some]
         predict(network, label(texts))
 
@@ -397,13 +403,13 @@ def _cpu_s(work: Callable[[], Any]) -> float:
     return min(times[1:])
 
 
-def _official(folder: Path, quick: bool) -> tuple[list[Labelled], dict[str, WikiTable]]:
+def _official(folder: Path, quick: bool) -> tuple[list[LabeledQuestion], dict[str, WikiTable]]:
     return _labelled(
         folder / "official_dev.jsonl.gz", folder / "official_dev.schema.jsonl.gz", quick
     )
 
 
-def _rebuilt(folder: Path, quick: bool) -> tuple[list[Labelled], dict[str, WikiTable]]:
+def _rebuilt(folder: Path, quick: bool) -> tuple[list[LabeledQuestion], dict[str, WikiTable]]:
     with tempfile.TemporaryDirectory(prefix="codegen-bench-sqlnet-") as out:
         with tarfile.open(folder / "wikisql_rebuilt.tar.xz") as archive:
             for name in ("test.jsonl", "test.tables.jsonl"):
@@ -414,7 +420,7 @@ def _rebuilt(folder: Path, quick: bool) -> tuple[list[Labelled], dict[str, WikiT
 
 def _labelled(
     questions: Path, tables: Path, quick: bool
-) -> tuple[list[Labelled], dict[str, WikiTable]]:
+) -> tuple[list[LabeledQuestion], dict[str, WikiTable]]:
     from codegen.sqlnet.examples import label, read_questions, read_tables
 
     held = read_tables(tables)

@@ -58,11 +58,11 @@ _NETWORK = {"kind": "llama", "tokenizer": "bpe-400", "layers": 3, "width": 64, "
 _BATCH, _LONGEST, _LEARNING_RATE = 32, 640, 4e-3
 
 
-class Settings(Config):
+class QuickstartOptions(Config):
     """Options of ``codegen quickstart``."""
 
     out: str = setting("runs/quickstart", "Output directory.", metavar="DIR")
-    minutes: float = setting(10.0, "Time in which to finish.", ge=0.5, le=24 * 60)
+    minutes: float = setting(10.0, "Time limit.", ge=0.5, le=24 * 60)
     model: str = setting(
         "coder", "Model that answers HumanEval: a name, a file, a directory or a hub id."
     )
@@ -135,7 +135,7 @@ def read_plan(directory: RunDirectory, request: Mapping[str, Any]) -> Plan:
         then = {key: plan.request[key] for key in request if key in plan.request}
     except (TypeError, KeyError):
         raise ResumeError(
-            f"{directory.folder / _PLAN} is damaged.",
+            f"{directory.folder / _PLAN} is corrupt.",
             "Choose another --out, or delete that directory.",
         ) from None
     refuse_changes(directory.folder, then, request)
@@ -150,7 +150,7 @@ def rounds_of(problems: Sequence[Any], limit: int | None) -> list[Sequence[Any]]
     return [problems[(n and stride // 2) :: stride] for n, stride in enumerate(strides)]
 
 
-def choose_steps(plan: Plan, settings: Settings) -> Plan:
+def choose_steps(plan: Plan, settings: QuickstartOptions) -> Plan:
     """Returns the plan with the number of steps that fit in the remaining time."""
     sampling = len(FORMS) * plan.sampling_s
     left = 60 * settings.minutes * (1 - _RESERVE) - sum(plan.spent.values()) - sampling - _PAGE_S
@@ -198,7 +198,7 @@ class Summary:
 class _Job:
     """One run of the job: what its stages share."""
 
-    settings: Settings
+    settings: QuickstartOptions
     directory: RunDirectory
     heard: Listener
     plan: Plan
@@ -225,7 +225,7 @@ class _Job:
         self.directory.write(_PLAN, json.dumps(asdict(plan), indent=1) + "\n")
 
 
-def quickstart(settings: Settings, listener: Listener | None = None) -> Summary:
+def quickstart(settings: QuickstartOptions, listener: Listener | None = None) -> Summary:
     """Runs the job, or resumes an interrupted one.
 
     Raises:
@@ -439,7 +439,7 @@ def _train(
 
 
 def _report(job: _Job, trained: Mapping[str, TrainingResult], steps: Sequence[EditSteps]) -> Path:
-    from codegen.evals.report import LossCurve, ScoredRun, write_report
+    from codegen.evals.report import LossCurve, NamedScore, write_report
 
     names = {
         "humaneval": Path(job.settings.answering).name,
@@ -448,7 +448,7 @@ def _report(job: _Job, trained: Mapping[str, TrainingResult], steps: Sequence[Ed
         "edits": "small model, edit sequences",
     }
     return write_report(
-        [ScoredRun(names[name], score) for name, score in job.scores.items()],
+        [NamedScore(names[name], score) for name, score in job.scores.items()],
         job.out / _REPORT,
         title="A first run",
         subtitle=_subtitle(job),

@@ -28,7 +28,7 @@ _MOST_DRAWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class FamilyProblem:
     """A problem: its text, its answer, and the arguments of a program that solves it."""
 
     input: str
@@ -37,21 +37,21 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class ProblemFamily:
     """A kind of problem.
 
     Attributes:
         instructions: wordings of the task; a search uses the first.
-        programs: ways to solve it, which take ``Item.args`` and return intermediate results and
-            finally ``answer``.
+        programs: ways to solve it, which take ``FamilyProblem.args`` and return intermediate
+            results and finally ``answer``.
     """
 
     name: str
     instructions: tuple[str, ...]
-    draw: Callable[[random.Random], Item]
+    draw: Callable[[random.Random], FamilyProblem]
     programs: tuple[Callable[..., Mapping[str, object]], ...]
 
-    def item(self, half: Half, number: int) -> Item:
+    def item(self, half: Half, number: int) -> FamilyProblem:
         """Returns problem ``number`` of a half."""
         rng = random.Random(f"{self.name}\x00{half}\x00{number}")
         for _ in range(_MOST_DRAWS):
@@ -68,7 +68,7 @@ class Family:
 
 
 def record_of(
-    instruction: str, item: Item, program: Callable[..., Mapping[str, object]]
+    instruction: str, item: FamilyProblem, program: Callable[..., Mapping[str, object]]
 ) -> CogexRecord:
     """Builds the record of a problem solved by a program."""
     return CogexRecord(
@@ -80,7 +80,7 @@ def record_of(
     )
 
 
-def call_of(program: Callable[..., object], item: Item) -> str:
+def call_of(program: Callable[..., object], item: FamilyProblem) -> str:
     """Returns the call that solves a problem."""
     return f"{program.__name__}({', '.join(map(repr, item.args))})"
 
@@ -206,20 +206,20 @@ def count_letter(word, letter):
     return {"positions": positions, "answer": len(positions)}
 
 
-def _draw_words(rng: random.Random) -> Item:
+def _draw_words(rng: random.Random) -> FamilyProblem:
     words = rng.sample(WORDS, rng.randint(3, 6))
-    return Item("List: " + " ".join(words), " ".join(sorted(words)), (words,))
+    return FamilyProblem("List: " + " ".join(words), " ".join(sorted(words)), (words,))
 
 
-def _draw_names(rng: random.Random) -> Item:
+def _draw_names(rng: random.Random) -> FamilyProblem:
     names = rng.sample(NAMES, rng.randint(2, 4))
-    return Item(" ".join(names), "".join(name[-1] for name in names), (" ".join(names),))
+    return FamilyProblem(" ".join(names), "".join(name[-1] for name in names), (" ".join(names),))
 
 
-def _draw_letter(rng: random.Random) -> Item:
+def _draw_letter(rng: random.Random) -> FamilyProblem:
     word = rng.choice(WORDS)
     letter = rng.choice(word)
-    return Item(f"word: {word}, letter: {letter}", str(word.count(letter)), (word, letter))
+    return FamilyProblem(f"word: {word}, letter: {letter}", str(word.count(letter)), (word, letter))
 
 
 # Coin flips: is a coin still heads up after some people flip it (Wei et al. 2022)?
@@ -275,7 +275,7 @@ def is_still_heads(flips):
     return {"answer": "no" if sum(flips) % 2 else "yes"}
 
 
-def _draw_flips(rng: random.Random) -> Item:
+def _draw_flips(rng: random.Random) -> FamilyProblem:
     names = rng.sample(NAMES, rng.randint(2, 4))
     flips = [rng.random() < 0.5 for _ in names]
     acts = [
@@ -283,7 +283,7 @@ def _draw_flips(rng: random.Random) -> Item:
         for name, flip in zip(names, flips, strict=True)
     ]
     text = " ".join(["A coin is heads up.", *acts, "Is the coin still heads up?"])
-    return Item(text, "no" if sum(flips) % 2 else "yes", (flips,))
+    return FamilyProblem(text, "no" if sum(flips) % 2 else "yes", (flips,))
 
 
 # Large sums (as in STaR, Zelikman et al. 2022), comparisons, filters.
@@ -372,24 +372,24 @@ def keep_even(numbers):
     return {"is_even": is_even, "answer": answer}
 
 
-def _draw_sum(rng: random.Random) -> Item:
+def _draw_sum(rng: random.Random) -> FamilyProblem:
     a, b = (rng.randrange(10 ** (rng.randint(3, 5) - 1), 10**5) for _ in range(2))
-    return Item(f"{a} + {b}", str(a + b), (a, b))
+    return FamilyProblem(f"{a} + {b}", str(a + b), (a, b))
 
 
 def _draw_numbers(rng: random.Random) -> list[int]:
     return rng.sample(range(1, 100), rng.randint(3, 6))
 
 
-def _draw_largest(rng: random.Random) -> Item:
+def _draw_largest(rng: random.Random) -> FamilyProblem:
     numbers = _draw_numbers(rng)
-    return Item(", ".join(map(str, numbers)), str(max(numbers)), (numbers,))
+    return FamilyProblem(", ".join(map(str, numbers)), str(max(numbers)), (numbers,))
 
 
-def _draw_even(rng: random.Random) -> Item:
+def _draw_even(rng: random.Random) -> FamilyProblem:
     numbers = _draw_numbers(rng)
     even = [number for number in numbers if number % 2 == 0]
-    return Item(", ".join(map(str, numbers)), " ".join(map(str, even)), (numbers,))
+    return FamilyProblem(", ".join(map(str, numbers)), " ".join(map(str, even)), (numbers,))
 
 
 # Arithmetic in a short story with irrelevant facts (as in SVAMP).
@@ -446,7 +446,7 @@ _STORIES = (
 _BESIDE = ("", "", "{other} is {age} years old. ", "{other} has {age} sisters and brothers. ")
 
 
-def _draw_story(rng: random.Random) -> Item:
+def _draw_story(rng: random.Random) -> FamilyProblem:
     story, operation = rng.choice(_STORIES)
     a, b = rng.randint(5, 60), rng.randint(2, 40)
     if operation == "-":
@@ -459,7 +459,7 @@ def _draw_story(rng: random.Random) -> Item:
     text = (rng.choice(_BESIDE) + story).format(
         name=name, other=other, many=rng.choice(THINGS) + "s", a=a, b=b, age=rng.randint(2, 15)
     )
-    return Item(text, str(apply_operation(a, b, operation)), (a, b, operation))
+    return FamilyProblem(text, str(apply_operation(a, b, operation)), (a, b, operation))
 
 
 def date_after(start, days):
@@ -503,18 +503,18 @@ def add_days(parts, days):
 _WEEK = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 
 
-def _draw_date(rng: random.Random) -> Item:
+def _draw_date(rng: random.Random) -> FamilyProblem:
     start = date(2000, 1, 1) + timedelta(days=rng.randrange(12_000))
     days = rng.randint(1, 40)
     text = f"start: {start.isoformat()}, days: {days}"
     later = (start + timedelta(days=days)).isoformat()
-    return Item(text, later, (start.isoformat(), days))
+    return FamilyProblem(text, later, (start.isoformat(), days))
 
 
-def _draw_weekday(rng: random.Random) -> Item:
+def _draw_weekday(rng: random.Random) -> FamilyProblem:
     day, days = rng.choice(_WEEK), rng.randint(2, 60)
     answer = _WEEK[(_WEEK.index(day) + days) % 7]
-    return Item(f"Today is {day}. {days} days pass.", answer, (day, days))
+    return FamilyProblem(f"Today is {day}. {days} days pass.", answer, (day, days))
 
 
 # Judgments about words by undefined helpers, which look them up in these tables.
@@ -593,28 +593,28 @@ def find_blame(text):
     return [word for word in text.strip(".").split() if word in _BLAME]
 
 
-def _draw_plural(rng: random.Random) -> Item:
+def _draw_plural(rng: random.Random) -> FamilyProblem:
     more = ("box", "brush", "bus", "bench", "dish", "fox", "glass", "lunch", "peach", "table")
     word = rng.choice((*THINGS, *more))
-    return Item(word, word + choose_plural_ending(word), (word,))
+    return FamilyProblem(word, word + choose_plural_ending(word), (word,))
 
 
-def _draw_opposite(rng: random.Random) -> Item:
+def _draw_opposite(rng: random.Random) -> FamilyProblem:
     word = rng.choice((*_OPPOSITES, *_OPPOSITES.values()))
-    return Item(word, look_up_opposite(word), (word,))
+    return FamilyProblem(word, look_up_opposite(word), (word,))
 
 
-def _draw_opinion(rng: random.Random) -> Item:
+def _draw_opinion(rng: random.Random) -> FamilyProblem:
     words, answer = rng.choice(((_PRAISE, "positive"), (_BLAME, "negative")))
     first, second = rng.sample(words, 2)
     text = f"{rng.choice(NAMES)} says the {rng.choice(_SUBJECTS)} was {first} and {second}."
-    return Item(text, answer, (text,))
+    return FamilyProblem(text, answer, (text,))
 
 
-FAMILIES: Mapping[str, Family] = {
+FAMILIES: Mapping[str, ProblemFamily] = {
     family.name: family
     for family in (
-        Family(
+        ProblemFamily(
             "word_sorting",
             (
                 "Sort the following words alphabetically.",
@@ -624,7 +624,7 @@ FAMILIES: Mapping[str, Family] = {
             _draw_words,
             (sort_words, order_words, alphabetize),
         ),
-        Family(
+        ProblemFamily(
             "last_letters",
             (
                 "Take the last letters of the words and concatenate them.",
@@ -633,13 +633,13 @@ FAMILIES: Mapping[str, Family] = {
             _draw_names,
             (join_last_letters,),
         ),
-        Family(
+        ProblemFamily(
             "letter_count",
             ("How often does the letter occur in the word?", "Count the letter in the word."),
             _draw_letter,
             (count_letter,),
         ),
-        Family(
+        ProblemFamily(
             "coin_flip",
             (
                 "Answer yes or no: is the coin still heads up?",
@@ -648,55 +648,55 @@ FAMILIES: Mapping[str, Family] = {
             _draw_flips,
             (coin_heads_up, track_coin, is_still_heads),
         ),
-        Family(
+        ProblemFamily(
             "large_sum",
             ("Add the two numbers.", "What is the sum?", "Calculate the sum of the numbers."),
             _draw_sum,
             (add_numbers, add_by_columns, add_in_parts),
         ),
-        Family(
+        ProblemFamily(
             "largest",
             ("Find the largest number.", "Which number is the largest?"),
             _draw_largest,
             (find_largest,),
         ),
-        Family(
+        ProblemFamily(
             "even_numbers",
             ("Keep only the even numbers.", "List the even numbers."),
             _draw_even,
             (keep_even,),
         ),
-        Family(
+        ProblemFamily(
             "arithmetic",
             ("Answer the question with a number.", "Solve the word problem."),
             _draw_story,
             (solve_story, calculate),
         ),
-        Family(
+        ProblemFamily(
             "date_after",
             ("Which date is it so many days later?", "Add the days to the date."),
             _draw_date,
             (date_after,),
         ),
-        Family(
+        ProblemFamily(
             "weekday_after",
             ("Which day of the week is it then?", "Find the day of the week."),
             _draw_weekday,
             (weekday_after,),
         ),
-        Family(
+        ProblemFamily(
             "plural",
             ("Write the plural of the word.", "Make the noun plural."),
             _draw_plural,
             (pluralize,),
         ),
-        Family(
+        ProblemFamily(
             "opposite",
             ("Write the opposite of the word.", "What is the antonym?"),
             _draw_opposite,
             (find_opposite,),
         ),
-        Family(
+        ProblemFamily(
             "opinion",
             ("Is the opinion positive or negative?", "Classify the sentiment of the text."),
             _draw_opinion,
@@ -706,7 +706,7 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-def find_family(name: str) -> Family:
+def find_family(name: str) -> ProblemFamily:
     """Returns a family by name.
 
     Raises:

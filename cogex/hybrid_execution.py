@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.cogex.literals import Invalid, parse_literal
-from codegen.cogex.model import PseudoModel, Query
+from codegen.cogex.model import ModelQuery, PseudoModel
 from codegen.cogex.program import (
     ANSWER,
     PseudoProgram,
@@ -73,7 +73,7 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TraceStep:
     """An executed statement: its line in the function, its text, the values it set."""
 
     line: int
@@ -96,7 +96,7 @@ class HybridRun:
 
     call: str
     output: Mapping[str, object]
-    steps: tuple[Step, ...] = ()
+    steps: tuple[TraceStep, ...] = ()
     leaves: tuple[Leaf, ...] = ()
     failure: str = ""
     detail: str = ""
@@ -131,7 +131,7 @@ def run_hybrid(
             error = outcome.results[0].error if outcome.results else outcome.message
             return _ended(call, (), leaves, "raised", error or outcome.status)
         try:
-            steps = tuple(Step(n, statements[n], dict(values)) for n, values in found["steps"])
+            steps = tuple(TraceStep(n, statements[n], dict(values)) for n, values in found["steps"])
             if "error" in found:
                 return _ended(call, steps, leaves, "raised", str(found["error"]))
             if "output" in found:
@@ -171,12 +171,14 @@ def leaf_program(leaf: LeafCall) -> tuple[str, str]:
 
 
 def _ended(
-    call: str, steps: tuple[Step, ...], leaves: Sequence[Leaf], failure: str, detail: str
+    call: str, steps: tuple[TraceStep, ...], leaves: Sequence[Leaf], failure: str, detail: str
 ) -> HybridRun:
     return HybridRun(call, {}, steps, tuple(leaves), failure, detail[:300])
 
 
-def _returned(call: str, steps: tuple[Step, ...], leaves: Sequence[Leaf], output: Any) -> HybridRun:
+def _returned(
+    call: str, steps: tuple[TraceStep, ...], leaves: Sequence[Leaf], output: Any
+) -> HybridRun:
     try:
         parse_literal(repr(output))
     except Invalid as error:
@@ -318,7 +320,7 @@ def emulated_leaf(model: PseudoModel, temperature: float, leaf: LeafCall) -> obj
     """
     program, call = leaf_program(leaf)
     given = ", ".join(map(repr, (*leaf.args, *leaf.named.values())))
-    query = Query(INSTRUCTION, given, program, call, key=f"leaf/{leaf}")
+    query = ModelQuery(INSTRUCTION, given, program, call, key=f"leaf/{leaf}")
     ((_, emulation),) = model.emulate([query], temperature)
     if emulation.failure:
         raise Invalid(emulation.failure.partition(":")[0], emulation.text[:200])

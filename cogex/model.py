@@ -32,7 +32,7 @@ _CHAT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class ModelQuery:
     """Input for a model to write or emulate a program.
 
     Attributes:
@@ -106,7 +106,9 @@ class PseudoModel:
         self.batch_size, self.limits, self.seed = batch_size, TokenLimits(), seed
         self._before = "".join(f"{record.text_of(shot)}\n\n" for shot in shots)
 
-    def write(self, queries: Sequence[Query], temperature: float) -> Iterator[tuple[int, str, str]]:
+    def write(
+        self, queries: Sequence[ModelQuery], temperature: float
+    ) -> Iterator[tuple[int, str, str]]:
         """Yields programs for problems, in any order: (index of the query, program, failure).
 
         Programs are only checked for not being empty.
@@ -122,29 +124,29 @@ class PseudoModel:
             yield number, program, "truncated" if made.finish_reason == "length" else failure
 
     def solve(
-        self, queries: Sequence[Query], temperature: float
+        self, queries: Sequence[ModelQuery], temperature: float
     ) -> Iterator[tuple[int, Emulation]]:
         """Runs the reasoner: program, call and output."""
         tokens = self.limits.program_tokens + self.limits.output_tokens
         for number, made in self._completions(queries, (_NEXT,), tokens, temperature):
-            yield number, _emulation(Query("", ""), record.split_completion(made.text), made)
+            yield number, _emulation(ModelQuery("", ""), record.split_completion(made.text), made)
 
     def emulate(
-        self, queries: Sequence[Query], temperature: float
+        self, queries: Sequence[ModelQuery], temperature: float
     ) -> Iterator[tuple[int, Emulation]]:
         """Runs the emulator: calls and outputs of given programs."""
         tokens = self.limits.output_tokens
         for number, made in self._completions(queries, (_NEXT,), tokens, temperature):
             query = queries[number]
             parts = (
-                record.Parts("", query.call, made.text)
+                record.CompletionParts("", query.call, made.text)
                 if query.call
                 else record.split_emulation(made.text)
             )
             yield number, _emulation(query, parts, made)
 
     def _completions(
-        self, queries: Sequence[Query], stop: tuple[str, ...], tokens: int, temperature: float
+        self, queries: Sequence[ModelQuery], stop: tuple[str, ...], tokens: int, temperature: float
     ) -> Iterator[tuple[int, Completion]]:
         params = SamplingParams(tokens, temperature, seed=self.seed)
         requests = [self._request(number, query, stop) for number, query in enumerate(queries)]
@@ -160,7 +162,7 @@ class PseudoModel:
             for made in self.backend.generate(window, params, Decoder()):
                 yield numbers[made.number], made
 
-    def _request(self, number: int, query: Query, stop: tuple[str, ...]) -> Request:
+    def _request(self, number: int, query: ModelQuery, stop: tuple[str, ...]) -> Request:
         text = self._before + prompt_for(query)
         return Request(
             _CHAT + text if self.chat else text,
@@ -173,14 +175,14 @@ class PseudoModel:
         )
 
 
-def prompt_for(query: Query) -> str:
+def prompt_for(query: ModelQuery) -> str:
     """Builds the text that a model continues."""
     if query.program:
         return record.emulation_prompt(query.instruction, query.input, query.program, query.call)
     return record.prompt_of(query.instruction, query.input)
 
 
-def _emulation(query: Query, parts: record.Parts, made: Completion) -> Emulation:
+def _emulation(query: ModelQuery, parts: record.CompletionParts, made: Completion) -> Emulation:
     if made.error:
         return Emulation(query.program, query.call, {}, _refused(made))
     program, failure = query.program or parts.program, ""

@@ -78,7 +78,7 @@ class CogexRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class CompletionParts:
     """The parts of a completion; a missing one is empty."""
 
     program: str = ""
@@ -133,7 +133,7 @@ def check_record(record: CogexRecord) -> PseudoProgram:
     return program
 
 
-def split_completion(text: str) -> Parts:
+def split_completion(text: str) -> CompletionParts:
     """Splits a completion into function, call and output.
 
     The function ends before the first ``>>>``, or else before the output's header, which may also
@@ -147,10 +147,10 @@ def split_completion(text: str) -> Parts:
     output = output if found else ""
     program, _, call = _cut(code, rf"^{PROMPT}")
     program = re.sub(r"^[ \t]*```\w*[ \t]*$", "", program, flags=re.MULTILINE)
-    return Parts(program.strip("\n").rstrip(), _first_call(call), output.strip())
+    return CompletionParts(program.strip("\n").rstrip(), _first_call(call), output.strip())
 
 
-def split_emulation(text: str) -> Parts:
+def split_emulation(text: str) -> CompletionParts:
     """Splits an emulator's completion, with or without a leading ``>>>``, into call and output."""
     return split_completion(f"{PROMPT} {text.strip().removeprefix(PROMPT).lstrip()}")
 

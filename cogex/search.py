@@ -32,7 +32,7 @@ from typing import Any, Literal, NamedTuple
 
 from codegen.cogex.builtin_families import FAMILIES, find_family
 from codegen.cogex.literals import Invalid, normalized
-from codegen.cogex.model import PseudoModel, Query
+from codegen.cogex.model import ModelQuery, PseudoModel
 from codegen.cogex.program import PseudoProgram, parse_program
 from codegen.cogex.record import CogexRecord
 from codegen.core.errors import ConfigError, InputError
@@ -93,14 +93,14 @@ def within_budget(budget: int, method: Method, share: float) -> tuple[int, int]:
     return max(2, min(CANDIDATES, round(ratio * items))), items
 
 
-class Round(NamedTuple):
+class SearchRound(NamedTuple):
     """A number of programs, each emulated on the first ``items`` problems."""
 
     programs: int
     items: int
 
 
-def plan_rounds(programs: int, items: int, budget: float, finalists: int = 1) -> list[Round]:
+def plan_rounds(programs: int, items: int, budget: float, finalists: int = 1) -> list[SearchRound]:
     """Plans rounds with fewer programs and more problems each; the last ranks the finalists.
 
     Args:
@@ -123,16 +123,16 @@ def plan_rounds(programs: int, items: int, budget: float, finalists: int = 1) ->
     return _rounds(sizes, items, low)
 
 
-def _rounds(sizes: list[int], items: int, allowance: int) -> list[Round]:
-    rounds: list[Round] = []
+def _rounds(sizes: list[int], items: int, allowance: int) -> list[SearchRound]:
+    rounds: list[SearchRound] = []
     seen = 0
     for size in sizes:
         seen = min(items, max(1, seen + allowance // size))
-        rounds.append(Round(size, seen))
+        rounds.append(SearchRound(size, seen))
     return rounds
 
 
-def cost_of(rounds: list[Round]) -> int:
+def cost_of(rounds: list[SearchRound]) -> int:
     """Returns the rounds' number of emulations."""
     seen, cost = 0, 0
     for programs, items in rounds:
@@ -142,7 +142,7 @@ def cost_of(rounds: list[Round]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class SampledProgram:
     """A program that the model wrote for a problem at the try ``index``, or the failure."""
 
     item: str
@@ -152,7 +152,7 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class EmulationAttempt:
     """Emulation of a program (by digest) on a problem: the answer, and True if correct."""
 
     program: str
@@ -176,8 +176,8 @@ class SearchLog:
 
     def __init__(self, folder: str | Path | None, settings: Mapping[str, object]) -> None:
         self.resumed = 0  # entries that an earlier run made
-        self.draws: dict[tuple[str, int], Draw] = {}
-        self.tries: dict[tuple[str, str], Try] = {}
+        self.draws: dict[tuple[str, int], SampledProgram] = {}
+        self.tries: dict[tuple[str, str], EmulationAttempt] = {}
         self._journal: Journal | None = None
         self._stack = ExitStack()
         if folder is None:
@@ -189,7 +189,7 @@ class SearchLog:
             directory.claim(settings, begun=self._journal.size > 0)
             for where, row in read_rows(self._journal.path):
                 try:
-                    self._keep(conform(Draw if "index" in row else Try, row))
+                    self._keep(conform(SampledProgram if "index" in row else EmulationAttempt, row))
                 except (TypeError, ValueError) as error:
                     raise InputError(
                         f"{where} is not a line of a search: {error}.",
@@ -198,7 +198,7 @@ class SearchLog:
             self._stack = stack.pop_all()
         self.resumed = len(self.draws) + len(self.tries)
 
-    def add(self, entry: Draw | Try) -> None:
+    def add(self, entry: SampledProgram | EmulationAttempt) -> None:
         """Records an entry."""
         self._keep(entry)
         if self._journal:
@@ -212,8 +212,8 @@ class SearchLog:
     def __exit__(self, *error: Any) -> bool | None:
         return self._stack.__exit__(*error)
 
-    def _keep(self, entry: Draw | Try) -> None:
-        if isinstance(entry, Draw):
+    def _keep(self, entry: SampledProgram | EmulationAttempt) -> None:
+        if isinstance(entry, SampledProgram):
             self.draws[entry.item, entry.index] = entry
         else:
             self.tries[entry.program, entry.item] = entry
@@ -245,7 +245,7 @@ class RankedProgram:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """The result of a search.
 
     Attributes:
@@ -289,7 +289,7 @@ class ProgramSearch:
     examples: dict[str, str] = field(default_factory=dict)
     used: set[tuple[str, str]] = field(default_factory=set)
 
-    def run(self) -> Found:
+    def run(self) -> SearchResult:
         """Searches, or resumes from the log's entries."""
         candidates = self._candidates()
         if self.settings.method == "full":
@@ -304,7 +304,7 @@ class ProgramSearch:
                 reason, _, detail = failure.partition(": ")
                 failures[reason] += 1
                 self.examples.setdefault(reason, detail)
-        return Found(
+        return SearchResult(
             ranking=tuple(ranking),
             best=best,
             rejected=self.rejected,
@@ -316,7 +316,7 @@ class ProgramSearch:
 
     def answers(
         self, programs: Sequence[RankedProgram], items: Sequence[TaskItem]
-    ) -> list[list[Try]]:
+    ) -> list[list[EmulationAttempt]]:
         """Returns the programs' answers for each problem."""
         self._emulate([candidate.program for candidate in programs], items, "test")
         return [[self.log.tries[c.program.digest, i.id] for c in programs] for i in items]
@@ -353,7 +353,7 @@ class ProgramSearch:
                 accept(closest[item.id][1])
         return list(found.values())
 
-    def _sound(self, draws: dict[str, Draw]) -> dict[str, PseudoProgram]:
+    def _sound(self, draws: dict[str, SampledProgram]) -> dict[str, PseudoProgram]:
         """Returns the valid programs by problem, and counts the others."""
         programs = {}
         for item, draw in draws.items():
@@ -380,14 +380,14 @@ class ProgramSearch:
             scores[digest] = sum(self.log.tries[key].right for key in keys) / len(keys)
         return scores
 
-    def _write(self, items: Sequence[TaskItem], index: int) -> dict[str, Draw]:
+    def _write(self, items: Sequence[TaskItem], index: int) -> dict[str, SampledProgram]:
         missing = [item for item in items if (item.id, index) not in self.log.draws]
         done = len(self.log.draws)
         queries = [
-            Query(self.instruction, i.input, key=f"write/{i.id}", index=index) for i in missing
+            ModelQuery(self.instruction, i.input, key=f"write/{i.id}", index=index) for i in missing
         ]
         for number, text, failure in self.model.write(queries, self.settings.program_temperature):
-            self.log.add(Draw(missing[number].id, index, text, failure))
+            self.log.add(SampledProgram(missing[number].id, index, text, failure))
             done += 1
             self.report("programs", done, max(len(self.train), done))
         return {item.id: self.log.draws[item.id, index] for item in items}
@@ -399,13 +399,16 @@ class ProgramSearch:
         missing = [(p, i) for p, i in pairs if (p.digest, i.id) not in self.log.tries]
         done = len(pairs) - len(missing)
         queries = [
-            Query(self.instruction, i.input, p.text, key=f"{p.digest}/{i.id}") for p, i in missing
+            ModelQuery(self.instruction, i.input, p.text, key=f"{p.digest}/{i.id}")
+            for p, i in missing
         ]
         for number, emulation in self.model.emulate(queries, self.settings.answer_temperature):
             program, item = missing[number]
             answer = "" if emulation.failure else normalized(emulation.answer)
             right = not emulation.failure and answer == normalized(item.answer)
-            self.log.add(Try(program.digest, item.id, answer, right, emulation.failure))
+            self.log.add(
+                EmulationAttempt(program.digest, item.id, answer, right, emulation.failure)
+            )
             done += 1
             self.report(stage, done, len(pairs))
 
@@ -446,7 +449,7 @@ def split_items(
     return shuffled[:count], shuffled[count:]
 
 
-def majority(tries: Sequence[Try], rng: random.Random) -> str:
+def majority(tries: Sequence[EmulationAttempt], rng: random.Random) -> str:
     """Returns the most frequent answer, ties at random; empty without answers."""
     votes = Counter(one.answer for one in tries if not one.failure)
     if not votes:
@@ -459,7 +462,9 @@ def _ranked(candidates: Sequence[RankedProgram]) -> list[RankedProgram]:
     return sorted(candidates, key=lambda c: (-c.score, -c.written, c.order))
 
 
-def scores_on(search: ProgramSearch, found: Found, items: Sequence[TaskItem]) -> dict[str, int]:
+def scores_on(
+    search: ProgramSearch, found: SearchResult, items: Sequence[TaskItem]
+) -> dict[str, int]:
     """Returns the results on other problems: their number ``items``, and how many answers of the
     best program and of the majority ``vote`` of the best are correct.
     """
@@ -565,12 +570,14 @@ def _file_items(path: str, input_column: str, answer_column: str) -> list[TaskIt
         for column, key in ((input_column, "input_column"), (answer_column, "answer_column")):
             if column not in row:
                 raise InputError(
-                    f"{where}: no column {column!r}; there are {', '.join(row) or 'none'}.",
+                    f"{where}: no column {column!r}; the columns are {', '.join(row) or 'none'}.",
                     f"Set it with -o {key}=.",
                 )
         answer = row[answer_column]
         if not isinstance(row[input_column], str) or not isinstance(answer, (str, int, float)):
-            raise InputError(f"{where}: the input must be text, the answer text or a number.")
+            raise InputError(
+                f"{where}: the input must be a string, the answer a string or a number."
+            )
         items.append(TaskItem(where.rpartition(":")[2], row[input_column], str(answer)))
     return items
 

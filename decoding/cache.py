@@ -145,7 +145,7 @@ class Pages:
         return self.starts.gather(1, slots // PAGE) + slots % PAGE
 
 
-class Slots:
+class WriteSlots:
     """Destination of the next forward pass; shared by all layers.
 
     Attributes:
@@ -199,7 +199,7 @@ class CacheLayer(CacheLayerMixin):
 
     is_sliding = False
 
-    def __init__(self, slots: Slots, rotation: Rotation | None = None) -> None:
+    def __init__(self, slots: WriteSlots, rotation: Rotation | None = None) -> None:
         super().__init__()
         self.slots, self.rotation = slots, rotation
         self.encoded: torch.Tensor | None = None
@@ -310,7 +310,7 @@ class CacheLayer(CacheLayerMixin):
 class _HybridLayer(LinearAttentionLayer, CacheLayer):
     """A layer with both a recurrent state and slots."""
 
-    def __init__(self, slots: Slots, states: int) -> None:
+    def __init__(self, slots: WriteSlots, states: int) -> None:
         CacheLayer.__init__(self, slots)
         LinearAttentionLayer.__init__(self, states)
 
@@ -344,7 +344,7 @@ class KVCache(Cache):
         device: torch.device | None = None,
         pages: Pages | None = None,
     ) -> None:
-        self.slots = Slots(capacity, pages)
+        self.slots = WriteSlots(capacity, pages)
         self.kinds = [None] * layers if isinstance(layers, int) else list(layers)
         if device is not None:
             self.slots.position_of = torch.full((capacity,), NOWHERE, device=device)

@@ -10,8 +10,8 @@ rounded up on a GPU (:func:`padded_width`, :func:`padded_slots`). On a CPU nothi
 rounding.
 
 A pass launches several hundred kernels, which takes the host 2 to 3 ms for 30 layers regardless
-of the model's size; a CUDA graph of it is one launch (:class:`Replays`). A graph reads and writes
-fixed addresses, so inputs are copied to the captured ones.
+of the model's size; a CUDA graph of it is one launch (:class:`CapturedGraphs`). A graph reads and
+writes fixed addresses, so inputs are copied to the captured ones.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class _Captured:
     result: torch.Tensor
 
 
-class Replays:
+class CapturedGraphs:
     """Captured computations by key and shape.
 
     The first passes of a shape run normally: kernels are compiled and pass their trials
@@ -152,7 +152,7 @@ class Replays:
             except RuntimeError as error:
                 self._works = False
                 warnings.warn(
-                    f"Passes are not captured as graphs ({error}); they run kernel by kernel.",
+                    f"CUDA graphs are disabled ({error}); passes launch each kernel.",
                     RuntimeWarning,
                     stacklevel=2,
                 )

@@ -24,7 +24,7 @@ MAX_TOKENS_BACK = 4
 
 
 @dataclass(frozen=True)
-class Healed:
+class HealedPrompt:
     """A prompt cut back to a safe boundary.
 
     Attributes:
@@ -102,7 +102,7 @@ class Vocabulary:
         """Returns the remainder of ``rest`` after ``token``."""
         return rest[len(self.tokens[token] or b"") :]
 
-    def heal(self, ids: list[int]) -> Healed:
+    def heal(self, ids: list[int]) -> HealedPrompt:
         """Removes the most tokens, at most four, whose joined bytes begin a longer token.
 
         Never removes the first token of a prompt, and never cuts inside a multi-byte character.
@@ -119,7 +119,7 @@ class Vocabulary:
             ):
                 best, rest = count, joined
         cut = len(ids) - best
-        return Healed(ids[:cut], rest, ids[cut:])
+        return HealedPrompt(ids[:cut], rest, ids[cut:])
 
 
 def read_vllm_tokenizer(model_config: Any) -> Any:

@@ -30,7 +30,7 @@ from codegen.decoding.passes import Passes, check_attention_only, check_supporte
 from codegen.decoding.sampling import allow_only, choose
 from codegen.decoding.sequences import CachedRows, Row, Sequences, Trees
 
-__all__ = ["Backspace", "Batch", "Grown", "Row", "Strategy", "decode"]
+__all__ = ["BackspaceDecoding", "Batch", "NewTokens", "Row", "Strategy", "decode"]
 
 # Compacting and refilling copy the cache, so they wait until a quarter of the rows have finished.
 COMPACT_BELOW = 0.75
@@ -41,7 +41,7 @@ Walk = Iterator[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Grown:
+class NewTokens:
     """Tokens that a round added to a row.
 
     Attributes:
@@ -113,14 +113,14 @@ class Strategy:
         chosen = batch.choose(logits, trees.places)
         return [iter([(token, OWN)]) for token in batch.follow(trees, chosen)]
 
-    def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
+    def commit(self, batch: Batch, trees: Trees, grown: Sequence[NewTokens | None]) -> None:
         """Called when the rows have grown; None for rows that had finished before."""
 
     def select(self, rows: Sequence[int]) -> None:
         """Keeps only these rows of the batch, in this order."""
 
 
-class Backspace(Strategy):
+class BackspaceDecoding(Strategy):
     """Plain decoding with a token that removes the last one (SequenceMatch, arXiv 2306.05426).
 
     The row's cursor moves back too, so a removed token frees its slot. The backspace is forbidden
@@ -253,9 +253,9 @@ class Batch:
         self.pending += [tokens[-1] for tokens in given]
         strategy.begin(self, new, given, seconds)
 
-    def advance(self, strategy: Strategy, walks: Sequence[Walk]) -> list[Grown | None]:
+    def advance(self, strategy: Strategy, walks: Sequence[Walk]) -> list[NewTokens | None]:
         """Appends each row's walk; returns the additions, None for rows that had finished."""
-        found: list[Grown | None] = []
+        found: list[NewTokens | None] = []
         for i, (number, walk) in enumerate(zip(self.numbers, walks, strict=True)):
             row = self.rows[number]
             if row.finish:  # it keeps writing to one slot
@@ -268,7 +268,7 @@ class Batch:
                     break
                 path.append(node)
             back = len(row.tokens) < before  # the token before is fed again
-            found.append(Grown(path, row.tokens[before:], -1 if back else 1 + len(path)))
+            found.append(NewTokens(path, row.tokens[before:], -1 if back else 1 + len(path)))
             self.pending[i] = row.tokens[-1] if row.tokens else row.prompt[-1]
         for given, token, chosen in zip(found, self.pending, self._chosen, strict=False):
             if given and (given.step, token) != (1, chosen):

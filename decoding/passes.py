@@ -32,7 +32,7 @@ from transformers.masking_utils import sdpa_mask
 
 from codegen.core.errors import MachineError, ModelError, in_one_line
 from codegen.decoding.cache import KVCache, Pages, recurrences
-from codegen.decoding.device import Replays, Tensors
+from codegen.decoding.device import CapturedGraphs, Tensors
 from codegen.kernels.backend import use_triton
 from codegen.kernels.tree_attention import dense, narrow, pack, tree_attention
 
@@ -86,7 +86,7 @@ def run_alone(passes: Passes[T]) -> T:
         return end.value
 
 
-class Step(Protocol):
+class StepProtocol(Protocol):
     """Interface of :class:`codegen.decoding.editing.forward.DecodeStep`."""
 
     def takes_rows(self, tokens: torch.Tensor, cache: KVCache) -> bool: ...
@@ -113,8 +113,8 @@ class ModelPass:
     cache: KVCache
     mask: torch.Tensor
     keep: int
-    replays: Replays | None = None
-    step: Step | None = None
+    replays: CapturedGraphs | None = None
+    step: StepProtocol | None = None
 
     @property
     def size(self) -> int:
@@ -479,7 +479,7 @@ def check_attention_only(model: PreTrainedModel, purpose: str) -> None:
     if is_recurrent(model):
         raise ModelError(
             f"{type(model).__name__} has recurrent layers, which do not support {purpose}.",
-            "Use a model with attention in all layers, or leave this out.",
+            "Use a model with attention in all layers, or disable this option.",
         )
 
 
@@ -499,7 +499,7 @@ def check_supported(model: PreTrainedModel, length: int) -> None:
     limit = getattr(config, "max_position_embeddings", None)
     if limit and length > limit:
         raise ModelError(
-            f"Prompt and completion take up to {length} tokens; {name} holds {limit}.",
+            f"Prompt and completion take up to {length} tokens; the limit of {name} is {limit}.",
             "Shorten the prompt or lower max_new_tokens.",
         )
 

@@ -82,7 +82,7 @@ def _by_length(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class PackedPrompts:
     """Chunks of tokens laid out in rows.
 
     Attributes:
@@ -98,7 +98,7 @@ class Packed:
     places: list[tuple[int, int]]
 
     @classmethod
-    def of(cls, pieces: Sequence[Sequence[int]], device: torch.device) -> Packed:
+    def of(cls, pieces: Sequence[Sequence[int]], device: torch.device) -> PackedPrompts:
         """Packs chunks into rows of the longest chunk's length.
 
         Empty chunks are in no row; their place is (0, 0).
@@ -147,7 +147,7 @@ def packed(
         block: maximum tokens per forward pass, all rows together; bounds the activations.
     """
     pieces = [list(tokens[:-1]) for tokens in given]
-    layout = Packed.of(pieces, model.device)
+    layout = PackedPrompts.of(pieces, model.device)
     rows, width = layout.tokens.shape
     if not width:
         return

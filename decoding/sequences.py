@@ -11,13 +11,13 @@ import torch
 from transformers import PreTrainedModel
 
 from codegen.decoding.cache import KVCache, Pages, recurrences
-from codegen.decoding.device import Replays, cuda_graphs, padded_slots, upload
+from codegen.decoding.device import CapturedGraphs, cuda_graphs, padded_slots, upload
 from codegen.decoding.editing.forward import own_step
 from codegen.decoding.passes import (
     Drafts,
     ModelPass,
     Passes,
-    Step,
+    StepProtocol,
     drafts_of,
     forward,
     read_in_place,
@@ -197,7 +197,7 @@ class CachedRows:
         captured = self.device.type == "cuda" and not self.cache.recurrent
         # pyrefly: ignore[not-callable]
         captured = captured and len(set(getattr(model, "hf_device_map", {}).values())) < 2
-        self._replays = Replays(cuda_graphs()) if captured else None
+        self._replays = CapturedGraphs(cuda_graphs()) if captured else None
         self._step = own_step(model) if self.device.type == "cpu" else None
 
     def admit(self, given: Sequence[list[int]]) -> Passes[None]:
@@ -225,7 +225,7 @@ class CachedRows:
         return (yield self.pass_of(trees.tokens, mask, step))
 
     def pass_of(
-        self, tokens: torch.Tensor, mask: torch.Tensor, step: Step | None = None
+        self, tokens: torch.Tensor, mask: torch.Tensor, step: StepProtocol | None = None
     ) -> ModelPass:
         """Returns the pass over placed tokens, with logits after each."""
         width = tokens.shape[1]

@@ -176,13 +176,13 @@ _MOST_ITEMS = 1 << 20  # per sequence: a short program can have a huge value
 
 
 @dataclass(frozen=True, slots=True)
-class Ref:
+class LineRef:
     """A reference to the sequence of the ``line``-th line (from 0)."""
 
     line: int
 
 
-Argument = int | tuple[int, ...] | str | Ref
+Argument = int | tuple[int, ...] | str | LineRef
 
 # The arguments of each function. "end" is a value plus one; "index" is a position in a sequence.
 SIGNATURES: Mapping[str, tuple[Kind, ...]] = {
@@ -212,7 +212,7 @@ INITIATORS = tuple(name for name, kinds in SIGNATURES.items() if "ref" not in ki
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CallLine:
     """One call; the arguments have the kinds in :data:`SIGNATURES`."""
 
     function: str
@@ -220,7 +220,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class SequenceProgram:
     """A program: its lines, and which line's sequence is the output.
 
     Raises:
@@ -228,7 +228,7 @@ class Program:
             sequence.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[CallLine, ...]
     output: int
 
     def __post_init__(self) -> None:
@@ -277,7 +277,7 @@ def _call(name: str, arguments: Sequence[Any]) -> list[int]:
 
 
 def _value(argument: Argument, made: Sequence[list[int]]) -> object:
-    if isinstance(argument, Ref):
+    if isinstance(argument, LineRef):
         return made[argument.line]
     if isinstance(argument, str):
         return FUNCTIONS[argument]
@@ -285,12 +285,12 @@ def _value(argument: Argument, made: Sequence[list[int]]) -> object:
 
 
 def _argument_text(argument: Argument) -> str:
-    if isinstance(argument, Ref):
+    if isinstance(argument, LineRef):
         return f"sequence_{argument.line + 1}"
     return str(list(argument)) if isinstance(argument, tuple) else str(argument)
 
 
-def _check(number: int, line: Line) -> None:
+def _check(number: int, line: CallLine) -> None:
     place = f"Line {number + 1}"
     kinds = SIGNATURES.get(line.function)
     if kinds is None:
@@ -300,13 +300,13 @@ def _check(number: int, line: Line) -> None:
     for kind, argument in zip(kinds, line.arguments, strict=True):
         if not _fits(kind, argument):
             raise InputError(f"{place}: {line.function} does not accept {argument!r} as {kind}.")
-        if isinstance(argument, Ref) and not 0 <= argument.line < number:
+        if isinstance(argument, LineRef) and not 0 <= argument.line < number:
             raise InputError(f"{place}: sequence_{argument.line + 1} is not defined yet.")
 
 
 def _fits(kind: Kind, argument: Argument) -> bool:
     if kind == "ref":
-        return isinstance(argument, Ref)
+        return isinstance(argument, LineRef)
     if kind == "predicate":
         return argument in PREDICATES
     if kind == "list":
@@ -317,7 +317,7 @@ def _fits(kind: Kind, argument: Argument) -> bool:
 _NAME = re.compile(r"sequence_([1-9]\d{0,5})")
 
 
-def parse(text: str) -> Program:
+def parse(text: str) -> SequenceProgram:
     """Parses a program's text without executing it.
 
     Raises:
@@ -332,12 +332,12 @@ def parse(text: str) -> Program:
     lines = [_line(number, node) for number, node in enumerate(body[:-1])]
     match body[-1]:
         case ast.Assign(targets=[ast.Name(id="output")], value=ast.Name(id=name)):
-            return Program(tuple(lines), _number(name, body[-1]))
+            return SequenceProgram(tuple(lines), _number(name, body[-1]))
         case _:
             raise InputError("The last line must be of the form output = sequence_1.")
 
 
-def _line(number: int, node: ast.stmt) -> Line:
+def _line(number: int, node: ast.stmt) -> CallLine:
     match node:
         case ast.Assign(
             targets=[ast.Name(id=target)],
@@ -345,7 +345,7 @@ def _line(number: int, node: ast.stmt) -> Line:
         ):
             if target != f"sequence_{number + 1}":
                 raise InputError(f"Line {node.lineno} must assign sequence_{number + 1}.")
-            return Line(function, tuple(_argument(argument) for argument in arguments))
+            return CallLine(function, tuple(_argument(argument) for argument in arguments))
         case _:
             raise InputError(f"Line {node.lineno} is not of the form sequence_1 = f(...).")
 
@@ -355,7 +355,7 @@ def _argument(node: ast.expr) -> Argument:
         case ast.Name(id=name) if name in PREDICATES:
             return name
         case ast.Name(id=name):
-            return Ref(_number(name, node))
+            return LineRef(_number(name, node))
         case ast.List(elts=items):
             return tuple(_integer(item) for item in items)
         case _:
@@ -389,7 +389,7 @@ class _Draft:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.lines: list[Line] = []
+        self.lines: list[CallLine] = []
         self.values: list[list[int]] = []
         self.excluded: set[int] = set()  # lines not used in the output
         self.reversals: set[int] = set()  # reversed lines and their originals
@@ -399,14 +399,18 @@ class _Draft:
 
     def compute(self, function: str, *arguments: Argument) -> list[int]:
         values = [
-            self.values[a.line] if isinstance(a, Ref) else FUNCTIONS[a] if isinstance(a, str) else a
+            self.values[a.line]
+            if isinstance(a, LineRef)
+            else FUNCTIONS[a]
+            if isinstance(a, str)
+            else a
             for a in arguments
         ]
         return FUNCTIONS[function](*values)
 
     def add(self, function: str, *arguments: Argument) -> int:
         self.values.append(self.compute(function, *arguments))
-        self.lines.append(Line(function, arguments))
+        self.lines.append(CallLine(function, arguments))
         return len(self.lines) - 1
 
     def growing(self) -> Iterator[int]:
@@ -417,7 +421,7 @@ class _Draft:
             number += 1
 
 
-def sample_program(rng: random.Random) -> Program:
+def sample_program(rng: random.Random) -> SequenceProgram:
     """Generates one program; its output's items are in [0, 255]."""
     draft = _Draft(rng)
     for _ in range(rng.randint(1, 5)):
@@ -429,16 +433,16 @@ def sample_program(rng: random.Random) -> Program:
     for number in draft.growing():
         sums = scan_add(draft.values[number])
         if draft.chance(0.1) and _rich(draft.values[number]) and max(sums) <= HIGHEST:
-            draft.add("scan_add", Ref(number))
+            draft.add("scan_add", LineRef(number))
     if draft.chance(_GROUP):
         _filter(draft)
     if draft.chance(_GROUP):
         _pair(draft)
     output = _fold(draft)
-    return Program(tuple(draft.lines), output)
+    return SequenceProgram(tuple(draft.lines), output)
 
 
-def sample_programs(count: int, seed: int = 0) -> Iterator[Program]:
+def sample_programs(count: int, seed: int = 0) -> Iterator[SequenceProgram]:
     """Yields ``count`` programs; the i-th depends only on ``seed`` and i."""
     for index in range(count):
         yield sample_program(random.Random(f"kolmogorov/{seed}/{index}"))
@@ -469,24 +473,24 @@ def _update_lists(draft: _Draft) -> None:
     for number in draft.growing():
         plain = draft.lines[number].function not in ("repeat_num", "reverse_list")
         if plain and number not in draft.reversals and draft.chance(0.1):
-            draft.reversals |= {number, draft.add("reverse_list", Ref(number))}
+            draft.reversals |= {number, draft.add("reverse_list", LineRef(number))}
     for number in draft.growing():
         if draft.chance(0.1):
-            draft.add("repeat_list", rng.randint(2, 4), Ref(number))
+            draft.add("repeat_list", rng.randint(2, 4), LineRef(number))
         if number in draft.reversals or number in draft.excluded:
             continue
         size = len(draft.values[number])
         if draft.chance(0.05):
-            draft.add("get_subsequence_with_jumps", Ref(number), rng.randint(2, 5))
+            draft.add("get_subsequence_with_jumps", LineRef(number), rng.randint(2, 5))
         if draft.chance(0.05) and size > 2:
             start = rng.randint(0, size - 2)
             end = rng.randint(start + 2, size)
-            draft.add("get_subsequence_between_indices", Ref(number), start, end)
+            draft.add("get_subsequence_between_indices", LineRef(number), start, end)
     for number in draft.growing():
         if draft.chance(0.1):
             pattern = rng.choice(draft.values[number])
             others = [value for value in range(LOWEST, HIGHEST + 1) if value != pattern]
-            draft.add("substitute", Ref(number), pattern, rng.choice(others))
+            draft.add("substitute", LineRef(number), pattern, rng.choice(others))
             if draft.chance(0.25):
                 draft.excluded.add(number)
 
@@ -498,24 +502,24 @@ def _calculate(draft: _Draft) -> None:
         roll = rng.random()
         is_list = draft.lines[number].function == "set_list"
         if is_list and draft.chance(0.1) and size >= 5:
-            draft.add(rng.choice(("max_n", "min_n")), Ref(number), rng.randint(3, size - 2))
+            draft.add(rng.choice(("max_n", "min_n")), LineRef(number), rng.randint(3, size - 2))
         elif roll < 0.1:
             adds = draft.chance(0.5)
             room = HIGHEST - max(values) if adds else min(values) - LOWEST
             if room > 1:
                 function = "add_item_list" if adds else "subtract_item_list"
-                draft.add(function, Ref(number), rng.randint(1, room))
+                draft.add(function, LineRef(number), rng.randint(1, room))
         elif roll < 0.2:
             third = sorted(values, reverse=True)[2] if size > 2 else 0
             if third > 2:
-                draft.add("modulo_item_list", Ref(number), rng.randint(2, third))
+                draft.add("modulo_item_list", LineRef(number), rng.randint(2, third))
 
 
 def _filter(draft: _Draft) -> None:
     predicate, last = draft.rng.choice(PREDICATES), len(draft.lines) - 1
-    kept = draft.compute("filter", predicate, Ref(last))
+    kept = draft.compute("filter", predicate, LineRef(last))
     if kept != draft.values[last] and len(kept) > 2 and draft.chance(0.3):
-        draft.add("filter", predicate, Ref(last))
+        draft.add("filter", predicate, LineRef(last))
 
 
 def _pair(draft: _Draft) -> None:
@@ -531,9 +535,9 @@ def _pair(draft: _Draft) -> None:
                 function = "modulo_two_lists"
             else:
                 continue
-            made = draft.compute(function, Ref(i), Ref(j))
+            made = draft.compute(function, LineRef(i), LineRef(j))
             if _rich(made) and min(made) >= LOWEST and max(made) <= HIGHEST:
-                draft.add(function, Ref(i), Ref(j))
+                draft.add(function, LineRef(i), LineRef(j))
 
 
 def _fold(draft: _Draft) -> int:
@@ -556,7 +560,7 @@ def _fold(draft: _Draft) -> int:
 
 def _join(draft: _Draft, one: int, other: int) -> int:
     function = "concatenate" if draft.chance(0.8) else "interleave"
-    return draft.add(function, Ref(one), Ref(other))
+    return draft.add(function, LineRef(one), LineRef(other))
 
 
 _PAPER_FUNCTIONS = 24  # the language's names, including predicates
@@ -564,7 +568,7 @@ _VALUE_BITS = 8.0
 _OTHER_BITS = {"step": 3.0, "count": math.log2(20), "predicate": 0.0}
 
 
-def paper_bits(program: Program) -> float:
+def paper_bits(program: SequenceProgram) -> float:
     """Returns a program's size in bits under the paper's uniform prior over the language.
 
     log2(F + 1) for each function, and a fixed number of bits for each argument. It is not a
@@ -575,7 +579,7 @@ def paper_bits(program: Program) -> float:
         bits += math.log2(_PAPER_FUNCTIONS + 1)
         reference = math.log2(number + 1)
         for kind, argument in zip(SIGNATURES[line.function], line.arguments, strict=True):
-            if isinstance(argument, Ref):
+            if isinstance(argument, LineRef):
                 bits += reference
             elif isinstance(argument, tuple):
                 bits += _VALUE_BITS * len(argument)

@@ -283,7 +283,7 @@ _MOST_PERIOD = 200  # statements or tokens of one copy of a loop
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class Generation:
     """One generation.
 
     Attributes:
@@ -333,7 +333,7 @@ class PaperRepetition:
 
 
 def paper_repetition(
-    outputs: Iterable[Output],
+    outputs: Iterable[Generation],
     *,
     scope: Scope = "output",
 ) -> PaperRepetition:
@@ -400,7 +400,7 @@ def _similar_lines(lines: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
+class RepeatedEnding:
     """The repetitive end of a sequence: ``copies`` whole copies of ``period`` items.
 
     ``start`` is the index of the first item of the first copy.
@@ -411,14 +411,14 @@ class Loop:
     start: int
 
 
-def find_loop(items: Sequence[Hashable]) -> Loop | None:
+def find_loop(items: Sequence[Hashable]) -> RepeatedEnding | None:
     """Returns the loop at a sequence's end: three or more copies of a subsequence.
 
     The longest loop (period times copies) counts, then the shortest period. The last copy may be
     followed by an incomplete one.
     """
     size = len(items)
-    best: Loop | None = None
+    best: RepeatedEnding | None = None
     for period in range(1, min(_MOST_PERIOD, size // _LEAST_COPIES) + 1):
         run = 0
         while run < size - period and items[size - 1 - run] == items[size - 1 - run - period]:
@@ -427,7 +427,7 @@ def find_loop(items: Sequence[Hashable]) -> Loop | None:
         if copies >= _LEAST_COPIES and (
             best is None or period * copies > best.period * best.copies
         ):
-            best = Loop(period, copies, size - period - run)
+            best = RepeatedEnding(period, copies, size - period - run)
     return best
 
 

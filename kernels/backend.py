@@ -3,9 +3,9 @@
 The first results of a kernel on a new kind of GPU are compared with the reference's, which are used
 until then. If a kernel differs, or cannot be compiled or launched, the reference is used for the
 rest of the process, with one warning. A kernel that agreed is remembered for later processes in the
-cache directory (:class:`Known`), in one file per kind of device and version of Triton, PyTorch and
-the kernels. (As always, a fault inside a running kernel makes the device unusable for the
-process.)
+cache directory (:class:`TuningCache`), in one file per kind of device and version of Triton,
+PyTorch and the kernels. (As always, a fault inside a running kernel makes the device unusable for
+the process.)
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ _NUMBERS = {"BLOCK_M", "BLOCK_N", "num_warps", "num_stages"}
 
 
 @dataclass
-class Known:
+class TuningCache:
     """Cached data on one kind of device: kernels that agreed with PyTorch, and the fastest
     block sizes, so that later processes need not compare or tune.
 
@@ -207,10 +207,10 @@ class Known:
 
 
 @functools.cache
-def known(device: torch.device) -> Known:
+def known(device: torch.device) -> TuningCache:
     """Returns the cached data on a device."""
     if device.type != "cuda":
-        return Known(None, device.type)
+        return TuningCache(None, device.type)
     name = torch.cuda.get_device_name(device)
     return _read(_path(name), name)
 
@@ -226,8 +226,8 @@ def _path(name: str) -> Path:
     return cache_folder() / "kernels" / f"{plain}-{made.hexdigest()[:16]}.json"
 
 
-def _read(path: Path, device: str) -> Known:
-    found = Known(path, device)
+def _read(path: Path, device: str) -> TuningCache:
+    found = TuningCache(path, device)
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
         found.proved = {str(name) for name in row["proved"]}
@@ -235,5 +235,5 @@ def _read(path: Path, device: str) -> Known:
             if set(numbers) == _NUMBERS and all(type(n) is int and n > 0 for n in numbers.values()):
                 found.settings[str(name)] = numbers
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return Known(path, device)
+        return TuningCache(path, device)
     return found

@@ -89,7 +89,7 @@ def turn_slots(
         InputError: if the shapes do not fit together.
     """
     if encoded.shape != states.shape or encoded.dtype != states.dtype:
-        raise InputError("The encoded and the turned states differ in shape or type.")
+        raise InputError("The encoded and the rotated states differ in shape or dtype.")
     if cosines.shape != sines.shape or len(cosines) != len(slots):
         raise InputError("cosines and sines must be [N, R / 2] for N slots.")
     if 2 * cosines.shape[1] > states.shape[3]:

@@ -73,7 +73,7 @@ def reference_penalize(
     return logits
 
 
-class Drawn(NamedTuple):
+class SampledTokens(NamedTuple):
     """Sampled tokens, in falling order of their keys.
 
     Attributes:
@@ -93,7 +93,7 @@ def gumbel_top_k(
     seeds: torch.Tensor,
     requests: torch.Tensor,
     positions: torch.Tensor,
-) -> Drawn:
+) -> SampledTokens:
     """Samples k tokens per row; of equal keys the lowest token comes first.
 
     Args:
@@ -109,10 +109,10 @@ def gumbel_top_k(
         raise InputError(f"k is {k}; it must be from 1 to {MOST} and at most the vocabulary.")
     given = (log_probs, k, seeds, requests, positions)
 
-    def kernel() -> Drawn:
+    def kernel() -> SampledTokens:
         from codegen.kernels.gpu.vocabulary import launch_top_k
 
-        return Drawn(*launch_top_k(*given))
+        return SampledTokens(*launch_top_k(*given))
 
     plainly = functools.partial(reference_top_k, *given)
     return run("gumbel_top_k", log_probs, kernel, plainly, close, variant=lambda: (k,))
@@ -124,14 +124,14 @@ def reference_top_k(
     seeds: torch.Tensor,
     requests: torch.Tensor,
     positions: torch.Tensor,
-) -> Drawn:
+) -> SampledTokens:
     """Computes the same result by sorting."""
     wide = log_probs.float()
     keys = wide + gumbel(seeds, requests, positions, wide.shape[1])
     keys, tokens = keys.sort(dim=-1, descending=True, stable=True)
     keys, tokens = keys[:, :k], tokens[:, :k]
     alive = keys > -torch.inf
-    return Drawn(torch.where(alive, tokens, -1), keys, wide.gather(1, tokens))
+    return SampledTokens(torch.where(alive, tokens, -1), keys, wide.gather(1, tokens))
 
 
 def philox(
@@ -184,7 +184,7 @@ def gumbel(
 TINY = 1e-12  # a smaller mass of q - p is rounding
 
 
-class Accepted(NamedTuple):
+class AcceptedDrafts(NamedTuple):
     """The result of verifying a batch of drafts.
 
     Attributes:
@@ -207,7 +207,7 @@ def accept_tree(
     draft: torch.Tensor,
     uniforms: torch.Tensor,
     last: torch.Tensor,
-) -> Accepted:
+) -> AcceptedDrafts:
     """Accepts a path of each tree by recursive rejection.
 
     Args:
@@ -230,10 +230,10 @@ def accept_tree(
         raise InputError("depths must be [B, N+1], draft [B, M, V] and uniforms [B, depth, K].")
     given = (children, tokens, target, draft, uniforms, last)
 
-    def kernel() -> Accepted:
+    def kernel() -> AcceptedDrafts:
         from codegen.kernels.gpu.vocabulary import launch_tree
 
-        return Accepted(*launch_tree(children, tokens, depths, *given[2:]))
+        return AcceptedDrafts(*launch_tree(children, tokens, depths, *given[2:]))
 
     return run(
         "accept_tree",
@@ -252,7 +252,7 @@ def reference_tree(
     draft: torch.Tensor,
     uniforms: torch.Tensor,
     last: torch.Tensor,
-) -> Accepted:
+) -> AcceptedDrafts:
     """Applies recursive rejection (arXiv 2402.14160) to all rows at once, child by child.
 
     q is the distribution that the next token must follow; p is the siblings' sampling
@@ -286,7 +286,7 @@ def reference_tree(
         path[:, level] = torch.where(accepted, below, -1)
         q = torch.where(accepted[:, None], target[every, below].float(), q)
         node, active = below, active & accepted
-    return Accepted(path, (path >= 0).sum(1), inverse_transform(q, last))
+    return AcceptedDrafts(path, (path >= 0).sum(1), inverse_transform(q, last))
 
 
 def _residual(q: torch.Tensor, p: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ published algorithm and its ablation); ``verify``, ``repair`` (sampling); ``gene
 texts).
 """
 
-from codegen.lintseq.edits import Edit, EditSequence, UnsupportedProgram, states
+from codegen.lintseq.edits import EditSequence, EditStep, UnsupportedProgram, states
 from codegen.lintseq.generator import LintSeq, edit_sequence, state_before
 from codegen.lintseq.program import normalize, prepare
 from codegen.lintseq.resampling import VerificationFailed, sample_edits
@@ -20,7 +20,7 @@ from codegen.lintseq.text_format import (
 )
 
 __all__ = [
-    "MARKER", "Edit", "EditSequence", "LintSeq", "UnsupportedProgram", "VerificationFailed",
+    "MARKER", "EditStep", "EditSequence", "LintSeq", "UnsupportedProgram", "VerificationFailed",
     "edit_sequence", "format_edits", "normalize", "parse_edits", "prepare", "resolve",
     "sample_edits", "state_before", "states",
 ]  # fmt: skip

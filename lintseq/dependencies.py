@@ -45,14 +45,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from codegen.lintseq.scopes import (
-    Binding,
     Call,
     Class,
-    Facts,
     Function,
     Load,
-    Scope,
-    Use,
+    NameBinding,
+    NameUse,
+    PythonScope,
+    ScopeAnalysis,
     is_special,
     lookup,
     outside_comprehensions,
@@ -87,7 +87,7 @@ MOST_EARLIER_USES = 6  # maximum earlier uses considered for each use of a name
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class DeletionGroup:
     """A target that must be deleted with the last of its members."""
 
     members: tuple[int, ...]
@@ -99,11 +99,11 @@ class Graph:
     """Edges by the node that is deleted first, groups, and the faulty nodes."""
 
     dependents: list[set[int]]
-    groups: list[Group] = field(default_factory=list)
+    groups: list[DeletionGroup] = field(default_factory=list)
     faulty: set[int] = field(default_factory=set)
 
 
-def dependencies(units: Units, facts: Facts, *, strict: bool) -> Graph:
+def dependencies(units: Units, facts: ScopeAnalysis, *, strict: bool) -> Graph:
     """Builds the graph of a program."""
     rules = _Rules(units, facts, strict)
     rules.structure()
@@ -119,7 +119,7 @@ def dependencies(units: Units, facts: Facts, *, strict: bool) -> Graph:
 
 
 class _Rules:
-    def __init__(self, units: Units, facts: Facts, strict: bool) -> None:
+    def __init__(self, units: Units, facts: ScopeAnalysis, strict: bool) -> None:
         self.units = units
         self.nodes = units.nodes
         self.facts = facts
@@ -151,7 +151,7 @@ class _Rules:
         elif (
             distinct and dependent and not any(self.units.contains(m, dependent) for m in distinct)
         ):
-            self.graph.groups.append(Group(distinct, dependent))
+            self.graph.groups.append(DeletionGroup(distinct, dependent))
 
     def structure(self) -> None:
         nodes, groups = self.nodes, self.graph.groups
@@ -166,8 +166,8 @@ class _Rules:
                     self.graph.dependents[number].add(node.parent)
                 units = tuple(child for child in node.children if nodes[child].kind != "line")
                 if units:
-                    groups.append(Group(units, number))
-        groups += [Group(pieces, target) for pieces, target in self.units.minimums]
+                    groups.append(DeletionGroup(units, number))
+        groups += [DeletionGroup(pieces, target) for pieces, target in self.units.minimums]
 
     def _clauses(self, unit: int) -> None:
         groups = self.graph.groups
@@ -175,12 +175,12 @@ class _Rules:
         for clause in self.nodes[unit].children:
             kinds.setdefault(self.nodes[clause].kind, []).append(clause)
         if "case" in kinds:
-            groups.append(Group(tuple(kinds["case"]), unit))
+            groups.append(DeletionGroup(tuple(kinds["case"]), unit))
         handlers = kinds.get("handler", [])
         if handlers or "finally" in kinds:
-            groups.append(Group((*handlers, *kinds.get("finally", [])), unit))
+            groups.append(DeletionGroup((*handlers, *kinds.get("finally", [])), unit))
         if handlers and "else" in kinds:
-            groups.append(Group(tuple(handlers), kinds["else"][0]))
+            groups.append(DeletionGroup(tuple(handlers), kinds["else"][0]))
 
     def names(self) -> None:
         for use in self.facts.uses:
@@ -199,14 +199,14 @@ class _Rules:
             bindings = self.facts.module.bindings.get(name)
             self.edges((b.unit for b in bindings) if bindings else self.facts.star_imports, unit)
 
-    def _outer(self, use: Use, scope: Scope) -> None:
+    def _outer(self, use: NameUse, scope: PythonScope) -> None:
         """Handles a name that a class body uses before binding it: it is an outer scope's."""
         outer = scope.parent
         found = lookup(outer, use.name) if outer is not None else None
         if outer is not None and found is not None:
             self.needs(use._replace(scope=outer), *found)
 
-    def _looks_ahead(self, use: Use, bindings: Sequence[Binding]) -> None:
+    def _looks_ahead(self, use: NameUse, bindings: Sequence[NameBinding]) -> None:
         future = self.facts.future_annotations
         if future is None:
             return
@@ -218,7 +218,7 @@ class _Rules:
         ):
             self.edge(future, use.unit)
 
-    def needs(self, use: Use, scope: Scope, bindings: Sequence[Binding]) -> None:
+    def needs(self, use: NameUse, scope: PythonScope, bindings: Sequence[NameBinding]) -> None:
         """Adds the edges of a use of a name to its bindings."""
         deferred = _is_deferred(use.scope, scope)
         if self._is_global(use):
@@ -241,12 +241,12 @@ class _Rules:
         earlier.append(use.unit)
         del earlier[:-MOST_EARLIER_USES]
 
-    def _is_global(self, use: Use) -> bool:
+    def _is_global(self, use: NameUse) -> bool:
         """Returns True if the function around a use declares its name global."""
         declared = outside_comprehensions(use.scope).declared
         return declared.get(use.name, ("", 0))[0] == "global"
 
-    def _from_elsewhere(self, use: Use, bindings: Sequence[Binding]) -> list[Binding]:
+    def _from_elsewhere(self, use: NameUse, bindings: Sequence[NameBinding]) -> list[NameBinding]:
         """Returns the bindings that may set a declared global before the use.
 
         Excludes later bindings in its own function, and updates of the value (``n += 1``) in any
@@ -263,7 +263,7 @@ class _Rules:
             )
         ]
 
-    def _all_branches(self, use: Use, bindings: Sequence[Binding]) -> None:
+    def _all_branches(self, use: NameUse, bindings: Sequence[NameBinding]) -> None:
         """Adds edges to all bindings, for a use without a binding that always precedes it."""
         for binding in bindings:
             if not self._goes_alone(binding.unit):
@@ -285,7 +285,7 @@ class _Rules:
             last = self.nodes[outermost].last
             self.any_of((jump for jump in self.jumps if outermost < jump <= last), use)
 
-    def _value(self, bindings: Sequence[Binding], operation: str, use: Use | Load) -> None:
+    def _value(self, bindings: Sequence[NameBinding], operation: str, use: NameUse | Load) -> None:
         """Adds edges from an operation to a binding that may support it, if another does not.
 
         A binding that does not support it and always runs hides the earlier bindings.
@@ -297,7 +297,7 @@ class _Rules:
         allowing = [b.unit for b in bindings if b not in refusing and b.order > floor]
         self.any_of(allowing, use.unit)
 
-    def _is_sure(self, binding: Binding, use: Use | Load) -> bool:
+    def _is_sure(self, binding: NameBinding, use: NameUse | Load) -> bool:
         """Returns True if checkers assume that the binding runs before a use that may follow it.
 
         They do if it is in a block around the use. Blocks of ``with``, loops and ``try`` count as
@@ -339,7 +339,7 @@ class _Rules:
         units = [child for child in clause.children if self.nodes[child].kind != "line"]
         return clause.kind in ("elif", "handler", "case") and len(units) == 1
 
-    def _reaching(self, use: Use, bindings: Sequence[Binding]) -> Sequence[Binding]:
+    def _reaching(self, use: NameUse, bindings: Sequence[NameBinding]) -> Sequence[NameBinding]:
         """Returns the bindings whose value may reach a use in the same scope."""
         floor = None
         for binding in bindings:
@@ -410,12 +410,12 @@ class _Rules:
                     self._value(bindings, load.operation, load)
                     self._results((b for b in bindings if _is_property(b)), load.unit)
 
-    def _binders(self, load: Load | Call) -> list[list[Binding]]:
+    def _binders(self, load: Load | Call) -> list[list[NameBinding]]:
         """Returns the bindings of an attribute, by class."""
         bindings = self.facts.attributes.get(load.name)
         if not bindings or self._is_module(load):
             return []
-        by_class: dict[int, list[Binding]] = {}
+        by_class: dict[int, list[NameBinding]] = {}
         for binding in bindings:
             by_class.setdefault(binding.owner.unit if binding.owner else 0, []).append(binding)
         own = self_class(load.scope, load.base)
@@ -444,7 +444,7 @@ class _Rules:
                     self.edges(function.results, function.unit)
             self.edges(function.super_inits, function.unit)
 
-    def _results(self, bindings: Iterable[Binding], dependent: int) -> None:
+    def _results(self, bindings: Iterable[NameBinding], dependent: int) -> None:
         """Adds edges from the value of a call to a result of each function that may be called."""
         for binding in bindings:
             if isinstance(binding.definition, Function):
@@ -487,7 +487,7 @@ class _Rules:
                 for definition in self._classes(call.scope, call.name):
                     self._construction(definition, call)
 
-    def _classes(self, scope: Scope, name: str) -> list[Class]:
+    def _classes(self, scope: PythonScope, name: str) -> list[Class]:
         """Returns the program's classes that a name may refer to."""
         found = lookup(scope, name)
         definitions = [binding.definition for binding in found[1]] if found else []
@@ -508,7 +508,7 @@ class _Rules:
         if not inside and not self._is_concrete(definition, call.scope):
             self.edges((unit for _, unit in definition.methods), call.unit)
 
-    def _is_concrete(self, definition: Class, scope: Scope) -> bool:
+    def _is_concrete(self, definition: Class, scope: PythonScope) -> bool:
         """Returns True if no base can have abstract methods that the class must define."""
         waiting = [definition]
         seen: set[int] = set()
@@ -608,9 +608,9 @@ def _breaks(units: Units) -> dict[int, list[int]]:
     return breaks
 
 
-def _is_deferred(scope: Scope, target: Scope) -> bool:
+def _is_deferred(scope: PythonScope, target: PythonScope) -> bool:
     """Returns True if code of ``scope`` may run later than the code around it in ``target``."""
-    at: Scope | None = scope
+    at: PythonScope | None = scope
     while at is not None and at is not target:
         if at.kind == "function":
             return True
@@ -630,7 +630,7 @@ def _leaves(statement: ast.stmt) -> bool:
 
 
 def _allows(kind: type, operation: str) -> bool:
-    """Returns True if a built-in type supports an operation (:class:`Use`)."""
+    """Returns True if a built-in type supports an operation (:class:`NameUse`)."""
     if kind is type(None) and not is_special(operation):
         return True  # checkers do not report attributes of None
     needed = _ITERABLE.get(operation, (operation,))
@@ -644,7 +644,7 @@ _ITERABLE = {
 }
 
 
-def _is_property(binding: Binding) -> bool:
+def _is_property(binding: NameBinding) -> bool:
     definition = binding.definition
     return isinstance(definition, Function) and bool(
         _PROPERTIES.intersection(definition.decorators)

@@ -27,7 +27,7 @@ class UnsupportedProgram(SkippedExample):
 
 
 @dataclass(frozen=True, slots=True)
-class Hunk:
+class InsertHunk:
     """Consecutive lines to insert.
 
     Attributes:
@@ -47,10 +47,10 @@ class Hunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
+class EditStep:
     """Hunks to insert at once, from top to bottom, with at least one old line between two."""
 
-    hunks: tuple[Hunk, ...]
+    hunks: tuple[InsertHunk, ...]
 
     def __post_init__(self) -> None:
         if not self.hunks:
@@ -66,7 +66,7 @@ class Edit:
 class EditSequence:
     """The edits that write a program, in writing order."""
 
-    edits: tuple[Edit, ...]
+    edits: tuple[EditStep, ...]
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ class EditSequence:
         return to_text(lines)
 
 
-def apply(lines: Sequence[str], edit: Edit) -> list[str]:
+def apply(lines: Sequence[str], edit: EditStep) -> list[str]:
     """Returns the state after an edit.
 
     Raises:
@@ -102,7 +102,7 @@ def apply(lines: Sequence[str], edit: Edit) -> list[str]:
     return result
 
 
-def iter_states(edits: Iterable[Edit]) -> Iterator[list[str]]:
+def iter_states(edits: Iterable[EditStep]) -> Iterator[list[str]]:
     """Yields the lines of the state after each edit."""
     lines: list[str] = []
     for edit in edits:
@@ -110,7 +110,7 @@ def iter_states(edits: Iterable[Edit]) -> Iterator[list[str]]:
         yield lines
 
 
-def states(edits: Iterable[Edit]) -> tuple[str, ...]:
+def states(edits: Iterable[EditStep]) -> tuple[str, ...]:
     """Returns the text of the state after each edit, without the empty first state."""
     return tuple(map(to_text, iter_states(edits)))
 
@@ -137,7 +137,7 @@ def undo(lines: Sequence[str], deletions: Iterable[Collection[int]]) -> EditSequ
     return EditSequence(tuple(reversed(edits)))
 
 
-def _cut_out(alive: list[int], deleted: Sequence[int], lines: Sequence[str]) -> Edit:
+def _cut_out(alive: list[int], deleted: Sequence[int], lines: Sequence[str]) -> EditStep:
     """Removes lines from the sorted ``alive``, and returns the edit that reinserts them."""
     hunks = []
     done = 0
@@ -148,7 +148,9 @@ def _cut_out(alive: list[int], deleted: Sequence[int], lines: Sequence[str]) -> 
         while done + run < len(deleted) and alive[position + run] == deleted[done + run]:
             run += 1
         # The edit's lines above are no longer in ``alive``: positions are in the old state.
-        hunks.append(Hunk(position, tuple(lines[line] for line in deleted[done : done + run])))
+        hunks.append(
+            InsertHunk(position, tuple(lines[line] for line in deleted[done : done + run]))
+        )
         del alive[position : position + run]
         done += run
-    return Edit(tuple(hunks))
+    return EditStep(tuple(hunks))

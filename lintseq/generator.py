@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple, get_args
 
 from codegen.core.errors import CodegenError, ConfigError, InputError, require_known
 from codegen.core.records import Example, MadeTogether, Segment, TrainingText
-from codegen.lintseq.edits import Edit, EditSequence, UnsupportedProgram
-from codegen.lintseq.program import GRANULARITIES, Granularity, Prepared, prepare
+from codegen.lintseq.edits import EditSequence, EditStep, UnsupportedProgram
+from codegen.lintseq.program import GRANULARITIES, Granularity, PreparedProgram, prepare
 from codegen.lintseq.reference import random_sequence, reference_sequence
 from codegen.lintseq.resampling import (
     Failure,
-    Verified,
+    VerifiedSequence,
     audited,
     compared,
     edit_sequences,
@@ -24,7 +24,7 @@ from codegen.lintseq.resampling import (
 from codegen.lintseq.text_format import MARKER, format_edit, format_edits, resolve
 from codegen.lintseq.verify import (
     CHECKS,
-    Finding,
+    LintMessage,
     Verify,
     check_for,
     check_pylint,
@@ -76,7 +76,7 @@ def _pairs(
 ) -> list[TrainingText]:
     states = ["", *sequence.states]
     diffs = [*(MARKER + format_edit(edit) for edit in sequence.edits), f"{MARKER}\n{MARKER}"]
-    edits: list[Sequence[Edit]] = [*((edit,) for edit in sequence.edits), ()]
+    edits: list[Sequence[EditStep]] = [*((edit,) for edit in sequence.edits), ()]
     return [
         TrainingText(
             id=f"{example.id}#lintseq-{number}.{pair}",
@@ -98,7 +98,7 @@ def _pairs(
     ]
 
 
-def _sizes(edits: Sequence[Edit]) -> dict[str, object]:
+def _sizes(edits: Sequence[EditStep]) -> dict[str, object]:
     hunks = [hunk for edit in edits for hunk in edit.hunks]
     return {
         "edits": len(edits),
@@ -312,7 +312,7 @@ class LintSeq(MadeTogether):
         flat = [
             (item, seed)
             for item, own in zip(prepared, seeds, strict=True)
-            if isinstance(item, Prepared)
+            if isinstance(item, PreparedProgram)
             for seed in own
         ]
         jobs = [(item, random.Random(seed)) for item, seed in flat]
@@ -321,11 +321,11 @@ class LintSeq(MadeTogether):
         seeds_audited = [seed if item.language == "python" else None for item, seed in flat]
         noted = iter(self._noted(verified, seeds_audited))
         return [
-            [next(noted) for _ in own] if isinstance(item, Prepared) else item
+            [next(noted) for _ in own] if isinstance(item, PreparedProgram) else item
             for item, own in zip(prepared, seeds, strict=True)
         ]
 
-    def _prepare(self, example: Example) -> Prepared | UnsupportedProgram:
+    def _prepare(self, example: Example) -> PreparedProgram | UnsupportedProgram:
         try:
             return prepare(
                 example.program,
@@ -337,7 +337,7 @@ class LintSeq(MadeTogether):
             return error
 
     def _noted(
-        self, results: Sequence[Verified | Failure], seeds: Sequence[int | None]
+        self, results: Sequence[VerifiedSequence | Failure], seeds: Sequence[int | None]
     ) -> list[_Sequence | Failure]:
         """Adds notes to the sequences, including the audit's for those with a seed."""
         counts: dict[int, Mapping[str, int]] = {}
@@ -346,7 +346,7 @@ class LintSeq(MadeTogether):
             drawn = {
                 number: (found.sequence, random.Random(f"audit {seed}"))
                 for number, (found, seed) in enumerate(zip(results, seeds, strict=True))
-                if isinstance(found, Verified) and seed is not None
+                if isinstance(found, VerifiedSequence) and seed is not None
             }
             audits = audited(list(drawn.values()), self.audit, check_pylint)
             counts = dict(zip(drawn, audits, strict=True))
@@ -362,7 +362,7 @@ class LintSeq(MadeTogether):
                     **counts.get(n, {}),
                 },
             )
-            if isinstance(found, Verified)
+            if isinstance(found, VerifiedSequence)
             else found
             for n, found in enumerate(results)
         ]
@@ -375,7 +375,7 @@ class LintSeq(MadeTogether):
         for example, own in zip(examples, seeds, strict=True):
             try:
                 _require_python(example)
-                results = [Verified(self._draw_one(example.program, seed)) for seed in own]
+                results = [VerifiedSequence(self._draw_one(example.program, seed)) for seed in own]
                 drawn.append(self._noted(results, own))
             except UnsupportedProgram as error:
                 drawn.append(error)
@@ -412,5 +412,5 @@ def _require_python(example: Example) -> None:
         raise UnsupportedProgram("not_python", detail)
 
 
-def _lint(text: str) -> Sequence[Finding]:
+def _lint(text: str) -> Sequence[LintMessage]:
     return check_pylint([text])[0]

@@ -40,7 +40,7 @@ _STARTS = frozenset(getattr(tokenize, part + "_START", -1) for part in _PARTS)
 _ENDS = frozenset(getattr(tokenize, part + "_END", -1) for part in _PARTS)
 
 
-class Token(NamedTuple):
+class PyToken(NamedTuple):
     r"""A token; ``text`` is "" for a string and "\n" for the end of a logical line."""
 
     text: str
@@ -51,7 +51,7 @@ class Token(NamedTuple):
     string: bool = False
 
 
-class Item(NamedTuple):
+class BracketElement(NamedTuple):
     """A token of a group or a whole group inside it: the tokens from ``start`` to ``end``."""
 
     start: int
@@ -60,15 +60,15 @@ class Item(NamedTuple):
 
 
 @dataclass(slots=True)
-class Group:
+class BracketGroup:
     """Two brackets, the tokens ``start`` and ``end``, and the tokens and groups directly inside."""
 
     start: int
     end: int = -1
-    items: list[Item] = field(default_factory=list)
+    items: list[BracketElement] = field(default_factory=list)
 
 
-class Stretch:
+class TokenSpan:
     """The tokens of some lines.
 
     Attributes:
@@ -94,14 +94,14 @@ class Stretch:
         return self.tokens[following].line > self.tokens[token].end_line
 
 
-def _tokens(lines: Sequence[str], first: int, stop: int) -> list[Token]:
+def _tokens(lines: Sequence[str], first: int, stop: int) -> list[PyToken]:
     """The tokens of some lines.
 
     Raises:
         tokenize.TokenError, SyntaxError: if the lines cannot be tokenized separately.
     """
     text = "\n".join(lines[first:stop]) + "\n"
-    tokens: list[Token] = []
+    tokens: list[PyToken] = []
     depth = 0
     opened = (0, 0)
     for kind, string, (line, column), (end_line, end_column), _ in tokenize.generate_tokens(
@@ -119,27 +119,27 @@ def _tokens(lines: Sequence[str], first: int, stop: int) -> list[Token]:
         is_string = kind == tokenize.STRING or kind in _ENDS
         shown = "" if is_string else "\n" if kind == tokenize.NEWLINE else string
         above = first - 1
-        tokens.append(Token(shown, line + above, column, end_line + above, end_column, is_string))
+        tokens.append(PyToken(shown, line + above, column, end_line + above, end_column, is_string))
     return tokens
 
 
-def _groups(tokens: Sequence[Token]) -> tuple[list[Group], list[Item]]:
-    groups: list[Group] = []
-    top: list[Item] = []
-    open_groups: list[Group] = []
+def _groups(tokens: Sequence[PyToken]) -> tuple[list[BracketGroup], list[BracketElement]]:
+    groups: list[BracketGroup] = []
+    top: list[BracketElement] = []
+    open_groups: list[BracketGroup] = []
     for number, token in enumerate(tokens):
         items = open_groups[-1].items if open_groups else top
         if token.text in ("(", "[", "{"):
-            group = Group(number)
+            group = BracketGroup(number)
             groups.append(group)
             open_groups.append(group)
         elif token.text in (")", "]", "}"):
             group = open_groups.pop()
             group.end = number
             items = open_groups[-1].items if open_groups else top
-            items.append(Item(group.start, number, "()"))
+            items.append(BracketElement(group.start, number, "()"))
         else:
-            items.append(Item(number, number, token.text))
+            items.append(BracketElement(number, number, token.text))
     return groups, top
 
 
@@ -230,7 +230,7 @@ class _Part(NamedTuple):
     """Statements or headers, the ``owners``, in a stretch of code."""
 
     lines: Sequence[str]
-    stretch: Stretch
+    stretch: TokenSpan
     owners: Sequence[ast.AST]
     callees: Callees
 
@@ -246,7 +246,7 @@ class Brackets:
         for owner in self.owners:
             self._describe(owner)
 
-    def of(self, group: Group) -> Elements | None:
+    def of(self, group: BracketGroup) -> Elements | None:
         """Returns the elements of a group; None if unknown."""
         opening, closing = self.tokens[group.start], self.tokens[group.end]
         elements = self.elements.get((closing.line, closing.column))
@@ -407,7 +407,7 @@ class Minimum(NamedTuple):
 
 
 @dataclass(slots=True)
-class Pieces:
+class LinePieces:
     """The pieces of some lines.
 
     Attributes:
@@ -423,7 +423,7 @@ class Pieces:
 
 def find_pieces(
     lines: Sequence[str], span: Span, owners: Sequence[ast.AST], callees: Callees
-) -> Pieces:
+) -> LinePieces:
     """Finds the pieces of a statement, a statement's header or a clause's header.
 
     Args:
@@ -431,11 +431,11 @@ def find_pieces(
         callees: the definitions that the program's calls refer to.
     """
     if span[1] - span[0] < 2:
-        return Pieces()
+        return LinePieces()
     try:
-        stretch = Stretch(lines, *span)
+        stretch = TokenSpan(lines, *span)
     except (tokenize.TokenError, SyntaxError):
-        return Pieces()  # an odd indentation that only the whole program explains
+        return LinePieces()  # an odd indentation that only the whole program explains
     finder = _Finder(_Part(lines, stretch, owners, callees))
     finder.find()
     return finder.pieces()
@@ -470,10 +470,10 @@ class _Finder:
             if isinstance(owner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 self.decorators(owner)
 
-    def pieces(self) -> Pieces:
+    def pieces(self) -> LinePieces:
         spans = sorted(self.found, key=lambda span: (span[0], -span[1]))
         grown = {span: (self._with_comments(span), span[1]) for span in spans}
-        return Pieces(
+        return LinePieces(
             [grown[span] for span in spans],
             [
                 Minimum(
@@ -504,7 +504,7 @@ class _Finder:
         self.found[span] = None
         return span
 
-    def list_of(self, group: Group, elements: Elements) -> None:
+    def list_of(self, group: BracketGroup, elements: Elements) -> None:
         """Adds whole elements of a list, with their commas."""
         kind = elements.kind
         slices = list(_slices(group))
@@ -559,7 +559,7 @@ class _Finder:
             if len(pieces) == len(spans):
                 self.minimums.append(Minimum(pieces, None))
 
-    def condition(self, group: Group) -> None:
+    def condition(self, group: BracketGroup) -> None:
         """Adds ``and x``, ``x and`` of a chain in brackets, and ``if x`` of a comprehension."""
         items = group.items
         in_comprehension = False
@@ -583,7 +583,7 @@ class _Finder:
             if whole:
                 self.add(item.start, items[run[-1]].end)
 
-    def adjacent_strings(self, group: Group) -> None:
+    def adjacent_strings(self, group: BracketGroup) -> None:
         """Adds adjacent string literals that are concatenated."""
         at = 0
         for is_string, run in groupby(group.items, lambda item: self.tokens[item.start].string):
@@ -593,7 +593,7 @@ class _Finder:
                 following = group.items[at].text if at < len(group.items) else ""
                 self._strings(strings, following)
 
-    def _strings(self, strings: Sequence[Item], following: str) -> None:
+    def _strings(self, strings: Sequence[BracketElement], following: str) -> None:
         if following in {"%", "."} or any(self._is_format(item.start) for item in strings):
             return
         runs = list(self._runs([string.end for string in strings]))
@@ -661,7 +661,7 @@ class _Finder:
             number = end + 1
 
 
-def _slices(group: Group) -> Iterator[tuple[int, int]]:
+def _slices(group: BracketGroup) -> Iterator[tuple[int, int]]:
     """Yields the first and last token of each element; the last is its comma, if any."""
     start = None
     end = group.start

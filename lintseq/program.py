@@ -31,7 +31,7 @@ GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedProgram:
     """A program and its dependency graph. Nodes are numbered from 0, the module.
 
     Attributes:
@@ -66,7 +66,7 @@ class Prepared:
         """The normal form."""
         return "\n".join(self.lines) + "\n"
 
-    def with_edges(self, edges: Mapping[int, Iterable[int]]) -> Prepared:
+    def with_edges(self, edges: Mapping[int, Iterable[int]]) -> PreparedProgram:
         """Returns a copy in which extra nodes must be deleted with each key."""
         dependents = list(self.dependents)
         for node, more in edges.items():
@@ -86,7 +86,7 @@ def prepare(
     granularity: Granularity = "line",
     strict: bool = False,
     language: str = "python",
-) -> Prepared:
+) -> PreparedProgram:
     """Parses a program and finds its dependencies, once for any number of sequences.
 
     Args:
@@ -121,7 +121,9 @@ def prepare(
     return replace(prepared, inert=units.inert, idle=units.idle)
 
 
-def _prepare_foreign(text: str, lines: list[str], language: str, *, by_line: bool) -> Prepared:
+def _prepare_foreign(
+    text: str, lines: list[str], language: str, *, by_line: bool
+) -> PreparedProgram:
     """:func:`prepare` for a language other than Python."""
     from codegen.lintseq.languages import (  # a run in Python needs no other grammar
         GRAMMARS,
@@ -172,12 +174,14 @@ def parse(text: str) -> ast.Module:
     return tree
 
 
-def _prepared(lines: list[str], owners: list[int], weights: list[float], graph: Graph) -> Prepared:
+def _prepared(
+    lines: list[str], owners: list[int], weights: list[float], graph: Graph
+) -> PreparedProgram:
     groups: list[list[int]] = [[] for _ in graph.dependents]
     for number, group in enumerate(graph.groups):
         for member in group.members:
             groups[member].append(number)
-    return Prepared(
+    return PreparedProgram(
         lines=tuple(lines),
         owners=tuple(owners),
         weights=tuple(weights),

@@ -30,9 +30,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from codegen.lintseq.edits import EditSequence, UnsupportedProgram, to_text, undo
 from codegen.lintseq.program import indentations, line_weights, normalize, parse
-from codegen.lintseq.verify import Finding
+from codegen.lintseq.verify import LintMessage
 
-Lint = Callable[[str], Sequence[Finding]]
+Lint = Callable[[str], Sequence[LintMessage]]
 
 MAX_EDITS = 512  # maximum deletions; the remaining lines become the first edit
 

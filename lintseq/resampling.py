@@ -21,19 +21,19 @@ from typing import NamedTuple
 
 from codegen.core.errors import CodegenError
 from codegen.lintseq.edits import EditSequence, UnsupportedProgram, undo
-from codegen.lintseq.program import Prepared
+from codegen.lintseq.program import PreparedProgram
 from codegen.lintseq.reference import reference_sequence
-from codegen.lintseq.verify import Check, Finding, Verify, batches, check_for, new_findings
+from codegen.lintseq.verify import Check, LintMessage, Verify, batches, check_for, new_findings
 
 Step = list[int]
 
 
-def sample_edits(prepared: Prepared, rng: random.Random) -> EditSequence:
+def sample_edits(prepared: PreparedProgram, rng: random.Random) -> EditSequence:
     """Samples one edit sequence that is clean by the dependency rules."""
     return edits_of(prepared, sample_steps(prepared, rng))
 
 
-def sample_steps(prepared: Prepared, rng: random.Random) -> list[Step]:
+def sample_steps(prepared: PreparedProgram, rng: random.Random) -> list[Step]:
     """Samples the nodes of each deletion, the seed first, in deletion order."""
     deletion = _Deletion(prepared)
     owners = prepared.owners
@@ -69,7 +69,7 @@ def _seed_order(weights: Sequence[float], rng: random.Random) -> list[int]:
 class _Deletion:
     """The state of a backward phase."""
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: PreparedProgram) -> None:
         self.prepared = prepared
         self.dead = [False] * len(prepared.dependents)
         self.alive_in_group = list(prepared.group_sizes)
@@ -93,7 +93,7 @@ class _Deletion:
         return step
 
 
-def edits_of(prepared: Prepared, steps: Sequence[Step]) -> EditSequence:
+def edits_of(prepared: PreparedProgram, steps: Sequence[Step]) -> EditSequence:
     """Returns the edits that undo deletions of nodes, last deletion first."""
     lines_of: list[list[int]] = [[] for _ in prepared.dependents]
     for line, owner in enumerate(prepared.owners):
@@ -111,7 +111,7 @@ MOST_STATE_CHARACTERS = 32_000_000
 MOST_AUDITED_CHARACTERS = 100_000
 MOST_COMPARED_CHARACTERS = 3_000
 
-Job = tuple[Prepared, random.Random]
+Job = tuple[PreparedProgram, random.Random]
 
 
 class VerificationFailed(CodegenError):
@@ -138,7 +138,7 @@ class VerificationFailed(CodegenError):
 Failure = UnsupportedProgram | VerificationFailed
 
 
-class Verified(NamedTuple):
+class VerifiedSequence(NamedTuple):
     """A sequence that passed its check.
 
     Attributes:
@@ -162,18 +162,18 @@ def edit_sequences(jobs: Sequence[Job], *, verify: Verify = "ruff") -> list[Edit
         CodegenError: if the check's tool is not installed.
     """
     results = verified_sequences(jobs, verify)
-    return [found.sequence if isinstance(found, Verified) else found for found in results]
+    return [found.sequence if isinstance(found, VerifiedSequence) else found for found in results]
 
 
-def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[Verified | Failure]:
+def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[VerifiedSequence | Failure]:
     """Does the same as :func:`edit_sequences`, and marks fallbacks."""
-    results: dict[int, Verified | Failure] = {}
+    results: dict[int, VerifiedSequence | Failure] = {}
     for language in dict.fromkeys(prepared.language for prepared, _ in jobs):
         numbers = [n for n, (prepared, _) in enumerate(jobs) if prepared.language == language]
         own, check = [jobs[n] for n in numbers], check_for(verify, language)
         if check is None:
             sampled = (edits_of(prepared, sample_steps(prepared, rng)) for prepared, rng in own)
-            found: Iterable[Verified | Failure] = map(Verified, sampled)
+            found: Iterable[VerifiedSequence | Failure] = map(VerifiedSequence, sampled)
         elif language == "python":
             found = _repaired_until_clean(own, verify, check)
         else:
@@ -182,9 +182,9 @@ def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[Verified | F
     return [results[number] for number in range(len(jobs))]
 
 
-def _without_dirty_states(jobs: Sequence[Job], check: Check) -> list[Verified | Failure]:
+def _without_dirty_states(jobs: Sequence[Job], check: Check) -> list[VerifiedSequence | Failure]:
     """Merges edits to dirty states with the next one, for languages other than Python."""
-    results: list[Verified | Failure] = []
+    results: list[VerifiedSequence | Failure] = []
     attempts = ((prepared, _attempt(prepared, rng)) for prepared, rng in jobs)
     for batch in batches(attempts, lambda item: item[1].characters, MOST_STATE_CHARACTERS):
         known = _Known(check, eager=False)
@@ -195,28 +195,30 @@ def _without_dirty_states(jobs: Sequence[Job], check: Check) -> list[Verified | 
     return results
 
 
-def _joined(prepared: Prepared, attempt: _Attempt, known: _Known) -> Verified | Failure:
+def _joined(
+    prepared: PreparedProgram, attempt: _Attempt, known: _Known
+) -> VerifiedSequence | Failure:
     if attempt.refused:
         return attempt.refused
     if own := known.findings[attempt.texts[-1]]:
         return UnsupportedProgram("not_clean", f"line {own[0].line}: {own[0].message}")
     dirty = {number for number, _ in _dirty(attempt, known)}
     if not dirty:
-        return Verified(attempt.sequence)
+        return VerifiedSequence(attempt.sequence)
     steps: list[Step] = []
     for number, step in enumerate(attempt.steps):
         if number - 1 in dirty:
             steps[-1] += step
         else:
             steps.append(list(step))
-    return Verified(edits_of(prepared, steps), joined=len(dirty))
+    return VerifiedSequence(edits_of(prepared, steps), joined=len(dirty))
 
 
 def _repaired_until_clean(
     jobs: Sequence[Job], verify: Verify, check: Check
-) -> list[Verified | Failure]:
+) -> list[VerifiedSequence | Failure]:
     """Resamples sequences with a dirty state with more dependencies, for Python."""
-    results: dict[int, Verified | Failure] = {}
+    results: dict[int, VerifiedSequence | Failure] = {}
     pending = {number: prepared for number, (prepared, _) in enumerate(jobs)}
     for _ in range(MAX_REPAIRS + 1):
         todo = list(pending.items())
@@ -230,7 +232,7 @@ def _repaired_until_clean(
                     results[number] = _failure(verify, dirty[0][1])
                     pending[number] = _repaired(pending[number], attempt, dirty)
                 else:
-                    results[number] = attempt.refused or Verified(attempt.sequence)
+                    results[number] = attempt.refused or VerifiedSequence(attempt.sequence)
                     del pending[number]
         if not pending:
             break
@@ -267,7 +269,7 @@ class _Known:
     def __init__(self, check: Check, *, eager: bool) -> None:
         self.check = check
         self.eager = eager
-        self.findings: dict[str, list[Finding]] = {"": []}
+        self.findings: dict[str, list[LintMessage]] = {"": []}
 
     def look_at(self, attempts: Iterable[Sequence[str]]) -> None:
         """Checks new states; the last state of each sequence is the program."""
@@ -283,10 +285,10 @@ class _Known:
 
 
 # The number of a deletion, and a finding in the state after it.
-_Dirty = list[tuple[int, Finding]]
+_Dirty = list[tuple[int, LintMessage]]
 
 
-def _attempt(prepared: Prepared, rng: random.Random) -> _Attempt:
+def _attempt(prepared: PreparedProgram, rng: random.Random) -> _Attempt:
     steps = sample_steps(prepared, rng)
     sequence = edits_of(prepared, steps)
     characters = _state_characters(sequence)
@@ -313,7 +315,7 @@ class _Shown(NamedTuple):
     text: str
 
 
-def _shown(prepared: Prepared, steps: Sequence[Step]) -> list[_Shown]:
+def _shown(prepared: PreparedProgram, steps: Sequence[Step]) -> list[_Shown]:
     """Returns the checked lines from top to bottom: all except inert ones."""
     deletion = [0] * len(prepared.dependents)
     for number, step in enumerate(steps):
@@ -330,7 +332,7 @@ def _shown(prepared: Prepared, steps: Sequence[Step]) -> list[_Shown]:
     ]
 
 
-def _texts(prepared: Prepared, steps: Sequence[Step]) -> list[str]:
+def _texts(prepared: PreparedProgram, steps: Sequence[Step]) -> list[str]:
     """Returns the checked text of each state, in writing order."""
     lines = _shown(prepared, steps)
     return [
@@ -363,11 +365,11 @@ def _dirty(attempt: _Attempt, known: _Known) -> _Dirty:
     ]
 
 
-def _failure(verify: Verify, finding: Finding) -> VerificationFailed:
+def _failure(verify: Verify, finding: LintMessage) -> VerificationFailed:
     return VerificationFailed(verify, f"line {finding.line}: {finding.rule} {finding.message}")
 
 
-def _repaired(prepared: Prepared, attempt: _Attempt, dirty: _Dirty) -> Prepared:
+def _repaired(prepared: PreparedProgram, attempt: _Attempt, dirty: _Dirty) -> PreparedProgram:
     """Adds edges that prevent these states: faulty nodes are deleted with the deleted ones."""
     edges: dict[int, set[int]] = {}
     lines = _shown(prepared, attempt.steps)
@@ -381,13 +383,13 @@ def _repaired(prepared: Prepared, attempt: _Attempt, dirty: _Dirty) -> Prepared:
 
 
 def _fallback(
-    prepared: Prepared, rng: random.Random, check: Check
-) -> Verified | VerificationFailed:
+    prepared: PreparedProgram, rng: random.Random, check: Check
+) -> VerifiedSequence | VerificationFailed:
     """Samples a sequence by the published algorithm, and checks it like the others."""
     program = prepared.program
     excused = check([program])[0]
 
-    def lint(text: str) -> list[Finding]:
+    def lint(text: str) -> list[LintMessage]:
         return new_findings(check([text])[0], excused)
 
     try:
@@ -398,7 +400,7 @@ def _fallback(
         # Lines that cannot be sampled are in its first state, and blank lines move: recheck.
         if found := lint(text):
             return _failure("pylint", found[0])
-    return Verified(sequence, fallback=True)
+    return VerifiedSequence(sequence, fallback=True)
 
 
 def compared(
@@ -466,7 +468,7 @@ def _bounded(sequence: EditSequence, numbers: Sequence[int]) -> list[str]:
     return [*taken, states[-1]] if taken else []
 
 
-def _counts(texts: Sequence[str], findings: Mapping[str, list[Finding]]) -> Mapping[str, int]:
+def _counts(texts: Sequence[str], findings: Mapping[str, list[LintMessage]]) -> Mapping[str, int]:
     *states, program = texts
     dirty = sum(
         1

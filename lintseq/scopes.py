@@ -76,7 +76,7 @@ class Class:
     abstract: list[int] = field(default_factory=list)
 
 
-class Binding(NamedTuple):
+class NameBinding(NamedTuple):
     """A place that binds a name, or with ``owner`` an attribute.
 
     Attributes:
@@ -97,18 +97,18 @@ class Binding(NamedTuple):
     imported: str = ""
     definition: Function | Class | None = None
     owner: Class | None = None
-    scope: Scope | None = None
+    scope: PythonScope | None = None
     inline: bool = False
 
 
 @dataclass(slots=True, eq=False)
-class Scope:
+class PythonScope:
     """A module, class, function, lambda (as ``function``) or comprehension."""
 
     kind: str
-    parent: Scope | None
+    parent: PythonScope | None
     unit: int
-    bindings: dict[str, list[Binding]] = field(default_factory=dict)
+    bindings: dict[str, list[NameBinding]] = field(default_factory=dict)
     declared: dict[str, tuple[str, int]] = field(default_factory=dict)
     definition: Function | Class | None = None
     self_name: str = ""  # the first parameter of a method
@@ -122,7 +122,7 @@ class Scope:
         return None
 
 
-class Use(NamedTuple):
+class NameUse(NamedTuple):
     """A use of a name; ``bare`` is false for the ``x`` of ``x.a``.
 
     ``operation`` is the attribute that the value must have, such as ``__getitem__`` for ``x[0]``;
@@ -130,7 +130,7 @@ class Use(NamedTuple):
     """
 
     name: str
-    scope: Scope
+    scope: PythonScope
     unit: int
     order: int
     bare: bool = True
@@ -142,7 +142,7 @@ class Load(NamedTuple):
     """A read of an attribute; ``base`` is the name before the dot, "" if it is not a name."""
 
     name: str
-    scope: Scope
+    scope: PythonScope
     unit: int
     order: int
     base: str
@@ -152,12 +152,12 @@ class Load(NamedTuple):
 class Call(NamedTuple):
     """A call by a name, or by an attribute's name if ``method``.
 
-    ``operation`` is the attribute that its value must have, as in :class:`Use`, or
+    ``operation`` is the attribute that its value must have, as in :class:`NameUse`, or
     :data:`ASSIGNED`.
     """
 
     name: str
-    scope: Scope
+    scope: PythonScope
     unit: int
     order: int
     method: bool
@@ -167,15 +167,15 @@ class Call(NamedTuple):
 
 
 @dataclass(slots=True)
-class Facts:
+class ScopeAnalysis:
     """The result of the walk."""
 
-    module: Scope
-    scopes: list[Scope] = field(default_factory=list)
-    uses: list[Use] = field(default_factory=list)
+    module: PythonScope
+    scopes: list[PythonScope] = field(default_factory=list)
+    uses: list[NameUse] = field(default_factory=list)
     loads: list[Load] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
-    attributes: dict[str, list[Binding]] = field(default_factory=dict)
+    attributes: dict[str, list[NameBinding]] = field(default_factory=dict)
     functions: list[Function] = field(default_factory=list)
     classes: list[Class] = field(default_factory=list)
     exports: list[tuple[str, int]] = field(default_factory=list)
@@ -185,19 +185,19 @@ class Facts:
     operations: frozenset[str] = frozenset()
 
 
-def collect(tree: ast.Module, node_of: dict[ast.AST, int]) -> Facts:
+def collect(tree: ast.Module, node_of: dict[ast.AST, int]) -> ScopeAnalysis:
     """Walks a module; ``node_of`` as in :class:`codegen.lintseq.units.Units`."""
-    module = Scope("module", None, 0)
-    walker = _Walker(Facts(module, [module]), node_of)
+    module = PythonScope("module", None, 0)
+    walker = _Walker(ScopeAnalysis(module, [module]), node_of)
     walker.block(tree.body, module, 0)
     walker.facts.operations = frozenset(walker.operations.values())
     _move_declared(walker.facts.scopes)
     return walker.facts
 
 
-def lookup(scope: Scope, name: str) -> tuple[Scope, list[Binding]] | None:
+def lookup(scope: PythonScope, name: str) -> tuple[PythonScope, list[NameBinding]] | None:
     """Returns the scope that a name in ``scope`` refers to, and its bindings there in order."""
-    at: Scope | None = scope
+    at: PythonScope | None = scope
     while at is not None:
         if at is scope or at.kind != "class":
             if name in at.declared:
@@ -208,7 +208,7 @@ def lookup(scope: Scope, name: str) -> tuple[Scope, list[Binding]] | None:
     return None
 
 
-def _declared_target(scope: Scope, name: str) -> tuple[Scope, list[Binding]] | None:
+def _declared_target(scope: PythonScope, name: str) -> tuple[PythonScope, list[NameBinding]] | None:
     kind, _ = scope.declared[name]
     at = scope.parent
     while at is not None:
@@ -221,7 +221,7 @@ def _declared_target(scope: Scope, name: str) -> tuple[Scope, list[Binding]] | N
     return None
 
 
-def _move_declared(scopes: list[Scope]) -> None:
+def _move_declared(scopes: list[PythonScope]) -> None:
     """Moves bindings of names declared global or nonlocal to the scope they are bound in."""
     for scope in scopes:
         for name, (kind, _) in scope.declared.items():
@@ -246,7 +246,7 @@ def _child_fields(kind: type[ast.AST]) -> tuple[str, ...]:
 
 
 class _Walker:
-    def __init__(self, facts: Facts, node_of: dict[ast.AST, int]) -> None:
+    def __init__(self, facts: ScopeAnalysis, node_of: dict[ast.AST, int]) -> None:
         self.facts = facts
         self.node_of = node_of
         self.order = 0
@@ -259,7 +259,7 @@ class _Walker:
 
     def bind(
         self,
-        scope: Scope,
+        scope: PythonScope,
         name: str,
         unit: int,
         vague: bool = False,
@@ -268,7 +268,7 @@ class _Walker:
         definition: Function | Class | None = None,
     ) -> None:
         order = self.tick()
-        binding = Binding(unit, order, vague, kind, imported, definition, inline=self.inline)
+        binding = NameBinding(unit, order, vague, kind, imported, definition, inline=self.inline)
         scope.bindings.setdefault(name, []).append(binding)
         if isinstance(scope.definition, Class):
             owner = scope.definition
@@ -280,42 +280,42 @@ class _Walker:
     def use(
         self,
         name: str,
-        scope: Scope,
+        scope: PythonScope,
         unit: int,
         bare: bool = True,
         note: bool = False,
         operation: str = "",
     ) -> None:
-        self.facts.uses.append(Use(name, scope, unit, self.tick(), bare, note, operation))
+        self.facts.uses.append(NameUse(name, scope, unit, self.tick(), bare, note, operation))
 
     def bind_attribute(
         self,
         target: ast.Attribute,
-        scope: Scope,
+        scope: PythonScope,
         unit: int,
         vague: bool = False,
         kind: type | None = None,
     ) -> None:
         base = target.value.id if isinstance(target.value, ast.Name) else ""
         owner = self_class(scope, base)
-        binding = Binding(unit, self.tick(), vague, kind, owner=owner, scope=scope)
+        binding = NameBinding(unit, self.tick(), vague, kind, owner=owner, scope=scope)
         self.facts.attributes.setdefault(target.attr, []).append(binding)
 
-    def block(self, statements: list[ast.stmt], scope: Scope, unit: int) -> None:
+    def block(self, statements: list[ast.stmt], scope: PythonScope, unit: int) -> None:
         around = self.inline
         for statement in statements:
             self.inline = statement not in self.node_of
             self.statement(statement, scope, self.node_of.get(statement, unit))
         self.inline = around
 
-    def statement(self, node: ast.stmt, scope: Scope, unit: int) -> None:
+    def statement(self, node: ast.stmt, scope: PythonScope, unit: int) -> None:
         visit = getattr(self, "visit_" + type(node).__name__, None)
         if visit:
             visit(node, scope, unit)
         else:
             self.expression(node, scope, unit)
 
-    def visit_Expr(self, node: ast.Expr, scope: Scope, unit: int) -> None:
+    def visit_Expr(self, node: ast.Expr, scope: PythonScope, unit: int) -> None:
         value = node.value.value if isinstance(node.value, ast.Await) else node.value
         if isinstance(value, ast.Call):
             function = value.func
@@ -325,14 +325,14 @@ class _Walker:
         else:
             self.expression(value, scope, unit)
 
-    def visit_Return(self, node: ast.Return, scope: Scope, unit: int) -> None:
+    def visit_Return(self, node: ast.Return, scope: PythonScope, unit: int) -> None:
         if node.value is None:
             return
         if isinstance(scope.definition, Function) and not _is_none(node.value):
             scope.definition.results.append(unit)
         self.expression(node.value, scope, unit)
 
-    def visit_Assign(self, node: ast.Assign, scope: Scope, unit: int) -> None:
+    def visit_Assign(self, node: ast.Assign, scope: PythonScope, unit: int) -> None:
         unpacked = any(isinstance(target, (ast.Tuple, ast.List)) for target in node.targets)
         self.operations[node.value] = "__iter__" if unpacked else ASSIGNED
         self.expression(node.value, scope, unit)
@@ -342,7 +342,7 @@ class _Walker:
                 self.export(node.value, scope, unit)
             self.target(target, scope, unit, kind=kind)
 
-    def visit_AnnAssign(self, node: ast.AnnAssign, scope: Scope, unit: int) -> None:
+    def visit_AnnAssign(self, node: ast.AnnAssign, scope: PythonScope, unit: int) -> None:
         self.annotation(node.annotation, scope, unit)
         kind = None
         if node.value is not None:
@@ -355,7 +355,7 @@ class _Walker:
             scope.definition.fields.append(unit)
         self.target(node.target, scope, unit, node.value is None, kind)
 
-    def visit_AugAssign(self, node: ast.AugAssign, scope: Scope, unit: int) -> None:
+    def visit_AugAssign(self, node: ast.AugAssign, scope: PythonScope, unit: int) -> None:
         target = node.target
         self.expression(node.value, scope, unit)
         if isinstance(target, ast.Name):
@@ -368,7 +368,7 @@ class _Walker:
         else:
             self.expression(target, scope, unit)
 
-    def visit_For(self, node: ast.For | ast.AsyncFor, scope: Scope, unit: int) -> None:
+    def visit_For(self, node: ast.For | ast.AsyncFor, scope: PythonScope, unit: int) -> None:
         self.operations[node.iter] = "__iter__" if isinstance(node, ast.For) else "__aiter__"
         self.expression(node.iter, scope, unit)
         self.target(node.target, scope, unit)
@@ -377,12 +377,12 @@ class _Walker:
 
     visit_AsyncFor = visit_For
 
-    def visit_While(self, node: ast.While, scope: Scope, unit: int) -> None:
+    def visit_While(self, node: ast.While, scope: PythonScope, unit: int) -> None:
         self.expression(node.test, scope, unit)
         self.block(node.body, scope, unit)
         self.block(node.orelse, scope, unit)
 
-    def visit_If(self, node: ast.If, scope: Scope, unit: int) -> None:
+    def visit_If(self, node: ast.If, scope: PythonScope, unit: int) -> None:
         # A loop: a long chain of elif nests as deep in the tree.
         while True:
             self.expression(node.test, scope, unit)
@@ -393,7 +393,7 @@ class _Walker:
             unit = self.node_of.get(node, unit)
         self.block(node.orelse, scope, unit)
 
-    def visit_With(self, node: ast.With | ast.AsyncWith, scope: Scope, unit: int) -> None:
+    def visit_With(self, node: ast.With | ast.AsyncWith, scope: PythonScope, unit: int) -> None:
         for item in node.items:
             entered = "__enter__" if isinstance(node, ast.With) else "__aenter__"
             self.operations[item.context_expr] = entered
@@ -404,7 +404,7 @@ class _Walker:
 
     visit_AsyncWith = visit_With
 
-    def visit_Try(self, node: ast.Try | ast.TryStar, scope: Scope, unit: int) -> None:
+    def visit_Try(self, node: ast.Try | ast.TryStar, scope: PythonScope, unit: int) -> None:
         self.block(node.body, scope, unit)
         for handler in node.handlers:
             clause = self.node_of.get(handler, unit)
@@ -418,7 +418,7 @@ class _Walker:
 
     visit_TryStar = visit_Try
 
-    def visit_Match(self, node: ast.Match, scope: Scope, unit: int) -> None:
+    def visit_Match(self, node: ast.Match, scope: PythonScope, unit: int) -> None:
         self.expression(node.subject, scope, unit)
         for case in node.cases:
             clause = self.node_of.get(case, unit)
@@ -427,12 +427,12 @@ class _Walker:
                 self.expression(case.guard, scope, clause)
             self.block(case.body, scope, clause)
 
-    def visit_Import(self, node: ast.Import, scope: Scope, unit: int) -> None:
+    def visit_Import(self, node: ast.Import, scope: PythonScope, unit: int) -> None:
         for alias in node.names:
             name = alias.asname or alias.name.split(".")[0]
             self.bind(scope, name, self.node_of.get(alias, unit), imported=alias.name)
 
-    def visit_ImportFrom(self, node: ast.ImportFrom, scope: Scope, unit: int) -> None:
+    def visit_ImportFrom(self, node: ast.ImportFrom, scope: PythonScope, unit: int) -> None:
         if node.level:
             self.facts.relative_imports.append(unit)
         for alias in node.names:
@@ -444,16 +444,16 @@ class _Walker:
                 at = self.node_of.get(alias, unit)
                 self.bind(scope, alias.asname or alias.name, at, imported=alias.name)
 
-    def visit_Global(self, node: ast.Global, scope: Scope, unit: int) -> None:
+    def visit_Global(self, node: ast.Global, scope: PythonScope, unit: int) -> None:
         for name in node.names:
             scope.declared[name] = ("global", unit)
 
-    def visit_Nonlocal(self, node: ast.Nonlocal, scope: Scope, unit: int) -> None:
+    def visit_Nonlocal(self, node: ast.Nonlocal, scope: PythonScope, unit: int) -> None:
         for name in node.names:
             scope.declared[name] = ("nonlocal", unit)
             self.use(name, scope, unit)
 
-    def visit_ClassDef(self, node: ast.ClassDef, scope: Scope, unit: int) -> None:
+    def visit_ClassDef(self, node: ast.ClassDef, scope: PythonScope, unit: int) -> None:
         for expression in (*node.decorator_list, *node.bases, *node.keywords):
             self.expression(expression, scope, unit)
         parents = (*node.bases, *(keyword.value for keyword in node.keywords))
@@ -466,7 +466,7 @@ class _Walker:
         self.block(node.body, inner, unit)
 
     def visit_FunctionDef(
-        self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope, unit: int
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: PythonScope, unit: int
     ) -> None:
         for decorator in node.decorator_list:
             self.expression(decorator, scope, unit)
@@ -493,13 +493,13 @@ class _Walker:
 
     visit_AsyncFunctionDef = visit_FunctionDef
 
-    def visit_TypeAlias(self, node: ast.stmt, scope: Scope, unit: int) -> None:
+    def visit_TypeAlias(self, node: ast.stmt, scope: PythonScope, unit: int) -> None:
         inner = self.open("function", scope, unit)
         self.type_parameters(node, inner, unit)
         self.expression(node.value, inner, unit)  # type: ignore[attr-defined]
         self.target(node.name, scope, unit)  # type: ignore[attr-defined]
 
-    def type_parameters(self, node: ast.stmt, scope: Scope, unit: int) -> None:
+    def type_parameters(self, node: ast.stmt, scope: PythonScope, unit: int) -> None:
         """Binds the type parameters of Python 3.12."""
         for parameter in getattr(node, "type_params", ()):
             self.bind(scope, parameter.name, unit)
@@ -507,18 +507,18 @@ class _Walker:
                 self.expression(bound, scope, unit)
 
     def open(
-        self, kind: str, parent: Scope, unit: int, definition: Function | Class | None = None
-    ) -> Scope:
-        scope = Scope(kind, parent, unit, definition=definition)
+        self, kind: str, parent: PythonScope, unit: int, definition: Function | Class | None = None
+    ) -> PythonScope:
+        scope = PythonScope(kind, parent, unit, definition=definition)
         self.facts.scopes.append(scope)
         return scope
 
-    def defaults(self, arguments: ast.arguments, scope: Scope, unit: int) -> None:
+    def defaults(self, arguments: ast.arguments, scope: PythonScope, unit: int) -> None:
         for default in (*arguments.defaults, *arguments.kw_defaults):
             if default is not None:
                 self.expression(default, scope, unit)
 
-    def export(self, value: ast.expr, scope: Scope, unit: int) -> None:
+    def export(self, value: ast.expr, scope: PythonScope, unit: int) -> None:
         """Records the names that a value adds to ``__all__``."""
         if scope.kind != "module":
             return
@@ -529,7 +529,7 @@ class _Walker:
     def target(
         self,
         node: ast.expr,
-        scope: Scope,
+        scope: PythonScope,
         unit: int,
         vague: bool = False,
         kind: type | None = None,
@@ -543,10 +543,12 @@ class _Walker:
         else:
             self.expression(node, scope, unit)
 
-    def annotation(self, node: ast.expr, scope: Scope, unit: int) -> None:
+    def annotation(self, node: ast.expr, scope: PythonScope, unit: int) -> None:
         self.expression(node, scope, unit, note=True)
 
-    def expression(self, root: ast.AST, scope: Scope, around: int, note: bool = False) -> None:
+    def expression(
+        self, root: ast.AST, scope: PythonScope, around: int, note: bool = False
+    ) -> None:
         """Walks an expression, pattern or simple statement in the node ``around``.
 
         Uses a stack instead of recursion: long sums nest deeper than Python's recursion limit.
@@ -605,7 +607,7 @@ class _Walker:
                 self.operations.update(_operands(node))
             _push_children(stack, node)
 
-    def name(self, node: ast.Name, scope: Scope, unit: int, note: bool) -> None:
+    def name(self, node: ast.Name, scope: PythonScope, unit: int, note: bool) -> None:
         if isinstance(node.ctx, ast.Store):
             self.bind(scope, node.id, unit)
         else:
@@ -619,7 +621,7 @@ class _Walker:
     def attribute(
         self,
         node: ast.Attribute,
-        scope: Scope,
+        scope: PythonScope,
         unit: int,
         stack: list[ast.AST] | None = None,
         note: bool = False,
@@ -641,7 +643,7 @@ class _Walker:
     def call(
         self,
         node: ast.Call,
-        scope: Scope,
+        scope: PythonScope,
         unit: int,
         stack: list[ast.AST] | None = None,
     ) -> None:
@@ -670,7 +672,7 @@ class _Walker:
         else:
             _push_children(stack, node)
 
-    def comprehension(self, node: ast.expr, scope: Scope, unit: int) -> None:
+    def comprehension(self, node: ast.expr, scope: PythonScope, unit: int) -> None:
         inner = self.open("comprehension", scope, unit)
         for number, generator in enumerate(node.generators):  # type: ignore[attr-defined]
             # Only the first iterable is evaluated outside.
@@ -686,7 +688,7 @@ class _Walker:
         else:
             self.expression(node.elt, inner, unit)  # type: ignore[attr-defined]
 
-    def quoted(self, text: str, scope: Scope, unit: int) -> None:
+    def quoted(self, text: str, scope: PythonScope, unit: int) -> None:
         """Records the names of an annotation that is written as a string."""
         try:
             tree = ast.parse(text.strip(), mode="eval")
@@ -697,9 +699,9 @@ class _Walker:
                 self.use(node.id, scope, unit)
 
 
-def self_class(scope: Scope, name: str) -> Class | None:
+def self_class(scope: PythonScope, name: str) -> Class | None:
     """Returns the class that a name such as ``self`` or ``cls`` refers to in a method."""
-    at: Scope | None = scope
+    at: PythonScope | None = scope
     while name and at is not None:
         if at.self_name == name:
             return at.owner
@@ -709,7 +711,7 @@ def self_class(scope: Scope, name: str) -> Class | None:
     return None
 
 
-def outside_comprehensions(scope: Scope) -> Scope:
+def outside_comprehensions(scope: PythonScope) -> PythonScope:
     """Returns the scope around nested comprehensions."""
     while scope.kind == "comprehension" and scope.parent is not None:
         scope = scope.parent

@@ -58,8 +58,8 @@ from typing import NamedTuple
 
 from codegen.core.errors import InputError
 from codegen.lintseq.edits import (
-    Edit,
-    Hunk,
+    EditStep,
+    InsertHunk,
     UnsupportedProgram,
     apply,
     from_text,
@@ -236,16 +236,16 @@ def counts_agree(hunk: HunkText) -> bool:
     return counts in ((context, context + hunk.added), (0, hunk.added))
 
 
-def hunks_at(hunk: HunkText, place: int) -> list[Hunk]:
+def hunks_at(hunk: HunkText, place: int) -> list[InsertHunk]:
     """Returns the insertions of a hunk that starts at a line of the state."""
-    found: list[Hunk] = []
+    found: list[InsertHunk] = []
     new: list[str] = []
     for line in [*hunk.lines, " "]:
         if line[0] == "+":
             new.append(line[1:])
             continue
         if new:
-            found.append(Hunk(place, tuple(new)))
+            found.append(InsertHunk(place, tuple(new)))
             new = []
         place += 1
     return found
@@ -269,7 +269,7 @@ SEPARATOR = "\n" + MARKER
 _CRLF_HEADER = re.compile(r"@@ *\r$", re.MULTILINE)
 
 
-class Malformed(NamedTuple):
+class MalformedHunk(NamedTuple):
     """A hunk that was skipped, or applied although its numbers are wrong.
 
     ``edit`` counts the diffs that have a line starting with "@@", ``hunk`` these lines within the
@@ -286,11 +286,11 @@ class Malformed(NamedTuple):
     reason: str
 
 
-class Mended(NamedTuple):
+class HunkFix(NamedTuple):
     """A correction of text that was not in the published form but clear.
 
-    ``edit`` and ``hunk`` as in :class:`Malformed`, -1 for the whole text; ``kind`` is listed in the
-    module's docstring.
+    ``edit`` and ``hunk`` as in :class:`MalformedHunk`, -1 for the whole text; ``kind`` is listed
+    in the module's docstring.
     """
 
     edit: int
@@ -312,11 +312,11 @@ class Resolution:
     """
 
     program: str
-    edits: tuple[Edit, ...]
-    malformed: tuple[Malformed, ...]
+    edits: tuple[EditStep, ...]
+    malformed: tuple[MalformedHunk, ...]
     complete: bool
     stray_lines: int
-    mended: tuple[Mended, ...] = ()
+    mended: tuple[HunkFix, ...] = ()
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -327,7 +327,7 @@ class Resolution:
         return states(self.edits)
 
 
-def format_edit(edit: Edit) -> str:
+def format_edit(edit: EditStep) -> str:
     """Formats one diff, without the marker before it."""
     parts = []
     added = 0
@@ -340,7 +340,7 @@ def format_edit(edit: Edit) -> str:
     return "\n".join(parts)
 
 
-def format_anchored_edit(edit: Edit, state: Sequence[str]) -> str:
+def format_anchored_edit(edit: EditStep, state: Sequence[str]) -> str:
     """Formats one diff of the anchored form, without the marker before it."""
     parts = []
     floor = 0
@@ -355,7 +355,7 @@ def format_anchored_edit(edit: Edit, state: Sequence[str]) -> str:
     return "\n".join(parts)
 
 
-def format_edits(edits: Iterable[Edit], *, anchored: bool = False) -> str:
+def format_edits(edits: Iterable[EditStep], *, anchored: bool = False) -> str:
     r"""Formats a whole sequence, from its first ``<|diff|>`` to its two empty diffs.
 
     The prompt ends with the "\n" that the published form has before the first marker.
@@ -384,7 +384,7 @@ def format_edits(edits: Iterable[Edit], *, anchored: bool = False) -> str:
     return text
 
 
-def parse_edits(text: str) -> tuple[Edit, ...]:
+def parse_edits(text: str) -> tuple[EditStep, ...]:
     """Parses a whole, well-formed text.
 
     Raises:
@@ -432,14 +432,14 @@ def resolve(text: str, *, base: str = "", recount: bool = False) -> Resolution:
             are, if it has any, else to its old position, or to the end if that is past it. It is
             still reported (``bad_count``, ``bad_new_position``, ``moved_context``, ``past_end``).
     """
-    mended: list[Mended] = []
+    mended: list[HunkFix] = []
     if _CRLF_HEADER.search(text):  # elsewhere, a carriage return is part of a line
         text = text.replace("\r\n", "\n")
-        mended.append(Mended(-1, -1, "crlf"))
+        mended.append(HunkFix(-1, -1, "crlf"))
     diffs, stray, complete = _split(text)
     lines = from_text(base)
-    edits: list[Edit] = []
-    malformed: list[Malformed] = []
+    edits: list[EditStep] = []
+    malformed: list[MalformedHunk] = []
     index = 0
     for number, diff in enumerate(diffs):
         prose, *bodies = _blocks(diff)
@@ -447,7 +447,7 @@ def resolve(text: str, *, base: str = "", recount: bool = False) -> Resolution:
         if not bodies:
             continue
         cut_off = number == len(diffs) - 1 and not complete
-        hunks: list[Hunk] = []
+        hunks: list[InsertHunk] = []
         added: int | None = 0  # lines inserted so far by this edit; None once a hunk was skipped
         for position, body in enumerate(bodies):
             at_cut = cut_off and position == len(bodies) - 1
@@ -458,20 +458,20 @@ def resolve(text: str, *, base: str = "", recount: bool = False) -> Resolution:
             if at_cut and (reason == "no_lines" or (len(body) == 1 and reason == "bad_header")):
                 reason = "truncated"
             if reason:
-                malformed.append(Malformed(index, position, reason))
+                malformed.append(MalformedHunk(index, position, reason))
                 added = None
             if isinstance(read, HunkText):
-                mended += (Mended(index, position, kind) for kind in dict.fromkeys(read.mends))
+                mended += (HunkFix(index, position, kind) for kind in dict.fromkeys(read.mends))
             if not reason or (recount and reason != "truncated"):
                 hunks += found
                 added = None if added is None else added + sum(len(h.lines) for h in found)
         if hunks:
-            edits.append(Edit(tuple(hunks)))
+            edits.append(EditStep(tuple(hunks)))
             lines = apply(lines, edits[-1])
         index += 1
     around = any(_FENCE.fullmatch(line) for diff in diffs for line in _blocks(diff)[0])
     if around and all(found.kind != "fence" for found in mended):
-        mended.append(Mended(-1, -1, "fence"))
+        mended.append(HunkFix(-1, -1, "fence"))
     return Resolution(
         to_text(lines), tuple(edits), tuple(malformed), complete, stray, tuple(mended)
     )
@@ -516,10 +516,10 @@ def _blocks(diff: str) -> list[list[str]]:
 def _hunks(
     read: HunkText | str,
     state: Sequence[str],
-    above: Sequence[Hunk],
+    above: Sequence[InsertHunk],
     added: int | None,
     at_cut: bool,
-) -> tuple[list[Hunk], str]:
+) -> tuple[list[InsertHunk], str]:
     """Returns the insertions of a hunk, and its fault or "".
 
     A hunk that is cut off has the lines it contains; one whose numbers are wrong has its lines at

@@ -29,7 +29,7 @@ from codegen.core.config import Config, run_script
 from codegen.core.errors import InputError
 from codegen.finetune.batch_plan import make_plan
 from codegen.finetune.batches import MicroBatch, attending, check, collate, held_out_batches
-from codegen.finetune.dataset import Encoded, encode_rows, read_training_rows
+from codegen.finetune.dataset import EncodingStats, encode_rows, read_training_rows
 from codegen.finetune.encode import TextEncoder
 from codegen.finetune.losses import negative_log_likelihood
 from codegen.models import ModelCard, load, pick_dtype, write_card
@@ -75,7 +75,7 @@ def main(settings: Settings) -> list[dict[str, Any]]:
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.01)
 
     # Each text has segments, flagged as trained or not.
-    encoder, facts = TextEncoder(tokenizer, "chat"), Encoded()
+    encoder, facts = TextEncoder(tokenizer, "chat"), EncodingStats()
     rows = (("", row) for row in read_training_rows(settings.data))
     examples = list(encode_rows(rows, encoder, facts, max_length=settings.max_length))
     print(f"{len(examples)} examples; dropped: {dict(facts.dropped) or 'none'}")

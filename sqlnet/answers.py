@@ -19,7 +19,7 @@ _MOST_COLUMNS = 6  # maximum for answers with columns in another order
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class GoldRows:
     """Rows that are a correct answer.
 
     Attributes:
@@ -32,16 +32,16 @@ class Expected:
     exact: bool = True
 
 
-def ran(database: Database, query: str, limits: StatementLimits) -> Expected | None:
+def ran(database: Database, query: str, limits: StatementLimits) -> GoldRows | None:
     """Returns the rows of a gold query, which need not pass the gate; None if it fails."""
     try:
         rows = database.engine.query(Statement(query, (), database.dialect), limits)
     except (DatabaseError, UnsafeSQLError):
         return None
-    return Expected(rows.rows, bool(re.search(r"\border\s+by\b", query, re.IGNORECASE)))
+    return GoldRows(rows.rows, bool(re.search(r"\border\s+by\b", query, re.IGNORECASE)))
 
 
-def same_rows(found: Sequence[Sequence[Any]], expected: Expected) -> bool:
+def same_rows(found: Sequence[Sequence[Any]], expected: GoldRows) -> bool:
     """Returns True if rows are the expected ones; see the module."""
     how = {"ordered": expected.ordered, "exact": expected.exact}
     return equal_rows(found, expected.rows, plain=_plain, **how)

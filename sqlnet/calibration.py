@@ -23,8 +23,8 @@ from codegen.sqlnet.question_checks import (
     LIGHT_WORDS,
     RIVALS,
     WORDS,
-    Asked,
     Doubt,
+    QuestionContext,
     is_met,
     is_value,
     unmet,
@@ -65,7 +65,7 @@ The curve for several tables is fitted on plans, where the package has a network
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class ConfidenceModel:
     """Weights of :data:`SIGNS` and ``bias`` by kind (:func:`kind_of`), and the default
     ``threshold``, the confidence below which no answer is returned.
     """
@@ -87,20 +87,20 @@ def kind_of(signs: Mapping[str, float]) -> str:
     return "several" if signs["several"] else "one"
 
 
-def load(folder: Path) -> Trust:
+def load(folder: Path) -> ConfidenceModel:
     """Reads a folder's ``trust.json``, which ``benchmarks/tools/sql_trust.py`` fits."""
     row = json.loads((folder / "trust.json").read_text("utf-8"))
-    return Trust(row["weights"], row["threshold"])
+    return ConfidenceModel(row["weights"], row["threshold"])
 
 
-def doubts(asked: Asked) -> Iterator[Doubt]:
+def doubts(asked: QuestionContext) -> Iterator[Doubt]:
     """Yields doubts on a query, from :mod:`codegen.sqlnet.question_checks` or else on words that
     may change the question.
     """
     yield from [*unmet(asked)] or unread(asked)
 
 
-def unread(asked: Asked) -> Iterator[Doubt]:
+def unread(asked: QuestionContext) -> Iterator[Doubt]:
     """Yields words that may narrow the rows (unpaid, goalkeepers) of a query for all rows, and the
     requested item if the query shows another.
     """
@@ -133,7 +133,7 @@ def not_understood(words: Sequence[str]) -> Doubt:
     return Doubt("words", f"I did not understand {' and '.join(map(repr, words[:3]))}.")
 
 
-def explained(asked: Asked) -> list[tuple[str, str]]:
+def explained(asked: QuestionContext) -> list[tuple[str, str]]:
     """Returns each content word of the question, and its interpretation ("": unused)."""
     found, parts = [], _parts(asked)
     for token in asked.tokens:
@@ -149,7 +149,7 @@ def explained(asked: Asked) -> list[tuple[str, str]]:
     return found
 
 
-def _parts(asked: Asked) -> list[tuple[str, tuple[str, ...]]]:
+def _parts(asked: QuestionContext) -> list[tuple[str, tuple[str, ...]]]:
     """Returns the query's parts, with the words that name them."""
     parts = [(f"table {table.name}", table.words) for table in asked.tables]
     for clause in asked.clauses:
@@ -159,7 +159,7 @@ def _parts(asked: Asked) -> list[tuple[str, tuple[str, ...]]]:
     return parts
 
 
-def words_left(asked: Asked) -> list[str]:
+def words_left(asked: QuestionContext) -> list[str]:
     """Returns the question's content words that no part of the query explains."""
     return [word for word, part in explained(asked) if not part]
 
@@ -167,7 +167,9 @@ def words_left(asked: Asked) -> list[str]:
 _ALIKE = 0.75  # similarity of words with the same meaning
 
 
-def _taken_for(word: str, parts: Sequence[tuple[str, tuple[str, ...]]], asked: Asked) -> str:
+def _taken_for(
+    word: str, parts: Sequence[tuple[str, tuple[str, ...]]], asked: QuestionContext
+) -> str:
     bare = stem(word)
     for part, words in parts:
         if bare in {stem(one) for one in words}:
@@ -195,7 +197,7 @@ def in_order(names: Sequence[str], said: Sequence[str]) -> bool:
     return any(list(said[i : i + size]) == list(names) for i in range(len(said) - size + 1))
 
 
-def named_but_unused(asked: Asked) -> list[str]:
+def named_but_unused(asked: QuestionContext) -> list[str]:
     """Returns columns of the query's tables, and other tables, that the question names in full and
     the query does not use.
     """
@@ -216,7 +218,7 @@ def named_but_unused(asked: Asked) -> list[str]:
     return found
 
 
-def grounding(asked: Asked, *, of_plan: bool = False) -> dict[str, float]:
+def grounding(asked: QuestionContext, *, of_plan: bool = False) -> dict[str, float]:
     """Measures how well the question's words name the query's columns: some of
     :data:`SIGNS`.
 
@@ -251,7 +253,7 @@ _NAMES = "name names title fullname full first last firstname lastname fname lna
 _NAMING = frozenset(_NAMES.split())
 
 
-def _is_its_name(asked: Asked, clause: Clause, said: set[str]) -> bool:
+def _is_its_name(asked: QuestionContext, clause: Clause, said: set[str]) -> bool:
     """Returns True if a column names the rows of a mentioned table, or answers who."""
     assert clause.column
     table = next((t for t in asked.tables if t.name == clause.table), None)
@@ -260,7 +262,7 @@ def _is_its_name(asked: Asked, clause: Clause, said: set[str]) -> bool:
     return rest <= _NAMING and bool(said & {*own, "who", "whom"})
 
 
-def _is_said(asked: Asked, clause: Clause) -> bool:
+def _is_said(asked: QuestionContext, clause: Clause) -> bool:
     """Returns True if a condition's values are database strings that the question has in full."""
     return (
         asked.is_read
@@ -285,7 +287,7 @@ def _of_another_sort(question: str, clause: Clause) -> bool:
 
 
 def signs(
-    asked: Asked, log_probabilities: Mapping[str, float], margin: float, **others: float
+    asked: QuestionContext, log_probabilities: Mapping[str, float], margin: float, **others: float
 ) -> dict[str, float]:
     """Returns the :data:`SIGNS` of a query; ``planned`` among the others marks a plan."""
     odds = {kind: max(-6.0, min(6.0, log_odds(p))) for kind, p in log_probabilities.items()}

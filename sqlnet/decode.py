@@ -27,22 +27,22 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from codegen.core.errors import CodegenError
-from codegen.sqlnet.databases import DEFAULT_LIMITS, Rows, StatementLimits, TooSlowError
+from codegen.sqlnet.databases import DEFAULT_LIMITS, ResultSet, StatementLimits, TooSlowError
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.features import Tensors
-from codegen.sqlnet.layout import MAX_CONDITIONS, Layout, Span, lowest
+from codegen.sqlnet.layout import MAX_CONDITIONS, Layout, ValueSpan, lowest
 from codegen.sqlnet.linking import Linker
 from codegen.sqlnet.plan import QueryPlan
 from codegen.sqlnet.query import AGGREGATES, OPERATORS, Condition, Query, Table
 from codegen.sqlnet.sql import to_sql
-from codegen.sqlnet.words import Token, number_in_words, number_of
+from codegen.sqlnet.words import WordToken, number_in_words, number_of
 
 _NUMERIC_AGGREGATES = tuple(AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
 _ORDERING = tuple(OPERATORS.index(name) for name in (">", "<"))
 
 
 @dataclass(frozen=True, slots=True)
-class Slots:
+class SlotScores:
     """Log-probabilities of one question's slots; C columns.
 
     Attributes:
@@ -57,11 +57,13 @@ class Slots:
     where: Tensor
     number: Tensor
     operator: Tensor
-    values: dict[tuple[int, int], tuple[Span, ...]]
+    values: dict[tuple[int, int], tuple[ValueSpan, ...]]
 
 
 @torch.inference_mode()
-def slots(model: Layout, batch: Tensors, tables: Sequence[Table], *, beam: int = 1) -> list[Slots]:
+def slots(
+    model: Layout, batch: Tensors, tables: Sequence[Table], *, beam: int = 1
+) -> list[SlotScores]:
     """Returns the slots of each question.
 
     Args:
@@ -82,14 +84,16 @@ def slots(model: Layout, batch: Tensors, tables: Sequence[Table], *, beam: int =
     select, number = outputs.select.log_softmax(-1), outputs.number.log_softmax(-1)
     widths = batch.column_mask.sum(1).tolist()
     return [
-        Slots(select[b, :c], aggregate[b, :c], where[b, :c], number[b], operator[b, :c], values[b])
+        SlotScores(
+            select[b, :c], aggregate[b, :c], where[b, :c], number[b], operator[b, :c], values[b]
+        )
         for b, c in enumerate(widths)
     ]
 
 
 def _values(
     model: Layout, states: object, where: Tensor, operator: Tensor, beam: int
-) -> list[dict[tuple[int, int], tuple[Span, ...]]]:
+) -> list[dict[tuple[int, int], tuple[ValueSpan, ...]]]:
     columns = where.topk(min(MAX_CONDITIONS, where.shape[1])).indices  # [B, K]
     ranked = operator[torch.arange(len(columns))[:, None], columns].argsort(-1, descending=True)
     ranks = 1 if beam == 1 else len(OPERATORS)
@@ -102,7 +106,7 @@ def _values(
     ]
 
 
-def best_query(found: Slots, question: str, tokens: Sequence[Token]) -> Query:
+def best_query(found: SlotScores, question: str, tokens: Sequence[WordToken]) -> Query:
     """Returns the most likely query, filled slot by slot along the paper's dependency graph."""
     select = int(found.select.argmax())
     aggregate = int(found.aggregate[select].argmax())
@@ -115,7 +119,7 @@ def best_query(found: Slots, question: str, tokens: Sequence[Token]) -> Query:
     return Query(select, aggregate, tuple(conditions))
 
 
-def value_of(question: str, tokens: Sequence[Token], span: Span) -> str:
+def value_of(question: str, tokens: Sequence[WordToken], span: ValueSpan) -> str:
     """Returns the text of a span."""
     return question[tokens[span.first].start : tokens[span.last].end]
 
@@ -151,7 +155,7 @@ class SlotProbabilities:
     conditions: tuple[tuple[float, float, float], ...]
 
 
-def slot_probabilities(slots: Slots, candidate: ScoredQuery) -> SlotProbabilities:
+def slot_probabilities(slots: SlotScores, candidate: ScoredQuery) -> SlotProbabilities:
     """Returns the factors of a candidate's probability, without unused columns."""
     query = candidate.query
     return SlotProbabilities(
@@ -175,9 +179,9 @@ class _Option:
 
 
 def candidates(
-    slots: Slots,
+    slots: SlotScores,
     question: str,
-    tokens: Sequence[Token],
+    tokens: Sequence[WordToken],
     beam: int = 4,
     most: int = 64,
     table: Table | None = None,
@@ -209,7 +213,9 @@ def candidates(
     return heapq.nlargest(most, joined, key=lambda candidate: candidate.log_probability)
 
 
-def with_mentions(slots: Slots, mentioned: Mapping[int, Sequence[tuple[int, int]]]) -> Slots:
+def with_mentions(
+    slots: SlotScores, mentioned: Mapping[int, Sequence[tuple[int, int]]]
+) -> SlotScores:
     """Adds values to the slots: spans of the question that are cells of a column.
 
     Each gets at least the probability :data:`_MENTION`.
@@ -221,12 +227,12 @@ def with_mentions(slots: Slots, mentioned: Mapping[int, Sequence[tuple[int, int]
         for first, last in spans:
             known = held.get((first, last))
             if known is None or known.log_probability < _MENTION:
-                held[first, last] = Span(first, last, _MENTION)
+                held[first, last] = ValueSpan(first, last, _MENTION)
         values[column, equals] = tuple(sorted(held.values(), key=lambda s: -s.log_probability))
     return replace(slots, values=values)
 
 
-def _heads(slots: Slots, beam: int) -> Iterator[tuple[int, int, float]]:
+def _heads(slots: SlotScores, beam: int) -> Iterator[tuple[int, int, float]]:
     joint = (slots.select[:, None] + slots.aggregate).flatten()
     best = joint.topk(min(beam, len(joint)))
     for index, score in zip(best.indices.tolist(), best.values.tolist(), strict=True):
@@ -234,7 +240,7 @@ def _heads(slots: Slots, beam: int) -> Iterator[tuple[int, int, float]]:
 
 
 def _bodies(
-    slots: Slots, question: str, tokens: Sequence[Token], beam: int, table: Table | None
+    slots: SlotScores, question: str, tokens: Sequence[WordToken], beam: int, table: Table | None
 ) -> Iterator[tuple[tuple[_Option, ...], float]]:
     """Yields sets of conditions with their log-probabilities: for each set of columns the best
     conditions, and variants with one other condition.
@@ -264,11 +270,11 @@ def _bodies(
 
 
 def _options(
-    slots: Slots,
+    slots: SlotScores,
     column: int,
     gains: Sequence[float],
     question: str,
-    tokens: Sequence[Token],
+    tokens: Sequence[WordToken],
     beam: int,
     numeric: bool,
 ) -> list[_Option]:
@@ -295,7 +301,7 @@ def _log_not(log_probability: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ExecutedChoice:
     """A candidate that was chosen by running it.
 
     Attributes:
@@ -313,22 +319,22 @@ class Choice:
     number: int
     candidate: ScoredQuery
     log_probability: float
-    rows: Rows | None = None
+    rows: ResultSet | None = None
     failure: str = ""
     other: int | None = None
     margin: float = math.inf
 
 
-def likeliest(found: Sequence[ScoredQuery]) -> Choice:
+def likeliest(found: Sequence[ScoredQuery]) -> ExecutedChoice:
     """Returns the first candidate, without running any."""
     return _choice(found, [candidate.log_probability for candidate in found], 0)
 
 
-def _choice(found: Sequence[ScoredQuery], scores: Sequence[float], best: int) -> Choice:
+def _choice(found: Sequence[ScoredQuery], scores: Sequence[float], best: int) -> ExecutedChoice:
     asks = found[best].query
     others = [i for i, c in enumerate(found) if not _asks_alike(c.query, asks)]
     other = max(others, key=lambda i: scores[i], default=None)
-    return Choice(
+    return ExecutedChoice(
         best,
         found[best],
         found[best].log_probability,
@@ -343,7 +349,7 @@ def choose(
     database: Database,
     limits: StatementLimits = DEFAULT_LIMITS,
     linker: Linker | None = None,
-) -> Choice:
+) -> ExecutedChoice:
     """Runs candidates and returns the most likely one after penalties.
 
     Since penalties are never negative, candidates are tried in order until the next one cannot win.
@@ -403,7 +409,7 @@ class _Trial:
     def is_over(self) -> bool:
         return self.runs >= MAX_RUNS or time.monotonic() > self.deadline
 
-    def run(self, query: Query) -> tuple[Rows | None, str, float]:
+    def run(self, query: Query) -> tuple[ResultSet | None, str, float]:
         """Returns rows, the reason for missing ones, and the penalty."""
         self.runs += 1
         try:
@@ -439,7 +445,7 @@ def _asks_alike(one: Query, other: Query) -> bool:
     return one.matches(replace(other, select=one.select) if counts else other)
 
 
-def gives_something(rows: Rows, query: Query | QueryPlan) -> bool:
+def gives_something(rows: ResultSet, query: Query | QueryPlan) -> bool:
     """Returns True if a result has any value that is not NULL, nor a count of 0."""
     if isinstance(query, Query):
         counts = AGGREGATES[query.aggregate] == "COUNT"

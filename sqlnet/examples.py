@@ -28,7 +28,7 @@ from codegen.sqlnet.databases.files import Database, SqliteDatabase
 from codegen.sqlnet.features import EncodedQuestion, encode_question
 from codegen.sqlnet.layout import MAX_CONDITIONS, Targets
 from codegen.sqlnet.linking import Linker
-from codegen.sqlnet.network import Network
+from codegen.sqlnet.network import SketchNetwork
 from codegen.sqlnet.query import Column, Query, Table, query_from_row, unique_names
 from codegen.sqlnet.sql import to_sql
 from codegen.sqlnet.words import find_span
@@ -71,7 +71,7 @@ def read_tables(path: str | Path) -> dict[str, WikiTable]:
                 f"{where}: not a WikiSQL table ({type(error).__name__}: {error})."
             ) from None
     if not tables:
-        raise InputError(f"{path} holds no tables.", "Pass a file with at least one.")
+        raise InputError(f"{path} contains no tables.", "Pass a file with at least one.")
     return tables
 
 
@@ -83,16 +83,16 @@ def read_questions(path: str | Path, tables: Mapping[str, WikiTable]) -> Iterato
     """
     for number, (where, row) in enumerate(read_rows(path)):
         if not isinstance(row, dict) or not isinstance(row.get("question"), str):
-            raise InputError(f"{where}: not a WikiSQL question: it has no text 'question'.")
+            raise InputError(f"{where}: not a WikiSQL question: it has no string 'question'.")
         held = tables.get(str(row.get("table_id")))
         if held is None:
-            raise InputError(f"{where}: there is no table {row.get('table_id')!r}.")
+            raise InputError(f"{where}: unknown table {row.get('table_id')!r}.")
         query = query_from_row(row.get("sql") or {}, len(held.table.columns), where)
         yield Question(str(number), row["question"], held.table, query)
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabeledQuestion:
     """A question with its query; ``spans`` are the first and last token of each condition's value,
     (-1, -1) if it is not in the question.
     """
@@ -102,7 +102,7 @@ class Labelled:
     spans: tuple[tuple[int, int], ...]
 
 
-def label(questions: Iterable[Question]) -> list[Labelled]:
+def label(questions: Iterable[Question]) -> list[LabeledQuestion]:
     """Encodes questions with their queries; drops conditions beyond ``MAX_CONDITIONS``."""
     found = []
     for question in questions:
@@ -114,11 +114,11 @@ def label(questions: Iterable[Question]) -> list[Labelled]:
             for condition in conditions
         )
         if encoded.tokens:
-            found.append(Labelled(encoded, query, spans))
+            found.append(LabeledQuestion(encoded, query, spans))
     return found
 
 
-def words_in(items: Iterable[Labelled], least: int = 1) -> list[str]:
+def words_in(items: Iterable[LabeledQuestion], least: int = 1) -> list[str]:
     """Returns the words that occur at least ``least`` times, most frequent first."""
     counts: Counter[str] = Counter()
     for item in items:
@@ -129,11 +129,11 @@ def words_in(items: Iterable[Labelled], least: int = 1) -> list[str]:
 
 
 def split_by_table(
-    items: Sequence[Labelled], share: float, seed: int
-) -> tuple[list[Labelled], list[Labelled]]:
+    items: Sequence[LabeledQuestion], share: float, seed: int
+) -> tuple[list[LabeledQuestion], list[LabeledQuestion]]:
     """Splits off training questions, and the held-out questions of about ``share`` of tables."""
 
-    def is_held_out(item: Labelled) -> bool:
+    def is_held_out(item: LabeledQuestion) -> bool:
         key = f"{seed}:{item.question.table.name}".encode()
         return int.from_bytes(blake2b(key, digest_size=4).digest(), "big") < share * 2**32
 
@@ -141,7 +141,7 @@ def split_by_table(
     return [item for item in items if not is_held_out(item)], held
 
 
-def targets_of(items: Sequence[Labelled]) -> Targets:
+def targets_of(items: Sequence[LabeledQuestion]) -> Targets:
     """Returns the gold slots of a batch."""
     slots = torch.full((4, len(items), MAX_CONDITIONS), -1)
     for b, item in enumerate(items):
@@ -160,7 +160,7 @@ BEAM = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class QueryScores:
     """Fractions of n questions; ``execution`` is None if no query was run."""
 
     n: int
@@ -175,7 +175,9 @@ class Scores:
         return asdict(self)
 
 
-def predict(network: Network, items: Sequence[Labelled], *, greedy: bool = False) -> list[Query]:
+def predict(
+    network: SketchNetwork, items: Sequence[LabeledQuestion], *, greedy: bool = False
+) -> list[Query]:
     """Predicts the query of each question.
 
     Args:
@@ -193,12 +195,12 @@ def predict(network: Network, items: Sequence[Labelled], *, greedy: bool = False
 
 
 def predict_guided(
-    network: Network,
-    items: Sequence[Labelled],
+    network: SketchNetwork,
+    items: Sequence[LabeledQuestion],
     databases: Mapping[str, Database],
     *,
     link: bool = False,
-) -> list[decode.Choice]:
+) -> list[decode.ExecutedChoice]:
     """Predicts the query of each question by running candidates.
 
     Args:
@@ -217,7 +219,7 @@ def predict_guided(
 
 
 def databases_of(
-    items: Sequence[Labelled], tables: Mapping[str, WikiTable]
+    items: Sequence[LabeledQuestion], tables: Mapping[str, WikiTable]
 ) -> dict[str, Database] | None:
     """Builds a database in memory for each question's table; None if the tables have no rows."""
     names = {item.question.table.name for item in items}
@@ -230,8 +232,8 @@ def databases_of(
 
 
 def _read(
-    network: Network, items: Sequence[Labelled], beam: int
-) -> Iterator[tuple[EncodedQuestion, decode.Slots]]:
+    network: SketchNetwork, items: Sequence[LabeledQuestion], beam: int
+) -> Iterator[tuple[EncodedQuestion, decode.SlotScores]]:
     for start in range(0, len(items), BATCH):
         encoded = [item.question for item in items[start : start + BATCH]]
         yield from zip(encoded, network.read(encoded, beam=beam), strict=True)
@@ -239,9 +241,9 @@ def _read(
 
 def score(
     predicted: Sequence[Query],
-    items: Sequence[Labelled],
+    items: Sequence[LabeledQuestion],
     databases: Mapping[str, Database] | None = None,
-) -> Scores:
+) -> QueryScores:
     """Scores predictions against gold queries; runs both if there are databases."""
     pairs = list(zip(predicted, (item.query for item in items), strict=True))
 
@@ -255,7 +257,7 @@ def score(
             for found, item in zip(predicted, items, strict=True)
         )
         execution = same / max(1, len(pairs))
-    return Scores(
+    return QueryScores(
         n=len(pairs),
         query_match=share(Query.matches),
         aggregate=share(lambda a, b: a.aggregate == b.aggregate),
@@ -269,7 +271,7 @@ def _where(query: Query) -> Query:
     return Query(0, 0, query.conditions)
 
 
-def _same_result(predicted: Query, item: Labelled, database: Database) -> bool:
+def _same_result(predicted: Query, item: LabeledQuestion, database: Database) -> bool:
     if predicted.matches(item.query):
         return True
     table = item.question.table

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from codegen.sqlnet.plan import ROWS, Item, QueryPlan, Test
+from codegen.sqlnet.plan import ROWS, ColumnRef, PlanCondition, QueryPlan
 from codegen.sqlnet.query import AGGREGATES, Clause, ClauseKind, Table, clause_of
 from codegen.sqlnet.words import words_of
 
@@ -152,11 +152,11 @@ def clauses_of(
 
 
 def _clauses(plan: QueryPlan, tables: Sequence[Table], said: Mapping[str, str]) -> Iterator[Clause]:
-    def clause(kind: ClauseKind, item: Item, aggregate: int = 0) -> Clause:
+    def clause(kind: ClauseKind, item: ColumnRef, aggregate: int = 0) -> Clause:
         number = None if item.column == ROWS else item.column
         return clause_of(kind, tables[item.table], number, AGGREGATES[aggregate])
 
-    def test(kind: ClauseKind, one: Test) -> Clause:
+    def test(kind: ClauseKind, one: PlanCondition) -> Clause:
         texts = tuple(value.text for value in one.values)
         found = clause(kind, one.item, one.aggregate)
         return replace(
@@ -179,14 +179,16 @@ def _clauses(plan: QueryPlan, tables: Sequence[Table], said: Mapping[str, str]) 
         found = clause("order", plan.order.item, plan.order.aggregate)
         yield replace(found, operator="desc" if plan.order.descending else "asc")
     if plan.limit is not None:
-        yield replace(clause("limit", Item(plan.select[0].item.table)), values=(str(plan.limit),))
+        yield replace(
+            clause("limit", ColumnRef(plan.select[0].item.table)), values=(str(plan.limit),)
+        )
     if companion := plan.companion:
         bars = companion.kind in ("never", "except")
         if companion.kind == "scalar" and companion.item:
             found = clause("where", companion.item, companion.aggregate)
             yield replace(found, operator=companion.operator)
         elif bars:
-            yield from (clause("never", Item(table)) for table in companion.tables)
+            yield from (clause("never", ColumnRef(table)) for table in companion.tables)
         for one in companion.where:
             found = test("never" if bars else "where", one)
             yield replace(found, connective="or" if companion.kind == "union" else "and")

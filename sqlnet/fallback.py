@@ -22,7 +22,7 @@ from pathlib import Path
 from sqlglot import exp
 from sqlglot.tokens import Tokenizer
 
-from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
+from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, ResultSet, StatementLimits
 from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.linking import overlaps
 from codegen.sqlnet.plan_features import LinkedSchema, mentions_of
@@ -51,7 +51,7 @@ Complete = Callable[[str, int], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class GeneratedQuery:
     """A language model's result.
 
     Attributes:
@@ -65,7 +65,7 @@ class Written:
     """
 
     statement: Statement | None
-    rows: Rows | None = None
+    rows: ResultSet | None = None
     failure: str = ""
     text: str = ""
     votes: int = 0
@@ -81,7 +81,7 @@ def write(
     *,
     samples: int = 1,
     linked: LinkedSchema | None = None,
-) -> Written:
+) -> GeneratedQuery:
     """Requests the SQL of a question from a language model, and runs it if there is a database.
 
     Args:
@@ -101,7 +101,7 @@ def write(
             failure = f"Only {count} of {len(texts)} answers of the model agree."
             return replace(found, rows=None, failure=failure)
         return found
-    first = tried[texts[0]] if texts else Written(None, failure="The model wrote no SQL.")
+    first = tried[texts[0]] if texts else GeneratedQuery(None, failure="The model wrote no SQL.")
     again = complete(
         f"{prompt}\n\nYou wrote:\n{first.text}\n\nThat failed: {first.failure}\n"
         "Write a corrected statement.",
@@ -111,11 +111,11 @@ def write(
     return replace(second, votes=int(not second.failure), samples=len(texts))
 
 
-def _failed(written: Written) -> bool:
+def _failed(written: GeneratedQuery) -> bool:
     return bool(written.failure) and not written.declined
 
 
-def _result(written: Written) -> object:
+def _result(written: GeneratedQuery) -> object:
     """Returns the vote: rows in any order, else the statement, or that the model declined."""
     if written.declined:
         return CANNOT
@@ -125,21 +125,21 @@ def _result(written: Written) -> object:
     return frozenset(rows.items()), written.rows.cut
 
 
-def _tried(text: str, schema: Schema, dialect: str, limits: StatementLimits) -> Written:
+def _tried(text: str, schema: Schema, dialect: str, limits: StatementLimits) -> GeneratedQuery:
     shown = text.strip()[:MOST_SHOWN]
     try:
         if declined := _DECLINED.match(_after_thinking(text)):
             said = f"The model says that the database can't answer: {declined[1].strip() or '-'}"
-            return Written(None, failure=said, text=shown, declined=True)
+            return GeneratedQuery(None, failure=said, text=shown, declined=True)
         statement = statement_from(text, schema, dialect)
         if schema.database is None:
-            return Written(statement, text=shown)
+            return GeneratedQuery(statement, text=shown)
         try:
-            return Written(statement, schema.database.execute(statement, limits), text=shown)
+            return GeneratedQuery(statement, schema.database.execute(statement, limits), text=shown)
         except DatabaseError as error:
-            return Written(statement, failure=str(error), text=shown)
+            return GeneratedQuery(statement, failure=str(error), text=shown)
     except UnsafeSQLError as error:
-        return Written(None, failure=str(error), text=shown)
+        return GeneratedQuery(None, failure=str(error), text=shown)
 
 
 def prompt_of(

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from codegen.sqlnet.query import Table
-from codegen.sqlnet.words import MAX_TOKENS, Token, stem, tokenize
+from codegen.sqlnet.words import MAX_TOKENS, WordToken, stem, tokenize
 
 TRIGRAM_BUCKETS = 4096
 TOKEN_FEATURES = 8
@@ -55,7 +55,7 @@ class Features:
     pairs: np.ndarray
 
 
-def _features(tokens: Sequence[Token], table: Table) -> Features:
+def _features(tokens: Sequence[WordToken], table: Table) -> Features:
     words = tuple(token.text.lower() for token in tokens)
     names = tuple(column.words[:MAX_COLUMN_WORDS] for column in table.columns)
     stems = [stem(word) for word in words]
@@ -86,7 +86,7 @@ class EncodedQuestion:
 
     text: str
     table: Table
-    tokens: tuple[Token, ...]
+    tokens: tuple[WordToken, ...]
     features: Features
 
 
@@ -134,7 +134,7 @@ def trigrams(word: str) -> tuple[int, ...]:
     return tuple(zlib.crc32(piece.encode()) % TRIGRAM_BUCKETS for piece in pieces[:24])
 
 
-class Vocabulary:
+class BatchVocabulary:
     """The words and the names of a batch, each once, numbered in order of appearance."""
 
     def __init__(self) -> None:
@@ -212,7 +212,7 @@ def collate(items: Sequence[Features], vocabulary: Mapping[str, int]) -> Tensors
         items: at least one question, each with at least one token and one column.
         vocabulary: word -> its row among the vectors, counted from 1.
     """
-    held = Vocabulary()
+    held = BatchVocabulary()
     question = padded([held.words_at(item.words) for item in items])
     column = padded([held.names_at(item.columns) for item in items])
     lengths = torch.tensor([len(item.words) for item in items])

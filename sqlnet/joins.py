@@ -41,7 +41,7 @@ class PlanError(CodegenError):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Join:
+class TableJoin:
     """A join of rows of ``child`` to one row of ``parent``: indices of tables and their columns.
 
     With the origin "same name", either row may belong to several of the other table.
@@ -68,17 +68,17 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class JoinTree:
     """Joins that connect tables without cycles; none for a single table."""
 
     tables: frozenset[int]
-    joins: frozenset[Join] = frozenset()
+    joins: frozenset[TableJoin] = frozenset()
 
-    def of(self, table: int) -> list[Join]:
+    def of(self, table: int) -> list[TableJoin]:
         """Returns the joins at a table, in a fixed order."""
         return sorted(join for join in self.joins if table in (join.child, join.parent))
 
-    def behind(self, join: Join, table: int) -> frozenset[int]:
+    def behind(self, join: TableJoin, table: int) -> frozenset[int]:
         """Returns the tables that ``table`` reaches through one of its joins."""
         found, todo = {join.other(table)}, [(join.other(table), join)]
         while todo:
@@ -95,7 +95,7 @@ class JoinGraph:
     """The tables of a database and all joins between two of them."""
 
     tables: tuple[Table, ...]
-    joins: tuple[Join, ...] = field(init=False)
+    joins: tuple[TableJoin, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "joins", tuple(_joins_of(self.tables)))
@@ -105,7 +105,7 @@ class JoinGraph:
         key = self.tables[table].primary_key
         return key[0] if len(key) == 1 else None
 
-    def trees(self, required: Iterable[int]) -> list[Tree]:
+    def trees(self, required: Iterable[int]) -> list[JoinTree]:
         """Finds all trees of least cost over the required tables.
 
         Raises:
@@ -113,14 +113,14 @@ class JoinGraph:
         """
         wanted = sorted(set(required))
         if len(wanted) < 2:
-            return [Tree(frozenset(wanted))]
+            return [JoinTree(frozenset(wanted))]
         near = [self._nearest(table) for table in wanted]
         sums = [sum(found.cost[v] for found in near) for v in range(len(self.tables))]
         roots = sorted((cost, v) for v, cost in enumerate(sums) if cost < float("inf"))
         if not roots:
             names = " and ".join(self.tables[table].name for table in wanted)
-            raise PlanError(f"No key connects {names}.", "Name tables that a foreign key connects.")
-        found: dict[frozenset[Join], float] = {}
+            raise PlanError(f"No key connects {names}.", "Use tables that a foreign key connects.")
+        found: dict[frozenset[TableJoin], float] = {}
         for _, root in roots[:_MOST_ROOTS]:
             for paths in islice(product(*(one.paths(root) for one in near)), _MOST_TREES):
                 joins = frozenset().union(*paths)
@@ -130,14 +130,14 @@ class JoinGraph:
         least = min(found.values())
         equal = sorted((j for j, cost in found.items() if cost == least), key=sorted)
         return [
-            Tree(frozenset(t for join in joins for t in (join.child, join.parent)), joins)
+            JoinTree(frozenset(t for join in joins for t in (join.child, join.parent)), joins)
             for joins in equal
         ]
 
     def _nearest(self, start: int) -> _Paths:
         cost = [float("inf")] * len(self.tables)
-        last: list[list[Join]] = [[] for _ in self.tables]
-        at: dict[int, list[Join]] = {}
+        last: list[list[TableJoin]] = [[] for _ in self.tables]
+        at: dict[int, list[TableJoin]] = {}
         for join in self.joins:
             at.setdefault(join.child, []).append(join)
             at.setdefault(join.parent, []).append(join)
@@ -163,13 +163,13 @@ class _Paths:
 
     start: int
     cost: Sequence[float]
-    last: Sequence[Sequence[Join]]
+    last: Sequence[Sequence[TableJoin]]
 
-    def paths(self, end: int) -> list[frozenset[Join]]:
+    def paths(self, end: int) -> list[frozenset[TableJoin]]:
         """Returns the shortest paths to a table, up to ``_MOST_TREES``."""
         return list(islice(self._walk(end), _MOST_TREES))
 
-    def _walk(self, end: int) -> Iterator[frozenset[Join]]:
+    def _walk(self, end: int) -> Iterator[frozenset[TableJoin]]:
         if end == self.start:
             yield frozenset()
             return
@@ -178,7 +178,7 @@ class _Paths:
                 yield rest | {join}
 
 
-def _joins_of(tables: Sequence[Table]) -> Iterator[Join]:
+def _joins_of(tables: Sequence[Table]) -> Iterator[TableJoin]:
     numbers = {table.name.lower(): number for number, table in enumerate(tables)}
     connected: set[frozenset[int]] = set()
     for child, table in enumerate(tables):
@@ -189,7 +189,7 @@ def _joins_of(tables: Sequence[Table]) -> Iterator[Join]:
             targets = _targets(key.targets, tables[parent])
             if len(targets) == len(key.columns):
                 connected.add(frozenset((child, parent)))
-                yield Join(child, key.columns, parent, targets)
+                yield TableJoin(child, key.columns, parent, targets)
     for pair, joins in _guessed(tables).items():
         if pair not in connected:
             connected.add(pair)
@@ -209,7 +209,7 @@ def _parts(count: int, connected: Iterable[frozenset[int]]) -> list[int]:
     return part
 
 
-def _guessed(tables: Sequence[Table]) -> dict[frozenset[int], list[Join]]:
+def _guessed(tables: Sequence[Table]) -> dict[frozenset[int], list[TableJoin]]:
     """Returns the joins that names suggest, by pair of tables."""
     named: dict[tuple[str, ...], list[tuple[int, int]]] = {}
     prefixed: dict[tuple[str, ...], list[tuple[int, int]]] = {}  # stems of a table, and a last word
@@ -220,7 +220,7 @@ def _guessed(tables: Sequence[Table]) -> dict[frozenset[int], list[Join]]:
             if len(words) > 1:
                 said = (*map(stem, words[:-1]), words[-1])
                 prefixed.setdefault(said, []).append((number, column))
-    found: dict[frozenset[int], list[Join]] = {}
+    found: dict[frozenset[int], list[TableJoin]] = {}
     for parent, table in enumerate(tables):
         if (key := _named_key(table)) is None:
             continue
@@ -230,13 +230,13 @@ def _guessed(tables: Sequence[Table]) -> dict[frozenset[int], list[Join]]:
         places |= set(prefixed.get((*map(stem, words_of(table.name)), words[-1]), ()))
         for child, column in sorted(places):
             if child != parent and tables[child].columns[column].type == table.columns[key].type:
-                join = Join(child, (column,), parent, (key,), "guessed")
+                join = TableJoin(child, (column,), parent, (key,), "guessed")
                 found.setdefault(frozenset((child, parent)), []).append(join)
     ordered = sorted(found.items(), key=lambda pair_and_joins: sorted(pair_and_joins[0]))
     return {pair: _one_way(tables, joins) for pair, joins in ordered}
 
 
-def _one_way(tables: Sequence[Table], joins: list[Join]) -> list[Join]:
+def _one_way(tables: Sequence[Table], joins: list[TableJoin]) -> list[TableJoin]:
     """Assigns a key that two tables share to the one that it is named after."""
     if len({join.parent for join in joins}) < 2:
         return joins
@@ -245,7 +245,7 @@ def _one_way(tables: Sequence[Table], joins: list[Join]) -> list[Join]:
     return [max(joins, key=lambda join: stem(words_of(tables[join.parent].name)[0]) in said)]
 
 
-def _same_name(tables: Sequence[Table]) -> Iterator[Join]:
+def _same_name(tables: Sequence[Table]) -> Iterator[TableJoin]:
     """Yields joins on the first uncommon column name that two tables share."""
     places: dict[str, list[tuple[int, int]]] = {}
     for number, table in enumerate(tables):
@@ -262,7 +262,7 @@ def _same_name(tables: Sequence[Table]) -> Iterator[Join]:
         for (one, column), (other, same) in combinations(found, 2):
             if (one, other) not in met:
                 met.add((one, other))
-                yield Join(one, (column,), other, (same,), "same name")
+                yield TableJoin(one, (column,), other, (same,), "same name")
 
 
 def _targets(names: Sequence[str], table: Table) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ MAX_CONDITIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ValueSpan:
     """A value: its first and last token, and its log-probability."""
 
     first: int
@@ -82,7 +82,7 @@ class Layout(Protocol):
 
     def values(
         self, states: Any, columns: Tensor, operators: Tensor, beam: int
-    ) -> list[list[tuple[Span, ...]]]:
+    ) -> list[list[tuple[ValueSpan, ...]]]:
         """Returns the ``beam`` best values of K conditions per question.
 
         Args:

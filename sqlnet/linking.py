@@ -30,7 +30,7 @@ from codegen.sqlnet.query import OPERATORS, Column, Condition, Query, Table, Uns
 from codegen.sqlnet.sql import distinct_values
 from codegen.sqlnet.words import (
     MAX_TOKENS,
-    Token,
+    WordToken,
     number_in_words,
     number_of,
     stem,
@@ -151,7 +151,7 @@ class Link:
 
 
 @dataclass(slots=True)
-class Held:
+class ValueCache:
     """Distinct values read from a database, by (namespace, table, column); None for a column that
     could not be read whole. ``folded``: the same in lower case. ``seconds``: reading times, by
     (namespace, table).
@@ -172,7 +172,7 @@ class Linker:
 
     database: Database
     table: Table
-    held: Held = field(default_factory=Held)
+    held: ValueCache = field(default_factory=ValueCache)
     _found: dict[Condition, str | None] = field(default_factory=dict)
 
     def link(self, query: Query) -> Query:
@@ -189,7 +189,9 @@ class Linker:
             return None
         return self._nearest(condition) is not None
 
-    def mentioned(self, question: str, tokens: Sequence[Token]) -> dict[int, list[tuple[int, int]]]:
+    def mentioned(
+        self, question: str, tokens: Sequence[WordToken]
+    ) -> dict[int, list[tuple[int, int]]]:
         """Returns the spans (first and last token) of the question that are cells, by column,
         without spans inside a longer one of the same column.
         """

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from codegen.core.errors import ConfigError, InputError, cannot_read
-from codegen.sqlnet.decode import Slots, slots
+from codegen.sqlnet.decode import SlotScores, slots
 from codegen.sqlnet.features import EncodedQuestion, collate
 from codegen.sqlnet.layout import Layout
 from codegen.sqlnet.paper_model import PaperSQLNet
@@ -44,7 +44,7 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class SketchNetwork:
     """A network with its vocabulary.
 
     Attributes:
@@ -68,7 +68,7 @@ class Network:
         object.__setattr__(self, "vectors", vectors.detach())
 
     @classmethod
-    def build(cls, config: NetworkConfig, vectors: WordVectors) -> Network:
+    def build(cls, config: NetworkConfig, vectors: WordVectors) -> SketchNetwork:
         """Creates a network with random weights; the seed is torch's."""
         rows = torch.from_numpy(vectors.matrix)
         matrix = torch.cat([torch.zeros(1, rows.shape[1]), rows])
@@ -76,7 +76,7 @@ class Network:
         return cls(model, vectors.words, config)
 
     @classmethod
-    def load(cls, path: str | Path) -> Network:
+    def load(cls, path: str | Path) -> SketchNetwork:
         """Loads a directory.
 
         Raises:
@@ -96,7 +96,7 @@ class Network:
         row |= {"info": dict(self.info)}
         save_network(Path(path), self.model, self.words, row)
 
-    def read(self, encoded: Sequence[EncodedQuestion], *, beam: int = 1) -> list[Slots]:
+    def read(self, encoded: Sequence[EncodedQuestion], *, beam: int = 1) -> list[SlotScores]:
         """Returns the slots of questions; see :func:`codegen.sqlnet.decode.slots`."""
         batch = collate([item.features for item in encoded], self.vocabulary)
         tables = [item.table for item in encoded]

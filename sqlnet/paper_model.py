@@ -26,23 +26,23 @@ _POSITIONS = MAX_TOKENS + 2  # the question is between <BEG> and <END>
 _MAX_STEPS = 26
 
 
-class Read(NamedTuple):
+class ModuleInputs(NamedTuple):
     """Inputs of one module: ``question`` [B, L + 2, d] with borders, ``columns`` [B, C, d]."""
 
     question: Tensor
     columns: Tensor
 
 
-class States(NamedTuple):
+class PaperStates(NamedTuple):
     """Inputs of each module; masks [B, L + 2] and [B, C]; ``lengths`` [B] of the questions."""
 
-    read: dict[str, Read]
+    read: dict[str, ModuleInputs]
     question_mask: Tensor
     column_mask: Tensor
     lengths: Tensor
 
 
-class Module(nn.Module):
+class SketchModule(nn.Module):
     """The encoders of one module, and its column attention, if it has one."""
 
     def __init__(self, width: int, hidden: int, dropout: float, *, attends: bool) -> None:
@@ -52,7 +52,7 @@ class Module(nn.Module):
         if attends:
             self.attention = nn.Linear(hidden, hidden)
 
-    def seen(self, read: Read, mask: Tensor) -> Tensor:
+    def seen(self, read: ModuleInputs, mask: Tensor) -> Tensor:
         """Returns E_{Q|c}, from v = E_c^T W H_Q [B, C, L + 2]: [B, C, d]."""
         scores = read.columns @ self.attention(read.question).transpose(1, 2)
         return layout.attend(scores, mask, read.question)
@@ -69,7 +69,7 @@ class PaperSQLNet(nn.Module):
         self.word = nn.Embedding.from_pretrained(vectors, freeze=False, padding_idx=0)
         self.encoders = nn.ModuleDict(
             {
-                name: Module(width, hidden, dropout, attends=name not in ("number", "value"))
+                name: SketchModule(width, hidden, dropout, attends=name not in ("number", "value"))
                 for name in MODULES
             }
         )
@@ -94,7 +94,7 @@ class PaperSQLNet(nn.Module):
         self.value_decoder = nn.Linear(hidden, hidden)
         self.value_score = nn.Linear(hidden, 1)
 
-    def encode(self, batch: Tensors, targets: layout.Targets | None = None) -> States:
+    def encode(self, batch: Tensors, targets: layout.Targets | None = None) -> PaperStates:
         """Encodes the inputs; see :class:`~codegen.sqlnet.layout.Layout`."""
         words = self.word(batch.word_ids)
         question = F.pad(words[batch.question], (0, 0, 1, 1))  # [B, L + 2, width]
@@ -108,9 +108,9 @@ class PaperSQLNet(nn.Module):
             columns = self._read_names(name, names, batch, targets)
             if name == "number":
                 state = self._number_state(columns, batch.column_mask)
-            read[name] = Read(module.question(question, lengths, state)[0], columns)
+            read[name] = ModuleInputs(module.question(question, lengths, state)[0], columns)
         mask = torch.arange(question.shape[1]) < lengths[:, None]
-        return States(read, mask, batch.column_mask, batch.lengths)
+        return PaperStates(read, mask, batch.column_mask, batch.lengths)
 
     def _read_names(
         self, name: str, names: Tensor, batch: Tensors, targets: layout.Targets | None
@@ -136,7 +136,7 @@ class PaperSQLNet(nn.Module):
         hidden = self.number_hidden(pooled).view(shape).transpose(0, 1).contiguous()
         return hidden, self.number_cell(pooled).view(shape).transpose(0, 1).contiguous()
 
-    def slots(self, states: States) -> layout.Outputs:
+    def slots(self, states: PaperStates) -> layout.Outputs:
         """Scores the slots; see :class:`~codegen.sqlnet.layout.Layout`."""
         select = self.select_score(torch.tanh(self._mixed("select", states))).squeeze(-1)
         where = self.where_score(torch.tanh(self._mixed("where", states))).squeeze(-1)
@@ -149,26 +149,26 @@ class PaperSQLNet(nn.Module):
             self.number_head(number),
         )
 
-    def aggregates(self, states: States) -> Tensor:
+    def aggregates(self, states: PaperStates) -> Tensor:
         """Scores the aggregates; see :class:`~codegen.sqlnet.layout.Layout`."""
         return self.aggregate_head(self._seen("aggregate", states))
 
-    def operators(self, states: States) -> Tensor:
+    def operators(self, states: PaperStates) -> Tensor:
         """Scores the operators; see :class:`~codegen.sqlnet.layout.Layout`."""
         return self.operator_head(self._mixed("operator", states))
 
-    def _seen(self, name: str, states: States) -> Tensor:
+    def _seen(self, name: str, states: PaperStates) -> Tensor:
         return self._module(name).seen(states.read[name], states.question_mask)
 
-    def _module(self, name: str) -> Module:
-        return cast(Module, self.encoders[name])
+    def _module(self, name: str) -> SketchModule:
+        return cast(SketchModule, self.encoders[name])
 
-    def _mixed(self, name: str, states: States) -> Tensor:
+    def _mixed(self, name: str, states: PaperStates) -> Tensor:
         """Computes U_q E_{Q|c} + U_c E_c: [B, C, d]."""
         seen = self.of_question[name](self._seen(name, states))
         return seen + self.of_column[name](states.read[name].columns)
 
-    def value_loss(self, states: States, targets: layout.Targets) -> dict[str, Tensor]:
+    def value_loss(self, states: PaperStates, targets: layout.Targets) -> dict[str, Tensor]:
         """Returns a mean over each value's positions and <END>; see the layout."""
         known = (targets.starts >= 0).nonzero(as_tuple=True)
         rows, columns, starts = known[0], targets.columns[known], targets.starts[known]
@@ -186,7 +186,7 @@ class PaperSQLNet(nn.Module):
 
     def _point(
         self,
-        states: States,
+        states: PaperStates,
         rows: Tensor,
         columns: Tensor,
         inputs: Tensor,
@@ -212,8 +212,8 @@ class PaperSQLNet(nn.Module):
         return scores.masked_fill(~states.question_mask[rows, None], layout.lowest(scores)), after
 
     def values(
-        self, states: States, columns: Tensor, operators: Tensor, beam: int
-    ) -> list[list[tuple[layout.Span, ...]]]:
+        self, states: PaperStates, columns: Tensor, operators: Tensor, beam: int
+    ) -> list[list[tuple[layout.ValueSpan, ...]]]:
         """Decodes greedily, as in the paper: one value per condition, regardless of the beam."""
         size, slots = columns.shape
         rows, columns = torch.arange(size).repeat_interleave(slots), columns.flatten()
@@ -238,5 +238,5 @@ class PaperSQLNet(nn.Module):
             if bool(done.all()):
                 break
             chosen = best.indices[:, None]
-        spans = list(map(layout.Span, first.tolist(), last.tolist(), total.tolist()))
+        spans = list(map(layout.ValueSpan, first.tolist(), last.tolist(), total.tolist()))
         return [[(span,) for span in spans[b * slots : (b + 1) * slots]] for b in range(size)]

@@ -31,15 +31,15 @@ from weakref import WeakKeyDictionary
 from codegen.core.errors import ConfigError, InputError
 from codegen.core.records import has_lone_surrogate
 from codegen.sqlnet import calibration, decode
-from codegen.sqlnet.calibration import PLAN_SLOTS, Trust
-from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
+from codegen.sqlnet.calibration import PLAN_SLOTS, ConfidenceModel
+from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, ResultSet, StatementLimits
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.explain import clauses_of, sentence
 from codegen.sqlnet.features import EncodedQuestion, encode_question
 from codegen.sqlnet.joins import JoinGraph, PlanError
-from codegen.sqlnet.linking import Held, Link, Linker, links_of, overlaps, spelled_out
-from codegen.sqlnet.network import Network
-from codegen.sqlnet.plan import ROWS, QueryPlan, Selected, the_tree, to_statement
+from codegen.sqlnet.linking import Link, Linker, ValueCache, links_of, overlaps, spelled_out
+from codegen.sqlnet.network import SketchNetwork
+from codegen.sqlnet.plan import ROWS, QueryPlan, SelectItem, the_tree, to_statement
 from codegen.sqlnet.plan_decode import PlanAnswer, PlanParser, ScoredPlan, strange_texts
 from codegen.sqlnet.plan_features import MAX_PLAN_TOKENS, PlanQuestion
 from codegen.sqlnet.query import (
@@ -51,7 +51,7 @@ from codegen.sqlnet.query import (
     Table,
     UnsafeSQLError,
 )
-from codegen.sqlnet.question_checks import Asked, Doubt
+from codegen.sqlnet.question_checks import Doubt, QuestionContext
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql
 from codegen.sqlnet.words import MAX_TOKENS, stem
@@ -76,7 +76,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Interpretation:
     """One way to read a question.
 
     Attributes:
@@ -125,13 +125,13 @@ class Parse:
     """
 
     question: str
-    readings: tuple[Reading, ...]
+    readings: tuple[Interpretation, ...]
     confidence: float = 0.0
     doubts: tuple[Doubt, ...] = ()
     words: tuple[tuple[str, str], ...] = ()
     signs: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    rows: Rows | None = None
+    rows: ResultSet | None = None
     failure: str = ""
 
     @property
@@ -140,7 +140,7 @@ class Parse:
         return self.doubts[0].text if self.doubts else ""
 
     @property
-    def best(self) -> Reading:
+    def best(self) -> Interpretation:
         """Best reading."""
         return self.readings[0]
 
@@ -155,7 +155,7 @@ class Parse:
         return self.best.slots
 
     def statement(self, dialect: str = "sqlite") -> Statement:
-        """Returns the best reading's statement; see :meth:`Reading.statement`."""
+        """Returns the best reading's statement; see :meth:`Interpretation.statement`."""
         return self.best.statement(dialect)
 
 
@@ -163,12 +163,15 @@ class SQLNet:
     """Reads questions with a trained network."""
 
     def __init__(
-        self, network: Network, trusted: Trust | None = None, plans: PlanParser | None = None
+        self,
+        network: SketchNetwork,
+        trusted: ConfidenceModel | None = None,
+        plans: PlanParser | None = None,
     ) -> None:
         """Creates a parser: a network for single tables; ``plans`` for several (default: ours)."""
         self.network, self._plans = network, plans
         self.trust = trusted or calibration.load(DEFAULT_MODEL)
-        self._held: WeakKeyDictionary[Database, Held] = WeakKeyDictionary()
+        self._held: WeakKeyDictionary[Database, ValueCache] = WeakKeyDictionary()
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None) -> SQLNet:
@@ -177,7 +180,7 @@ class SQLNet:
         Raises:
             ModelError: if the directory has no network, or a corrupt one.
         """
-        return cls(Network.load(DEFAULT_MODEL if path is None else path))
+        return cls(SketchNetwork.load(DEFAULT_MODEL if path is None else path))
 
     @property
     def plans(self) -> PlanParser:
@@ -250,7 +253,7 @@ class SQLNet:
         encoded = replace(encoded, table=table)
         linker = None
         if database:
-            linker = Linker(database, encoded.table, self._held.setdefault(database, Held()))
+            linker = Linker(database, encoded.table, self._held.setdefault(database, ValueCache()))
             slots = decode.with_mentions(slots, linker.mentioned(encoded.text, encoded.tokens))
         listed = _sensible(
             decode.candidates(slots, encoded.text, encoded.tokens, _BEAM, table=encoded.table),
@@ -299,20 +302,20 @@ class SQLNet:
         said: Query,
         tables: Sequence[Table],
         is_read: bool,
-    ) -> Asked:
+    ) -> QuestionContext:
         """Pairs the question with the query, with abbreviated names spelled out."""
         table = spelled_out(encoded.table, encoded.text)
         others = tuple(other for other in tables if other.name != table.name)
         clauses = query.clauses(table, said)
         end = encoded.tokens[-1].end if encoded.tokens else 0
         text = encoded.text[: min(end, _MOST_SIGNS)]
-        return Asked(text, clauses, (table,), others, is_read, self.network.likeness)
+        return QuestionContext(text, clauses, (table,), others, is_read, self.network.likeness)
 
     def _signs(
         self,
-        asked: Asked,
-        slots: decode.Slots,
-        choice: decode.Choice,
+        asked: QuestionContext,
+        slots: decode.SlotScores,
+        choice: decode.ExecutedChoice,
         linker: Linker | None,
         relinked: int,
     ) -> dict[str, float]:
@@ -348,8 +351,8 @@ class SQLNet:
 
 
 def _reading(
-    encoded: EncodedQuestion, slots: decode.Slots, candidate: decode.ScoredQuery, said: Query
-) -> Reading:
+    encoded: EncodedQuestion, slots: decode.SlotScores, candidate: decode.ScoredQuery, said: Query
+) -> Interpretation:
     """Describes a candidate; ``said`` is its query with the question's values."""
     query, columns = candidate.query, encoded.table.columns
     found = decode.slot_probabilities(slots, candidate)
@@ -362,7 +365,7 @@ def _reading(
         contents = (columns[one.column].name, OPERATORS[one.operator], one.value)
         for name, content, part in zip(_PARTS, contents, parts, strict=True):
             filled.append((f"{name} {n}", content, part))
-    return Reading(
+    return Interpretation(
         query,
         encoded.table,
         _probability(candidate.log_probability),
@@ -388,8 +391,8 @@ class _Found:
     """
 
     parse: Parse
-    asked: Asked
-    rival: Asked | None
+    asked: QuestionContext
+    rival: QuestionContext | None
     doubts: Iterator[Doubt]
     unsure: str
 
@@ -446,7 +449,7 @@ def _is_tied(answer: PlanAnswer, database: Database, limits: StatementLimits) ->
     plan, choice = answer.best.plan, answer.choice
     if not (choice.rows and plan.limit and plan.order) or len(choice.rows.rows) < plan.limit:
         return False
-    key = Selected(plan.order.item, plan.order.aggregate)
+    key = SelectItem(plan.order.item, plan.order.aggregate)
     longer = replace(plan, select=(*plan.select, key), limit=plan.limit + 1)
     try:
         statement = to_statement(longer, answer.question.schema.graph, database.dialect)
@@ -478,14 +481,14 @@ def _said(answer: PlanAnswer, candidate: ScoredPlan) -> dict[str, str]:
 
 def _plan_asked(
     answer: PlanAnswer, candidate: ScoredPlan, alike: Callable[[str, str], float]
-) -> Asked:
+) -> QuestionContext:
     read, plan = answer.question, candidate.plan
     tables = read.schema.tables
     used = set(plan.required())
     if plan.companion:
         used |= {*plan.companion.tables, *(test.item.table for test in plan.companion.where)}
     end = read.spans[-1].end
-    return Asked(
+    return QuestionContext(
         read.text[: min(end, _MOST_SIGNS)],
         clauses_of(plan, tables, _said(answer, candidate)),
         tuple(spelled_out(tables[t], read.text) for t in sorted(used)),
@@ -505,7 +508,7 @@ def _nearest(read: PlanQuestion) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _plan_reading(answer: PlanAnswer, number: int) -> Reading:
+def _plan_reading(answer: PlanAnswer, number: int) -> Interpretation:
     candidate = answer.candidates[number]
     read, plan = answer.question, candidate.plan
     said = _said(answer, candidate)
@@ -517,7 +520,7 @@ def _plan_reading(answer: PlanAnswer, number: int) -> Reading:
         for value in values
         if said.get(value.text, value.text).lower() != value.text.lower()
     )
-    return Reading(
+    return Interpretation(
         plan,
         read.schema.tables[plan.select[0].item.table],
         _probability(candidate.log_probability),
@@ -528,7 +531,9 @@ def _plan_reading(answer: PlanAnswer, number: int) -> Reading:
     )
 
 
-def _plan_signs(asked: Asked, answer: PlanAnswer, margin: float, relinked: int) -> dict[str, float]:
+def _plan_signs(
+    asked: QuestionContext, answer: PlanAnswer, margin: float, relinked: int
+) -> dict[str, float]:
     best, rows = answer.best, answer.choice.rows
     kinds = {sign: best.slots.get(slot, 0.0) for sign, slot in PLAN_SLOTS.items()}
     tests = best.plan.where
@@ -574,7 +579,7 @@ def _no_cells(answer: PlanAnswer) -> Iterator[Doubt]:
         yield _no_such_value(column, value, list(schema.cells_of(item)))
 
 
-def _other_ways(answer: PlanAnswer, asked: Asked) -> Iterator[Doubt]:
+def _other_ways(answer: PlanAnswer, asked: QuestionContext) -> Iterator[Doubt]:
     """Yields doubts on unmentioned tables in the query that others could replace: what Ann
     bought is not what she reviewed.
     """
@@ -618,7 +623,7 @@ def _connected_without(table: int, ends: set[int], graph: JoinGraph) -> bool:
 
 def _check(question: str, top_k: int, min_confidence: float | None) -> None:
     if not isinstance(question, str) or not question.strip():
-        raise InputError("The question is empty.", "Name a table or column in it.")
+        raise InputError("The question is empty.", "Mention a table or column in it.")
     if has_lone_surrogate(question):
         raise InputError("The question is not valid UTF-8.", "Type it again.")
     if top_k < 1:
@@ -686,14 +691,17 @@ def _no_such_value(column: Column, value: str, held: Sequence[str]) -> Doubt:
     return Doubt("value", f"{text}; did you mean {near}?" if near else f"{text}.")
 
 
-def _competes(asked: Asked, rival: Asked) -> bool:
+def _competes(asked: QuestionContext, rival: QuestionContext) -> bool:
     """Returns True if another reading meets the question's cues, and names its words as well."""
     named = [calibration.grounding(each)["select_named"] for each in (asked, rival)]
     return named[1] >= named[0] and not next(calibration.doubts(rival), None)
 
 
 def _differ(
-    rows: Rows | None, other: Reading, database: Database | None, limits: StatementLimits
+    rows: ResultSet | None,
+    other: Interpretation,
+    database: Database | None,
+    limits: StatementLimits,
 ) -> bool:
     """Returns True if another reading has another answer, or if it cannot be run."""
     if database is None:
@@ -715,7 +723,7 @@ def _elsewhere(query: Query, linker: Linker | None) -> int:
     return sum(any(v in linker.folded(c) for c in columns if c != own) for own, v in values)
 
 
-def _left(asked: Asked) -> Iterator[Doubt]:
+def _left(asked: QuestionContext) -> Iterator[Doubt]:
     """Yields doubts on the question's words that the query omits."""
     if left := calibration.words_left(asked):
         yield calibration.not_understood(left)

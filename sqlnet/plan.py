@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 from sqlglot import exp
 
-from codegen.sqlnet.joins import Join, JoinGraph, PlanError, Tree
+from codegen.sqlnet.joins import JoinGraph, JoinTree, PlanError, TableJoin
 from codegen.sqlnet.query import AGGREGATES, Statement, Table
 from codegen.sqlnet.query import Value as Parameter
 from codegen.sqlnet.sql import AGGREGATE_NODES, COMPARISON_NODES, check_dialect, table_node
@@ -50,7 +50,7 @@ KINDS: tuple[Kind, ...] = ("never", "both", "except", "union", "scalar")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Item:
+class ColumnRef:
     """A column of a table, by their indices, or with ``ROWS`` the table's rows."""
 
     table: int
@@ -58,13 +58,13 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Selected:
+class SelectItem:
     """An item in SELECT, under an aggregate of ``AGGREGATES``; ``distinct``: distinct values.
 
     Rows without an aggregate mean all columns of their table.
     """
 
-    item: Item
+    item: ColumnRef
     aggregate: int = 0
     distinct: bool = False
 
@@ -84,7 +84,7 @@ class PlanValue:
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class PlanCondition:
     """A condition; with an aggregate, on a group.
 
     Attributes:
@@ -96,23 +96,23 @@ class Test:
 
     __test__ = False  # pytest collects classes of this name
 
-    item: Item
+    item: ColumnRef
     operator: str = "="
     values: tuple[PlanValue, ...] = ()
     aggregate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class OrderBy:
     """An order by an item under an aggregate."""
 
-    item: Item
+    item: ColumnRef
     aggregate: int = 0
     descending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Companion:
+class SecondBlock:
     """A second block in addition to the first.
 
     Attributes:
@@ -128,8 +128,8 @@ class Companion:
 
     kind: Kind
     tables: tuple[int, ...] = ()
-    where: tuple[Test, ...] = ()
-    item: Item | None = None
+    where: tuple[PlanCondition, ...] = ()
+    item: ColumnRef | None = None
     operator: str = "="
     aggregate: int = 0
 
@@ -150,18 +150,18 @@ class QueryPlan:
         keys: foreign keys to prefer where tables can be joined in several ways.
     """
 
-    select: tuple[Selected, ...]
+    select: tuple[SelectItem, ...]
     tables: tuple[int, ...] = ()
     distinct: bool = False
-    where: tuple[Test, ...] = ()
+    where: tuple[PlanCondition, ...] = ()
     any_of: bool = False
-    group: tuple[Item, ...] = ()
-    order: Order | None = None
+    group: tuple[ColumnRef, ...] = ()
+    order: OrderBy | None = None
     limit: int | None = None
-    companion: Companion | None = None
-    keys: tuple[Item, ...] = ()
+    companion: SecondBlock | None = None
+    keys: tuple[ColumnRef, ...] = ()
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[ColumnRef]:
         """All items of the first block."""
         yield from (selected.item for selected in self.select)
         yield from (test.item for test in self.where)
@@ -171,7 +171,7 @@ class QueryPlan:
         if self.companion and self.companion.item:
             yield self.companion.item
 
-    def grouped(self) -> tuple[Item, ...]:
+    def grouped(self) -> tuple[ColumnRef, ...]:
         """``group``, or else the columns shown next to an aggregate."""
         order = [self.order] if self.order else []
         if self.group or not any(p.aggregate for p in (*self.select, *self.where, *order)):
@@ -220,7 +220,9 @@ def to_statement(plan: QueryPlan, graph: JoinGraph, dialect: str = "sqlite") -> 
     return Statement(written.sql(dialect=dialect), tuple(writer.parameters), dialect)
 
 
-def the_tree(graph: JoinGraph, required: Iterable[int], keys: Collection[Item] = ()) -> Tree:
+def the_tree(
+    graph: JoinGraph, required: Iterable[int], keys: Collection[ColumnRef] = ()
+) -> JoinTree:
     """Returns the cheapest tree; of several, the one that uses most of the ``keys``.
 
     Raises:
@@ -239,11 +241,11 @@ def the_tree(graph: JoinGraph, required: Iterable[int], keys: Collection[Item] =
     )
 
 
-def _uses(join: Join, keys: Collection[Item]) -> bool:
-    return any(Item(join.child, column) in keys for column in join.child_columns)
+def _uses(join: TableJoin, keys: Collection[ColumnRef]) -> bool:
+    return any(ColumnRef(join.child, column) in keys for column in join.child_columns)
 
 
-def _named(graph: JoinGraph, join: Join) -> str:
+def _named(graph: JoinGraph, join: TableJoin) -> str:
     table = graph.tables[join.child]
     return f"{table.name}.{table.columns[join.child_columns[0]].name}"
 
@@ -261,7 +263,7 @@ class _Writer:
     """Builds one statement; parameters are collected in text order."""
 
     graph: JoinGraph
-    keys: frozenset[Item] = frozenset()
+    keys: frozenset[ColumnRef] = frozenset()
     parameters: list[Parameter] = field(default_factory=list)
     _aliases: int = 0
 
@@ -281,16 +283,18 @@ class _Writer:
         left, right = self.block(first), self.block(second)
         return kinds[companion.kind](this=left, expression=right, distinct=True)
 
-    def _is_by_value(self, plan: QueryPlan, companion: Companion) -> bool:
+    def _is_by_value(self, plan: QueryPlan, companion: SecondBlock) -> bool:
         """Returns True if "never" is about values of the listed table: countries without gold."""
         listed = {selected.item.table for selected in plan.select}
         about = {*companion.tables, *(test.item.table for test in companion.where)}
-        keys = {Item(table, key) for table in listed if (key := self.graph.key(table)) is not None}
+        keys = {
+            ColumnRef(table, key) for table in listed if (key := self.graph.key(table)) is not None
+        }
         shown = {selected.item for selected in plan.select}
         is_list = not any(s.aggregate for s in plan.select) and not (plan.group or plan.order)
         return is_list and len(listed) == 1 and about == listed and not shown & keys
 
-    def _is_by_row(self, plan: QueryPlan, companion: Companion) -> bool:
+    def _is_by_row(self, plan: QueryPlan, companion: SecondBlock) -> bool:
         """Returns True if the plan lists rows of one table, and both blocks test other tables."""
         listed = {selected.item.table for selected in plan.select}
         if len(listed) > 1 or any(s.aggregate for s in plan.select):
@@ -301,14 +305,14 @@ class _Writer:
         firsts = {test.item.table for test in plan.where if companion.kind == "both"}
         return self.graph.key(table) is not None and bool(others) and table not in tested | firsts
 
-    def _by_row(self, plan: QueryPlan, companion: Companion) -> exp.Query:
+    def _by_row(self, plan: QueryPlan, companion: SecondBlock) -> exp.Query:
         """Builds INTERSECT and EXCEPT of rows, not their names, by EXISTS and NOT EXISTS."""
         table = plan.select[0].item.table
         if companion.kind == "except":
             return self.block(replace(plan, companion=replace(companion, kind="never")))
         others = tuple(t for t in sorted(plan.required()) if t != table)
         bare = replace(plan, companion=None, where=(), tables=())
-        select, scope, _ = self._select(bare, Tree(frozenset({table})), nested=True)
+        select, scope, _ = self._select(bare, JoinTree(frozenset({table})), nested=True)
         first = self._exists(scope, [table], others, plan.where, plan.any_of)
         second = self._exists(scope, [table], companion.tables, companion.where, False)
         return select.where(first, second)
@@ -335,12 +339,14 @@ class _Writer:
         if having := [self._test(test, scope, tree) for test in plan.where if test.aggregate]:
             select = select.having(*having)
         if plan.order:
-            key = Selected(plan.order.item, plan.order.aggregate)
+            key = SelectItem(plan.order.item, plan.order.aggregate)
             ordered = self._aggregated(key, scope, tree, plan.group)
             select = select.order_by(exp.Ordered(this=ordered, desc=plan.order.descending))
         return select if plan.limit is None else select.limit(plan.limit)
 
-    def _select(self, plan: QueryPlan, tree: Tree, nested: bool) -> tuple[exp.Select, _Scope, Tree]:
+    def _select(
+        self, plan: QueryPlan, tree: JoinTree, nested: bool
+    ) -> tuple[exp.Select, _Scope, JoinTree]:
         """Builds SELECT and FROM."""
         bare = len(tree.tables) == 1 and not nested
         scope = _Scope({t: self.graph.tables[t].name for t in tree.tables}, bare)
@@ -350,7 +356,7 @@ class _Writer:
             select = select.distinct()
         return select, scope, tree
 
-    def _repeats_list(self, plan: QueryPlan, tree: Tree) -> bool:
+    def _repeats_list(self, plan: QueryPlan, tree: JoinTree) -> bool:
         if plan.group or any(part.aggregate for part in (*plan.select, *plan.where)):
             return False
         if plan.order and plan.order.item not in [s.item for s in plan.select]:
@@ -358,7 +364,7 @@ class _Writer:
         listed = {s.item.table for s in plan.select}
         return is_repeated(listed, tree)
 
-    def _from(self, select: exp.Select, tree: Tree, start: int, scope: _Scope) -> exp.Select:
+    def _from(self, select: exp.Select, tree: JoinTree, start: int, scope: _Scope) -> exp.Select:
         select = select.from_(self._table(start, scope))
         done, todo = {start}, [start]
         while todo:
@@ -372,29 +378,31 @@ class _Writer:
                     select = select.join(self._table(there, scope), on=on)
         return select
 
-    def _on(self, join: Join, child: _Scope, parent: _Scope) -> exp.Expr:
+    def _on(self, join: TableJoin, child: _Scope, parent: _Scope) -> exp.Expr:
         pairs = zip(join.child_columns, join.parent_columns, strict=True)
         return exp.and_(
             *(
-                self._equal(Item(join.child, one), child, Item(join.parent, other), parent)
+                self._equal(
+                    ColumnRef(join.child, one), child, ColumnRef(join.parent, other), parent
+                )
                 for one, other in pairs
             )
         )
 
-    def _equal(self, one: Item, scope: _Scope, other: Item, others: _Scope) -> exp.Expr:
+    def _equal(self, one: ColumnRef, scope: _Scope, other: ColumnRef, others: _Scope) -> exp.Expr:
         return exp.EQ(this=self._column(one, scope), expression=self._column(other, others))
 
     def _table(self, table: int, scope: _Scope) -> exp.Expr:
         found, name = table_node(self.graph.tables[table]), scope.names[table]
         return found if name == found.name else exp.alias_(found, name, table=True, quoted=True)
 
-    def _column(self, item: Item, scope: _Scope) -> exp.Column:
+    def _column(self, item: ColumnRef, scope: _Scope) -> exp.Column:
         name = self.graph.tables[item.table].columns[item.column].name
         table = None if scope.bare else exp.to_identifier(scope.names[item.table], quoted=True)
         return exp.column(exp.to_identifier(name, quoted=True), table=table)
 
     def _aggregated(
-        self, selected: Selected, scope: _Scope, tree: Tree, group: Sequence[Item]
+        self, selected: SelectItem, scope: _Scope, tree: JoinTree, group: Sequence[ColumnRef]
     ) -> exp.Expr:
         item, aggregate = selected.item, selected.aggregate
         fixed = frozenset(one.table for one in group)
@@ -428,25 +436,25 @@ class _Writer:
         if key is None:
             name = self.graph.tables[table].name
             raise PlanError(f"A join would count rows of {name}, which has no key, several times.")
-        return self._column(Item(table, key), scope)
+        return self._column(ColumnRef(table, key), scope)
 
-    def _groups(self, plan: QueryPlan, tree: Tree) -> list[Item]:
+    def _groups(self, plan: QueryPlan, tree: JoinTree) -> list[ColumnRef]:
         """Returns the columns of GROUP BY; a name adds its row's key if a join repeats the row."""
-        groups: list[Item] = []
+        groups: list[ColumnRef] = []
         plain = [s.item for s in plan.select if not s.aggregate]
         for item in plan.grouped():
             key = self.graph.key(item.table)
             is_label = item.column in label_columns(self.graph.tables[item.table])
             if key is not None and is_label and is_repeated({item.table}, tree):
-                groups.append(Item(item.table, key))
+                groups.append(ColumnRef(item.table, key))
             groups.append(item)
         # Except in SQLite, all shown columns must be grouped; next to a row's key that is harmless.
         return list(dict.fromkeys([*groups, *plain])) if groups else []
 
-    def _test(self, test: Test, scope: _Scope, tree: Tree) -> exp.Expr:
+    def _test(self, test: PlanCondition, scope: _Scope, tree: JoinTree) -> exp.Expr:
         table = self.graph.tables[test.item.table]
         if test.aggregate:
-            left = self._aggregated(Selected(test.item, test.aggregate), scope, tree, ())
+            left = self._aggregated(SelectItem(test.item, test.aggregate), scope, tree, ())
             is_number = True
         else:
             if test.item.column == ROWS:
@@ -455,7 +463,7 @@ class _Writer:
             is_number = table.columns[test.item.column].type == "real"
         return self._compared(test, left, is_number)
 
-    def _compared(self, test: Test, left: exp.Expr, is_number: bool) -> exp.Expr:
+    def _compared(self, test: PlanCondition, left: exp.Expr, is_number: bool) -> exp.Expr:
         operator, values = test.operator, test.values
         if operator in ("is null", "is not null"):
             null = exp.Is(this=left, expression=exp.Null())
@@ -518,7 +526,7 @@ class _Writer:
         self.parameters.append(value)
         return exp.Placeholder()
 
-    def _companion(self, plan: QueryPlan, companion: Companion, scope: _Scope) -> exp.Expr:
+    def _companion(self, plan: QueryPlan, companion: SecondBlock, scope: _Scope) -> exp.Expr:
         if companion.kind == "scalar":
             return self._scalar(companion, scope)
         first = [selected.item.table for selected in plan.select]
@@ -526,12 +534,12 @@ class _Writer:
         found = self._exists(scope, anchors, companion.tables, companion.where, False)
         return exp.Not(this=found)
 
-    def _scalar(self, companion: Companion, scope: _Scope) -> exp.Expr:
+    def _scalar(self, companion: SecondBlock, scope: _Scope) -> exp.Expr:
         item = companion.item
         if item is None or item.column == ROWS:
             raise PlanError("A comparison with all rows needs a column.")
         left = self._column(item, scope)
-        shown = (Selected(item, companion.aggregate),)
+        shown = (SelectItem(item, companion.aggregate),)
         query = self.block(QueryPlan(shown, companion.tables, where=companion.where))
         if not companion.aggregate and companion.operator in ("=", "!="):
             among = exp.In(this=left, query=exp.Subquery(this=query))
@@ -544,7 +552,7 @@ class _Writer:
         scope: _Scope,
         anchors: Sequence[int],
         tables: Sequence[int],
-        where: Sequence[Test],
+        where: Sequence[PlanCondition],
         any_of: bool,
     ) -> exp.Expr:
         """Builds EXISTS: a row of ``tables`` that meets ``where`` and belongs to a row of the
@@ -562,12 +570,12 @@ class _Writer:
             if key is None:
                 raise PlanError(f"{self.graph.tables[anchor].name} has no key of one column.")
             start, rest = anchor, tree
-            own = Item(anchor, key)
+            own = ColumnRef(anchor, key)
             link = self._equal(own, inner, own, scope)
         else:
             (join,) = at
             start = join.other(anchor)
-            rest = Tree(tree.tables - {anchor}, tree.joins - {join})
+            rest = JoinTree(tree.tables - {anchor}, tree.joins - {join})
             sides = (scope, inner) if anchor == join.child else (inner, scope)
             link = self._on(join, *sides)
         one = exp.select(exp.Literal.number(1))
@@ -588,7 +596,7 @@ class _Writer:
             if (name := f"t{self._aliases}") not in taken:
                 return name
 
-    def _repeated_aggregate(self, plan: QueryPlan, tree: Tree) -> exp.Select | None:
+    def _repeated_aggregate(self, plan: QueryPlan, tree: JoinTree) -> exp.Select | None:
         """Builds a sum, mean or count over each row once, for a column with repeated rows."""
         listed = {selected.item.table for selected in plan.select}
         if plan.group or plan.companion or plan.order or len(listed) > 1:
@@ -604,7 +612,7 @@ class _Writer:
         if plan.any_of and own and len(own) < len(plan.where):
             return None
         rest = [test for test in plan.where if test.item.table != table]
-        alone = Tree(frozenset({table}))
+        alone = JoinTree(frozenset({table}))
         select, scope, _ = self._select(replace(plan, where=(), tables=()), alone, nested=True)
         tests = _any_or_all([self._test(test, scope, alone) for test in own], plan.any_of)
         others = sorted(plan.required() - {table})
@@ -615,7 +623,7 @@ def _any_or_all(tests: list[exp.Expr], any_of: bool) -> list[exp.Expr]:
     return [exp.or_(*tests)] if any_of and len(tests) > 1 else tests
 
 
-def is_repeated(listed: set[int], tree: Tree, fixed: frozenset[int] = frozenset()) -> bool:
+def is_repeated(listed: set[int], tree: JoinTree, fixed: frozenset[int] = frozenset()) -> bool:
     """Returns True if a join repeats the rows of the listed tables.
 
     Joins from them, or from their parents, to a child do, unless they lead to a ``fixed`` table,

@@ -29,13 +29,13 @@ from codegen.sqlnet.databases.engines import SqliteEngine
 from codegen.sqlnet.databases.files import Database, SqliteDatabase
 from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.plan import (
-    Companion,
-    Item,
-    Order,
+    ColumnRef,
+    OrderBy,
+    PlanCondition,
     PlanValue,
     QueryPlan,
-    Selected,
-    Test,
+    SecondBlock,
+    SelectItem,
     is_repeated,
     to_statement,
 )
@@ -167,7 +167,7 @@ def planned_gold(
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedCorpus:
     """Result of :func:`prepare`.
 
     Attributes:
@@ -187,7 +187,7 @@ def prepare(
     out: str | Path,
     *,
     held_out: float = 0.08,
-) -> Prepared:
+) -> PreparedCorpus:
     """Writes ``plans.jsonl`` and ``held_out.jsonl``.
 
     Args:
@@ -226,7 +226,7 @@ def prepare(
     rest = [one for one in planned if one.db_id in held]
     write_planned(out / "held_out.jsonl", rest)
     write_planned(out / "plans.jsonl", training)
-    return Prepared(Counter(one.source for one in training), len(rest), left)
+    return PreparedCorpus(Counter(one.source for one in training), len(rest), left)
 
 
 def without_distinct(query: str) -> str:
@@ -307,7 +307,7 @@ class _Names:
     """The tables by their names in one block, and the columns used by its joins."""
 
     tables: dict[str, int]
-    keys: set[Item] = field(default_factory=set)
+    keys: set[ColumnRef] = field(default_factory=set)
 
 
 class _Reader:
@@ -317,7 +317,9 @@ class _Reader:
         self.graph = graph
         self.numbers = {table.name.lower(): i for i, table in enumerate(graph.tables)}
         self._referred = {
-            Item(join.child, join.child_columns[0]): Item(join.parent, join.parent_columns[0])
+            ColumnRef(join.child, join.child_columns[0]): ColumnRef(
+                join.parent, join.parent_columns[0]
+            )
             for join in reversed(graph.joins)  # of several, the first counts
             if len(join.child_columns) == 1
         }
@@ -338,19 +340,19 @@ class _Reader:
         kinds: dict[type, str] = {exp.Intersect: "both", exp.Except: "except", exp.Union: "union"}
         kind = kinds[type(statement)]
         tables = tuple(sorted(second.required()))
-        companion = Companion(kind, tables, second.where)  # type: ignore[arg-type]
+        companion = SecondBlock(kind, tables, second.where)  # type: ignore[arg-type]
         keys = tuple(sorted({*first.keys, *second.keys}))
         return replace(first, companion=companion, keys=keys)
 
-    def _alike(self, one: Selected, other: Selected) -> bool:
+    def _alike(self, one: SelectItem, other: SelectItem) -> bool:
         same = (one.aggregate, one.distinct) == (other.aggregate, other.distinct)
         return same and self._joined(one.item, other.item)
 
-    def _joined(self, one: Item, other: Item) -> bool:
+    def _joined(self, one: ColumnRef, other: ColumnRef) -> bool:
         """Returns True if two columns contain the same keys."""
         return self._root(one) == self._root(other)
 
-    def _root(self, item: Item) -> Item:
+    def _root(self, item: ColumnRef) -> ColumnRef:
         """Returns the key that a foreign key refers to, or the column itself."""
         for _ in range(4):
             item = self._referred.get(item, item)
@@ -381,7 +383,7 @@ class _Reader:
             chosen = self._selected(first.this, names)
             if chosen.distinct:
                 raise OutsideError("an order by distinct values")
-            found = Order(chosen.item, chosen.aggregate, bool(first.args.get("desc")))
+            found = OrderBy(chosen.item, chosen.aggregate, bool(first.args.get("desc")))
             plan = replace(plan, order=found)
         if limit := select.args.get("limit"):
             if not plan.order:
@@ -412,7 +414,7 @@ class _Reader:
                     names.keys.add(item)
         return names
 
-    def _selected(self, part: exp.Expr, names: _Names) -> Selected:
+    def _selected(self, part: exp.Expr, names: _Names) -> SelectItem:
         part = part.unalias()
         aggregate, distinct = 0, False
         if type(part) in _AGGREGATES:
@@ -424,8 +426,8 @@ class _Reader:
             distinct, part = True, part.expressions[0]
         part = part.unnest()
         if part.is_star:
-            return Selected(Item(self._rows_of(part, names)), aggregate, distinct)
-        return Selected(self._item(part, names), aggregate, distinct)
+            return SelectItem(ColumnRef(self._rows_of(part, names)), aggregate, distinct)
+        return SelectItem(self._item(part, names), aggregate, distinct)
 
     def _rows_of(self, star: exp.Expr, names: _Names) -> int:
         """Returns the table whose rows a star counts: the one that no join repeats."""
@@ -439,7 +441,7 @@ class _Reader:
         single = [t for t in tables if not is_repeated({t}, tree)]
         return (single or tables)[-1]
 
-    def _item(self, part: exp.Expr, names: _Names) -> Item:
+    def _item(self, part: exp.Expr, names: _Names) -> ColumnRef:
         if not isinstance(part, exp.Column):
             raise OutsideError(f"an expression ({type(part).__name__})")
         found = self._column(part, names)
@@ -447,7 +449,7 @@ class _Reader:
             raise OutsideError("an unknown column")
         return found
 
-    def _column(self, part: exp.Column, names: _Names) -> Item | None:
+    def _column(self, part: exp.Column, names: _Names) -> ColumnRef | None:
         name = part.name.lower()
         wanted = part.table.lower()
         if wanted and wanted not in names.tables:
@@ -455,7 +457,7 @@ class _Reader:
         for table in [names.tables[wanted]] if wanted else names.tables.values():
             for column, described in enumerate(self.graph.tables[table].columns):
                 if described.name.lower() == name:
-                    return Item(table, column)
+                    return ColumnRef(table, column)
         return None
 
     def _where(self, plan: QueryPlan, part: exp.Expr, names: _Names) -> QueryPlan:
@@ -463,7 +465,7 @@ class _Reader:
         if isinstance(part, exp.Or):
             merged = self._merged(tuple(self._tests(part, names, exp.Or)))
             return replace(plan, where=merged, any_of=len(merged) > 1)
-        tests: list[Test] = []
+        tests: list[PlanCondition] = []
         for one in _flattened(part, exp.And):
             one = one.unnest()
             if isinstance(one, exp.Or):
@@ -483,7 +485,7 @@ class _Reader:
             isinstance(side, exp.Column) and self._column(side, names) is not None for side in sides
         )
 
-    def _merged(self, tests: Sequence[Test]) -> tuple[Test, ...]:
+    def _merged(self, tests: Sequence[PlanCondition]) -> tuple[PlanCondition, ...]:
         """Merges alternatives of one column into one test."""
         items = {(test.item, test.aggregate, test.operator) for test in tests}
         if len(items) == 1 and len(tests) > 1 and tests[0].operator in ("=", "contains"):
@@ -491,7 +493,9 @@ class _Reader:
             return (replace(tests[0], values=values),)
         return tuple(tests)
 
-    def _tests(self, part: exp.Expr, names: _Names, kind: type[exp.Expr]) -> Iterator[Test]:
+    def _tests(
+        self, part: exp.Expr, names: _Names, kind: type[exp.Expr]
+    ) -> Iterator[PlanCondition]:
         for one in _flattened(part, kind):
             if isinstance(one.unnest(), (exp.And, exp.Or)):
                 raise OutsideError("AND and OR")
@@ -499,24 +503,24 @@ class _Reader:
                 raise OutsideError("a query in OR or HAVING")
             yield self._test(one.unnest(), names)
 
-    def _test(self, part: exp.Expr, names: _Names) -> Test:
+    def _test(self, part: exp.Expr, names: _Names) -> PlanCondition:
         negated = isinstance(part, exp.Not)
         if negated:
             part = part.this.unnest()
         if isinstance(part, exp.Between) and not negated:
             chosen = self._selected(part.this, names)
             values = (_literal(part.args["low"]), _literal(part.args["high"]))
-            return Test(chosen.item, "between", values, chosen.aggregate)
+            return PlanCondition(chosen.item, "between", values, chosen.aggregate)
         if isinstance(part, exp.Like):
             chosen = self._selected(part.this, names)
             operator, text = _pattern(_literal(part.expression).text, negated)
-            return Test(chosen.item, operator, (PlanValue(text),), chosen.aggregate)
+            return PlanCondition(chosen.item, operator, (PlanValue(text),), chosen.aggregate)
         if isinstance(part, exp.Is) and isinstance(part.expression, exp.Null):
             operator = "is not null" if negated else "is null"
-            return Test(self._item(part.this, names), operator)
+            return PlanCondition(self._item(part.this, names), operator)
         if isinstance(part, exp.In) and part.expressions and not negated:
             values = tuple(_literal(one) for one in part.expressions)
-            return Test(self._item(part.this, names), "=", values)
+            return PlanCondition(self._item(part.this, names), "=", values)
         if type(part) not in _OPERATORS or negated:
             raise OutsideError(f"a test ({type(part).__name__})")
         operator, left, right = _OPERATORS[type(part)], part.this, part.expression
@@ -525,7 +529,7 @@ class _Reader:
         chosen = self._selected(left, names)
         if isinstance(right, exp.Column) and self._column(right, names) is not None:
             raise OutsideError("a comparison of columns")
-        return Test(chosen.item, operator, (_literal(right),), chosen.aggregate)
+        return PlanCondition(chosen.item, operator, (_literal(right),), chosen.aggregate)
 
     def _nested(self, plan: QueryPlan, part: exp.Expr, names: _Names) -> QueryPlan:
         """Reads a test against a query: a companion, or for IN along a key, part of this block."""
@@ -550,7 +554,7 @@ class _Reader:
                 where = (*plan.where, *inner.where)
                 return replace(plan, where=where, tables=(*plan.tables, *inner.tables))
             if negated and (along_key or self.graph.key(outer.table) == outer.column):
-                return replace(plan, companion=Companion("never", inner.tables, inner.where))
+                return replace(plan, companion=SecondBlock("never", inner.tables, inner.where))
             operator = "!=" if negated else "="
         elif type(test) in _OPERATORS and not negated:
             outer = self._item(test.this.unnest(), names)
@@ -560,7 +564,7 @@ class _Reader:
         if outer != shown.item:
             raise OutsideError("a comparison with another column")
         tables = tuple(t for t in inner.tables if t != outer.table)
-        companion = Companion("scalar", tables, inner.where, outer, operator, shown.aggregate)
+        companion = SecondBlock("scalar", tables, inner.where, outer, operator, shown.aggregate)
         return replace(plan, companion=companion)
 
 
@@ -574,7 +578,7 @@ def _flattened(part: exp.Expr, kind: type[exp.Expr]) -> Iterator[exp.Expr]:
         yield part
 
 
-def _joined_ranges(tests: Sequence[Test]) -> list[Test]:
+def _joined_ranges(tests: Sequence[PlanCondition]) -> list[PlanCondition]:
     """Joins a lower and an upper bound of one column into one range."""
     found = list(tests)
     for low in tests:

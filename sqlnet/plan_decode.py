@@ -22,19 +22,19 @@ import numpy as np
 
 from codegen.core.errors import CodegenError, InputError
 from codegen.sqlnet import plan_network
-from codegen.sqlnet.databases import DEFAULT_LIMITS, Rows, StatementLimits
+from codegen.sqlnet.databases import DEFAULT_LIMITS, ResultSet, StatementLimits
 from codegen.sqlnet.databases.files import Database
-from codegen.sqlnet.joins import Join, PlanError
+from codegen.sqlnet.joins import PlanError, TableJoin
 from codegen.sqlnet.plan import (
     COUNT,
     ROWS,
-    Companion,
-    Item,
-    Order,
+    ColumnRef,
+    OrderBy,
+    PlanCondition,
     PlanValue,
     QueryPlan,
-    Selected,
-    Test,
+    SecondBlock,
+    SelectItem,
     is_identifier,
     to_statement,
 )
@@ -93,7 +93,7 @@ class PlanChoice:
 
     number: int
     statement: Statement | None
-    rows: Rows | None
+    rows: ResultSet | None
     failure: str
     log_probability: float
 
@@ -143,7 +143,7 @@ def choose_plan(
     return found
 
 
-def strange_texts(plan: QueryPlan, question: PlanQuestion) -> Iterator[tuple[Item, str]]:
+def strange_texts(plan: QueryPlan, question: PlanQuestion) -> Iterator[tuple[ColumnRef, str]]:
     """Yields strings that a plan compares with a column known not to contain them."""
     tests = [*plan.where, *(plan.companion.where if plan.companion else ())]
     for test in tests:
@@ -265,7 +265,7 @@ class _Decoder:
                 found.append(_Way(tuple((place, kind) for _, place, kind in chosen), score))
         return _best(found, 2 * _SLOT_WAYS)
 
-    def _select(self) -> list[_Way[tuple[Selected, ...]]]:
+    def _select(self) -> list[_Way[tuple[SelectItem, ...]]]:
         found = []
         for way in self._sets("select", "selected", 1):
             chosen = sorted(way.content, key=lambda member: self._said_at(member[0]))
@@ -276,9 +276,9 @@ class _Decoder:
             return [_Way((self._selected(place, kind),), math.log(chance))]
         return found[:_SLOT_WAYS]
 
-    def _selected(self, place: int, kind: int) -> Selected:
+    def _selected(self, place: int, kind: int) -> SelectItem:
         distinct = kind == plan_network.ITEM_HEADS["select"] - 1
-        return Selected(self.items[place], COUNT if distinct else kind, distinct)
+        return SelectItem(self.items[place], COUNT if distinct else kind, distinct)
 
     def _said_at(self, place: int) -> int:
         """Returns the first token that names an item; the number of tokens if none does."""
@@ -288,8 +288,8 @@ class _Decoder:
         tokens = np.flatnonzero(self.question.relations[:length, base + place] & names)
         return int(tokens[0]) if len(tokens) else length
 
-    def _where(self) -> list[_Way[tuple[Test, ...]]]:
-        found: list[_Way[tuple[Test, ...]]] = []
+    def _where(self) -> list[_Way[tuple[PlanCondition, ...]]]:
+        found: list[_Way[tuple[PlanCondition, ...]]] = []
         for way in self._sets("where", "tests", 0):
             heads = ("operator", "value", "other_value")
             tests = [self._tests(place, kind, *heads) for place, kind in way.content]
@@ -303,17 +303,17 @@ class _Decoder:
 
     def _tests(
         self, place: int, aggregate: int, operator: str, value: str, other: str
-    ) -> list[_Way[Test]]:
+    ) -> list[_Way[PlanCondition]]:
         """Returns ways to compare an item."""
         item = self.items[place]
         operators = _log_softmax(self.scores[operator][place])
-        found: list[_Way[Test]] = []
+        found: list[_Way[PlanCondition]] = []
         for kind in np.argsort(-operators, kind="stable")[:3]:
             score = float(operators[kind])
             name = plan_network.OPERATOR_CLASSES[kind]
             if name in ("is null", "is not null"):
                 if not aggregate:
-                    found.append(_Way(Test(item, name), score))
+                    found.append(_Way(PlanCondition(item, name), score))
                 continue
             fits = [self._fits(item, aggregate, name, m) for m in self.question.found]
             if not any(fits):
@@ -325,13 +325,15 @@ class _Decoder:
                 continue
             for number in np.argsort(-firsts, kind="stable")[:2]:
                 if fits[number]:
-                    test = Test(item, name, (self._value(item, aggregate, int(number)),), aggregate)
+                    test = PlanCondition(
+                        item, name, (self._value(item, aggregate, int(number)),), aggregate
+                    )
                     found.append(_Way(test, score + float(firsts[number]), (int(number),)))
         return _best(found, _SLOT_WAYS)
 
     def _pairs(
-        self, item: Item, aggregate: int, operator: str, score: float, sums: np.ndarray
-    ) -> Iterator[_Way[Test]]:
+        self, item: ColumnRef, aggregate: int, operator: str, score: float, sums: np.ndarray
+    ) -> Iterator[_Way[PlanCondition]]:
         """Returns the best pair of values for "between" or "= either", by the sum of scores."""
         np.fill_diagonal(sums, 2 * _OUT)
         one, two = np.unravel_index(int(np.argmax(sums)), sums.shape)
@@ -344,15 +346,17 @@ class _Decoder:
             order = sorted((0, 1), key=lambda i: _size(found[used[i]]))
             values = [values[i] for i in order]
         name = operator.removesuffix(" either")
-        yield _Way(Test(item, name, tuple(values), aggregate), score + float(sums[one, two]), used)
+        yield _Way(
+            PlanCondition(item, name, tuple(values), aggregate), score + float(sums[one, two]), used
+        )
 
-    def _value(self, item: Item, aggregate: int, number: int) -> PlanValue:
+    def _value(self, item: ColumnRef, aggregate: int, number: int) -> PlanValue:
         mention = self.question.found[number]
-        place = Item(item.table) if aggregate else item
+        place = ColumnRef(item.table) if aggregate else item
         table = self.schema.tables[item.table]
         return mention.value_for(place, table, place in self.schema.dates)
 
-    def _fits(self, item: Item, aggregate: int, operator: str, mention: Mention) -> bool:
+    def _fits(self, item: ColumnRef, aggregate: int, operator: str, mention: Mention) -> bool:
         """Returns True if a mention can be the value of a test."""
         if aggregate or item.column == ROWS:
             return mention.number is not None
@@ -364,15 +368,15 @@ class _Decoder:
             return mention.number is not None
         return True
 
-    def _groups(self) -> list[_Way[tuple[Item, ...]]]:
+    def _groups(self) -> list[_Way[tuple[ColumnRef, ...]]]:
         found = [
             _Way(tuple(self.items[place] for place, _ in way.content), way.score)
             for way in self._sets("group", "groups", 0)
         ]
         return found[:_SLOT_WAYS] or [_Way((), 0.0)]
 
-    def _orders(self) -> list[_Way[tuple[Order | None, int | None]]]:
-        found: list[_Way[tuple[Order | None, int | None]]] = []
+    def _orders(self) -> list[_Way[tuple[OrderBy | None, int | None]]]:
+        found: list[_Way[tuple[OrderBy | None, int | None]]] = []
         chances = self.whole["ordering"]
         members = self._members("order", 3)
         numbers = [
@@ -394,19 +398,19 @@ class _Decoder:
                 used, limit = (numbers[best][0],), numbers[best][1]
                 score += float(pointed[best])
             for chance, place, aggregate in members:
-                order = Order(self.items[place], aggregate, down)
+                order = OrderBy(self.items[place], aggregate, down)
                 found.append(_Way((order, limit), score + math.log(chance), used))
         return _best(found, _SLOT_WAYS) or [_Way((None, None), 0.0)]
 
-    def _companions(self) -> list[_Way[Companion | None]]:
+    def _companions(self) -> list[_Way[SecondBlock | None]]:
         chances = self.whole["companion"]
-        found: list[_Way[Companion | None]] = [_Way(None, chances[0])]
+        found: list[_Way[SecondBlock | None]] = [_Way(None, chances[0])]
         for number in sorted(range(1, len(plan_network.COMPANIONS)), key=lambda k: -chances[k])[:2]:
             if chances[number] > -5:
                 found += self._companion(plan_network.COMPANIONS[number], chances[number])
         return _best(found, _SLOT_WAYS + 1)
 
-    def _companion(self, kind: Any, chance: float) -> Iterator[_Way[Companion | None]]:
+    def _companion(self, kind: Any, chance: float) -> Iterator[_Way[SecondBlock | None]]:
         logits = self.scores["second_takes_part"][: self.question.tables, 0]
         tables = tuple(self.items[place].table for place in np.flatnonzero(logits > 0))
         if kind == "never" and not tables and len(logits):
@@ -417,7 +421,7 @@ class _Decoder:
             if kind != "scalar":
                 if kind != "never" and not where.content and not tables:
                     continue
-                yield _Way(Companion(kind, tables, where.content), score, where.used)
+                yield _Way(SecondBlock(kind, tables, where.content), score, where.used)
                 continue
             aggregates = self.whole["scalar_aggregate"]
             aggregate = int(np.argmax(aggregates))
@@ -430,11 +434,11 @@ class _Decoder:
                 best = int(np.argmax(operators))
                 more = math.log(probability) + aggregates[aggregate] + float(operators[best])
                 operator = plan_network.OPERATOR_CLASSES[best]
-                companion = Companion(kind, tables, where.content, item, operator, aggregate)
+                companion = SecondBlock(kind, tables, where.content, item, operator, aggregate)
                 yield _Way(companion, score + more, where.used)
 
-    def _second_tests(self) -> list[_Way[tuple[Test, ...]]]:
-        found: list[_Way[tuple[Test, ...]]] = []
+    def _second_tests(self) -> list[_Way[tuple[PlanCondition, ...]]]:
+        found: list[_Way[tuple[PlanCondition, ...]]] = []
         for way in self._sets("second_where", "second_tests", 0)[:3]:
             heads = ("second_operator", "second_value", "second_other_value")
             tests = [self._tests(place, 0, *heads) for place, _ in way.content]
@@ -483,26 +487,29 @@ class _Decoder:
         chances = _log_softmax(np.array(scores))
         found = []
         for tree, chance in zip(trees, chances.tolist(), strict=True):
-            mine = {Item(join.child, join.child_columns[0]) for join in tree.joins}
+            mine = {ColumnRef(join.child, join.child_columns[0]) for join in tree.joins}
             pairs = {frozenset((join.child, join.parent)) for join in tree.joins}
             others = {key for pair, key in self._likeliest.items() if pair not in pairs}
             keys = tuple(sorted(mine | others))
             found.append(_Way(replace(plan, keys=keys), chance))
         return found
 
-    def _key_score(self, join: Join) -> float:
-        ends = Item(join.child, join.child_columns[0]), Item(join.parent, join.parent_columns[0])
+    def _key_score(self, join: TableJoin) -> float:
+        ends = (
+            ColumnRef(join.child, join.child_columns[0]),
+            ColumnRef(join.parent, join.parent_columns[0]),
+        )
         return sum(self._key_scores.get(end, _OUT) for end in ends)
 
-    def _keys(self) -> dict[frozenset[int], Item]:
+    def _keys(self) -> dict[frozenset[int], ColumnRef]:
         """Returns the foreign key of the likeliest join between each two tables."""
-        best: dict[frozenset[int], Join] = {}
+        best: dict[frozenset[int], TableJoin] = {}
         for join in self.schema.graph.joins:
             pair = frozenset((join.child, join.parent))
             if pair not in best or self._key_score(join) > self._key_score(best[pair]):
                 best[pair] = join
         return {
-            pair: Item(join.child, join.child_columns[0])
+            pair: ColumnRef(join.child, join.child_columns[0])
             for pair, join in best.items()
             if self._key_score(join) > _OUT
         }
@@ -577,7 +584,7 @@ class PlanAnswer:
         return self.choice.statement
 
     @property
-    def rows(self) -> Rows | None:
+    def rows(self) -> ResultSet | None:
         """Result of the chosen plan; None if it failed or was not run."""
         return self.choice.rows
 
@@ -633,7 +640,7 @@ class PlanParser:
         linked = self.linked(schema if execute else Schema(schema.tables))
         read = read_question(question, linked, self.network.likeness, today)
         if not read.words:
-            raise InputError("The question is empty.", "Name a table or column in it.")
+            raise InputError("The question is empty.", "Mention a table or column in it.")
         candidates = plan_candidates(read, self.network.read([read])[0])
         database = schema.database if execute else None
         dialect = schema.database.dialect if schema.database else "sqlite"

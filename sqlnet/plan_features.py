@@ -20,10 +20,17 @@ import numpy as np
 
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.joins import JoinGraph
-from codegen.sqlnet.linking import ASKING_WORDS, Held, Linker, date_in, month_number, spelled_word
-from codegen.sqlnet.plan import ROWS, Item, PlanValue, is_identifier, label_columns
+from codegen.sqlnet.linking import (
+    ASKING_WORDS,
+    Linker,
+    ValueCache,
+    date_in,
+    month_number,
+    spelled_word,
+)
+from codegen.sqlnet.plan import ROWS, ColumnRef, PlanValue, is_identifier, label_columns
 from codegen.sqlnet.query import Table
-from codegen.sqlnet.words import Token, number_in_words, number_of, stem, tokenize, words_of
+from codegen.sqlnet.words import WordToken, number_in_words, number_of, stem, tokenize, words_of
 
 MAX_PLAN_TOKENS = 80  # per question; the rest is ignored
 MAX_MENTIONS = 12
@@ -74,7 +81,7 @@ class Mention:
     signs: frozenset[str]
     start: str = ""
     end: str = ""
-    cells: dict[Item, str] = field(default_factory=dict)
+    cells: dict[ColumnRef, str] = field(default_factory=dict)
 
     @property
     def number(self) -> float | None:
@@ -89,7 +96,7 @@ class Mention:
         in_digits = "number" in signs and "numeral" not in signs
         return "quoted" in signs or in_digits or ("capital" in signs and _is_cell(self))
 
-    def value_for(self, item: Item, table: Table, holds_dates: bool) -> PlanValue:
+    def value_for(self, item: ColumnRef, table: Table, holds_dates: bool) -> PlanValue:
         """Returns its value in a column: a cell, a period, a number, or its text."""
         if item in self.cells:
             return PlanValue(self.cells[item])
@@ -116,15 +123,17 @@ class LinkedSchema:
     def __init__(self, tables: Sequence[Table], database: Database | None = None) -> None:
         self.graph = JoinGraph(tuple(tables))
         self.tables = self.graph.tables
-        columns = [Item(t, c) for t, table in enumerate(tables) for c in range(len(table.columns))]
-        self.items = [*(Item(t) for t in range(len(tables))), *columns]
+        columns = [
+            ColumnRef(t, c) for t, table in enumerate(tables) for c in range(len(table.columns))
+        ]
+        self.items = [*(ColumnRef(t) for t in range(len(tables))), *columns]
         self.numbers = {item: number for number, item in enumerate(self.items)}
         self.words = [self._words(item) for item in self.items]
         self.stems = [tuple(map(stem, words)) for words in self.words]
-        self.dates: set[Item] = set()
-        self._exact: dict[str, list[tuple[Item, str]]] = {}
-        self._stemmed: dict[str, list[tuple[Item, str]]] = {}
-        self._distinct: dict[Item, int] = {}
+        self.dates: set[ColumnRef] = set()
+        self._exact: dict[str, list[tuple[ColumnRef, str]]] = {}
+        self._stemmed: dict[str, list[tuple[ColumnRef, str]]] = {}
+        self._distinct: dict[ColumnRef, int] = {}
         if database:
             self._read(database)
         self.signs = np.array([self._signs(item) for item in columns], np.float32)
@@ -134,13 +143,13 @@ class LinkedSchema:
             for one in set(stems):
                 self.named.setdefault(one, []).append(number)
 
-    def _words(self, item: Item) -> tuple[str, ...]:
+    def _words(self, item: ColumnRef) -> tuple[str, ...]:
         table = self.tables[item.table]
         words = words_of(table.name) if item.column == ROWS else table.columns[item.column].words
         return tuple(long for word in words[:8] for long in spelled_word(word))
 
     def _read(self, database: Database) -> None:
-        held = Held()
+        held = ValueCache()
         for item in self.items:
             if item.column == ROWS or self.is_real(item):
                 continue
@@ -160,7 +169,7 @@ class LinkedSchema:
                         stems = " ".join(map(stem, tokens))
                         self._stemmed.setdefault(stems, []).append((item, value))
 
-    def _signs(self, item: Item) -> list[bool]:
+    def _signs(self, item: ColumnRef) -> list[bool]:
         """Returns the first eight of ``COLUMN_SIGNS``."""
         table, words = self.tables[item.table], self.words[self.numbers[item]]
         distinct = self._distinct.get(item)
@@ -191,16 +200,16 @@ class LinkedSchema:
             _mark(found, join.child, join.parent, "child", "parent")
             pairs = zip(join.child_columns, join.parent_columns, strict=True)
             for one, other in pairs:
-                left, right = Item(join.child, one), Item(join.parent, other)
+                left, right = ColumnRef(join.child, one), ColumnRef(join.parent, other)
                 _mark(found, self.numbers[left], self.numbers[right], "refers", "referred")
                 _mark(found, self.numbers[left], join.parent, "refers_table", "referred_table")
         return found
 
-    def is_real(self, item: Item) -> bool:
+    def is_real(self, item: ColumnRef) -> bool:
         """Returns True if a column contains numbers."""
         return self.tables[item.table].columns[item.column].type == "real"
 
-    def cells(self, tokens: Sequence[str]) -> tuple[dict[Item, str], bool]:
+    def cells(self, tokens: Sequence[str]) -> tuple[dict[ColumnRef, str], bool]:
         """Finds cells equal to casefolded tokens or their stems, by column; True if exactly."""
         key = " ".join(tokens)
         if key in self._exact:
@@ -210,16 +219,16 @@ class LinkedSchema:
         stems = " ".join(map(stem, tokens))
         return dict(reversed(self._stemmed.get(stems, []))), False
 
-    def cells_of(self, item: Item) -> Iterator[str]:
+    def cells_of(self, item: ColumnRef) -> Iterator[str]:
         """Yields the short cells of a text column."""
         for found in self._exact.values():
             yield from (value for held, value in found if held == item)
 
-    def is_read(self, item: Item) -> bool:
+    def is_read(self, item: ColumnRef) -> bool:
         """Returns True if a column's values are indexed, except long ones."""
         return item in self._distinct
 
-    def holds(self, item: Item, text: str) -> bool:
+    def holds(self, item: ColumnRef, text: str) -> bool:
         """Returns True if a column may have a cell equal to a string, ignoring case, or if long."""
         tokens = [token.text.casefold() for token in tokenize(text)]
         if len(text) > _LONGEST_CELL or len(tokens) > _LONGEST_MENTION or item in self.dates:
@@ -242,7 +251,7 @@ class PlanQuestion:
 
     text: str
     schema: LinkedSchema
-    spans: tuple[Token, ...]
+    spans: tuple[WordToken, ...]
     words: tuple[str, ...]
     found: tuple[Mention, ...]
     items: tuple[int, ...]
@@ -254,12 +263,12 @@ class PlanQuestion:
     relations: np.ndarray
     likeness: np.ndarray
 
-    def item(self, number: int) -> Item:
+    def item(self, number: int) -> ColumnRef:
         """Returns an item by its index in ``items``."""
         return self.schema.items[self.items[number]]
 
 
-class Likeness:
+class WordSimilarity:
     """Similarity of words by their vectors: the cosine, 0 below 0.4, scaled to 0..1."""
 
     def __init__(self, words: Sequence[str], matrix: np.ndarray) -> None:
@@ -286,7 +295,7 @@ class Likeness:
 
 
 def read_question(
-    text: str, schema: LinkedSchema, likeness: Likeness, today: date | None = None
+    text: str, schema: LinkedSchema, likeness: WordSimilarity, today: date | None = None
 ) -> PlanQuestion:
     """Links a question; ``today`` is the day that "last month" refers to."""
     spans = tuple(tokenize(text)[:MAX_PLAN_TOKENS])
@@ -346,7 +355,7 @@ def _mention_relations(
     length: int,
     base: int,
     schema: LinkedSchema,
-    places: dict[Item, int],
+    places: dict[ColumnRef, int],
     cells: np.ndarray,
 ) -> None:
     row = length + m
@@ -360,7 +369,7 @@ def _mention_relations(
         _mark(relations, row, base + place, "cell", "holds_cell")
         for token in range(mention.first, mention.last + 1):
             _mark(relations, token, base + place, "token_cell", "cell_token")
-        table = places[Item(item.table)]
+        table = places[ColumnRef(item.table)]
         _mark(relations, row, base + table, "cell", "holds_cell")
     is_number = mention.number is not None
     for item, place in places.items():
@@ -391,7 +400,7 @@ def _name_matches(
 
 
 def _token_signs(
-    spans: Sequence[Token],
+    spans: Sequence[WordToken],
     whole: np.ndarray,
     part: np.ndarray,
     tables: int,
@@ -513,7 +522,7 @@ _RELATIVE = re.compile(r"\b(today|yesterday|(?:this|last) (?:week|month|year))\b
 
 
 def mentions_of(
-    text: str, spans: Sequence[Token], schema: LinkedSchema, today: date | None = None
+    text: str, spans: Sequence[WordToken], schema: LinkedSchema, today: date | None = None
 ) -> tuple[Mention, ...]:
     """Returns the spans of a question that may be values, at most ``MAX_MENTIONS``, in order."""
     found: dict[tuple[int, int], Mention] = {}
@@ -567,7 +576,7 @@ def _weight(mention: Mention) -> int:
 
 
 def _spelled(
-    text: str, spans: Sequence[Token], today: date | None
+    text: str, spans: Sequence[WordToken], today: date | None
 ) -> Iterator[tuple[tuple[int, int], list[str], dict[str, Any]]]:
     """Yields mentions by their spelling: span, signs, other fields."""
     starts = {token.start: i for i, token in enumerate(spans)}
@@ -611,7 +620,7 @@ def _spelled(
     yield from (((a, b), ["capital"], {}) for a, b in _capitals(spans))
 
 
-def _capitals(spans: Sequence[Token]) -> Iterator[tuple[int, int]]:
+def _capitals(spans: Sequence[WordToken]) -> Iterator[tuple[int, int]]:
     """Yields runs of capitalized tokens after the first word."""
     i = 1
     while i < len(spans):

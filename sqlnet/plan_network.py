@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from codegen.core.errors import ConfigError
 from codegen.sqlnet import plan_features
-from codegen.sqlnet.features import TRIGRAM_BUCKETS, Vocabulary, padded
+from codegen.sqlnet.features import TRIGRAM_BUCKETS, BatchVocabulary, padded
 from codegen.sqlnet.plan import KINDS, PLAN_OPERATORS
 from codegen.sqlnet.query import AGGREGATES
 from codegen.sqlnet.storage import check_range, damage_named, read_network, save_network
@@ -122,7 +122,7 @@ def plan_batch(
         items: questions, at least one.
         vocabulary: word -> its row among the vectors, counted from 1.
     """
-    held_words = Vocabulary()
+    held_words = BatchVocabulary()
     question = padded([held_words.words_at(item.words) for item in items])
     named = [held_words.names_at(item.schema.words[i] for i in item.items) for item in items]
     table_ids = padded([names[: item.tables] for names, item in zip(named, items, strict=True)])
@@ -342,13 +342,13 @@ class PlanNetwork:
     config: PlanConfig
     info: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: Mapping[str, int] = field(init=False)
-    likeness: plan_features.Likeness = field(init=False)
+    likeness: plan_features.WordSimilarity = field(init=False)
 
     def __post_init__(self) -> None:
         rows = {word: row for row, word in enumerate(self.words, 1)}
         object.__setattr__(self, "vocabulary", rows)
         matrix = self.model.vectors[1:].numpy()
-        object.__setattr__(self, "likeness", plan_features.Likeness(self.words, matrix))
+        object.__setattr__(self, "likeness", plan_features.WordSimilarity(self.words, matrix))
 
     @classmethod
     def build(

@@ -22,7 +22,7 @@ from typing import Any
 
 from codegen.core.config import read_yaml
 from codegen.sqlnet.query import DATES, Clause, Table
-from codegen.sqlnet.words import Token, number_in_words, number_of, stem, tokenize
+from codegen.sqlnet.words import WordToken, number_in_words, number_of, stem, tokenize
 
 _TABLE: dict[str, Any] = read_yaml(Path(__file__).with_name("cues.yaml"))
 
@@ -65,7 +65,7 @@ class Cue:
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionContext:
     """A question and the clauses of a query made for it.
 
     Attributes:
@@ -90,7 +90,7 @@ class Asked:
         return [clause for clause in self.clauses if clause.kind in kinds]
 
     @cached_property
-    def tokens(self) -> list[Token]:
+    def tokens(self) -> list[WordToken]:
         """Tokens of the question."""
         return tokenize(self.question)
 
@@ -157,7 +157,7 @@ def _is_a_cue(text: str) -> bool:
     return any(cue.fullmatch(text) for _, cue in _CUES)
 
 
-def unmet(asked: Asked) -> Iterator[Doubt]:
+def unmet(asked: QuestionContext) -> Iterator[Doubt]:
     """Yields the question's demands that the query lacks, then the query's unrequested parts;
     the most useful doubt first.
     """
@@ -165,14 +165,14 @@ def unmet(asked: Asked) -> Iterator[Doubt]:
         yield from check(asked)
 
 
-def _cues(asked: Asked) -> Iterator[Doubt]:
+def _cues(asked: QuestionContext) -> Iterator[Doubt]:
     for cue in asked.cues:
         if not is_met(asked, cue):
             says = _TABLE["kinds"][cue.kind].get("says", "I did not understand {said}.")
             yield Doubt("cue", says.format(said=repr(cue.said)))
 
 
-def is_met(asked: Asked, cue: Cue) -> bool:
+def is_met(asked: QuestionContext, cue: Cue) -> bool:
     """Returns True if the query has the clause that a cue demands."""
     row = _TABLE["kinds"][cue.kind]
     compared = asked.of("where", "having", "never")
@@ -184,7 +184,7 @@ def is_met(asked: Asked, cue: Cue) -> bool:
     )
 
 
-def _extreme(asked: Asked, cue: Cue) -> bool:
+def _extreme(asked: QuestionContext, cue: Cue) -> bool:
     """Accepts MAX or MIN of a quantity in the question; not for "who has the highest"."""
     holder = r"who|whose|(?:which|what) (?!is\b|was\b|are\b|were\b)\w+"
     asks = rf"\b(?:with|(?:{holder})\b(?: \w+){{0,6}}) (?:the |an? )?{re.escape(cue.said)}"
@@ -208,7 +208,7 @@ def _is_large(said: str) -> bool | None:
     return word in WORDS["largest"] or (None if word not in WORDS["smallest"] else False)
 
 
-def _alternatives(asked: Asked, _cue: Cue) -> bool:
+def _alternatives(asked: QuestionContext, _cue: Cue) -> bool:
     """Accepts an OR, or one condition with two values."""
     where = asked.of("where", "having", "never")
     return any(clause.connective == "or" for clause in where[1:]) or any(
@@ -216,7 +216,7 @@ def _alternatives(asked: Asked, _cue: Cue) -> bool:
     )
 
 
-def _listed(asked: Asked, cue: Cue) -> bool:
+def _listed(asked: QuestionContext, cue: Cue) -> bool:
     """Accepts a plain list of items and their values: the names of each product."""
     tables = {stem(word) for table in asked.tables for word in table.words}
     is_list = not any(clause.aggregate for clause in asked.clauses)
@@ -224,19 +224,19 @@ def _listed(asked: Asked, cue: Cue) -> bool:
     return is_list and bool({*said[1:4]} & tables)
 
 
-def _told_apart(asked: Asked, _cue: Cue) -> bool:
+def _told_apart(asked: QuestionContext, _cue: Cue) -> bool:
     """Accepts DISTINCT, or a group by the shown column, which lists each value once."""
     groups = {(c.table, c.column.name) for c in asked.of("group") if c.column}
     return bool(groups & _shown(asked)) or any(clause.distinct for clause in asked.clauses)
 
 
-def _shown(asked: Asked) -> set[tuple[str, str]]:
+def _shown(asked: QuestionContext) -> set[tuple[str, str]]:
     """Returns the columns that the query shows unchanged."""
     shown = asked.of("select")
     return {(c.table, c.column.name) for c in shown if c.column and not c.aggregate}
 
 
-def _counted(asked: Asked, cue: Cue) -> bool:
+def _counted(asked: QuestionContext, cue: Cue) -> bool:
     """Accepts a column of numbers, which may contain counts."""
     columns = [clause.column for clause in asked.clauses if clause.column]
     is_named = "number" in cue.said and any({"number", "numbers"} & {*c.words} for c in columns)
@@ -248,30 +248,30 @@ def _is_number(clause: Clause) -> bool:
     return column is not None and column.type == "real" and not (clause.identifier or clause.dated)
 
 
-def _quantity(asked: Asked, _cue: Cue) -> bool:
+def _quantity(asked: QuestionContext, _cue: Cue) -> bool:
     """Accepts an aggregate, or a number of the rows that a condition or an order chooses."""
     is_chosen = bool(asked.of("where", "order"))
     return any(c.aggregate or (is_chosen and _is_number(c)) for c in asked.of("select"))
 
 
-def _totalled(asked: Asked, _cue: Cue) -> bool:
+def _totalled(asked: QuestionContext, _cue: Cue) -> bool:
     """Accepts COUNT only for a total number: total revenue is not the number of rows."""
     is_number = re.search(r"\b(?:number|count|how many)\b", asked.question, re.IGNORECASE)
     return bool(is_number) and any(clause.aggregate == "COUNT" for clause in asked.clauses)
 
 
-def _two(asked: Asked, _cue: Cue) -> bool:
+def _two(asked: QuestionContext, _cue: Cue) -> bool:
     """Accepts two values, or two shown columns."""
     return sum(len(c.values) for c in asked.of("where")) > 1 or len(asked.of("select")) > 1
 
 
-def _dated(asked: Asked, cue: Cue) -> bool:
+def _dated(asked: QuestionContext, cue: Cue) -> bool:
     """Accepts a condition on a date; for relative times, not an equality."""
     dates = [clause for clause in asked.of("where") if clause.dated and clause.values]
     return any(clause.operator != "=" or cue.kind == "month" for clause in dates)
 
 
-_CHECKS: dict[str, Callable[[Asked, Cue], bool]] = {
+_CHECKS: dict[str, Callable[[QuestionContext, Cue], bool]] = {
     check.__name__.lstrip("_"): check
     for check in (
         *(_extreme, _listed, _told_apart, _two, _alternatives),
@@ -280,7 +280,7 @@ _CHECKS: dict[str, Callable[[Asked, Cue], bool]] = {
 }
 
 
-def _values(asked: Asked) -> Iterator[Doubt]:
+def _values(asked: QuestionContext) -> Iterator[Doubt]:
     """Yields doubts on numbers, quoted and capitalized words that the query does not use."""
     limits = [value for clause in asked.of("limit") for value in clause.values]
     used = {number_of(v) for c in asked.clauses for v in (*c.values, *c.said, *limits)}
@@ -305,7 +305,7 @@ def _values(asked: Asked) -> Iterator[Doubt]:
         yield Doubt("value", f"The query does not use {said!r}; no column was found for it.")
 
 
-def _proper_names(asked: Asked, names: set[str], held: str) -> Iterator[str]:
+def _proper_names(asked: QuestionContext, names: set[str], held: str) -> Iterator[str]:
     words = [token for token in asked.tokens if token.text.isalpha()]
     if sum(token.text[0].isupper() for token in words) > max(4, 0.6 * len(words)):
         return  # a headline
@@ -319,12 +319,12 @@ def _proper_names(asked: Asked, names: set[str], held: str) -> Iterator[str]:
             yield text
 
 
-def is_value(asked: Asked, start: int, end: int) -> bool:
+def is_value(asked: QuestionContext, start: int, end: int) -> bool:
     """Returns True if a span of the question, in characters, is in a value of the query."""
     return any(a <= start and end <= b for a, b in asked.value_spans)
 
 
-def _not_shown(asked: Asked) -> Iterator[Doubt]:
+def _not_shown(asked: QuestionContext) -> Iterator[Doubt]:
     """Detects "products with their prices" without a shown price."""
     shown = {clause.column.name for clause in asked.of("select") if clause.column}
     columns = [column for table in asked.tables for column in table.columns]
@@ -335,7 +335,7 @@ def _not_shown(asked: Asked) -> Iterator[Doubt]:
             yield Doubt("cue", f"The query found does not show {match[1]!r}.")
 
 
-def _shown_unasked(asked: Asked) -> Iterator[Doubt]:
+def _shown_unasked(asked: QuestionContext) -> Iterator[Doubt]:
     """Detects depots' names for "parcels heavier than 29 kg"."""
     shown = asked.of("select")
     if re.search(r"\b(?:who|whom|whose|where|when)\b", asked.rest, re.IGNORECASE):
@@ -351,7 +351,7 @@ def _shown_unasked(asked: Asked) -> Iterator[Doubt]:
         yield Doubt("cue", text)
 
 
-def _misordered(asked: Asked) -> Iterator[Doubt]:
+def _misordered(asked: QuestionContext) -> Iterator[Doubt]:
     """Detects wrong orders: the oldest hotel by the highest year, the biggest by its name."""
     barred, shown = asked.of("never"), {clause.table for clause in asked.of("select")}
     if barred and all(c.column is None and c.table in shown for c in barred):
@@ -380,7 +380,7 @@ def _misordered(asked: Asked) -> Iterator[Doubt]:
             yield Doubt("cue", f"The query found takes {word!r} for the {end} {column.name}.")
 
 
-def _unasked(asked: Asked) -> Iterator[Doubt]:
+def _unasked(asked: QuestionContext) -> Iterator[Doubt]:
     """Detects aggregates and comparisons without a cue; identifiers instead of quantities."""
     kinds = {cue.kind for cue in asked.cues}
     for clause in asked.of("select"):
@@ -408,7 +408,7 @@ def _unasked(asked: Asked) -> Iterator[Doubt]:
             yield Doubt("unasked", text)
 
 
-def _counts_another(asked: Asked) -> Iterator[Doubt]:
+def _counts_another(asked: QuestionContext) -> Iterator[Doubt]:
     """Detects a count of rows where a column contains the number of copies."""
     found = re.search(r"\b(?:how many|number of) ([a-z]+)", asked.rest, re.IGNORECASE)
     counts = [c for c in asked.of("select") if c.aggregate == "COUNT" and not c.distinct]

@@ -1,7 +1,8 @@
 """A database's tables with a read-only connection to it, and the users' names for its contents.
 
 A :class:`Schema` from a file, a server or a data frame has its database
-(:mod:`codegen.sqlnet.databases`); one from column names has none. A :class:`Layer` is a YAML file:
+(:mod:`codegen.sqlnet.databases`); one from column names has none. A :class:`SemanticLayer` is a
+YAML file:
 
     tables:   {order_items: {synonyms: [sales]}, log: {hidden: true}}
     columns:  {orders.ordered_on: {synonyms: [placed, bought on]}}
@@ -95,46 +96,46 @@ class Schema:
         """
         listed = ", ".join(table.name for table in self.tables)
         if name is None and len(self.tables) > 1:
-            raise InputError("There are several tables.", f"Choose one of: {listed}.")
+            raise InputError("The database has several tables.", f"Choose one of: {listed}.")
         for table in self.tables:
             if name is None or table.name.lower() == name.lower():
                 return table
         raise InputError(f"Unknown table {name!r}.", f"The tables are: {listed}.")
 
 
-class Named(Config):
+class LayerNames(Config):
     """Names of a table or a column in a layer."""
 
-    synonyms: tuple[str, ...] = setting((), "Other names that people use.")
+    synonyms: tuple[str, ...] = setting((), "Synonyms in questions.")
     hidden: bool = setting(False, "Hide it from questions.")
 
 
-class Measure(Config):
+class NamedMeasure(Config):
     """A named quantity."""
 
     sql: str = setting("", "The SELECT that computes it.")
-    synonyms: tuple[str, ...] = setting((), "Other names that people use.")
+    synonyms: tuple[str, ...] = setting((), "Synonyms in questions.")
 
     def _check(self) -> None:
         if not self.sql.strip():
             raise ConfigError("A measure has no sql.", "Set the SELECT that computes it.")
 
 
-class Layer(Config):
+class SemanticLayer(Config):
     """Contents of a layer file."""
 
-    tables: dict[str, Named] = setting({}, "Tables by name.")
-    columns: dict[str, Named] = setting({}, "Columns by TABLE.COLUMN.")
+    tables: dict[str, LayerNames] = setting({}, "Tables by name.")
+    columns: dict[str, LayerNames] = setting({}, "Columns by TABLE.COLUMN.")
     joins: tuple[str, ...] = setting(
         (), "Joins without a declared key, as CHILD.COLUMN = PARENT.COLUMN."
     )
     values: dict[str, dict[str, str]] = setting(
         {}, "Values by TABLE.COLUMN: word in the question -> value in the table."
     )
-    measures: dict[str, Measure] = setting({}, "Measures by name.")
+    measures: dict[str, NamedMeasure] = setting({}, "Measures by name.")
 
     @classmethod
-    def read(cls, path: str | Path) -> Layer:
+    def read(cls, path: str | Path) -> SemanticLayer:
         """Reads a file.
 
         Raises:
@@ -153,7 +154,7 @@ class Layer(Config):
         tables = {name.lower(): named for name, named in self.tables.items()}
         hidden = {name for name, named in tables.items() if named.hidden}
         kept = tuple(
-            self._renamed(table, tables.get(table.name.lower(), Named()))
+            self._renamed(table, tables.get(table.name.lower(), LayerNames()))
             for table in schema.tables
             if table.name.lower() not in hidden
         )
@@ -185,14 +186,14 @@ class Layer(Config):
         for name in (*self.columns, *self.values, *ends):
             _column_of(schema, name)
 
-    def _renamed(self, table: Table, named: Named) -> Table:
+    def _renamed(self, table: Table, named: LayerNames) -> Table:
         columns = {name.lower(): column for name, column in self.columns.items()}
         values = {name.lower(): called for name, called in self.values.items()}
         found: list[Column] = []
         kept: list[int] = []
         for number, column in enumerate(table.columns):
             full = f"{table.name}.{column.name}".lower()
-            own = columns.get(full, Named())
+            own = columns.get(full, LayerNames())
             if not own.hidden:
                 kept.append(number)
                 called = tuple((said.lower(), v) for said, v in values.get(full, {}).items())

@@ -38,7 +38,7 @@ _PAIRS = PAIR_FEATURES + 1
 _UNKNOWN_RATE = 0.02  # fraction of words masked per training step, so that trigrams matter
 
 
-class States(NamedTuple):
+class SharedStates(NamedTuple):
     """``tokens``: [B, L, d]. ``columns``: [B, C, d]. Masks and ``pairs`` are the batch's; ``pairs``
     has an extra feature, the cosine of the token and the column's nearest word.
     """
@@ -63,7 +63,7 @@ class ColumnAttention(nn.Module):
         scores = columns @ self.weight(tokens).transpose(1, 2)
         return scores / tokens.shape[-1] ** 0.5 + self.match(pairs).squeeze(-1)
 
-    def forward(self, states: States) -> Tensor:
+    def forward(self, states: SharedStates) -> Tensor:
         """Returns [B, C, d]."""
         scores = self.scores(states.tokens, states.columns, states.pairs)
         return layout.attend(scores, states.token_mask, states.tokens)
@@ -105,7 +105,7 @@ class JointEncoder(nn.Module):
         self.norm = nn.LayerNorm(hidden)
         self.dropout = layout.RowDropout(dropout)
 
-    def forward(self, batch: Tensors) -> States:
+    def forward(self, batch: Tensors) -> SharedStates:
         """Computes the states of a batch."""
         ids = batch.word_ids
         if self.training:
@@ -132,7 +132,7 @@ class JointEncoder(nn.Module):
         columns = torch.tanh(self.match(self.dropout(read)))
         among = self.set(columns, batch.column_mask)
         columns = self.norm(columns + self.dropout(among))
-        return States(tokens, columns, batch.token_mask, batch.column_mask, pairs)
+        return SharedStates(tokens, columns, batch.token_mask, batch.column_mask, pairs)
 
 
 def _likeness(vectors: Tensor, batch: Tensors) -> Tensor:
@@ -175,11 +175,11 @@ class SharedSQLNet(nn.Module):
         self.start = nn.Linear(hidden, 1)
         self.end = nn.Linear(hidden, 1)
 
-    def encode(self, batch: Tensors, targets: layout.Targets | None = None) -> States:
+    def encode(self, batch: Tensors, targets: layout.Targets | None = None) -> SharedStates:
         """Encodes the inputs; see :class:`~codegen.sqlnet.layout.Layout`."""
         return self.encoder(batch)
 
-    def slots(self, states: States) -> layout.Outputs:
+    def slots(self, states: SharedStates) -> layout.Outputs:
         """Scores the slots; see :class:`~codegen.sqlnet.layout.Layout`."""
         select = self.select(self._seen("select", states)).squeeze(-1)
         where = self.where(self._seen("where", states)).squeeze(-1)
@@ -193,15 +193,15 @@ class SharedSQLNet(nn.Module):
             self.number(torch.cat(pooled, dim=-1)),
         )
 
-    def aggregates(self, states: States) -> Tensor:
+    def aggregates(self, states: SharedStates) -> Tensor:
         """Scores the aggregates; see :class:`~codegen.sqlnet.layout.Layout`."""
         return self.aggregate(self._seen("aggregate", states))
 
-    def operators(self, states: States) -> Tensor:
+    def operators(self, states: SharedStates) -> Tensor:
         """Scores the operators; see :class:`~codegen.sqlnet.layout.Layout`."""
         return self.operator(self._seen("operator", states))
 
-    def value_loss(self, states: States, targets: layout.Targets) -> dict[str, Tensor]:
+    def value_loss(self, states: SharedStates, targets: layout.Targets) -> dict[str, Tensor]:
         """Computes the values' losses; see :class:`~codegen.sqlnet.layout.Layout`."""
         real = (targets.columns >= 0).nonzero(as_tuple=True)
         found = self.spans(states, real[0], targets.columns[real], targets.operators[real])
@@ -213,8 +213,8 @@ class SharedSQLNet(nn.Module):
         }
 
     def values(
-        self, states: States, columns: Tensor, operators: Tensor, beam: int
-    ) -> list[list[tuple[layout.Span, ...]]]:
+        self, states: SharedStates, columns: Tensor, operators: Tensor, beam: int
+    ) -> list[list[tuple[layout.ValueSpan, ...]]]:
         """Finds the best spans; see :class:`~codegen.sqlnet.layout.Layout`."""
         rows = torch.arange(len(columns)).repeat_interleave(columns.shape[1])
         logits = self.spans(states, rows, columns.flatten(), operators.flatten())
@@ -226,14 +226,16 @@ class SharedSQLNet(nn.Module):
         best = flat.topk(min(beam, flat.shape[-1]))
         return [
             [
-                tuple(layout.Span(i // length, i % length, s) for i, s in zip(*pair, strict=True))
+                tuple(
+                    layout.ValueSpan(i // length, i % length, s) for i, s in zip(*pair, strict=True)
+                )
                 for pair in zip(*row, strict=True)
             ]
             for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
     def spans(
-        self, states: States, rows: Tensor, columns: Tensor, operators: Tensor
+        self, states: SharedStates, rows: Tensor, columns: Tensor, operators: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Computes logits of the first and of the last token of M values: two [M, L].
 
@@ -259,6 +261,6 @@ class SharedSQLNet(nn.Module):
             mask, layout.lowest(ends)
         )
 
-    def _seen(self, slot: str, states: States) -> Tensor:
+    def _seen(self, slot: str, states: SharedStates) -> Tensor:
         """Returns each column with its view of the question for one slot: [B, C, 2 d]."""
         return torch.cat([states.columns, self.attentions[slot](states)], dim=-1)

@@ -215,7 +215,7 @@ def _check_names(statement: exp.Query, tables: Sequence[Table], dialect: str) ->
     known = {table.name.lower(): table.namespace.lower() for table in tables}
     ctes = list(statement.find_all(exp.CTE))
     if any(cte.parent.parent is not statement for cte in ctes if cte.parent):
-        raise UnsafeSQLError("WITH is allowed at the beginning of a query alone.")
+        raise UnsafeSQLError("WITH is allowed only at the beginning of a query.")
     # A CTE can use the ones before it; engines differ on the ones after it.
     seen: set[str] = set()
     checked: set[int] = set()

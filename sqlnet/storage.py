@@ -78,7 +78,7 @@ def damage_named(path: Path, kind: str, command: str) -> Iterator[None]:
         raise ModelError(f"The {kind} in {path} cannot be read: {one_line(error)}.") from None
 
 
-class Progress(TypedDict):
+class TrainingProgress(TypedDict):
     """Progress of a run: its target, its file of tensors, and the steps done."""
 
     identity: Any
@@ -86,7 +86,7 @@ class Progress(TypedDict):
     step: int
 
 
-P = TypeVar("P", bound=Progress)
+P = TypeVar("P", bound=TrainingProgress)
 
 
 class Optimization(Protocol):
@@ -212,7 +212,7 @@ class TrainingState:
             kept |= {f"adam/{number}/{k}": v for k, v in moments.items()}
         own_folder(self.folder)
         write_atomic(self.folder / name, save({k: v.clone() for k, v in kept.items()}))
-        progress = Progress(identity=self._identity, file=name, step=self.step)
+        progress = TrainingProgress(identity=self._identity, file=name, step=self.step)
         write_atomic(self.folder / "progress.json", json.dumps({**progress, **more}) + "\n")
         lines = "".join(json.dumps(row) + "\n" for row in curve)
         write_atomic(self.out / "metrics.jsonl", lines)
@@ -245,7 +245,7 @@ class TrainingState:
         if progress["identity"] != self._identity:
             raise ResumeError(
                 f"{self.out} has a run with another configuration or other questions.",
-                "Choose another --out, or restore what has changed.",
+                "Choose another --out, or restore the old settings.",
             )
         file = child(self.folder, progress["file"], str(path))
         try:

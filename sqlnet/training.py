@@ -32,15 +32,15 @@ from torch.nn import functional
 
 from codegen.core.errors import ConfigError, InputError
 from codegen.sqlnet import plan_network
-from codegen.sqlnet.examples import Labelled, predict, score, targets_of
+from codegen.sqlnet.examples import LabeledQuestion, predict, score, targets_of
 from codegen.sqlnet.features import collate
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.layout import losses
-from codegen.sqlnet.network import Network, NetworkConfig, WordVectors
-from codegen.sqlnet.plan import COUNT, Item, PlanValue, QueryPlan, Test, the_tree
+from codegen.sqlnet.network import NetworkConfig, SketchNetwork, WordVectors
+from codegen.sqlnet.plan import COUNT, ColumnRef, PlanCondition, PlanValue, QueryPlan, the_tree
 from codegen.sqlnet.plan_data import PlannedQuestion, find_database
-from codegen.sqlnet.plan_features import Likeness, LinkedSchema, PlanQuestion, read_question
-from codegen.sqlnet.storage import Progress, TrainingState, batches, check_range
+from codegen.sqlnet.plan_features import LinkedSchema, PlanQuestion, WordSimilarity, read_question
+from codegen.sqlnet.storage import TrainingProgress, TrainingState, batches, check_range
 from codegen.sqlnet.words import number_of, tokenize
 
 # Measure -> the weights (a regular expression) whose best epoch it chooses.
@@ -103,14 +103,14 @@ class Epoch:
 def train(
     config: TrainingConfig,
     vectors: WordVectors,
-    questions: Sequence[Labelled],
-    development: Sequence[Labelled],
+    questions: Sequence[LabeledQuestion],
+    development: Sequence[LabeledQuestion],
     out: str | Path,
     *,
     info: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
-) -> Network:
+) -> SketchNetwork:
     """Trains a network and saves it in ``out``, or resumes an interrupted run.
 
     Args:
@@ -132,7 +132,7 @@ def train(
         )
     layout = config.network.layout
     torch.manual_seed(config.seed)
-    network = Network.build(config.network, vectors)
+    network = SketchNetwork.build(config.network, vectors)
     identity = {"config": asdict(config), "questions": len(questions), "words": len(vectors.words)}
     state = TrainingState(network.model, Path(out), identity, config, weight_decay=1e-4)
     best = dict.fromkeys(BLOCKS[layout], (-1.0, state.mean))  # the best weights of each block
@@ -149,7 +149,7 @@ def train(
             )
     steps = config.epochs * (len(questions) // config.batch_size)
 
-    def losses_of(items: list[Labelled]) -> dict[str, Tensor]:
+    def losses_of(items: list[LabeledQuestion]) -> dict[str, Tensor]:
         batch = collate([item.question.features for item in items], network.vocabulary)
         targets = targets_of(items)
         states = network.model.encode(batch, targets)
@@ -192,14 +192,14 @@ def train(
     return _finished(network, state, chosen, info)
 
 
-class _Progress(Progress):
+class _Progress(TrainingProgress):
     stale: int
     best: dict[str, float]
     epochs: list[dict[str, Any]]
 
 
 def _scores(
-    network: Network, state: TrainingState, development: Sequence[Labelled]
+    network: SketchNetwork, state: TrainingState, development: Sequence[LabeledQuestion]
 ) -> dict[str, float]:
     """Scores the mean weights."""
     own = state.put(state.mean)
@@ -209,7 +209,7 @@ def _scores(
     return {name: float(value) for name, value in scores.items() if value is not None}
 
 
-Trained = TypeVar("Trained", Network, plan_network.PlanNetwork)
+Trained = TypeVar("Trained", SketchNetwork, plan_network.PlanNetwork)
 
 
 def _finished(
@@ -231,7 +231,7 @@ def _pace(done: float) -> float:
     return (1 + math.cos(math.pi * phase)) / 2
 
 
-def _size(question: Labelled) -> tuple[int, int]:
+def _size(question: LabeledQuestion) -> tuple[int, int]:
     """Questions of similar size make a batch with little padding."""
     return len(question.question.table.columns) // 2, len(question.question.tokens)
 
@@ -283,7 +283,7 @@ def plan_targets(question: PlanQuestion, plan: QueryPlan) -> PlanTargets | None:
 
 
 class _Targets:
-    def __init__(self, question: PlanQuestion, places: dict[Item, int]) -> None:
+    def __init__(self, question: PlanQuestion, places: dict[ColumnRef, int]) -> None:
         self.question, self.places = question, places
         self.sets: dict[str, list[tuple[int, int]]] = {name: [] for name in _SETS}
         self.pointers: dict[str, list[tuple[int, int]]] = {}
@@ -332,7 +332,7 @@ class _Targets:
             whole,
             self.pointers,
             limit,
-            tuple(self.places[Item(t)] for t in tables),
+            tuple(self.places[ColumnRef(t)] for t in tables),
             second,
             tuple(self.places[item] for item in plan.keys if item in self.places),
         )
@@ -359,9 +359,9 @@ class _Targets:
             self.pointers.setdefault("second_operator", []).append((place, operator))
             whole["scalar_aggregate"] = companion.aggregate
         tables = {*companion.tables, *(test.item.table for test in companion.where)}
-        return tuple(self.places[Item(t)] for t in sorted(tables))
+        return tuple(self.places[ColumnRef(t)] for t in sorted(tables))
 
-    def _test(self, test: Test, operator: str, value: str, other: str) -> bool:
+    def _test(self, test: PlanCondition, operator: str, value: str, other: str) -> bool:
         place = self.places[test.item]
         kind = plan_network.OPERATOR_CLASSES.index(test.operator)
         if len(test.values) == 2 and test.operator == "=":
@@ -374,7 +374,7 @@ class _Targets:
                 self.pointers.setdefault(head, []).append((place, mention))
         return True
 
-    def _mention(self, value: PlanValue, item: Item) -> int:
+    def _mention(self, value: PlanValue, item: ColumnRef) -> int:
         """Returns the mention that is a value, or -1."""
         text, number = value.text.strip().casefold(), number_of(value.text)
         best, found = 0, -1
@@ -397,7 +397,7 @@ class _Targets:
 def plan_examples(
     planned: Iterable[PlannedQuestion],
     folders: Sequence[str | Path],
-    likeness: Likeness,
+    likeness: WordSimilarity,
     on_question: Callable[[int], None] | None = None,
 ) -> tuple[list[PlanExample], int]:
     """Returns questions linked to databases, with targets, and the number without targets.
@@ -571,7 +571,7 @@ def train_plans(
     """
     if len(examples) < config.batch_size:
         raise InputError(
-            f"There are {len(examples)} questions for batches of {config.batch_size}.",
+            f"{len(examples)} questions are too few for batches of {config.batch_size}.",
             "Pass more, or set a smaller batch.",
         )
     identity = {
@@ -616,7 +616,7 @@ def _batches(
         yield chosen[number]
 
 
-class _PlanProgress(Progress):
+class _PlanProgress(TrainingProgress):
     stages: list[dict[str, Any]]
 
 

@@ -32,7 +32,7 @@ _WORTH = {word: value for value, word in enumerate(_UNITS.split())} | {
 _MULTIPLES = {"thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000}
 
 
-class Token(NamedTuple):
+class WordToken(NamedTuple):
     """A token and its place: ``question[start:end]``."""
 
     text: str
@@ -40,12 +40,12 @@ class Token(NamedTuple):
     end: int
 
 
-def tokenize(question: str) -> list[Token]:
+def tokenize(question: str) -> list[WordToken]:
     """Returns the tokens of a question, in order."""
-    return [Token(m.group(), m.start(), m.end()) for m in _TOKEN.finditer(question)]
+    return [WordToken(m.group(), m.start(), m.end()) for m in _TOKEN.finditer(question)]
 
 
-def find_span(question: str, tokens: list[Token], value: str) -> tuple[int, int] | None:
+def find_span(question: str, tokens: list[WordToken], value: str) -> tuple[int, int] | None:
     """Returns the first and last token of a value's first occurrence, ignoring case.
 
     None if the question lacks the value, or has it only inside tokens.

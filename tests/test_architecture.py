@@ -136,11 +136,11 @@ def test_the_dialect_completes() -> None:
     from starlette.routing import Route
     from starlette.testclient import TestClient
 
-    from codegen.server.completion.requests import Candidate, Completion
+    from codegen.server.completion.requests import Candidate, CompletionResult
 
     class Service:
-        async def complete(self, request: object, asked: Any) -> Completion:
-            return Completion((Candidate(asked.prefix.upper(), 1, "stop"),))
+        async def complete(self, request: object, asked: Any) -> CompletionResult:
+            return CompletionResult((Candidate(asked.prefix.upper(), 1, "stop"),))
 
     ((method, path, handler),) = run(code("A dialect"))["ROUTES"]
     route = Route(path, partial(handler, Service()), methods=[method])

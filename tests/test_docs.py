@@ -93,9 +93,14 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert (tmp_path / "site" / "reference" / "cli.html").is_file()
     pages = [page.read_text() for page in (tmp_path / "site").glob("**/*.html")]
     assert not [page for page in pages if re.search(r'<(script|link)[^>]* (src|href)="http', page)]
+
+
+def test_each_page_is_in_the_navigation_and_linked_from_the_index() -> None:
     documented = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
-    listed = set(re.findall(r": ([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M))
-    assert listed == documented
+    listed = re.findall(r": ([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    assert sorted(listed) == sorted(documented)  # each once
+    linked = set(re.findall(r"\]\(([\w/]+\.md)\)", (ROOT / "docs" / "index.md").read_text()))
+    assert linked == documented - {"index.md"}
 
 
 def test_the_page_of_numbers_is_in_step_with_the_docs() -> None:

@@ -91,13 +91,13 @@ class Editor:
         from codegen.server.completion.engine import CompletionEngine
         from codegen.server.completion.requests import ServerLimits
         from codegen.server.editor.lsp import Protocol, add_features
-        from codegen.server.editor.session import Session
+        from codegen.server.editor.session import EditorSession
 
         limits = ServerLimits(context_tokens=256)
         server = LanguageServer("codegen", "1", protocol_cls=Protocol)
         self.protocol: Any = server.protocol
         self.protocol.set_writer(self)
-        self.session = Session(limits)
+        self.session = EditorSession(limits)
         add_features(server, self.session)
         self.engine = CompletionEngine(model, limits)
         self.answers: dict[int, Any] = {}

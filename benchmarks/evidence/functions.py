@@ -10,7 +10,7 @@ from typing import Any
 
 from codegen.benchmarks.evidence.harness import save_llama
 from codegen.data.sources.small_functions import SmallFunction
-from codegen.decoding.loop import Backspace, Row, decode
+from codegen.decoding.loop import BackspaceDecoding, Row, decode
 from codegen.evals.metrics import normal_form
 from codegen.models.pretrained import train_byte_bpe
 from codegen.sandbox import Job, Limits, Sandbox
@@ -63,7 +63,7 @@ def write(
     decode(
         loaded.model, rows, max_new_tokens=budget, temperature=1.0, top_p=1.0,
         eos=frozenset([tokenizer.eos_token_id]), width=250,
-        strategy=None if backspace is None else Backspace(backspace),
+        strategy=None if backspace is None else BackspaceDecoding(backspace),
     )  # fmt: skip
     for start in range(0, len(rows), n):
         yield rows[start : start + n]

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from codegen.cogex.model import Emulation, PseudoModel, Query
-from codegen.cogex.search import Found, ProgramSearch, SearchLog, SearchSettings, TaskItem
+from codegen.cogex.model import Emulation, ModelQuery, PseudoModel
+from codegen.cogex.search import ProgramSearch, SearchLog, SearchResult, SearchSettings, TaskItem
 
 _RIGHT, _WRONG = "right", "wrong"
 _RECORDED = Path(__file__).resolve().parents[1] / "data" / "cogex_recorded.json"
@@ -132,13 +132,15 @@ class _Replay:
         self.outcomes = outcomes
         self._written = iter(outcomes.programs)
 
-    def write(self, queries: Sequence[Query], temperature: float) -> Iterator[tuple[int, str, str]]:
+    def write(
+        self, queries: Sequence[ModelQuery], temperature: float
+    ) -> Iterator[tuple[int, str, str]]:
         """The recorded programs, one after another."""
         for number in range(len(queries)):
             yield number, next(self._written), ""
 
     def emulate(
-        self, queries: Sequence[Query], temperature: float
+        self, queries: Sequence[ModelQuery], temperature: float
     ) -> Iterator[tuple[int, Emulation]]:
         """The recorded outcome; a query's input is the number of its problem."""
         for number, query in enumerate(queries):
@@ -146,7 +148,7 @@ class _Replay:
             yield number, Emulation(query.program, "", {"answer": _RIGHT if right else _WRONG})
 
 
-def _search(outcomes: Outcomes, order: Sequence[int], settings: SearchSettings) -> Found:
+def _search(outcomes: Outcomes, order: Sequence[int], settings: SearchSettings) -> SearchResult:
     train = [TaskItem(f"write/{n}", "", "") for n in range(len(outcomes.programs))]
     dev = [TaskItem(str(number), str(number), _RIGHT) for number in order]
     with SearchLog(None, {}) as log:

@@ -31,8 +31,8 @@ from codegen.core.records import Example
 from codegen.evals import tasks
 from codegen.lintseq import LintSeq, UnsupportedProgram, resolve
 from codegen.lintseq.languages import LANGUAGES, Grammar
-from codegen.lintseq.program import Prepared, prepare
-from codegen.lintseq.resampling import Verified, verified_sequences
+from codegen.lintseq.program import PreparedProgram, prepare
+from codegen.lintseq.resampling import VerifiedSequence, verified_sequences
 from codegen.lintseq.verify import check_for
 
 _TESTS_IMPORT = re.compile(r'^\t"(?:testing|github\.com/stretchr/testify/assert)"\n', re.MULTILINE)
@@ -64,7 +64,7 @@ def _solutions(grammar: Grammar) -> list[str]:
 
 def _measure(report: Report, grammar: Grammar, programs: Sequence[str]) -> None:
     name, key = grammar.name, f"{grammar.name}_"
-    prepared: list[Prepared] = []
+    prepared: list[PreparedProgram] = []
     began = time.process_time()
     for program in programs:
         try:
@@ -72,7 +72,7 @@ def _measure(report: Report, grammar: Grammar, programs: Sequence[str]) -> None:
         except UnsupportedProgram:
             continue
     jobs = [(one, random.Random(report.seed)) for one in prepared]
-    made = [one for one in verified_sequences(jobs, "ruff") if isinstance(one, Verified)]
+    made = [one for one in verified_sequences(jobs, "ruff") if isinstance(one, VerifiedSequence)]
     spent = time.process_time() - began
     report.set(f"{key}skipped", len(programs) - len(made), n=len(programs))
     report.set(f"{key}ms_a_sequence", 1000 * spent / len(made) if made else None, n=len(made))

@@ -28,7 +28,7 @@ from codegen.benchmarks.tools.timing import measured, tree_cpu_s
 from codegen.core.errors import InputError
 
 if TYPE_CHECKING:
-    from codegen.data import Manifest, Progress
+    from codegen.data import Manifest, RunProgress
 
 SEQUENCES = 5
 
@@ -53,15 +53,15 @@ def _run(report: Report, out: Path, sequences: int) -> None:
     if is_finished(out):
         raise InputError(f"{out} is finished: no run is left to measure.", "Choose another out.")
     workers = usable_cores()
-    first: list[Progress] = []
-    last: list[Progress] = []
+    first: list[RunProgress] = []
+    last: list[RunProgress] = []
     shown = 0
     # Workers are killed at the end, and their linters exit without being awaited.
     busy, before = 0.0, tree_cpu_s()
 
     with MemoryProbe(1.0 if sequences > 100_000 else 0.3) as memory, measured() as spent:
 
-        def show(progress: Progress) -> None:
+        def show(progress: RunProgress) -> None:
             nonlocal shown, busy
             first[:] = first or [progress]
             last[:] = [progress]
@@ -97,7 +97,7 @@ def _run(report: Report, out: Path, sequences: int) -> None:
     report.set("resumed_after", first[0].resumed if first else 0)
 
 
-def _made(first: Progress, last: Progress) -> int:
+def _made(first: RunProgress, last: RunProgress) -> int:
     """Texts of this call; after a resume without the first chunk, whose end is unknown."""
     return last.texts - (first.texts if first.resumed else 0)
 

@@ -46,13 +46,13 @@ def reference_pass(
 def lint(text: str) -> list[Any]:
     """The findings in a text by a linter that is set up for it alone."""
     from codegen.benchmarks.tools.pylint_audit import heeded, run_pylint
-    from codegen.lintseq.verify import Finding
+    from codegen.lintseq.verify import LintMessage
 
     with tempfile.NamedTemporaryFile("w", suffix=".py", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
         return [
-            Finding(_line(message), message.msg_id, message.msg)
+            LintMessage(_line(message), message.msg_id, message.msg)
             for message in run_pylint([file.name])
             if heeded(message)
         ]

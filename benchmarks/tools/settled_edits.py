@@ -60,11 +60,11 @@ def served_model(layout: str, context: int = 1024) -> Any:
     """Opens the embedded model as served, in one of :data:`LAYOUTS`."""
     from codegen.models import load
     from codegen.server.completion.model_worker import ServedModel
-    from codegen.server.completion.prompts import Family, Prompter
+    from codegen.server.completion.prompts import FimFamily, Prompter
     from codegen.server.completion.requests import ServerLimits
 
     model = ServedModel(load("embedded"), limits=ServerLimits(context_tokens=context))
-    model.family = Family(f"forced-{layout}", LAYOUTS[layout]) if LAYOUTS[layout] else None
+    model.family = FimFamily(f"forced-{layout}", LAYOUTS[layout]) if LAYOUTS[layout] else None
     model.prompter = Prompter(model.tokenizer, model.family, model.vocabulary, model.limit)
     return model
 

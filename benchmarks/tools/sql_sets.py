@@ -28,7 +28,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from codegen.sqlnet.answers import Expected, ran, same_rows
+from codegen.sqlnet.answers import GoldRows, ran, same_rows
 from codegen.sqlnet.databases import StatementLimits
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.query import Column, Table
@@ -155,7 +155,7 @@ class SetQuestion:
     database: str
     text: str
     schema: Schema
-    expected: tuple[Expected, ...] = ()
+    expected: tuple[GoldRows, ...] = ()
     abstain_ok: bool = False
     query: str = ""
 
@@ -211,7 +211,7 @@ def read_questions(path: Path, folder: Path) -> Iterator[SetQuestion]:
         queries = [query for query in [row.get("query"), *row.get("queries", ())] if query]
         given = [row, *row.get("accepted", ())] if row.get("answer") is not None else []
         expected = [
-            Expected(tuple(map(tuple, one["answer"])), bool(row.get("ordered")), exact=False)
+            GoldRows(tuple(map(tuple, one["answer"])), bool(row.get("ordered")), exact=False)
             for one in given
         ]
         if queries and not given and not row.get("impossible") and schema.database:
@@ -243,7 +243,7 @@ def wikisql_questions(
         assert schema.database
         rows = schema.database.execute(statement, _LIMITS).rows
         yield SetQuestion(
-            *(question.id, name, question.text, schema, (Expected(rows),)), query=statement.text
+            *(question.id, name, question.text, schema, (GoldRows(rows),)), query=statement.text
         )
 
 

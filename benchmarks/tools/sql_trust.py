@@ -35,7 +35,7 @@ from codegen.benchmarks.tools.sql_sets import (
     read_questions,
 )
 from codegen.sqlnet import Schema, SQLNet
-from codegen.sqlnet.calibration import SIGNS, Trust, kind_of
+from codegen.sqlnet.calibration import SIGNS, ConfidenceModel, kind_of
 
 LOWERING = ("empty", "rows_unread", "words_left", "unused", "who", "elsewhere", "relinked")
 """Signs that must not raise a confidence; a fit omits signs that would."""
@@ -65,7 +65,7 @@ def main() -> None:
     say(f"{len(outcomes)} questions: {given.out}")
 
 
-def fit_trust(before: Trust, outcomes: Sequence[Outcome]) -> Trust:
+def fit_trust(before: ConfidenceModel, outcomes: Sequence[Outcome]) -> ConfidenceModel:
     """The confidence fitted to outcomes; kinds without any keep their weights."""
     weights, threshold = dict(before.weights), before.threshold
     for kind in ("one", "several", "plans"):
@@ -75,13 +75,13 @@ def fit_trust(before: Trust, outcomes: Sequence[Outcome]) -> Trust:
             continue
         weights[kind] = fit([o.signs for o in answered], [o.answered_right for o in answered])
         if kind != "one":
-            scores = Trust(weights)
+            scores = ConfidenceModel(weights)
             wrong = [scores.confidence(o.signs) for o in answered if not o.answered_right]
             steps = (step / 100 for step in range(20, 100))
             threshold = next(
                 (t for t in steps if sum(w >= t for w in wrong) <= _TOLERATED * len(of_kind)), 0.99
             )
-    return Trust(weights, threshold)
+    return ConfidenceModel(weights, threshold)
 
 
 def without_a_column(question: SetQuestion, rng: random.Random) -> Iterator[SetQuestion]:

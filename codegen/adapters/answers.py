@@ -10,7 +10,7 @@ from typing import Any
 from codegen.core.errors import InputError, SandboxError
 from codegen.core.records import UNJUDGED, Sample, Verdict
 from codegen.evals.tasks import Task, find_style, load, meta_of
-from codegen.evals.tasks.custom import Custom, CustomProblem
+from codegen.evals.tasks.custom import CustomProblem, CustomTask
 from codegen.sandbox import Job, Outcome, Sandbox
 from codegen.sandbox.client import SandboxClient
 
@@ -47,7 +47,7 @@ def read_problem(row: Mapping[str, Any], where: str) -> CustomProblem:
     Raises:
         InputError: naming what is wrong with the row.
     """
-    return Custom.problem_of(where, {"prompt": "Write a program.", "id": "0", **row})
+    return CustomTask.problem_of(where, {"prompt": "Write a program.", "id": "0", **row})
 
 
 def find_job(task: Task[Any], problem: Any, answer: str) -> Job | Verdict:
@@ -97,7 +97,7 @@ def judge_rows(rows: Sequence[CustomProblem], answer: str) -> list[Verdict | Out
     Raises:
         SandboxError: if the sandbox failed, not the program.
     """
-    task = Custom("rows", "", rows, "")
+    task = CustomTask("rows", "", rows, "")
     jobs = [find_job(task, problem, answer) for problem in rows]
     found: list[Any] = [job if isinstance(job, Verdict) else None for job in jobs]
     todo = [(n, job) for n, job in enumerate(jobs) if isinstance(job, Job)]

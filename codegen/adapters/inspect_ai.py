@@ -59,7 +59,7 @@ from codegen.core.records import UNJUDGED, Verdict, read_jsonl
 from codegen.evals.run import SAMPLES
 from codegen.evals.scoring import SCORED, VERDICTS, read_score
 from codegen.evals.tasks.exchange import read_samples
-from codegen.sandbox import Limits, Outcome, Script
+from codegen.sandbox import Limits, Outcome, ScriptJob
 
 try:
     from inspect_ai.util import (
@@ -224,7 +224,7 @@ class CodegenSandbox(SandboxEnvironment):
                 output_bytes=_OUTPUT_BYTES,
                 file_mib=_FILE_MIB,
             )
-            script = Script(_DO, files=files, fetch=[_STATE, _ANSWER, _CONTENT], limits=limits)
+            script = ScriptJob(_DO, files=files, fetch=[_STATE, _ANSWER, _CONTENT], limits=limits)
             outcome = believed(await anyio.to_thread.run_sync(lambda: sandbox().run(script)))
             if order["do"] != "read" and _STATE in outcome.files:
                 self._state = outcome.files[_STATE]
@@ -243,7 +243,7 @@ def _inside(path: str) -> str:
     """
     plain = os.path.normpath(path)
     if plain.startswith("/") or plain.split("/")[0] == ".." or "\0" in plain:
-        raise PermissionError(f"{path!r:.100} is not below the sample's directory.")
+        raise PermissionError(f"{path!r:.100} is outside of the sample's directory.")
     return plain
 
 

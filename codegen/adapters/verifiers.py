@@ -34,7 +34,7 @@ class CodeTaskData(vf.TaskData):
     problems: str
 
 
-class CodeTask(vf.Task[CodeTaskData, vf.State, vf.TaskConfig]):
+class VerifiersCodeTask(vf.Task[CodeTaskData, vf.State, vf.TaskConfig]):
     """A problem whose answers are programs."""
 
     @vf.reward
@@ -54,17 +54,17 @@ class CodeTask(vf.Task[CodeTaskData, vf.State, vf.TaskConfig]):
         return verdict.passed
 
 
-class CodeTaskset(vf.Taskset[CodeTask, CodeTasksetConfig]):
+class CodeTaskset(vf.Taskset[VerifiersCodeTask, CodeTasksetConfig]):
     """The problems of a task of this toolkit."""
 
-    def load(self) -> Iterator[CodeTask]:
+    def load(self) -> Iterator[VerifiersCodeTask]:
         """Yields a task for each problem."""
         name = self.config.problems
         task, style = task_of(name), find_style("chat")
         for problem in task.problems():
             prompt = task.request(problem, style, 0).prompt
             data = CodeTaskData(id=problem.id, prompt=prompt, problems=name)
-            yield CodeTask(data, self.config.task)
+            yield VerifiersCodeTask(data, self.config.task)
 
 
 def load_taskset(problems: str = "mbpp") -> CodeTaskset:

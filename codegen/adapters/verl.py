@@ -85,8 +85,8 @@ def _rows(source: str, given: str | Mapping[str, Any]) -> list[Mapping[str, Any]
         ]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
-            f"A ground truth of {source} can't be read: {error}.",
-            "It needs inputs and outputs of equal length, or assert_case.",
+            f"A ground truth of {source} cannot be read: {error}.",
+            "Set inputs and outputs of equal length, or assert_case.",
         ) from None
 
 

@@ -28,7 +28,7 @@ from codegen.core.terminal import visible
 _TRACEBACK = "CODEGEN_TRACEBACK"
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """A group that lists its commands in order and suggests the nearest one for a typo.
 
     Args:
@@ -78,7 +78,9 @@ class Group(click.Group):
     def _of_a_group(self, ctx: click.Context, name: str) -> str:
         """Suggests the groups that have a command of this name; empty if none has."""
         groups = ((one, self.get_command(ctx, one)) for one in self.list_commands(ctx))
-        homes = [one for one, g in groups if isinstance(g, Group) and name in g.list_commands(ctx)]
+        homes = [
+            one for one, g in groups if isinstance(g, CommandGroup) and name in g.list_commands(ctx)
+        ]
         calls = " or ".join(f"'{ctx.command_path} {home} {name}'" for home in homes)
         return f"Did you mean {calls}?" if calls else ""
 
@@ -109,7 +111,7 @@ def traceback_option(*, hidden: bool = False) -> Callable[[Any], Any]:
 
 
 @click.group(
-    cls=Group,
+    cls=CommandGroup,
     lazy={
         "doctor": ("codegen.cli.doctor:doctor", "Check this machine and suggest remedies."),
         "quickstart": ("codegen.cli.quickstart:quickstart", "Run the whole pipeline once."),

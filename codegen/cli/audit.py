@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from codegen.cli.evals import SourceOptions, packages_for
+from codegen.cli.evals import TaskSourceOptions, packages_for
 from codegen.cli.options import command, completes, options, print_result
 from codegen.core import plugins
 from codegen.core.config import setting
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from codegen.evals.tasks import Task
 
 
-class AuditOptions(SourceOptions):
+class AuditOptions(TaskSourceOptions):
     """Options of ``codegen audit``."""
 
     out: str = setting(..., "Output directory.", metavar="DIR")
@@ -77,7 +77,7 @@ def audit(task: str, given: AuditOptions) -> dict[str, Any]:
             loaded,
             out=given.out,
             sandbox=sandbox,
-            settings=audits.Settings(given.mutants, seed=given.seed, harness=given.harness),
+            settings=audits.AuditSettings(given.mutants, seed=given.seed, harness=given.harness),
             suite=load(suite) if suite not in ("", "none") else None,
             unreadable=unreadable,
             overlap=_find_overlap(loaded, given.against),

@@ -316,14 +316,14 @@ def opened_endpoint(
 
     The totals are filled in and printed at the end.
     """
-    from codegen.generation.completion_cache import CachedBackend, Ledger, Prices, ResponseCache
+    from codegen.generation.completion_cache import CachedBackend, CostLog, Prices, ResponseCache
 
     cache = server.cache_file()
     with (
         counted(Prices(endpoint.price_in, endpoint.price_out), cache) as (ledger, spent),
         ResponseCache(cache) if cache else nullcontext() as kept,
     ):
-        yield CachedBackend(endpoint, kept, Ledger(ledger)), spent
+        yield CachedBackend(endpoint, kept, CostLog(ledger)), spent
 
 
 class PseudoModelOptions(Config):

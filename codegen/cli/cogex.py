@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from codegen.cli import Group
+from codegen.cli import CommandGroup
 from codegen.cli.clients import EndpointOptions, PseudoModelOptions, opened_model
 from codegen.cli.options import command, options, print_result
 from codegen.core.config import Config, keyed, setting
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from codegen.cogex.hybrid_execution import HybridRun
     from codegen.cogex.model import Emulation
     from codegen.cogex.program import PseudoProgram
-    from codegen.cogex.search import Found, RankedProgram, SearchSettings, SearchTask
+    from codegen.cogex.search import RankedProgram, SearchResult, SearchSettings, SearchTask
 
 _SHOWN = 10  # programs in the table
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def cogex() -> None:
     """Have a model write and emulate pseudo-programs (CoGEX).
 
@@ -162,7 +162,7 @@ def _row(candidate: RankedProgram) -> dict[str, Any]:
     }
 
 
-def _search_lines(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
+def _search_lines(found: SearchResult, summary: Mapping[str, Any]) -> Iterator[str]:
     yield from _reasons("{} programs broke a rule", found.rejected, found)
     if not found.ranking:
         yield "All candidates break a rule, so there is no ranking."
@@ -191,7 +191,7 @@ def _search_lines(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
     yield f"Use it with: codegen cogex run {summary['out']} INPUT"
 
 
-def _reasons(text: str, counts: Mapping[str, int], found: Found) -> Iterator[str]:
+def _reasons(text: str, counts: Mapping[str, int], found: SearchResult) -> Iterator[str]:
     """Yields the counts by reason, then the examples of reasons that have one."""
     if counts:
         listed = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
@@ -208,7 +208,7 @@ def _share(count: int, total: int) -> str:
     return f"{count / total:.3f} [{low:.2f}, {high:.2f}]"
 
 
-class RunOptions(Config):
+class CogexRunOptions(Config):
     """Options of ``codegen cogex run``; :class:`PseudoModelOptions` has the model's."""
 
     instruction: str = setting("", "The task's instruction; the directory of a search has one.")
@@ -227,13 +227,13 @@ class RunOptions(Config):
 @click.argument("program")
 @click.argument("input")
 @options(PseudoModelOptions, "client")
-@options(RunOptions, "given")
+@options(CogexRunOptions, "given")
 @options(EndpointOptions, "server")
 def run(
     program: str,
     input: str,
     client: PseudoModelOptions,
-    given: RunOptions,
+    given: CogexRunOptions,
     server: EndpointOptions,
 ) -> Mapping[str, Any]:
     """Have a model emulate PROGRAM on INPUT.
@@ -243,17 +243,17 @@ def run(
     answer.
     """
     from codegen.cogex.hybrid_execution import emulated_leaf, run_hybrid
-    from codegen.cogex.model import Query
+    from codegen.cogex.model import ModelQuery
     from codegen.sandbox import Sandbox
 
     if program == "new":
         if not given.instruction or given.call:
             raise ConfigError("A new program requires --instruction and no --call.")
-        query = Query(given.instruction, input)
+        query = ModelQuery(given.instruction, input)
     else:
         text, known = _read(program)
         instruction = given.instruction or known or "Run the program."
-        query = Query(instruction, input, _parsed(program, text).text, given.call)
+        query = ModelQuery(instruction, input, _parsed(program, text).text, given.call)
     with opened_model(client, server, given.seed) as (model, _):
         work = model.emulate if query.program else model.solve
         ((_, emulation),) = work([query], given.temperature)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from codegen.cli import Group, data_options
+from codegen.cli import CommandGroup, data_options
 from codegen.cli.clients import ClientOptions, EndpointOptions, counted, model_client
 from codegen.cli.options import as_words, command, given_settings, options, print_result, wants_json
 from codegen.core import plugins
@@ -30,7 +30,7 @@ from codegen.methods.infilling import Infilling
 if TYPE_CHECKING:
     from codegen.core.records import DataRecord
     from codegen.data import Manifest, TextGenerator
-    from codegen.data import Progress as EngineProgress
+    from codegen.data import RunProgress as EngineProgress
     from codegen.data.filters import Filter
     from codegen.generation.request_chains import ModelClient
 
@@ -45,7 +45,7 @@ _OF_THE_SOURCE = (
 _ITEM_TIMEOUT_S = 86_400.0
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def data() -> None:
     """Make and inspect training data.
 
@@ -71,8 +71,10 @@ def _add(
     @data_command(name=name, example=example, short_help=about, help=kind.__doc__)
     @click.argument("source")
     @options(kind, "method")
-    @options(data_options.RunOptions, "run")
-    def generator(source: str, method: Config, run: data_options.RunOptions) -> Mapping[str, Any]:
+    @options(data_options.DataRunOptions, "run")
+    def generator(
+        source: str, method: Config, run: data_options.DataRunOptions
+    ) -> Mapping[str, Any]:
         settings = (
             method.option if isinstance(method, data_options.InstalledOptions) else dict(method)
         )
@@ -98,13 +100,13 @@ _add(
 @options(data_options.UniCodeOptions, "method")
 @options(ClientOptions, "client")
 @options(EndpointOptions, "server")
-@options(data_options.RunOptions, "run")
+@options(data_options.DataRunOptions, "run")
 def unicode(
     source: str,
     method: data_options.UniCodeOptions,
     client: ClientOptions,
     server: EndpointOptions,
-    run: data_options.RunOptions,
+    run: data_options.DataRunOptions,
 ) -> Mapping[str, Any]:
     """Insert pseudo-code between questions and programs (UniCoder).
 
@@ -133,13 +135,13 @@ def unicode(
 @options(data_options.CogexOptions, "method")
 @options(ClientOptions, "client")
 @options(EndpointOptions, "server")
-@options(data_options.RunOptions, "run")
+@options(data_options.DataRunOptions, "run")
 def cogex(
     source: str,
     method: data_options.CogexOptions,
     client: ClientOptions,
     server: EndpointOptions,
-    run: data_options.RunOptions,
+    run: data_options.DataRunOptions,
 ) -> Mapping[str, Any]:
     """Make pseudo-programs with their outputs (CoGEX).
 
@@ -189,12 +191,12 @@ _add(
 @click.argument("source")
 @options(Edits, "method")
 @options(data_options.EditorOptions, "editor")
-@options(data_options.RunOptions, "run")
+@options(data_options.DataRunOptions, "run")
 def edits(
     source: str,
     method: Edits,
     editor: data_options.EditorOptions,
-    run: data_options.RunOptions,
+    run: data_options.DataRunOptions,
 ) -> Mapping[str, Any]:
     """Make next edits: states of an editing session, each with the edit that follows.
 
@@ -266,7 +268,7 @@ def preferences(run: str, given: data_options.PreferenceOptions) -> Mapping[str,
     sets = given.decontaminate
     was_finished = is_finished(given.out)
     with Progress("data preferences") as bar:
-        show = Shown(bar)
+        show = ProgressDisplay(bar)
         manifest = run_engine(
             Preferences(given.pairs, given.ratio),
             source,
@@ -401,7 +403,7 @@ def generate(
     name: str,
     settings: Mapping[str, Any],
     source: str,
-    run: data_options.RunOptions,
+    run: data_options.DataRunOptions,
     columns: tuple[str, ...] = (),
     llm: ModelClient | None = None,
 ) -> Mapping[str, Any]:
@@ -451,7 +453,7 @@ def generate(
 def _run(
     generator: TextGenerator,
     source: str,
-    options: data_options.RunOptions,
+    options: data_options.DataRunOptions,
     columns: tuple[str, ...],
 ) -> dict[str, Any]:
     from codegen.data import EngineOptions, RayExecutor, Shard, is_finished, open_source, run
@@ -478,7 +480,7 @@ def _run(
         max_characters=options.max_characters,
     )
     with Progress(f"data {generator.name}") as bar:
-        shown = Shown(bar)
+        shown = ProgressDisplay(bar)
         manifest = run(
             generator,
             items,
@@ -567,7 +569,7 @@ def summary_lines(manifest: Manifest) -> Iterator[str]:
         yield f"  licenses {', '.join(listed)}"
 
 
-class Shown:
+class ProgressDisplay:
     """Progress bar of an engine; ``resumed``: inputs that an interrupted run had processed."""
 
     def __init__(self, bar: Progress) -> None:

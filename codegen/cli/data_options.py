@@ -9,7 +9,7 @@ from codegen.core.config import Config, keyed, setting
 _ROWS = "Rows of the source"
 
 
-class RunOptions(Config):
+class DataRunOptions(Config):
     """Options that all generators share."""
 
     out: str = setting(..., "Output directory.", metavar="DIR")

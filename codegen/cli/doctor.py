@@ -96,7 +96,7 @@ def _parts(kind: str) -> Iterator[tuple[str, str, str | CodegenError]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class DoctorCheck:
     """Result of one check.
 
     Attributes:
@@ -110,9 +110,9 @@ class Check:
     remedy: str = ""
 
 
-def examine() -> Iterator[Check]:
+def examine() -> Iterator[DoctorCheck]:
     """Yields the checks one by one; some take seconds."""
-    yield Check("codegen", True, f"{__version__}, Python {platform.python_version()}")
+    yield DoctorCheck("codegen", True, f"{__version__}, Python {platform.python_version()}")
     yield _memory()
     yield _disk()
     yield _attempt("torch", _torch)
@@ -129,13 +129,15 @@ def examine() -> Iterator[Check]:
         absent = [module for module in uses if find_spec(module) is None]
         what = "; ".join(dict.fromkeys(uses.values()))
         if not absent:
-            yield Check(f"[{extra}]", True, what)
+            yield DoctorCheck(f"[{extra}]", True, what)
         else:
             lacking = "" if len(absent) == len(uses) else f" (without {', '.join(absent)})"
-            yield Check(f"[{extra}]", None, what + lacking, f"{command_for(absent[0])} (optional)")
+            yield DoctorCheck(
+                f"[{extra}]", None, what + lacking, f"{command_for(absent[0])} (optional)"
+            )
 
 
-def examine_languages() -> Iterator[Check]:
+def examine_languages() -> Iterator[DoctorCheck]:
     """Yields a check for each language: runs a program that prints something in the sandbox."""
     from codegen.sandbox import Job, Sandbox
     from codegen.sandbox.languages import (
@@ -152,33 +154,35 @@ def examine_languages() -> Iterator[Check]:
                 job = Job(HELLO[name], mode="stdio", expected_stdout="hello\n", language=name)
                 outcome = sandbox.run(job)
         except MissingToolchainError as error:
-            yield Check(language.title, None, error.message, error.remedy)
+            yield DoctorCheck(language.title, None, error.message, error.remedy)
         except CodegenError as error:
-            yield Check(language.title, False, error.message, error.remedy)
+            yield DoctorCheck(language.title, False, error.message, error.remedy)
         else:
             detail = version if outcome.passed else f"{version}; {outcome.status}"
             remedy = f"Reinstall it: apt install {language.install}. {outcome.message[:300]}"
-            yield Check(language.title, outcome.passed, detail, "" if outcome.passed else remedy)
+            yield DoctorCheck(
+                language.title, outcome.passed, detail, "" if outcome.passed else remedy
+            )
 
 
-def _attempt(name: str, check: Callable[[], Check]) -> Check:
+def _attempt(name: str, check: Callable[[], DoctorCheck]) -> DoctorCheck:
     """Runs a check; an exception is a failure."""
     try:
         return check()
     except (ImportError, OSError, RuntimeError, CodegenError) as error:
         if lacking := explain(error):
-            return Check(name, None, lacking.message, lacking.remedy)
+            return DoctorCheck(name, None, lacking.message, lacking.remedy)
         reason = in_one_line(f"{type(error).__name__}: {error}")
-        return Check(name, False, reason, "Reinstall codegen-toolkit.")
+        return DoctorCheck(name, False, reason, "Reinstall codegen-toolkit.")
 
 
-def _memory() -> Check:
+def _memory() -> DoctorCheck:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     detail = f"{len(os.sched_getaffinity(0))} cores, {total:.0f} GiB RAM"
-    return Check("machine", total > 6, detail, "codegen quickstart needs about 5 GiB.")
+    return DoctorCheck("machine", total > 6, detail, "codegen quickstart needs about 5 GiB.")
 
 
-def _compiled() -> Iterator[Check]:
+def _compiled() -> Iterator[DoctorCheck]:
     """Yields the checks of the C and C++ extensions, which have slower fallbacks in Python."""
     from codegen.decoding.suffix import COMPILED
     from codegen.sandbox.isolation.linux import launcher
@@ -191,29 +195,29 @@ def _compiled() -> Iterator[Check]:
     remedy = "Install a C++ compiler, then reinstall codegen-toolkit (optional)."
     for name, compiled in parts.items():
         detail = "compiled" if compiled else "not compiled, slower"
-        yield Check(name, compiled or None, detail, "" if compiled else remedy)
+        yield DoctorCheck(name, compiled or None, detail, "" if compiled else remedy)
 
 
-def _gpu_kernels() -> Check:
+def _gpu_kernels() -> DoctorCheck:
     import torch
 
     from codegen.kernels.backend import KERNELS, known, triton_installed
 
     if not torch.cuda.is_available():
-        return Check("GPU kernels", None, "no GPU; testable only in the interpreter")
+        return DoctorCheck("GPU kernels", None, "no GPU; testable only in the interpreter")
     if not triton_installed():
         remedy = "Install triton (optional)."
-        return Check("GPU kernels", None, "no Triton; PyTorch is used instead", remedy)
+        return DoctorCheck("GPU kernels", None, "no Triton; PyTorch is used instead", remedy)
     facts = known(torch.device("cuda", torch.cuda.current_device()))
     proved = {form.partition(" ")[0] for form in facts.proved}
     detail = f"{len(proved)} of {len(KERNELS)} agree with PyTorch on {facts.device}"
     if missing := [name for name in KERNELS if name not in proved]:
         remedy = "Check and time them: codegen bench gpu (optional)."
-        return Check("GPU kernels", None, f"{detail}; not yet {', '.join(missing)}", remedy)
-    return Check("GPU kernels", True, detail)
+        return DoctorCheck("GPU kernels", None, f"{detail}; not yet {', '.join(missing)}", remedy)
+    return DoctorCheck("GPU kernels", True, detail)
 
 
-def _disk() -> Check:
+def _disk() -> DoctorCheck:
     from codegen.core.paths import cache_folder
 
     folder = cache_folder()
@@ -223,10 +227,10 @@ def _disk() -> Check:
     remedy = "Free some space, or set CODEGEN_CACHE to a directory on another disk."
     writable = os.access(folder, os.W_OK)
     detail = f"{free:.0f} GiB free at {folder}" + ("" if writable else ", not writable")
-    return Check("cache directory", free > 1 and writable, detail, remedy)
+    return DoctorCheck("cache directory", free > 1 and writable, detail, remedy)
 
 
-def _torch() -> Check:
+def _torch() -> DoctorCheck:
     import torch
 
     from codegen.models import pick_dtype
@@ -236,24 +240,24 @@ def _torch() -> Check:
     else:
         device = f"CPU, {torch.get_num_threads()} threads"
     dtype = str(pick_dtype("cuda" if torch.cuda.is_available() else "cpu")).removeprefix("torch.")
-    return Check("torch", True, f"{torch.__version__} on {device}, {dtype}")
+    return DoctorCheck("torch", True, f"{torch.__version__} on {device}, {dtype}")
 
 
-def _openmp() -> Check:
+def _openmp() -> DoctorCheck:
     if OPENMP == "late":
         remedy = "Import codegen before torch, or set OMP_WAIT_POLICY=PASSIVE."
-        return Check("OpenMP", None, "threads spin while waiting", remedy)
+        return DoctorCheck("OpenMP", None, "threads spin while waiting", remedy)
     chosen = [f"{name}={os.environ[name]}" for name in OPENMP_SETTINGS if name in os.environ]
     whose = "set by codegen" if OPENMP == "sleep" else "your setting"
-    return Check("OpenMP", True, f"{', '.join(chosen)} ({whose})")
+    return DoctorCheck("OpenMP", True, f"{', '.join(chosen)} ({whose})")
 
 
-def _pretrained(model: Pretrained) -> Check:
+def _pretrained(model: Pretrained) -> DoctorCheck:
     name = f"model {model.name}"
     if state := model.state():
-        return Check(name, True, state)
+        return DoctorCheck(name, True, state)
     remedy = f"It is fetched at first use, or run: codegen models fetch {model.name}"
-    return Check(name, None, f"not fetched ({model.gguf_bytes / 1e6:.0f} MB or more)", remedy)
+    return DoctorCheck(name, None, f"not fetched ({model.gguf_bytes / 1e6:.0f} MB or more)", remedy)
 
 
 # Layers that the sandbox omits if the kernel lacks them.
@@ -263,7 +267,7 @@ _KERNEL_LAYERS = {
 }
 
 
-def _sandbox() -> Iterator[Check]:
+def _sandbox() -> Iterator[DoctorCheck]:
     from codegen.sandbox import Sandbox, probe
 
     try:
@@ -271,17 +275,17 @@ def _sandbox() -> Iterator[Check]:
             described = sandbox.describe()
         probes = probe()
     except SandboxError as error:
-        yield Check("sandbox", False, error.message, error.remedy)
+        yield DoctorCheck("sandbox", False, error.message, error.remedy)
         return
     layers = described["layers"]
     detail = f"backend {described['backend']}, Python {described['python']}, {len(layers)} layers"
-    yield Check("sandbox", True, f"{detail}: {', '.join(layers)}")
+    yield DoctorCheck("sandbox", True, f"{detail}: {', '.join(layers)}")
     for layer, remedy in _KERNEL_LAYERS.items():
         if layer not in layers:
             detail = "unavailable on this machine; the other layers are active"
-            yield Check(f"sandbox: {layer}", None, detail, remedy)
+            yield DoctorCheck(f"sandbox: {layer}", None, detail, remedy)
     for result in probes:
         remedy = "Do not run untrusted programs on this machine; install bubblewrap."
-        yield Check(
+        yield DoctorCheck(
             f"sandbox: {result.name}", result.ok, result.detail, "" if result.ok else remedy
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import click
 from pydantic import Field
 
-from codegen.cli import Group
+from codegen.cli import CommandGroup
 from codegen.cli.clients import BackendOptions, EndpointOptions, opened_endpoint
 from codegen.cli.options import command, completes, options, print_result, wants_json
 from codegen.core import plugins
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @click.group(
     name="eval",
-    cls=Group,
+    cls=CommandGroup,
     lazy={
         "kolmogorov": (
             "codegen.cli.matrix:kolmogorov",
@@ -59,7 +59,7 @@ _TASK = click.argument("task", shell_complete=completes(lambda: plugins.names("t
 _DIRECTORIES = click.argument("directories", nargs=-1, required=True, metavar="[NAME=]DIR...")
 
 
-class SourceOptions(Config):
+class TaskSourceOptions(Config):
     """Location of a task's data."""
 
     source: str | None = setting(None, "Path of the task's data, or hub:org/name.")
@@ -105,7 +105,7 @@ def packages_for(packages: tuple[str, ...], task: Task[Any]) -> tuple[str, ...]:
     return (*(name for name in packages if name != _AUTO), *found)
 
 
-class DateOptions(SourceOptions):
+class DateOptions(TaskSourceOptions):
     """Location of a task's data, and the dates of its problems."""
 
     since: str | None = keyed(
@@ -139,7 +139,7 @@ def _day(name: str, text: str | None) -> date | None:
         ) from None
 
 
-class RunOptions(DateOptions, BackendOptions):
+class EvalRunOptions(DateOptions, BackendOptions):
     """Options of ``codegen eval run``."""
 
     model: str = setting(
@@ -186,9 +186,9 @@ class RunOptions(DateOptions, BackendOptions):
 
 @evals_command(example="codegen eval run humaneval-short --model embedded -n 5 --out runs/base")
 @_TASK
-@options(RunOptions, "given")
+@options(EvalRunOptions, "given")
 @options(EndpointOptions, "server", heading="Server")
-def run(task: str, given: RunOptions, server: EndpointOptions) -> dict[str, Any]:
+def run(task: str, given: EvalRunOptions, server: EndpointOptions) -> dict[str, Any]:
     """Sample TASK with a model.
 
     TASK is one of `codegen eval tasks`, or file:PATH for your own task.
@@ -213,7 +213,7 @@ def run(task: str, given: RunOptions, server: EndpointOptions) -> dict[str, Any]
 
 def sample_cell(
     task: str,
-    given: RunOptions,
+    given: EvalRunOptions,
     server: EndpointOptions,
     llm: dict[str, Any],
     opened: dict[str, Backend] | None = None,
@@ -276,7 +276,7 @@ def sample_cell(
         )
 
 
-class ScoreOptions(SourceOptions, SandboxOptions):
+class ScoreOptions(TaskSourceOptions, SandboxOptions):
     """Options of ``codegen eval score``."""
 
     task: str | None = setting(None, "Task of the samples.", shown="named in the samples")
@@ -453,10 +453,10 @@ def compare(directories: tuple[str, ...]) -> dict[str, Any]:
     on the signs of the differences. Variants of one problem count as one cluster. p-values are
     adjusted for multiple comparisons (Holm).
     """
-    from codegen.evals.report import ScoredRun, compare_runs, named_folders
+    from codegen.evals.report import NamedScore, compare_runs, named_folders
     from codegen.evals.scoring import read_score
 
-    runs = [ScoredRun(name, read_score(folder)) for name, folder in named_folders(directories)]
+    runs = [NamedScore(name, read_score(folder)) for name, folder in named_folders(directories)]
     if len(runs) < 2:
         raise ConfigError("Comparing requires two runs.", "Pass two or more directories.")
     found = compare_runs(runs)
@@ -554,7 +554,7 @@ def check(task: str, given: CheckOptions) -> dict[str, Any]:
     return {"ok": found.holds, "task": loaded.name, "source": loaded.source, **asdict(found)}
 
 
-class ExchangeOptions(SourceOptions):
+class ExchangeOptions(TaskSourceOptions):
     """Options of ``codegen eval import``."""
 
     out: str = setting(..., "File to write.", metavar="FILE")
@@ -604,7 +604,7 @@ def export(task: str, samples: str, given: ExportOptions) -> dict[str, Any]:
     return {"path": given.out, "samples": count, "format": given.format}
 
 
-class LmEvalOptions(SourceOptions):
+class LmEvalOptions(TaskSourceOptions):
     """Options of ``codegen eval lm-eval``."""
 
     style: str = setting("continue", "Prompt style; `codegen eval styles` lists them.")

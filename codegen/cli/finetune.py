@@ -11,7 +11,7 @@ from codegen.core.errors import ConfigError, plural
 from codegen.core.terminal import Progress, echo, visible
 
 if TYPE_CHECKING:
-    from codegen.finetune.estimate import Needs
+    from codegen.finetune.estimate import ResourceEstimate
 
 
 def _built_in() -> list[str]:
@@ -20,7 +20,7 @@ def _built_in() -> list[str]:
     return list(built_in())
 
 
-def _print_needs(needs: Needs) -> None:
+def _print_needs(needs: ResourceEstimate) -> None:
     memory = {"memory": needs.peak, **{f"  {name}": size for name, size in needs.memory.items()}}
     for name, size in (memory | {"disk": needs.disk}).items():
         print_result(f"{name:<14}{size / 1e9:>9.2f} GB")

@@ -32,9 +32,9 @@ from typing import Any
 
 import click
 
-from codegen.cli import Group
+from codegen.cli import CommandGroup
 from codegen.cli.clients import EndpointOptions
-from codegen.cli.evals import RunOptions, ScoreOptions, sample_cell, score_cell
+from codegen.cli.evals import EvalRunOptions, ScoreOptions, sample_cell, score_cell
 from codegen.cli.options import command, options, print_result
 from codegen.core.config import Config, parse_config, read_yaml, setting
 from codegen.core.errors import CodegenError, ConfigError, InputError, plural
@@ -60,7 +60,7 @@ class Matrix(Config):
     )
     seeds: tuple[int, ...] = setting((0,), "random seeds, one run each")
     tries: int = setting(1, "attempts per problem; above 1, failed samples are retried", ge=1, le=9)
-    options: dict[str, Any] = setting({}, "options of `codegen eval run` for all cells")
+    options: dict[str, Any] = setting({}, "options of `codegen eval run` for all runs")
     score: dict[str, Any] = setting({}, "options of `codegen eval score`")
 
     def _check(self) -> None:
@@ -70,7 +70,7 @@ class Matrix(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class MatrixRun:
     """One run of the matrix.
 
     Attributes:
@@ -84,7 +84,7 @@ class Cell:
     seed: int
     folder: Path
     task: str
-    run: RunOptions
+    run: EvalRunOptions
     server: EndpointOptions
 
     def at(self, number: int) -> Path:
@@ -92,7 +92,7 @@ class Cell:
         return self.folder if number == 1 else self.folder / f"try-{number}"
 
 
-def cells_of(matrix: Matrix, out: Path, where: str) -> list[Cell]:
+def cells_of(matrix: Matrix, out: Path, where: str) -> list[MatrixRun]:
     """Returns the runs of a file, grouped by model, so that each model is loaded once.
 
     Raises:
@@ -107,7 +107,7 @@ def cells_of(matrix: Matrix, out: Path, where: str) -> list[Cell]:
         place = f"{where}: {label}, {model}"
         given = {**matrix.options, **of_task, **of_model}
         if wrong := next((name for name in _OWN if name in given), None):
-            raise ConfigError(f"{place}: {wrong} cannot be given here.")
+            raise ConfigError(f"{place}: {wrong} cannot be set here.")
         task = given.pop("task", None)
         if not isinstance(task, str):
             raise ConfigError(f"{place}: task must be a name.")
@@ -116,9 +116,9 @@ def cells_of(matrix: Matrix, out: Path, where: str) -> list[Cell]:
         of_server = {
             name: given.pop(name) for name in EndpointOptions.model_fields if name in given
         }
-        run = parse_config(RunOptions, given, place)
+        run = parse_config(EvalRunOptions, given, place)
         server = parse_config(EndpointOptions, of_server, place)
-        cells.append(Cell(label, model, seed, folder, task, run, server))
+        cells.append(MatrixRun(label, model, seed, folder, task, run, server))
     if len({cell.folder for cell in cells}) < len(cells):
         raise ConfigError(f"{where}: two rows have the same name.", "Set a `name` in each.")
     return cells
@@ -147,7 +147,7 @@ def _plain(name: str) -> str:
 
 
 def run_cell(
-    cell: Cell, tries: int, score: ScoreOptions, opened: dict[str, Backend] | None = None
+    cell: MatrixRun, tries: int, score: ScoreOptions, opened: dict[str, Backend] | None = None
 ) -> Score:
     """Samples and scores a cell, or resumes it; returns the score of its last attempt.
 
@@ -254,7 +254,7 @@ def _print_table(table: Sequence[Mapping[str, Any]]) -> None:
         print_result(line if row["complete"] else f"{line}, incomplete")
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def kolmogorov() -> None:
     """The KoLMogorov test: compress sequences with programs that generate them.
 
@@ -292,7 +292,7 @@ def draw(given: DrawOptions) -> dict[str, Any]:
     from codegen.evals.tasks.kolmogorov import instruction
 
     tested = {problem.sequence for problem in load("kolmogorov").problems()}
-    best: dict[tuple[int, ...], kt.Program] = {}
+    best: dict[tuple[int, ...], kt.SequenceProgram] = {}
     for program in kt.sample_programs(given.n, _DRAWN_SEED):
         sequence = tuple(program.run())
         if sequence in tested:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from codegen.cli import Group
+from codegen.cli import CommandGroup
 from codegen.cli.options import command, completes, options, print_result
 from codegen.core.config import Config, setting
 from codegen.core.errors import ConfigError, InputError, nearest
@@ -20,7 +20,7 @@ _existing = click.argument("name", shell_complete=completes(backends.named_endpo
 _LONGEST = 200  # maximum characters of a value from a file
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def models() -> None:
     """List, fetch and show models; name and test OpenAI-compatible servers.
 

@@ -103,7 +103,7 @@ def command(
     has_json: bool = True,
     short_help: str | None = None,
     help: str | None = None,
-    cls: type[Command] | None = None,
+    cls: type[CodegenCommand] | None = None,
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """Creates a command with an example in its help, and ``--json``.
 
@@ -120,12 +120,12 @@ def command(
     def decorate(function: Callable[..., Any]) -> click.Command:
         made = click.command(
             name,
-            cls=cls or Command,
+            cls=cls or CodegenCommand,
             epilog=f"\b\nExample:\n  {example}",
             short_help=short_help,
             help=help or function.__doc__,
         )(traceback_option(hidden=True)(_with_summary(function) if has_json else function))
-        if isinstance(made, Command) and (settings := function.__dict__.get(_SETTINGS)):
+        if isinstance(made, CodegenCommand) and (settings := function.__dict__.get(_SETTINGS)):
             made.settings = {option.name: option for option in settings}
             made.params.append(_settings_option(made.settings))
         if has_json:
@@ -188,7 +188,9 @@ def given_settings(context: click.Context, but: Collection[str] = ()) -> Iterato
         if name in but:
             continue
         if isinstance(value, dict):
-            is_rest = isinstance(context.command, Command) and context.command.settings[name].rest
+            is_rest = (
+                isinstance(context.command, CodegenCommand) and context.command.settings[name].rest
+            )
             start = "" if is_rest else f"{name}."
             for key, item in value.items():
                 yield from ("-o", f"{start}{key}={json.dumps(item)}")
@@ -225,7 +227,7 @@ class _Option(click.Option):
         return name, parts[1].replace(" Repeatable.", "")
 
 
-class Command(click.Command):
+class CodegenCommand(click.Command):
     """Command that lists its options under headings.
 
     Attributes:

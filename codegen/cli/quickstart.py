@@ -10,7 +10,7 @@ import click
 from codegen.cli.options import command, options, print_result
 from codegen.core.errors import plural
 from codegen.core.terminal import Progress, echo
-from codegen.quickstart import STAGES, Listener, Plan, Settings
+from codegen.quickstart import STAGES, Listener, Plan, QuickstartOptions
 from codegen.quickstart import quickstart as run_quickstart
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @command(example="codegen quickstart --minutes 30 --out runs/half-an-hour")
-@options(Settings, "settings")
-def quickstart(settings: Settings) -> dict[str, Any]:
+@options(QuickstartOptions, "settings")
+def quickstart(settings: QuickstartOptions) -> dict[str, Any]:
     """Score a code model, make edit sequences, train a small model, and write one report.
 
     Measures this machine and prints a plan that fits within --minutes. Run the same command again

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from codegen.cli import Group
+from codegen.cli import CommandGroup
 from codegen.cli.options import command, flag, options
 from codegen.core.config import Config, keyed, setting
 from codegen.core.errors import ConfigError
@@ -40,7 +40,7 @@ Fim = Literal[
 _NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn", "prometheus_client", "pathspec")
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def serve() -> None:
     """Serve completions to editors, the sandbox to other programs, or tools to agents."""
 
@@ -103,7 +103,7 @@ class ModelOptions(Config):
     )
 
 
-class EngineOptions(LogOptions, ModelOptions):
+class CompletionEngineOptions(LogOptions, ModelOptions):
     """Options of servers that complete code."""
 
     context: int = setting(1024, "Tokens of context around the cursor.", ge=64, le=1_000_000)
@@ -161,7 +161,7 @@ class EngineOptions(LogOptions, ModelOptions):
         )
 
 
-class LspOptions(EngineOptions):
+class LspOptions(CompletionEngineOptions):
     """Options of ``codegen serve lsp``."""
 
     edit_log: Path | None = keyed(
@@ -278,7 +278,7 @@ class ListenOptions(SocketOptions):
         return {"hosts": self.hosts, "origins": frozenset(self.origin)}
 
 
-class HttpOptions(ListenOptions, EngineOptions):
+class HttpOptions(ListenOptions, CompletionEngineOptions):
     """Options of ``codegen serve http``."""
 
 
@@ -308,7 +308,7 @@ def http(given: HttpOptions) -> None:
         serve(make_server(app), sock)
 
 
-class SandboxOptions(LogOptions, ListenOptions):
+class SandboxServerOptions(LogOptions, ListenOptions):
     """Options of ``codegen serve sandbox``."""
 
     port: int = setting(
@@ -338,8 +338,8 @@ class SandboxOptions(LogOptions, ListenOptions):
     short_help="HTTP server: runs and tests programs in the sandbox.",
     example="codegen serve sandbox --workers 4",
 )
-@options(SandboxOptions, "given")
-def sandbox(given: SandboxOptions) -> None:
+@options(SandboxServerOptions, "given")
+def sandbox(given: SandboxServerOptions) -> None:
     """Run and test programs for clients, with our own routes and SandboxFusion's /run_code.
 
     Clients authenticate with the token printed at startup: Authorization: Bearer TOKEN, or a URL
@@ -414,11 +414,11 @@ class McpOptions(ListenOptions, ModelOptions):
             found[name] = where if "://" in where else str(Path(where).resolve())
         return found
 
-    def engine(self) -> EngineOptions | None:
+    def engine(self) -> CompletionEngineOptions | None:
         """Returns the options of the completion engine; None without a model."""
         if not (self.model or self.upstream):
             return None
-        return EngineOptions(
+        return CompletionEngineOptions(
             model=self.model or "embedded",
             upstream=self.upstream,
             api_key_env=self.api_key_env,
@@ -431,7 +431,7 @@ class McpOptions(ListenOptions, ModelOptions):
         key = ("--api-key-env", self.api_key_env) if self.api_key_env else ()
         if backends.find_endpoint(self.upstream) and not self.model:
             return ("--model", self.upstream, *key)
-        endpoint = EngineOptions(upstream=self.upstream).endpoint()
+        endpoint = CompletionEngineOptions(upstream=self.upstream).endpoint()
         return ("--model", self.model or endpoint.model or "", "--endpoint", endpoint.url, *key)
 
 
@@ -449,9 +449,9 @@ def mcp(given: McpOptions) -> None:
     """
     require("mcp", "prometheus_client")
     LogOptions().start_log()
-    from codegen.server.mcp import Grants, Tools, make_app, make_server
+    from codegen.server.mcp import AgentPermissions, Tools, make_app, make_server
 
-    grants = Grants(
+    grants = AgentPermissions(
         tuple(root.resolve() for root in given.root),
         given.databases(),
         given.of_evaluation(),
@@ -508,7 +508,7 @@ def _running(engine: CompletionEngine) -> Iterator[CompletionEngine]:
         logging.getLogger("codegen.server").info("%s", engine.metrics.line())
 
 
-def _next_editor(given: EngineOptions, edit_log: Path | None = None) -> NextEditor | None:
+def _next_editor(given: CompletionEngineOptions, edit_log: Path | None = None) -> NextEditor | None:
     """Returns the next editor for the chosen format; None for "off".
 
     The embedded model has an adapter for the format blocks, which is its default.
@@ -552,7 +552,7 @@ def _next_editor(given: EngineOptions, edit_log: Path | None = None) -> NextEdit
     return NextEditor(form, lambda: _engine(wanted), outcomes)
 
 
-def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
+def _engine(given: CompletionEngineOptions, patient: bool = False) -> CompletionEngine:
     """Opens the model; with ``patient`` an upstream that is down is retried later."""
     from codegen.server.completion.engine import CompletionEngine
     from codegen.server.completion.requests import ServerLimits
@@ -581,7 +581,7 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
     return CompletionEngine(model, limits)
 
 
-def _upstream(given: EngineOptions, limits: ServerLimits, patient: bool) -> Upstream:
+def _upstream(given: CompletionEngineOptions, limits: ServerLimits, patient: bool) -> Upstream:
     from codegen.core.http_client import is_loopback
     from codegen.server.completion.upstream import Unreachable, Upstream
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from codegen.cli import Group
+from codegen.cli import CommandGroup
 from codegen.cli.clients import EndpointOptions, SqlGrammar, check_model, sql_writer
 from codegen.cli.options import command, options, print_result
 from codegen.core.config import Config, keyed, setting
@@ -17,13 +17,13 @@ from codegen.core.terminal import echo, one_line
 
 if TYPE_CHECKING:
     from codegen.sqlnet import Schema, Statement
-    from codegen.sqlnet.databases import Rows, StatementLimits
-    from codegen.sqlnet.fallback import Written
+    from codegen.sqlnet.databases import ResultSet, StatementLimits
+    from codegen.sqlnet.fallback import GeneratedQuery
     from codegen.sqlnet.parser import Parse
 
 
 @click.group(
-    cls=Group,
+    cls=CommandGroup,
     lazy={
         "train": ("codegen.cli.sqltrain:train", "Train a model on questions with SQL."),
         "eval": ("codegen.cli.sqltrain:evaluate", "Score a model on questions with SQL."),
@@ -99,7 +99,7 @@ def ask(database: str, question: str, given: AskOptions, server: EndpointOptions
     Only a single SELECT on its tables can run. The exit code is 1 without a reliable answer.
     """
     from codegen.sqlnet.databases import StatementLimits
-    from codegen.sqlnet.schema import Layer, Schema
+    from codegen.sqlnet.schema import Schema, SemanticLayer
     from codegen.sqlnet.sql import check_dialect
 
     if given.dialect:
@@ -114,7 +114,7 @@ def ask(database: str, question: str, given: AskOptions, server: EndpointOptions
     limits = StatementLimits(given.timeout, given.rows)
     schema = Schema.open(database, may_write=given.may_write)
     if given.layer:
-        layer = Layer.read(given.layer)
+        layer = SemanticLayer.read(given.layer)
         schema = layer.apply(schema)
         if found := layer.measure(question, schema):
             return _measured(question, *found, schema, limits)
@@ -240,7 +240,7 @@ def statement_row(statement: Statement | None) -> dict[str, Any]:
     }
 
 
-def rows_row(rows: Rows | None) -> dict[str, Any] | None:
+def rows_row(rows: ResultSet | None) -> dict[str, Any] | None:
     """Returns rows for the JSON summary."""
     if rows is None:
         return None
@@ -290,7 +290,7 @@ def _lines(parse: Parse, dialect: str, given: AskOptions) -> Iterator[str]:
         yield from table_lines(parse.rows)
 
 
-def _written_lines(parse: Parse, written: Written) -> Iterator[str]:
+def _written_lines(parse: Parse, written: GeneratedQuery) -> Iterator[str]:
     from codegen.sqlnet.fallback import MOST_SHOWN
 
     yield f"The SQL sketch has no answer: {parse.abstained}"
@@ -319,7 +319,7 @@ def _values(statement: Statement) -> str:
     return ", ".join(one_line(repr(value)) for value in statement.parameters)
 
 
-def table_lines(rows: Rows) -> Iterator[str]:
+def table_lines(rows: ResultSet) -> Iterator[str]:
     """Yields the rows in columns; numbers are right-aligned."""
     if not rows.rows:
         yield "(no rows)"

@@ -13,7 +13,7 @@ from codegen.core.errors import ConfigError, InputError, plural
 from codegen.core.terminal import Progress
 
 if TYPE_CHECKING:
-    from codegen.sqlnet.examples import Labelled
+    from codegen.sqlnet.examples import LabeledQuestion
     from codegen.sqlnet.network import WordVectors
     from codegen.sqlnet.training import Epoch, Stage
 
@@ -121,7 +121,7 @@ def train(questions: str, tables: str, given: TrainOptions) -> dict[str, Any]:
     }
 
 
-def _vectors(path: str | None, items: list[Labelled], most: int, seed: int) -> WordVectors:
+def _vectors(path: str | None, items: list[LabeledQuestion], most: int, seed: int) -> WordVectors:
     from codegen.sqlnet.examples import words_in
     from codegen.sqlnet.network import chosen_vectors, random_vectors, read_vectors
 
@@ -178,11 +178,11 @@ def evaluate(questions: str, tables: str, given: EvalOptions) -> dict[str, Any]:
         read_tables,
         score,
     )
-    from codegen.sqlnet.network import Network
+    from codegen.sqlnet.network import SketchNetwork
     from codegen.sqlnet.parser import DEFAULT_MODEL
 
     torch.set_num_threads(1)
-    network = Network.load(given.model or DEFAULT_MODEL)
+    network = SketchNetwork.load(given.model or DEFAULT_MODEL)
     held = read_tables(tables)
     items = label(read_questions(questions, held))
     if not items:

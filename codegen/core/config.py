@@ -284,7 +284,7 @@ def run_script(kind: type[C], main: Callable[[C], object], name: str) -> None:
         sys.exit(f"Error: {error}")
 
 
-class Key(NamedTuple):
+class ConfigKey(NamedTuple):
     """A key: dotted name, allowed values, help, and default, all as strings."""
 
     name: str
@@ -293,7 +293,7 @@ class Key(NamedTuple):
     default: str
 
 
-def keys(kind: type[Config], prefix: str = "") -> Iterator[Key]:
+def keys(kind: type[Config], prefix: str = "") -> Iterator[ConfigKey]:
     """Yields every key of a model in order, including keys of sections."""
     for name, info in kind.model_fields.items():
         if section := _section(info):
@@ -302,7 +302,7 @@ def keys(kind: type[Config], prefix: str = "") -> Iterator[Key]:
             value = info.get_default(call_default_factory=True, validated_data={})
             default = "required" if info.is_required() else _shown(value)
             default = Option.of(info).shown or default
-            yield Key(prefix + name, allowed(info), info.description or "", default)
+            yield ConfigKey(prefix + name, allowed(info), info.description or "", default)
 
 
 def table(kind: type[Config]) -> str:

@@ -1,12 +1,12 @@
 """HTTP client for one server: JSON and JSON streams of limited size, cancelled by closing.
 
 Used by all clients of this toolkit: the backend ``openai``, the editor's upstream, and the client
-of the sandbox service. It never retries; a :class:`Failure` says whether retrying may help.
+of the sandbox service. It never retries; a :class:`RequestFailure` says whether retrying may help.
 
 The API key goes into the request's header and nowhere else. Redirects are rejected, so that the key
 stays with its host. Proxies come from the environment, never for loopback; certificates from the
 system or ``SSL_CERT_FILE``. A server's text may quote the request, and with it a document, so only
-:attr:`Failure.said` has it.
+:attr:`RequestFailure.said` has it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _RETRIED = frozenset({408, 409, 425, 429})
 _NOT_SUPPORTED = (501, 505)  # by the server at all
 
 
-class Failure(Exception):
+class RequestFailure(Exception):
     """A request without a usable response.
 
     Its text never quotes the server; :attr:`said` does.
@@ -148,7 +148,7 @@ class Client:
             async with asyncio.timeout(timeout_s), aclosing(self.rows(url, body)) as rows:
                 return self._checked(await anext(rows, None))
         except TimeoutError:
-            raise Failure(f"no response within {timeout_s:g} s", transient=True) from None
+            raise RequestFailure(f"no response within {timeout_s:g} s", transient=True) from None
 
     async def stream(self, url: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """Yields a stream's objects on arrival, or the only object if the server does not stream.
@@ -161,7 +161,7 @@ class Client:
         async with aclosing(self.rows(url, {**body, "stream": True})) as rows:
             async for row in rows:
                 if not isinstance(row, dict):
-                    raise Failure("a part of its stream is not a JSON object")
+                    raise RequestFailure("a part of its stream is not a JSON object")
                 yield self._checked(row)
 
     async def rows(self, url: str, body: Any = None) -> AsyncGenerator[Any]:
@@ -197,7 +197,7 @@ class Client:
             is_gone = isinstance(error, httpx2.ConnectTimeout)
             limit_s = self._connect_s if is_gone else self._timeout_s
             reason = f"no {'connection' if is_gone else 'response'} within {limit_s:g} s"
-            raise Failure(reason, transient=True, unreachable=is_gone) from None
+            raise RequestFailure(reason, transient=True, unreachable=is_gone) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
             raise _unconnected(error) from None
 
@@ -207,11 +207,11 @@ class Client:
             size += len(part)
             if size > self._most_bytes:
                 most = f"{self._most_bytes >> 20} MiB"
-                raise Failure(f"its response is larger than {most}", status=413)
+                raise RequestFailure(f"its response is larger than {most}", status=413)
             parts.append(part)
         return b"".join(parts)
 
-    def _refused(self, response: httpx2.Response, body: bytes) -> Failure:
+    def _refused(self, response: httpx2.Response, body: bytes) -> RequestFailure:
         """Returns the failure for an unsuccessful response."""
         status, headers = response.status_code, response.headers
         words, code = self._words(body[:65536].decode("utf-8", "replace"))
@@ -220,7 +220,7 @@ class Client:
             words = "its response is a web page"
         if 300 <= status < 400:
             words = self._hidden(f"a redirect to {headers.get('Location', 'nowhere')}")
-        return Failure(
+        return RequestFailure(
             f"HTTP {status}",
             status=status,
             words=words,
@@ -236,7 +236,7 @@ class Client:
         """Returns a row; raises Failure if it reports an error."""
         if isinstance(row, dict) and row.get("error"):
             words, code = self._words(json.dumps(row))
-            raise Failure("it reports", status=500, words=words, code=code, transient=True)
+            raise RequestFailure("it reports", status=500, words=words, code=code, transient=True)
         return row
 
     def _words(self, text: str) -> tuple[str, str]:
@@ -291,12 +291,12 @@ def _decoded(data: bytes, status: int = 0) -> Any:
     except (ValueError, RecursionError) as error:
         is_page = data.lstrip()[:1] == b"<"
         words = "a web page" if is_page else f"not JSON ({in_one_line(error)})"
-        raise Failure(
+        raise RequestFailure(
             f"its response is {words}", status=status, transient=True, page=is_page
         ) from None
 
 
-def _unconnected(error: Exception) -> Failure:
+def _unconnected(error: Exception) -> RequestFailure:
     """Returns the failure for a request without a response, with the innermost reason."""
     causes: list[BaseException] = [error]
     while cause := _cause(causes[-1]):
@@ -307,9 +307,9 @@ def _unconnected(error: Exception) -> Failure:
 
     if refusal := caused_by(ssl.SSLCertVerificationError):
         words = f"its certificate is not trusted ({refusal.verify_message})"
-        return Failure(words, untrusted=True)
+        return RequestFailure(words, untrusted=True)
     if caused_by(httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError):
-        return Failure("its host name is not valid", unreachable=True)
+        return RequestFailure("its host name is not valid", unreachable=True)
     words = in_one_line(causes[-1]) or type(causes[-1]).__name__
     for cause in reversed(causes):
         told, number = getattr(cause, "strerror", None), getattr(cause, "errno", None)
@@ -317,7 +317,7 @@ def _unconnected(error: Exception) -> Failure:
             words = os.strerror(number) if number and "call failed" in told else told
             break
     is_gone = caused_by(httpx2.ConnectError) and not caused_by(ssl.SSLError)
-    return Failure(f"no connection ({words})", transient=True, unreachable=bool(is_gone))
+    return RequestFailure(f"no connection ({words})", transient=True, unreachable=bool(is_gone))
 
 
 def _cause(error: BaseException) -> BaseException | None:

@@ -63,7 +63,7 @@ def plain_name(name: Any, where: str) -> str:
     raise InputError(
         f"{where} names the file {shown if len(shown) <= 80 else shown[:77] + '...'}, which is not"
         " a plain file name.",
-        "The file is damaged or not to be trusted; make it again.",
+        "The file is corrupt or malicious; regenerate it.",
     )
 
 
@@ -87,7 +87,7 @@ def inner_path(name: Any, where: str) -> str:
     raise InputError(
         f"{where} names {shown if len(shown) <= 80 else shown[:77] + '...'}, which is not a path "
         "below the working directory.",
-        "Give a relative path without '..'.",
+        "Use a relative path without '..'.",
     )
 
 
@@ -146,7 +146,7 @@ def refuse_foreign(folder: Path, *names: str) -> None:
     for name in names:
         if os.path.lexists(folder / name):
             raise InputError(
-                f"{folder / name} is not of an earlier run.",
+                f"{folder / name} was not written by an earlier run.",
                 "Move it, or choose another directory.",
             )
 
@@ -246,10 +246,10 @@ def read_packed(path: Path) -> bytes:
     except OSError as error:
         raise cannot_read(path, error) from None
     except (EOFError, zlib.error) as error:
-        raise InputError(f"{path} is damaged: {error}.") from None
+        raise InputError(f"{path} is corrupt: {error}.") from None
     if len(data) > MOST_UNPACKED:
         raise InputError(
-            f"{path} holds more than {MOST_UNPACKED >> 20} MiB.", "Unpack it, or split it."
+            f"{path} contains more than {MOST_UNPACKED >> 20} MiB.", "Unpack it, or split it."
         )
     return data
 
@@ -274,4 +274,4 @@ def _is_link(path: Path) -> InputError:
 
 
 def _is_no_file(path: str | os.PathLike[str]) -> InputError:
-    return InputError(f"{os.fspath(path)} is not a plain file.", "Remove it, or choose another.")
+    return InputError(f"{os.fspath(path)} is not a plain file.", "Remove it, or pass another path.")

@@ -19,7 +19,7 @@ Arguments and results of each kind of part:
 * ``backends``: subclasses of :class:`codegen.generation.Backend`
 * ``decoders``: objects of :class:`codegen.generation.decoders.Reader` or ``StrategySpec``
 * ``rewards``: see :mod:`codegen.rewards`
-* ``languages``: objects of :class:`codegen.sandbox.languages.Language`
+* ``languages``: objects of :class:`codegen.sandbox.languages.SandboxLanguage`
 * ``dialects``: lists of :data:`codegen.server.http.bodies.Endpoint`, routes of ``codegen serve``
 """
 
@@ -63,10 +63,10 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "mbpp-test": "codegen.evals.tasks.mbpp:MbppTest",
         "mbpp-sanitized": "codegen.evals.tasks.mbpp:MbppSanitized",
         "mbpp-plus": "codegen.evals.tasks.evalplus:MbppPlus",
-        "humaneval-single-line": "codegen.evals.tasks.humaneval:Infilling",
-        "humaneval-multi-line": "codegen.evals.tasks.humaneval:Infilling",
-        "humaneval-random-span": "codegen.evals.tasks.humaneval:Infilling",
-        "humaneval-random-span-light": "codegen.evals.tasks.humaneval:Infilling",
+        "humaneval-single-line": "codegen.evals.tasks.humaneval:HumanEvalInfilling",
+        "humaneval-multi-line": "codegen.evals.tasks.humaneval:HumanEvalInfilling",
+        "humaneval-random-span": "codegen.evals.tasks.humaneval:HumanEvalInfilling",
+        "humaneval-random-span-light": "codegen.evals.tasks.humaneval:HumanEvalInfilling",
         "humanevalfix": "codegen.evals.tasks.humaneval:HumanEvalFix",
         "humanevalfix-docs": "codegen.evals.tasks.humaneval:HumanEvalFixDocs",
         "cruxeval-o": "codegen.evals.tasks.cruxeval:CruxEval",
@@ -168,7 +168,7 @@ def load(kind: str, name: str) -> Any:
         loaded = entry.load()
     except Exception as error:
         raise CodegenError(
-            f"The {part} of the package {packages[0]} can't be loaded ({_shown(error)}).",
+            f"The {part} of the package {packages[0]} cannot be loaded ({_shown(error)}).",
             f"Fix {packages[0]}, or uninstall it.",
         ) from error
     _LOADED.append(entry)

@@ -458,7 +458,7 @@ def read_json(path: Path, most_bytes: int) -> Any:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def from_json(kind: type[Record], line: str, where: str = "record") -> Record:
@@ -503,7 +503,7 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
                 if len(raw) > MOST_LINE:
                     raise InputError(
                         f"{where}: the line is longer than {MOST_LINE >> 20} MiB.",
-                        "Split the record, or leave it out.",
+                        "Split or remove the record.",
                     )
                 try:
                     line = raw.decode("utf-8")
@@ -514,7 +514,7 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
                     yield where, _decode(line, where)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             remedy = "Copy or download it again."
-            raise InputError(f"{path} is damaged: {error}.", remedy) from None
+            raise InputError(f"{path} is corrupt: {error}.", remedy) from None
 
 
 def write_jsonl(
@@ -549,7 +549,7 @@ def write_new(path: str | os.PathLike[str], content: str | Iterable[str]) -> Non
     path = Path(path)
     data = "".join(content).encode("utf-8")
     if path.is_file() and path.read_bytes() != data:
-        raise InputError(f"{path} exists and holds something else.", "Name a new file, or move it.")
+        raise InputError(f"{path} exists and has other content.", "Pass a new file, or move it.")
     write_atomic(path, data)
 
 
@@ -571,7 +571,7 @@ def write_atomic(
     with suppress(FileNotFoundError, NotADirectoryError):
         if stat.S_IFMT(path.lstat().st_mode) not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):
             raise InputError(
-                f"Cannot write {path}: it is not a regular file.", "Name another file."
+                f"Cannot write {path}: it is not a regular file.", "Pass another file."
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

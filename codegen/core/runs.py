@@ -160,7 +160,7 @@ class RunDirectory:
                 opened = Journal(self.folder / journal, self.option)
             except (FileExistsError, NotADirectoryError):
                 raise InputError(
-                    f"{self.folder} is a file.", f"Give a directory to {self.option}."
+                    f"{self.folder} is a file.", f"Pass a directory to {self.option}."
                 ) from None
             except OSError as error:
                 if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -199,7 +199,8 @@ class RunDirectory:
         stored = self.read(self.settings_file)
         if begun and stored is None:
             raise ResumeError(
-                f"{self.folder} holds results but no {self.settings_file}, so their settings are "
+                f"{self.folder} contains results but no {self.settings_file}, so their settings "
+                f"are "
                 "unknown.",
                 f"Choose another {self.option}.",
             )
@@ -238,7 +239,7 @@ class RunDirectory:
 
     def _damaged(self, name: str = "") -> ResumeError:
         return ResumeError(
-            f"{self.folder / (name or self.settings_file)} is damaged.",
+            f"{self.folder / (name or self.settings_file)} is corrupt.",
             f"Choose another {self.option}, or delete that directory.",
         )
 
@@ -258,13 +259,14 @@ class RunDirectory:
             InputError: names a file in the directory.
         """
         if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"{self.folder} is a file.", f"Give a directory to {self.option}.")
+            raise InputError(f"{self.folder} is a file.", f"Pass a directory to {self.option}.")
         if not self.folder.exists() or any((self.folder / name).exists() for name in own):
             return
         there = sorted(path.name for path in self.folder.iterdir())
         if foreign := [name for name in there if not name.startswith(".")]:
             raise InputError(
-                f"{self.folder} is not empty ({foreign[0]!r} is in it) and holds no earlier run.",
+                f"{self.folder} is not empty ({foreign[0]!r} is in it) and contains no earlier "
+                f"run.",
                 f"Choose a new directory for {self.option}.",
             )
 
@@ -302,8 +304,8 @@ def refuse_changes(
     if changed:
         changes = dict.fromkeys(_change(key, flat_then, flat_now) for key in changed)
         raise ResumeError(
-            f"{where} was begun with other settings. Changed: {'; '.join(changes)}.",
-            f"Choose another {option}, or restore what has changed.",
+            f"{where} was started with other settings. Changed: {'; '.join(changes)}.",
+            f"Choose another {option}, or restore the old settings.",
         )
 
 

@@ -127,7 +127,7 @@ class Templates:
             if error.is_invalid:
                 raise ConfigError(f"The template of {key} is not valid: {error}.") from None
             raise InputError(
-                f"{place}: the template of {key} can't be filled in: {error}."
+                f"{place}: the template of {key} cannot be rendered: {error}."
             ) from None
         return found
 

@@ -4,8 +4,8 @@
 >>> run(make("lintseq", sequences=5), open_source("stdlib"), "out/lintseq")
 """
 
-from codegen.data.engine import EngineOptions, Progress, is_finished, run
-from codegen.data.executors import LocalExecutor, Lost, RayExecutor
+from codegen.data.engine import EngineOptions, RunProgress, is_finished, run
+from codegen.data.executors import FailedItem, LocalExecutor, RayExecutor
 from codegen.data.generators import Skip, TextGenerator, make
 from codegen.data.manifest import (
     Manifest,
@@ -19,7 +19,8 @@ from codegen.data.merge import merge
 from codegen.data.sources import MemorySource, Rejected, Source, open_source
 
 __all__ = [
-    "EngineOptions", "LocalExecutor", "Lost", "Manifest", "MemorySource", "Progress", "RayExecutor",
-    "Rejected", "Shard", "Skip", "Source", "TextGenerator", "is_finished", "load_manifest", "make",
-    "merge", "open_source", "read_data", "read_rejects", "read_texts", "run",
+    "EngineOptions", "LocalExecutor", "FailedItem", "Manifest", "MemorySource", "RayExecutor",
+    "Rejected", "RunProgress", "Shard", "Skip", "Source", "TextGenerator", "is_finished",
+    "load_manifest", "make", "merge", "open_source", "read_data", "read_rejects", "read_texts",
+    "run",
 ]  # fmt: skip

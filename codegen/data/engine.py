@@ -32,7 +32,7 @@ from typing import Any
 
 from codegen.core.errors import ConfigError, ResumeError
 from codegen.core.runs import refuse_changes
-from codegen.data.executors import Executor, LocalExecutor, Lost, RayExecutor
+from codegen.data.executors import Executor, FailedItem, LocalExecutor, RayExecutor
 from codegen.data.filters import Filter
 from codegen.data.filters.decontamination import Decontamination
 from codegen.data.filters.dedup import Dedup
@@ -46,7 +46,7 @@ from codegen.data.manifest import (
     load_manifest,
     versions_in_use,
 )
-from codegen.data.outcomes import MapTask, Result
+from codegen.data.outcomes import InputOutcome, MapTask
 from codegen.data.output import Output, State
 from codegen.data.sources import Item, Rejected, Source, chained
 
@@ -77,7 +77,7 @@ class EngineOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """Progress of a run.
 
     ``inputs`` are done, ``resumed`` of them by earlier, interrupted runs. ``fraction`` is the
@@ -105,7 +105,7 @@ def run(
     shard: Shard | None = None,
     filters: Sequence[Filter] = (),
     dedup: Dedup | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[RunProgress], None] | None = None,
     options: EngineOptions | None = None,
     command: str = "",
 ) -> Manifest:
@@ -186,7 +186,9 @@ def _describe(
     """Returns the description of decontamination, and those of the other filters."""
     decontamination = [f for f in filters if isinstance(f, Decontamination)]
     if len(decontamination) > 1:
-        raise ConfigError("More than one decontamination filter.", "List all test sets in one.")
+        raise ConfigError(
+            "There is more than one decontamination filter.", "List all test sets in one filter."
+        )
     others = tuple(
         {"filter": type(f).__name__, **f.describe()}
         for f in filters
@@ -320,7 +322,7 @@ def _generate(
     task: MapTask,
     executor: Executor,
     limit: int | None,
-    on_progress: Callable[[Progress], None] | None,
+    on_progress: Callable[[RunProgress], None] | None,
     options: EngineOptions,
 ) -> None:
     state = output.state
@@ -357,9 +359,9 @@ def _generate(
     output.commit()
 
 
-def _result(item: Item, answer: Result | Lost) -> Result:
-    if isinstance(answer, Lost):
-        return Result(item.id, "failed", answer.reason, answer.detail)
+def _result(item: Item, answer: InputOutcome | FailedItem) -> InputOutcome:
+    if isinstance(answer, FailedItem):
+        return InputOutcome(item.id, "failed", answer.reason, answer.detail)
     return answer
 
 
@@ -374,9 +376,9 @@ def _skip_done(items: Iterator[Item], inputs: Inputs, state: State, out: Path) -
         )
 
 
-def _progress(output: Output, fraction: float | None) -> Progress:
+def _progress(output: Output, fraction: float | None) -> RunProgress:
     state = output.state
-    return Progress(
+    return RunProgress(
         inputs=state.position,
         resumed=output.resumed,
         kept=state.kept,

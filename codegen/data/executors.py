@@ -44,7 +44,7 @@ have another cause, such as a node that was switched off or memory used by other
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class FailedItem:
     """The result of an item whose worker died (``worker_died``) or hung (``timeout``)."""
 
     reason: str
@@ -56,7 +56,7 @@ class Executor(Protocol):
 
     def map(
         self, function: Callable[[Sequence[I]], Iterable[R]], chunks: Iterable[Sequence[I]]
-    ) -> Generator[list[R | Lost], None, None]:
+    ) -> Generator[list[R | FailedItem], None, None]:
         """Applies a picklable function to each chunk; yields the results in chunk order.
 
         The function yields one result per item, in order, and must not depend on the chunk
@@ -67,7 +67,7 @@ class Executor(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class WorkItem:
     """Items of one chunk: all of them or, after a worker's death, a single one."""
 
     chunk: int
@@ -87,13 +87,13 @@ class TaskQueue:
     def __init__(self, chunks: Iterator[Sequence[Any]], bound: int) -> None:
         self._chunks = chunks
         self._bound = bound
-        self._tasks: deque[Task] = deque()
+        self._tasks: deque[WorkItem] = deque()
         self._results: dict[int, list[object]] = {}
         self._missing: dict[int, int] = {}  # chunk -> items without a result
         self._drawn = self._given = 0
         self._exhausted = False
 
-    def take(self) -> Task | None:
+    def take(self) -> WorkItem | None:
         """Returns the next task, or None if no task is ready."""
         if not self._tasks:
             self.draw()
@@ -107,26 +107,28 @@ class TaskQueue:
         if chunk is None:
             self._exhausted = True
             return False
-        self._tasks.append(Task(self._drawn, 0, chunk))
+        self._tasks.append(WorkItem(self._drawn, 0, chunk))
         self._results[self._drawn] = [None] * len(chunk)
         self._missing[self._drawn] = len(chunk)
         self._drawn += 1
         return True
 
-    def store(self, task: Task, results: Sequence[object]) -> None:
+    def store(self, task: WorkItem, results: Sequence[object]) -> None:
         """Stores the results of a task."""
         self._results[task.chunk][task.first : task.first + len(results)] = results
         self._missing[task.chunk] -= len(results)
 
-    def died(self, task: Task, lost: Lost) -> None:
+    def died(self, task: WorkItem, lost: FailedItem) -> None:
         """Requeues a dead worker's task item by item; gives up a single item that keeps failing."""
         if len(task.items) > 1:
-            singles = [Task(task.chunk, task.first + i, [one]) for i, one in enumerate(task.items)]
+            singles = [
+                WorkItem(task.chunk, task.first + i, [one]) for i, one in enumerate(task.items)
+            ]
             self._tasks.extendleft(reversed(singles))
         elif lost.reason == "timeout" or task.deaths + 1 == DEATHS:
             self.store(task, [lost])
         else:
-            self._tasks.appendleft(Task(task.chunk, task.first, task.items, task.deaths + 1))
+            self._tasks.appendleft(WorkItem(task.chunk, task.first, task.items, task.deaths + 1))
 
     def in_order(self) -> Iterator[list[object]]:
         """Yields the results of the complete chunks that are next in order."""
@@ -163,7 +165,7 @@ class LocalExecutor:
 
     def map(
         self, function: Callable[[Sequence[I]], Iterable[R]], chunks: Iterable[Sequence[I]]
-    ) -> Generator[list[R | Lost], None, None]:
+    ) -> Generator[list[R | FailedItem], None, None]:
         """See :class:`Executor`."""
         if self.workers == 1:
             for chunk in chunks:
@@ -192,7 +194,7 @@ class _Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()  # so that the pipe ends when the process does
         self.ready = False
-        self.task: Task | None = None
+        self.task: WorkItem | None = None
         self.hung = False
 
     def kill(self) -> None:
@@ -306,8 +308,8 @@ class _Pool:
             )
         self.workers[number] = _Worker(self.function)
         if worker.task is not None:
-            hung = Lost("timeout", f"over {self.hang_s:g} s") if worker.hung else None
-            self.queue.died(worker.task, hung or Lost("worker_died", how))
+            hung = FailedItem("timeout", f"over {self.hang_s:g} s") if worker.hung else None
+            self.queue.died(worker.task, hung or FailedItem("worker_died", how))
 
     def close(self) -> None:
         for worker in self.workers:
@@ -343,7 +345,7 @@ class RayExecutor:
 
     def map(
         self, function: Callable[[Sequence[I]], Iterable[R]], chunks: Iterable[Sequence[I]]
-    ) -> Generator[list[R | Lost], None, None]:
+    ) -> Generator[list[R | FailedItem], None, None]:
         """See :class:`Executor`."""
         with connected(self.address, self.workers) as (ray, workers):
             queue = TaskQueue(iter(chunks), self.ahead * workers)
@@ -390,7 +392,7 @@ class _Call:
     """A pending call of an actor; a call without a task tests whether it is alive."""
 
     actor: object
-    task: Task | None
+    task: WorkItem | None
     began: float
 
 
@@ -422,7 +424,7 @@ class _Actors:
         actor = self.make.remote([self.function], sys.path, self.hang_s)
         self._call(actor, None)
 
-    def _call(self, actor: Any, task: Task | None) -> None:
+    def _call(self, actor: Any, task: WorkItem | None) -> None:
         reference = actor.work.remote(task.items if task else [])
         self.calls[reference] = _Call(actor, task, time.monotonic())
 
@@ -469,8 +471,8 @@ class _Actors:
                 )
         else:
             hung = self.hang_s is not None and time.monotonic() - call.began > self.hang_s
-            lost = Lost("timeout", f"over {self.hang_s:g} s") if hung else None
-            self.queue.died(call.task, lost or Lost("worker_died", "the Ray worker died"))
+            lost = FailedItem("timeout", f"over {self.hang_s:g} s") if hung else None
+            self.queue.died(call.task, lost or FailedItem("worker_died", "the Ray worker died"))
         self._start()
 
     def _check_alive(self) -> None:

@@ -324,13 +324,13 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
         return conform(Manifest, row)
     except FileNotFoundError:
         raise InputError(
-            f"{directory} holds no finished data ({MANIFEST} is missing).",
+            f"{directory} contains no finished data ({MANIFEST} is missing).",
             "If a run was interrupted, run the same command again.",
         ) from None
     except OSError as error:
         raise cannot_read(path, error) from None
     except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}.", remedy) from None
+        raise InputError(f"{path} is corrupt: {error}.", remedy) from None
 
 
 def versions_in_use() -> dict[str, str]:
@@ -356,7 +356,7 @@ def data_files(path: str | os.PathLike[str]) -> list[Path]:
     if not path.exists():
         raise InputError(
             f"No file or directory at {path}.",
-            "Make a data directory with `codegen data`; fine-tuning also takes JSONL or Parquet "
+            "Make a data directory with `codegen data`; fine-tuning also accepts JSONL or Parquet "
             "files with messages, or with prompt and completion.",
         )
     if (path / PARTIAL).exists() and not (path / MANIFEST).exists():
@@ -365,9 +365,13 @@ def data_files(path: str | os.PathLike[str]) -> list[Path]:
         )
     files = [child(path, file.name, str(path)) for file in sorted(path.glob("data-*.jsonl"))]
     if not files and (path / MANIFEST).is_file():
-        raise InputError(f"Nothing was kept in {path}.", f"{path / REJECTS} gives the reasons.")
+        raise InputError(
+            f"No examples were kept in {path}.", f"{path / REJECTS} gives the reasons."
+        )
     if not files:
-        raise InputError(f"{path} holds no data-*.jsonl.", "Give a directory made by codegen data.")
+        raise InputError(
+            f"{path} contains no data-*.jsonl.", "Pass a directory made by codegen data."
+        )
     return files
 
 
@@ -400,8 +404,8 @@ def read_data(path: str | os.PathLike[str]) -> Iterator[DataRecord]:
                 yield from_dict(Preference, row, where)
             elif isinstance(row, dict) and "segments" not in row:
                 raise InputError(
-                    f"{where} is not a row that `codegen data` wrote: it has no segments.",
-                    f"To look at rows of your own: codegen view {file}",
+                    f"{where} was not written by `codegen data`: the row has no segments.",
+                    f"To view your own rows: codegen view {file}",
                 )
             else:
                 yield from_dict(TrainingText, row, where)

@@ -33,7 +33,7 @@ from codegen.data.manifest import (
     load_manifest,
     versions_in_use,
 )
-from codegen.data.outcomes import Result, characters, measures
+from codegen.data.outcomes import InputOutcome, characters, measures
 from codegen.data.output import KeptRow, Output, RejectRow, read_signature
 
 R = TypeVar("R")
@@ -141,7 +141,7 @@ def _write(output: Output, parts: list[_Part]) -> None:
     output.commit()
 
 
-def _results(parts: list[_Part]) -> Generator[Result, None, None]:
+def _results(parts: list[_Part]) -> Generator[InputOutcome, None, None]:
     """Yields the results of all inputs in source order."""
     with ExitStack() as stack:
         streams = [stack.enter_context(closing(_of_part(part))) for part in parts]
@@ -149,7 +149,7 @@ def _results(parts: list[_Part]) -> Generator[Result, None, None]:
             yield next(streams[number % len(streams)])
 
 
-def _of_part(part: _Part) -> Generator[Result, None, None]:
+def _of_part(part: _Part) -> Generator[InputOutcome, None, None]:
     """Yields the results of a shard's inputs.
 
     Raises:
@@ -161,7 +161,7 @@ def _of_part(part: _Part) -> Generator[Result, None, None]:
         raise InputError(f"{part.folder} is corrupt: {error}.", "Regenerate this shard.") from None
 
 
-def _read_part(part: _Part) -> Generator[Result, None, None]:
+def _read_part(part: _Part) -> Generator[InputOutcome, None, None]:
     with (
         child(part.folder, REJECTS, "a run").open("rb") as rejected,
         child(part.folder, KEPT, "a run").open("rb") as kept,
@@ -171,7 +171,9 @@ def _read_part(part: _Part) -> Generator[Result, None, None]:
         for position in range(part.inputs):
             number = part.shard.number(position)
             if reject and reject["input"] == number:
-                yield Result(reject["id"], reject["outcome"], reject["reason"], reject["detail"])
+                yield InputOutcome(
+                    reject["id"], reject["outcome"], reject["reason"], reject["detail"]
+                )
                 reject = _row(RejectRow, rejected)
             elif keep and keep["input"] == number:
                 yield _kept(keep, list(islice(lines, keep["texts"])), part.folder)
@@ -188,14 +190,14 @@ def _row(kind: type[R], file: IO[bytes]) -> R | None:
     return conform(kind, json.loads(line)) if line else None
 
 
-def _kept(row: KeptRow, lines: list[bytes], folder: Path) -> Result:
+def _kept(row: KeptRow, lines: list[bytes], folder: Path) -> InputOutcome:
     if len(lines) < row["texts"]:
         raise InputError(
             f"{folder} is corrupt: its data files contain too few rows.", "Regenerate this shard."
         )
     texts = [from_json(TrainingText, line.decode("utf-8"), f"{row['id']!r}") for line in lines]
     prompt, trained = characters(texts)
-    return Result(
+    return InputOutcome(
         id=row["id"],
         outcome="kept",
         data=b"".join(lines),

@@ -22,7 +22,7 @@ from codegen.data.generators import TextGenerator
 from codegen.data.sources import Item, Outcome, Rejected
 
 
-class Result(NamedTuple):
+class InputOutcome(NamedTuple):
     """One input's outcome.
 
     A named tuple, because the parent unpickles millions of them, which takes three times as long
@@ -68,7 +68,7 @@ class MapTask:
     filters: tuple[Filter, ...] = ()
     dedup: Dedup | None = None
 
-    def __call__(self, items: Sequence[Item]) -> Iterator[Result]:
+    def __call__(self, items: Sequence[Item]) -> Iterator[InputOutcome]:
         """Yields the outcome of each input.
 
         Raises:
@@ -103,7 +103,7 @@ class MapTask:
             result = _from_exception(item, error)
             return Rejected(item.id, result.reason, result.detail)
 
-    def _batch(self, examples: list[Example]) -> dict[str, Result]:
+    def _batch(self, examples: list[Example]) -> dict[str, InputOutcome]:
         """Returns outcomes from ``generate_many`` by id; empty if it is missing or fails.
 
         Raises:
@@ -125,9 +125,9 @@ class MapTask:
         except (_OutOfTimeError, Exception, SystemExit):  # noqa: BLE001 - alone, each shows its own
             return {}
 
-    def _one(self, item: Item) -> Result:
+    def _one(self, item: Item) -> InputOutcome:
         if isinstance(item, Rejected):
-            return Result(item.id, item.outcome, item.reason, item.detail)
+            return InputOutcome(item.id, item.outcome, item.reason, item.detail)
         try:
             with _time_limit(self.timeout_s):
                 texts = list(self.generator.generate(item, example_rng(self.seed, item.id)))
@@ -135,7 +135,7 @@ class MapTask:
         except (ConfigError, MachineError) as error:
             raise type(error)(str(error)) from None  # without parts that cannot be pickled
         except _OutOfTimeError:
-            return Result(item.id, "failed", "timeout", f"over {self.timeout_s:g} s")
+            return InputOutcome(item.id, "failed", "timeout", f"over {self.timeout_s:g} s")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - any error is counted
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise MachineError(
@@ -143,7 +143,7 @@ class MapTask:
                 ) from None
             return _from_exception(item, error)
 
-    def _outcome(self, example: Example, answer: list[Any] | Exception) -> Result:
+    def _outcome(self, example: Example, answer: list[Any] | Exception) -> InputOutcome:
         if isinstance(answer, Exception):
             return _from_exception(example, answer)
         result = _result(example, answer)
@@ -152,23 +152,25 @@ class MapTask:
         return result._replace(signature=self.dedup.signature(example))
 
 
-def _result(example: Example, texts: list[Any]) -> Result:
+def _result(example: Example, texts: list[Any]) -> InputOutcome:
     if not texts:
-        return Result(example.id, "skipped", "no_texts", "the generator returned no texts")
+        return InputOutcome(example.id, "skipped", "no_texts", "the generator returned no texts")
     ids = set()
     for text in texts:
         if not isinstance(text, DataRecord):
             detail = f"the generator returned a {type(text).__name__}, not a TrainingText"
-            return Result(example.id, "failed", "invalid_output", detail)
+            return InputOutcome(example.id, "failed", "invalid_output", detail)
         if text.example_id != example.id or text.id in ids:
             detail = f"text {text.id!r} has a wrong example_id or a repeated id"
-            return Result(example.id, "failed", "invalid_output", detail)
+            return InputOutcome(example.id, "failed", "invalid_output", detail)
         ids.add(text.id)
     texts = [_with_origin(text, example) for text in texts]
     prompt, trained = characters(texts)
     data = "".join(to_json(text) + "\n" for text in texts).encode("utf-8")
     measured = tuple(measures(text) for text in texts)
-    return Result(example.id, "kept", "", "", data, example.license, prompt, trained, measured)
+    return InputOutcome(
+        example.id, "kept", "", "", data, example.license, prompt, trained, measured
+    )
 
 
 def _with_origin(text: DataRecord, example: Example) -> DataRecord:
@@ -199,16 +201,16 @@ def measures(text: DataRecord) -> dict[str, int]:
     return found
 
 
-def _from_exception(example: Example, error: BaseException) -> Result:
+def _from_exception(example: Example, error: BaseException) -> InputOutcome:
     reason = getattr(error, "reason", None)
     # UnicodeError's ``reason`` is a message.
     if isinstance(reason, str) and reason and not isinstance(error, UnicodeError):
-        return Result(example.id, "skipped", reason, _short(str(error)))
+        return InputOutcome(example.id, "skipped", reason, _short(str(error)))
     frames = traceback.extract_tb(error.__traceback__)
     # Show where an unexpected error was raised; a CodegenError's message is enough.
     known = not frames or isinstance(error, CodegenError)
     place = "" if known else f" (in {frames[-1].name}, line {frames[-1].lineno})"
-    return Result(example.id, "failed", type(error).__name__, _short(f"{error}{place}"))
+    return InputOutcome(example.id, "failed", type(error).__name__, _short(f"{error}{place}"))
 
 
 def _short(text: str, most: int = 500) -> str:

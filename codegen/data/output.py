@@ -46,7 +46,7 @@ from codegen.data.manifest import (
     Statistics,
     card,
 )
-from codegen.data.outcomes import Result
+from codegen.data.outcomes import InputOutcome
 
 _JOURNAL = "journal.jsonl"
 
@@ -90,7 +90,7 @@ class State:
             raise ValueError("a number of bytes or inputs is negative")
         return state
 
-    def count(self, result: Result) -> None:
+    def count(self, result: InputOutcome) -> None:
         """Counts one input's outcome."""
         if result.outcome == "kept":
             self.kept += 1
@@ -219,7 +219,7 @@ class Output:
                 row = conform(KeptRow, json.loads(line))
                 self._index.restore(row["id"], read_signature(row))
 
-    def write(self, results: Sequence[Result], digest: str) -> None:
+    def write(self, results: Sequence[InputOutcome], digest: str) -> None:
         """Appends the outcomes of inputs, in order, and counts them; skips duplicates.
 
         ``digest`` is the hash of all inputs up to the last of them.
@@ -250,13 +250,13 @@ class Output:
     def _has_kept(self) -> bool:
         return self.shard.of > 1 or self.dedup is not None
 
-    def _unless_duplicate(self, result: Result) -> Result:
+    def _unless_duplicate(self, result: InputOutcome) -> InputOutcome:
         if self._index is None or result.signature is None:
             return result
         duplicate = self._index.add(result.id, result.signature)
         if duplicate is None:
             return result
-        return Result(result.id, duplicate.outcome, duplicate.reason, duplicate.detail)
+        return InputOutcome(result.id, duplicate.outcome, duplicate.reason, duplicate.detail)
 
     def _file_with_room(self, pending: list[bytes]) -> DataFile:
         files = self.state.files
@@ -358,7 +358,7 @@ class RejectRow(TypedDict):
     input: int
 
 
-def _reject_line(number: int, result: Result) -> bytes:
+def _reject_line(number: int, result: InputOutcome) -> bytes:
     row = {
         "id": result.id,
         "outcome": result.outcome,
@@ -379,7 +379,7 @@ class KeptRow(TypedDict):
     signature: list[str]
 
 
-def _kept_line(number: int, result: Result) -> bytes:
+def _kept_line(number: int, result: InputOutcome) -> bytes:
     row: KeptRow = {
         "id": result.id,
         "input": number,

@@ -120,7 +120,7 @@ def _whole_data_files(directory: str | os.PathLike[str], manifest: Manifest) -> 
         path = found.get(file["name"])
         if path is None or path.stat().st_size != file["bytes"]:
             raise InputError(
-                f"{Path(directory, file['name'])} is not as the manifest says: "
+                f"{Path(directory, file['name'])} differs from the manifest, which lists "
                 f"{file['bytes']} bytes with {file['texts']} texts.",
                 "Copy the directory again or regenerate it.",
             )

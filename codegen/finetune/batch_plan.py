@@ -23,7 +23,7 @@ import numpy as np
 
 from codegen.core.errors import ConfigError, plural
 from codegen.decoding.prefill import best_fit
-from codegen.finetune.dataset import Outline
+from codegen.finetune.dataset import ExampleLengths
 from codegen.finetune.encode import EncodedExample
 from codegen.finetune.recipe import Curriculum, Isolation, Mixture, Odds
 
@@ -100,7 +100,7 @@ def make_plan(
     gradient if examples are isolated. With ``shares``, each domain has its own permutations, and at
     every step its number of examples so far is within one of its exact share.
     """
-    outline = Outline.of(examples)
+    outline = ExampleLengths.of(examples)
     if shares:
         order = _by_shares(outline, shares, seed, steps * batch_size)
     else:
@@ -114,7 +114,9 @@ def make_plan(
     return StepPlan(LazySteps(steps, step), isolation)
 
 
-def _by_shares(outline: Outline, shares: Mapping[str, float], seed: int, wanted: int) -> np.ndarray:
+def _by_shares(
+    outline: ExampleLengths, shares: Mapping[str, float], seed: int, wanted: int
+) -> np.ndarray:
     names, total = sorted(shares), sum(shares.values())
     rates = np.array([shares[name] / total for name in names])
     given = np.zeros(len(names), np.int64)
@@ -152,7 +154,7 @@ def make_mixture(
         ConfigError: if ``batch_size`` is not a multiple of the number of domains with examples.
     """
     by_domain: dict[str, list[int]] = defaultdict(list)
-    outline = Outline.of(examples)
+    outline = ExampleLengths.of(examples)
     domains = outline.domains()
     for number, domain in enumerate(domains):
         by_domain[domain].append(number)
@@ -205,7 +207,7 @@ def make_curriculum(
         examples: pieces of texts (mode ``decompose``) or whole texts (``bucket``).
         curriculum: lengths, odds and cycles.
     """
-    outline = Outline.of(examples)
+    outline = ExampleLengths.of(examples)
     sizes = grid(curriculum.least, int(outline.lengths.max()))
     held: list[list[int]] = [[] for _ in sizes]
     for number, length in enumerate(outline.lengths.tolist()):
@@ -294,7 +296,7 @@ def apportion(total: int, weights: Sequence[float]) -> list[int]:
 def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, Any]:
     """Returns the slots, padding, trained tokens, rows and micro-batches of a plan."""
     slots = padding = rows = micro_batches = 0
-    outline = Outline.of(examples)
+    outline = ExampleLengths.of(examples)
     used = np.zeros(len(outline), np.int64)
     for micro_batch, least in plan.micro_batches():
         numbers = list(map(numbers_of, micro_batch))
@@ -355,7 +357,7 @@ def _grouped(rows: Sequence[Row], size: int) -> list[list[Row]]:
     return [list(rows[start : start + size]) for start in range(0, len(rows), size)]
 
 
-def _endless(outline: Outline, numbers: Sequence[int], seed: int, wanted: int) -> np.ndarray:
+def _endless(outline: ExampleLengths, numbers: Sequence[int], seed: int, wanted: int) -> np.ndarray:
     """Returns ``wanted`` example numbers, int64, from consecutive permutations."""
     order = np.empty(wanted, np.int64)
     if not wanted:

@@ -43,13 +43,13 @@ import torch
 from torch import Tensor
 
 from codegen.finetune.batch_plan import Row, StepPlan, numbers_of
-from codegen.finetune.dataset import Outline
+from codegen.finetune.dataset import ExampleLengths
 from codegen.finetune.encode import OPEN, EncodedExample, RowLayout, causal
 from codegen.finetune.recipe import Attention, Isolation
 
 if TYPE_CHECKING:
     from codegen.decoding.insertion import FillingModel, Text
-    from codegen.decoding.insertion.base import Corrupted
+    from codegen.decoding.insertion.base import CorruptedText
 
 _BLOCKWISE = "codegen_blockwise"  # the implementation's name in transformers
 _HELD_OUT_TOKENS = 4096  # slots per evaluation micro-batch
@@ -227,7 +227,7 @@ class StepDataset:
     @cached_property
     def weights(self) -> np.ndarray:
         """Total weight of each example's actions, [N]."""
-        outline = Outline.of(self.examples)
+        outline = ExampleLengths.of(self.examples)
         return outline.trained if outline.weights is None else outline.weights
 
     def __getitem__(self, step: int) -> tuple[list[Counted], float]:
@@ -319,7 +319,7 @@ class InfillingSteps(StepDataset):
         return made, len(drawn)
 
 
-def _alike(drawn: Sequence[Corrupted], rows: int) -> Iterator[list[Corrupted]]:
+def _alike(drawn: Sequence[CorruptedText], rows: int) -> Iterator[list[CorruptedText]]:
     """Yields groups of at most ``rows`` draws of similar length."""
     ordered = sorted(drawn, key=len)
     for start in range(0, len(ordered), rows):
@@ -382,7 +382,7 @@ def cumulative_lengths(layout: RowLayout) -> list[int] | None:
 
 
 @dataclass(slots=True)
-class Blocks:
+class CausalBlocks:
     """The causal blocks of B rows of S slots.
 
     Attributes:
@@ -425,7 +425,7 @@ def mask_inputs(
             # Padding is a block too. A 4D mask keeps the model from building its own.
             width, unused = len(closed[0]), torch.ones(1, 1, 1, 1, dtype=torch.bool)
             whole = [[*b, *([width] if b[-1] < width else [])] for b in borders if b]
-            return {"attention_mask": unused, "blocks": Blocks(whole)}
+            return {"attention_mask": unused, "blocks": CausalBlocks(whole)}
     end = torch.from_numpy(np.stack([layout.end for layout in closed]))
     return {"attention_mask": dense_mask(end)}
 
@@ -507,7 +507,7 @@ def _blockwise(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    blocks: Blocks | None = None,
+    blocks: CausalBlocks | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Computes attention with transformers' signature: query [B, H, S, D], key and value
@@ -548,7 +548,7 @@ def _variable_length(
     key: torch.Tensor,
     value: torch.Tensor,
     scaling: float | None,
-    blocks: Blocks,
+    blocks: CausalBlocks,
     grouped: bool,
 ) -> torch.Tensor:
     """Computes all blocks of all rows in one kernel call: [B, S, H, D]."""

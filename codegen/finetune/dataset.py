@@ -105,7 +105,7 @@ def read_dataset(
         infilling=encoding.infilling,
         turns=encoding.turns,
     )
-    facts, longest = Encoded(), encoding.max_length
+    facts, longest = EncodingStats(), encoding.max_length
     rows = ((domain, row) for domain, path in sources for row in read_training_rows(path, limit))
     if encoding.pieces:
         least, seed = encoding.pieces
@@ -119,7 +119,7 @@ def read_dataset(
         raise InputError(
             f"No text of the domain {min(missing)!r} can be trained on.", "Raise max_length."
         )
-    counts, evaluated, lost = _counts(examples, facts), [], Encoded()
+    counts, evaluated, lost = _counts(examples, facts), [], EncodingStats()
     if kept_out:
         evaluated = list(encode_rows(kept_out, encoder, lost, max_length=longest))
         _require_examples(evaluated, lost, held_out)
@@ -135,7 +135,7 @@ def read_dataset(
         [row for _, row in kept_out if isinstance(row, TrainingText)],
         counts,
         int(examples.outline.trained.max()),
-        any(Outline.of(part).weights is not None for part in (examples, evaluated)),
+        any(ExampleLengths.of(part).weights is not None for part in (examples, evaluated)),
         tuple(facts.trained_tokens),
         backspace,
         new_token,
@@ -160,7 +160,7 @@ def _cache_key(
 
 
 def _require_examples(
-    examples: Sequence[EncodedExample], facts: Encoded, paths: Iterable[str]
+    examples: Sequence[EncodedExample], facts: EncodingStats, paths: Iterable[str]
 ) -> None:
     if not examples:
         reasons = ", ".join(f"{n} {reason}" for reason, n in facts.dropped.items()) or "no text"
@@ -170,9 +170,9 @@ def _require_examples(
         )
 
 
-def _counts(examples: Sequence[EncodedExample], facts: Encoded) -> dict[str, Any]:
+def _counts(examples: Sequence[EncodedExample], facts: EncodingStats) -> dict[str, Any]:
     """Returns examples, tokens, mask coverage and losses, for the log and the report."""
-    outline = Outline.of(examples)
+    outline = ExampleLengths.of(examples)
     tokens, trained = int(outline.lengths.sum()), int(outline.trained.sum())
     return {
         "examples": len(outline),
@@ -362,7 +362,7 @@ def _json(value: Any, where: str, name: str) -> Any:
 
 
 @dataclass
-class Encoded:
+class EncodingStats:
     """Facts about the rows of an iterator, complete after its last example.
 
     Attributes:
@@ -391,7 +391,7 @@ Rows = Iterable[tuple[str, TrainingText | Messages]]
 def encode_rows(
     rows: Rows,
     encoder: TextEncoder,
-    facts: Encoded,
+    facts: EncodingStats,
     *,
     max_length: int,
     overlong: Overlong = "drop",
@@ -424,7 +424,13 @@ def encode_rows(
 
 
 def encode_pieces(
-    rows: Rows, encoder: TextEncoder, facts: Encoded, *, least: int, most: int, seed: int | None
+    rows: Rows,
+    encoder: TextEncoder,
+    facts: EncodingStats,
+    *,
+    least: int,
+    most: int,
+    seed: int | None,
 ) -> Iterator[EncodedExample]:
     """Yields the tokens of (domain, text) pairs in pieces of 2^k, each token predicted once.
 
@@ -486,7 +492,7 @@ def decompose(length: int, least: int, most: int, rng: random.Random | None = No
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
+class ExampleLengths:
     """Lengths, ids and domains of N examples, without their tokens.
 
     Attributes:
@@ -505,7 +511,7 @@ class Outline:
     domains: Callable[[], list[str]]
 
     @classmethod
-    def of(cls, examples: Sequence[EncodedExample]) -> Outline:
+    def of(cls, examples: Sequence[EncodedExample]) -> ExampleLengths:
         """Returns the outline of examples in memory or in a cache."""
         if isinstance(examples, CachedExamples):
             return examples.outline
@@ -527,8 +533,8 @@ class CachedExamples(Sequence[EncodedExample]):
     """The examples of a cache directory, read on access.
 
     Attributes:
-        outline: see :class:`Outline`.
-        facts: see :class:`Encoded`.
+        outline: see :class:`ExampleLengths`.
+        facts: see :class:`EncodingStats`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -540,12 +546,12 @@ class CachedExamples(Sequence[EncodedExample]):
         refuse_links(folder)
         try:
             stored = json.loads((folder / _FACTS).read_bytes())
-            self.facts = Encoded(**stored["encoded"])
+            self.facts = EncodingStats(**stored["encoded"])
             self._table: Any = Table.from_file(str(folder / _TABLE))
             table = self._table.data
             if len(self._table) != stored["examples"]:
                 raise ValueError("it is truncated")
-            self.outline = Outline(
+            self.outline = ExampleLengths(
                 np.asarray(lengths.list_value_length(table["ids"]), np.int64),
                 np.asarray(lengths.list_value_length(table["then"]), np.int64),
                 np.asarray(table["weight"]) if stored["has_weights"] else None,
@@ -574,7 +580,7 @@ class CachedExamples(Sequence[EncodedExample]):
 
 
 def cached(
-    folder: Path, key: str, examples: Iterable[EncodedExample], facts: Encoded
+    folder: Path, key: str, examples: Iterable[EncodedExample], facts: EncodingStats
 ) -> CachedExamples:
     """Opens the cache with this key; if it is missing, one process writes it.
 
@@ -604,7 +610,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _write(place: Path, examples: Iterable[EncodedExample], facts: Encoded) -> None:
+def _write(place: Path, examples: Iterable[EncodedExample], facts: EncodingStats) -> None:
     from datasets import Features, List, Value
     from datasets.arrow_writer import ArrowWriter
 

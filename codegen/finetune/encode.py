@@ -219,7 +219,7 @@ class EncodedExample:
         )
 
 
-class Stretch(NamedTuple):
+class TextSpan(NamedTuple):
     """A character range of a text, ``stop`` excluded."""
 
     start: int
@@ -230,11 +230,11 @@ class Stretch(NamedTuple):
 _CUT = "\ufdd0"
 
 
-class Rendered(NamedTuple):
+class RenderedText(NamedTuple):
     """A text and its trained ranges in order; it is tokenized in pieces between cuts."""
 
     text: str
-    trained: tuple[Stretch, ...]
+    trained: tuple[TextSpan, ...]
 
     def runs(self) -> list[tuple[str, bool]]:
         """Returns the pieces in text order, and whether each is trained."""
@@ -282,7 +282,7 @@ class Renderer:
         pieces = _pieces(self._control, message["content"].replace(_CUT, ""))
         return {**message, "content": _CUT.join(pieces)}
 
-    def texts(self, talk: Messages) -> list[Rendered]:
+    def texts(self, talk: Messages) -> list[RenderedText]:
         """Returns the texts of a conversation; empty if no message is trained.
 
         Raises:
@@ -306,7 +306,7 @@ class Renderer:
         found = (self._rendered(talk, [number]) for number in wanted)
         return [text for text in found if text is not None]
 
-    def _rendered(self, talk: Messages, wanted: Sequence[int]) -> Rendered | None:
+    def _rendered(self, talk: Messages, wanted: Sequence[int]) -> RenderedText | None:
         """Returns one text up to the last wanted answer; None if the renderings disagree."""
         messages = talk.messages[: wanted[-1] + 1]
         text, trained = self._render(messages, talk), []
@@ -324,15 +324,15 @@ class Renderer:
             stop = end + len(self.end)
             if not text.startswith(upto[:stop]):
                 return None
-            trained.append(Stretch(len(head), stop))
+            trained.append(TextSpan(len(head), stop))
         text = text[: trained[-1].stop]
         if self.has_marks:
             trained = self._marked(text, trained, messages, talk)
-        return Rendered(text, tuple(trained))
+        return RenderedText(text, tuple(trained))
 
     def _marked(
-        self, text: str, answers: Sequence[Stretch], messages: Sequence[Any], talk: Messages
-    ) -> list[Stretch]:
+        self, text: str, answers: Sequence[TextSpan], messages: Sequence[Any], talk: Messages
+    ) -> list[TextSpan]:
         """Returns the parts of each answer that the template marks, and the end of the turn."""
         marks = chat.marked_stretches(self.tokenizer, messages, talk.tools, talk.template_arguments)
         kept = []
@@ -343,7 +343,7 @@ class Renderer:
                 inside[-1] = (inside[-1][0], stop)
             elif not inside or inside[-1][1] < stop:
                 inside.append((end, stop))
-            kept += [Stretch(*stretch) for stretch in inside]
+            kept += [TextSpan(*stretch) for stretch in inside]
         return kept
 
     def _render(

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from codegen.core.errors import ConfigError
 from codegen.finetune.batch_plan import Row, StepPlan, numbers_of, statistics
 from codegen.finetune.batches import MicroBatch, attending, collate
-from codegen.finetune.dataset import Outline
+from codegen.finetune.dataset import ExampleLengths
 from codegen.finetune.encode import EncodedExample
 from codegen.finetune.losses import LOGITS_MB, negative_log_likelihood
 from codegen.finetune.model import base_dtype, make_trainable
@@ -48,7 +48,7 @@ _CHECKPOINTS = 3  # two are kept, and a third is written before the oldest is de
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class ResourceEstimate:
     """The estimate of a run.
 
     Attributes:
@@ -79,7 +79,7 @@ class Needs:
         return {**asdict(self), "peak": self.peak}
 
 
-def estimate(recipe: Recipe) -> Needs:
+def estimate(recipe: Recipe) -> ResourceEstimate:
     """Estimates a run from its data and its model's configuration, without loading weights.
 
     Raises:
@@ -102,7 +102,7 @@ def estimate(recipe: Recipe) -> Needs:
     memory, flops = _of_a_step(model, recipe, batch)
     saved = memory["adapter"] or memory["weights"]
     flops *= counts["slots"] / batch.inputs["input_ids"].numel()
-    return Needs(
+    return ResourceEstimate(
         sum(weight.numel() for weight in set(model.parameters())),
         sum(weight.numel() for weight in set(model.parameters()) if weight.requires_grad),
         memory,
@@ -115,7 +115,7 @@ def estimate(recipe: Recipe) -> Needs:
 
 def _widest(examples: Sequence[EncodedExample], plan: StepPlan) -> MicroBatch:
     """Builds the micro-batch with the most slots."""
-    lengths = Outline.of(examples).lengths
+    lengths = ExampleLengths.of(examples).lengths
 
     def slots(micro_batch: tuple[list[Row], int]) -> int:
         rows, least = micro_batch

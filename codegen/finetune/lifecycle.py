@@ -50,7 +50,7 @@ from codegen.finetune.sft import (
     WHOLE,
     OnStep,
     Say,
-    Trained,
+    TrainedModel,
     copy_checkpoint,
     exact_match,
     train_sft,
@@ -181,7 +181,7 @@ def train(
         return result
 
 
-def _finish(trained: Trained, output: Path, say: Say) -> TrainingResult:
+def _finish(trained: TrainedModel, output: Path, say: Say) -> TrainingResult:
     """Writes the model and its pages, and completes the held-out prompts."""
     save_model(trained, output)
     result, recipe = result_of(trained, output), trained.recipe
@@ -311,7 +311,7 @@ def _means_full_disk(error: Exception, folder: Path) -> bool:
     return torn and shutil.disk_usage(folder).free < 64 << 20
 
 
-def save_model(trained: Trained, output: Path) -> None:
+def save_model(trained: TrainedModel, output: Path) -> None:
     """Writes the final model to a temporary directory and moves it, so it is complete or absent."""
     trainer, recipe, base = trained.trainer, trained.recipe, trained.base
     accelerator = trainer.accelerator
@@ -349,7 +349,7 @@ def save_model(trained: Trained, output: Path) -> None:
     partial.rename(output / MODEL_DIR)
 
 
-def result_of(trained: Trained, output: Path) -> TrainingResult:
+def result_of(trained: TrainedModel, output: Path) -> TrainingResult:
     """Builds the result of a run from its trainer's history."""
     trainer, recipe, seconds = trained.trainer, trained.recipe, trained.seconds
     assert trainer.model is not None

@@ -44,10 +44,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from codegen.core.records import write_atomic
-from codegen.decoding.loop import Backspace, decode
+from codegen.decoding.loop import BackspaceDecoding, decode
 from codegen.decoding.loop import Row as DecodingRow
 from codegen.finetune.batches import MicroBatch, StepDataset, collate, share_of
-from codegen.finetune.dataset import Outline
+from codegen.finetune.dataset import ExampleLengths
 from codegen.finetune.encode import EncodedExample
 from codegen.finetune.recipe import SequenceMatch
 from codegen.methods.backspace import IGNORE, Trajectory, stack_layout
@@ -266,7 +266,7 @@ _OWN_SAMPLES = "own_samples.json"
 _SAMPLES_AT_ONCE = 32
 
 
-class Actions(NamedTuple):
+class FlatActions(NamedTuple):
     """T actions of R trajectories, flat.
 
     Attributes:
@@ -297,7 +297,7 @@ def penalty_of(x: Tensor, settings: SequenceMatch) -> Tensor:
     return alpha / 4 * x**2
 
 
-def terms(actions: Actions, settings: SequenceMatch) -> tuple[Tensor, Tensor]:
+def terms(actions: FlatActions, settings: SequenceMatch) -> tuple[Tensor, Tensor]:
     """Returns the discounted negative log-likelihood and penalty of each action, both [T].
 
     The action that leads to the absorbing state includes that state's penalty. The loss is the sum
@@ -315,7 +315,7 @@ def terms(actions: Actions, settings: SequenceMatch) -> tuple[Tensor, Tensor]:
     return likelihood, penalty + tail.where(actions.ends, tail.new_zeros(()))
 
 
-def next_values(actions: Actions, settings: SequenceMatch) -> Tensor:
+def next_values(actions: FlatActions, settings: SequenceMatch) -> Tensor:
     """Returns V(s_{t+1}) of each action, [T], with the configured value of the absorbing state."""
     if settings.terminal == "eos":
         return actions.then
@@ -341,7 +341,7 @@ def sequence_match(
         starts = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
         starts[batch.nodes[batch.start]] = True  # a backspace can return to the prompt
         then = _without(then, flat[batch.then, backspace].float(), starts[batch.then])
-    actions = Actions(chosen, value, then, batch.time, batch.trajectory, batch.ends)
+    actions = FlatActions(chosen, value, then, batch.time, batch.trajectory, batch.ends)
     return terms(actions, settings)
 
 
@@ -430,7 +430,9 @@ class OwnSamples:
         self.settings, self.eos, self.seed = settings, eos, seed
         self.backspace = -1 if backspace is None else backspace
         self.examples = examples
-        self.max_new_tokens = settings.max_new_tokens or int(Outline.of(examples).trained.max())
+        self.max_new_tokens = settings.max_new_tokens or int(
+            ExampleLengths.of(examples).trained.max()
+        )
         self._kept: deque[tuple[list[int], list[int]]] = deque(maxlen=settings.buffer)
 
     def refresh(self, model: Any, step: int) -> None:
@@ -455,7 +457,7 @@ class OwnSamples:
                     temperature=1.0,
                     top_p=1.0,
                     eos=self.eos,
-                    strategy=Backspace(self.backspace),
+                    strategy=BackspaceDecoding(self.backspace),
                 )
         finally:
             model.train(was_training)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from codegen.core.errors import ConfigError, in_one_line
 from codegen.core.records import TrainingText
 from codegen.finetune.batch_plan import StepPlan, numbers_of
-from codegen.finetune.dataset import Outline
+from codegen.finetune.dataset import ExampleLengths
 from codegen.finetune.recipe import NEW, LoRA, Method, Network
 from codegen.models import (
     LoadedModel,
@@ -227,7 +227,7 @@ def adapter_config(lora: LoRA, token_indices: Any = None) -> Any:
     )
 
 
-def check_rows(model: Any, name: str, outline: Outline, plan: StepPlan) -> None:
+def check_rows(model: Any, name: str, outline: ExampleLengths, plan: StepPlan) -> None:
     """Raises a ConfigError for rows that need unsupported masks or positions."""
     config = model.config.get_text_config()
     widest, has_shared = 0, False
@@ -248,7 +248,7 @@ def check_rows(model: Any, name: str, outline: Outline, plan: StepPlan) -> None:
     other = kinds - {"full_attention", "sliding_attention"}
     if own_masks and (other or (slides and widest > int(window or 0))):
         raise ConfigError(
-            f"{name} has layers that ignore our attention masks (rows of {widest} tokens).",
+            f"{name} has layers that ignore custom attention masks (rows of {widest} tokens).",
             "Set packing: none, and use data without backspaces.",
         )
 

@@ -83,7 +83,7 @@ class Curriculum(Config):
     """Dataset Decomposition (arXiv 2405.13226)."""
 
     mode: Literal["none", "bucket", "decompose"] = setting(
-        "none", "bucket: whole examples by length; decompose: pieces of 2^k tokens"
+        "none", "bucket: whole examples by length; decompose: chunks of 2^k tokens"
     )
     tokens_per_step: int = setting(8192, "slots per step; replaces batch_size", ge=8)
     micro_batch_tokens: int = setting(2048, "slots per pass; replaces micro_batch_size", ge=8)

@@ -46,7 +46,7 @@ from codegen.finetune.batch_plan import (
     make_plan,
     statistics,
 )
-from codegen.finetune.dataset import Dataset, Outline, read_dataset, read_training_rows
+from codegen.finetune.dataset import Dataset, ExampleLengths, read_dataset, read_training_rows
 from codegen.finetune.encode import set_template_arguments
 from codegen.finetune.losses import (
     LOGITS_MB,
@@ -79,7 +79,7 @@ _SPARE_TOKENS = 8  # beyond the longest expected completion, to detect longer on
 _PROMPTS_AT_ONCE = 64
 
 
-class Trained(NamedTuple):
+class TrainedModel(NamedTuple):
     """A model at the end of its training.
 
     Attributes:
@@ -105,7 +105,7 @@ class Trained(NamedTuple):
 
 def train_sft(
     recipe: Recipe, output: Path, checkpoint: Path | None, on_step: OnStep | None, say: Say
-) -> Trained:
+) -> TrainedModel:
     """Trains a recipe on texts.
 
     Args:
@@ -145,7 +145,7 @@ def train_sft(
             decoder=recipe.decoder,
             grows=bool(tokens),
         )
-    loaded, outline = replace(loaded, tokenizer=tokenizer), Outline.of(dataset.examples)
+    loaded, outline = replace(loaded, tokenizer=tokenizer), ExampleLengths.of(dataset.examples)
     models.mark_exits(loaded.model, recipe.sorted.exits, recipe.loss)
     torch.manual_seed(recipe.seed)  # for the adapter's initial weights
     models.check_rows(loaded.model, recipe.model, outline, plan)
@@ -170,7 +170,7 @@ def train_sft(
     warnings.filterwarnings("ignore", message="Setting `save_embedding_layers`")
     seconds, first = run_trainer(trainer, checkpoint, say, prints=recipe.report_to != "none")
     done = [plan.numbers(step) for step in range(first, trainer.state.global_step)]
-    return Trained(
+    return TrainedModel(
         trainer,
         loaded,
         recipe,

@@ -58,7 +58,7 @@ from codegen.finetune.sft import (
     OnStep,
     RunCallback,
     Say,
-    Trained,
+    TrainedModel,
     keep_tensorboard_in,
     own_optimizer,
     run_trainer,
@@ -69,7 +69,7 @@ from codegen.generation.detokenize import TextStream
 from codegen.models import LoadedModel
 from codegen.models.chat import chat_prompt, require_template
 from codegen.rewards.builtin import Scored
-from codegen.rewards.judge import Judge, Judged, combine, metrics_of
+from codegen.rewards.judge import Judge, TestedSample, combine, metrics_of
 
 Pair = dict[str, list[int]]
 
@@ -184,7 +184,7 @@ def train_with(
     counts: dict[str, Any],
     on_step: OnStep | None,
     say: Say,
-) -> Trained:
+) -> TrainedModel:
     """Runs a TRL trainer from a checkpoint to the end.
 
     Args:
@@ -197,7 +197,7 @@ def train_with(
     keep_tensorboard_in(trainer, output)
     seconds, first = run_trainer(trainer, checkpoint, say, prints=True)
     seen = 0 if first else int(trainer.state.num_input_tokens_seen)
-    return Trained(trainer, loaded, recipe, counts, seconds, seen)
+    return TrainedModel(trainer, loaded, recipe, counts, seconds, seen)
 
 
 class _PairTrainer(DPOTrainer):
@@ -209,7 +209,7 @@ class _PairTrainer(DPOTrainer):
 
 def train_dpo(
     recipe: Recipe, output: Path, checkpoint: Path | None, on_step: OnStep | None, say: Say
-) -> Trained:
+) -> TrainedModel:
     """Trains a DPO recipe; see :func:`codegen.finetune.sft.train_sft`.
 
     Raises:
@@ -305,7 +305,7 @@ def read_encoded_pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Pair], dict
 
 def train_grpo(
     recipe: Recipe, output: Path, checkpoint: Path | None, on_step: OnStep | None, say: Say
-) -> Trained:
+) -> TrainedModel:
     """Trains a GRPO recipe; see :func:`codegen.finetune.sft.train_sft`.
 
     Raises:
@@ -375,7 +375,7 @@ def _check_trust(judge: Judge, problems: Sequence[Any], say: Say) -> None:
     refused = [problem for problem in problems if judge.refuses(problem)]
     if len(refused) == len(problems):
         raise ConfigError(
-            f"The tests of all {len(problems)} problems have less trust than {judge.trust}: a "
+            f"The tests of all {len(problems)} problems are less safe than {judge.trust}: a "
             "program could forge their results.",
             "Rewrite the tests as plain assertions, or allow it: -o grpo.trust=in_sandbox.",
         )
@@ -526,7 +526,7 @@ class Rollouts:
         )
         self.settings = settings_of(recipe.model, params, Decoder(recipe.decoder))
         self._drawing: list[Request] = []
-        self._batch: Future[list[Judged]] | None = None
+        self._batch: Future[list[TestedSample]] | None = None
         self._eos: frozenset[int] = frozenset()
 
     def begin(self, problem_ids: Sequence[str], eos: Collection[int]) -> None:
@@ -621,7 +621,7 @@ class Rollouts:
         )
         return totals
 
-    def _pass_at_k(self, judged: Sequence[Judged]) -> dict[int, float]:
+    def _pass_at_k(self, judged: Sequence[TestedSample]) -> dict[int, float]:
         """Returns the batch's pass@k on all tests; k is the minimum of samples per problem."""
         groups: dict[str, list[bool]] = {}
         for one in judged:
@@ -634,7 +634,9 @@ class Rollouts:
         return {k: found.value} if found else {}
 
 
-def _line(step: int, judged: Judged, total: float | None, rewards: Mapping[str, Scored]) -> str:
+def _line(
+    step: int, judged: TestedSample, total: float | None, rewards: Mapping[str, Scored]
+) -> str:
     sample, verdict = judged.sample, judged.verdict
     return json.dumps(
         {

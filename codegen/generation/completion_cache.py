@@ -6,7 +6,7 @@ and processes may use it at once, and entries survive a killed process. The key
 two servers may use one name for different models. The file stores requests only as this hash, and
 the model's text in full. It never contains an API key.
 
-:class:`Ledger` sums the tokens of a run's new completions over its processes.
+:class:`CostLog` sums the tokens of a run's new completions over its processes.
 
 Limits: SQLite's WAL needs a local file system, not NFS. A ledger file works on one machine.
 """
@@ -60,7 +60,7 @@ class CachedBackend(Backend):
     """
 
     def __init__(
-        self, spec: ModelSpec, cache: ResponseCache | None = None, ledger: Ledger | None = None
+        self, spec: ModelSpec, cache: ResponseCache | None = None, ledger: CostLog | None = None
     ) -> None:
         self.spec, self.cache, self.ledger = spec, cache, ledger
         self.model = spec.model
@@ -119,7 +119,7 @@ class CachedBackend(Backend):
             key, group = groups[completion.number]
             self._count(completion)
             if self.cache and not completion.error:
-                self.cache.put(key, self.model, Cached.of(completion))
+                self.cache.put(key, self.model, CachedAnswer.of(completion))
             for number, request in group:
                 yield replace(completion, number=number, request=request)
 
@@ -146,7 +146,7 @@ def open_cached(spec: ModelSpec, cache_path: str = "", ledger_path: str = "") ->
 @cache
 def _opened(spec: ModelSpec, cache_path: str, ledger_path: str, _process: int) -> CachedBackend:
     kept = ResponseCache(cache_path) if cache_path else None
-    ledger = Ledger(ledger_path) if ledger_path else None
+    ledger = CostLog(ledger_path) if ledger_path else None
     return CachedBackend(spec, kept, ledger)
 
 
@@ -173,7 +173,7 @@ def cache_key(identity: Mapping[str, Any], request: Request, params: SamplingPar
 
 
 @dataclass(frozen=True, slots=True)
-class Cached:
+class CachedAnswer:
     """A cached completion."""
 
     text: str
@@ -183,7 +183,7 @@ class Cached:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, made: Completion) -> Cached:
+    def of(cls, made: Completion) -> CachedAnswer:
         """Converts a completion of plain sampling to a cache entry."""
         tokens = made.prompt_tokens, made.completion_tokens
         return cls(made.text, made.finish_reason, *tokens, made.meta)
@@ -220,7 +220,7 @@ class ResponseCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"Cannot make the directory of the response cache {self.path}: {error.strerror}.",
+                f"Cannot create the directory of the response cache {self.path}: {error.strerror}.",
                 "Choose another --cache.",
             ) from None
         self._connection = self._try(self._open)
@@ -236,7 +236,7 @@ class ResponseCache:
             raise
         return connection
 
-    def get(self, key: bytes) -> Cached | None:
+    def get(self, key: bytes) -> CachedAnswer | None:
         """Returns the entry of a key, None if absent."""
         query = "SELECT answer, prompt_tokens, completion_tokens FROM responses WHERE key = ?"
         with self._lock:
@@ -247,9 +247,9 @@ class ResponseCache:
             text, finish_reason, meta = json.loads(row[0])
         except (ValueError, TypeError) as error:
             raise self._damaged(error) from None
-        return Cached(text, finish_reason, row[1], row[2], meta)
+        return CachedAnswer(text, finish_reason, row[1], row[2], meta)
 
-    def put(self, key: bytes, model: str, found: Cached) -> None:
+    def put(self, key: bytes, model: str, found: CachedAnswer) -> None:
         """Stores an entry; existing ones stay. Empty text may be a server error, so is skipped."""
         if not found.text:
             return
@@ -283,7 +283,7 @@ class ResponseCache:
             return action()
         except sqlite3.OperationalError as error:
             raise InputError(
-                f"The response cache {self.path} can't be used: {error}.",
+                f"The response cache {self.path} cannot be used: {error}.",
                 "It must be a writable file on a local disk with free space; "
                 "or choose another --cache.",
             ) from None
@@ -292,7 +292,7 @@ class ResponseCache:
 
     def _damaged(self, error: Exception) -> InputError:
         return InputError(
-            f"{self.path} is damaged or not a response cache ({error}).",
+            f"{self.path} is corrupt or not a response cache ({error}).",
             "Move it away, or choose another --cache.",
         )
 
@@ -307,7 +307,7 @@ def _set_up(connection: sqlite3.Connection, path: Path) -> None:
     )
     if tables and (application, version) != (_APPLICATION_ID, _FORMAT):
         raise InputError(
-            f"{path} is an SQLite file, but no response cache of this version.",
+            f"{path} is an SQLite file, but not a response cache of this version.",
             "Choose another --cache.",
         )
     _enter_wal(connection)
@@ -356,7 +356,7 @@ class Prices:
 
     def __post_init__(self) -> None:
         if not (0 <= self.prompt < 1e6 and 0 <= self.completion < 1e6):
-            raise ConfigError("Prices of a million tokens must lie in [0, 1000000).")
+            raise ConfigError("Prices of a million tokens must be in [0, 1000000).")
 
     @property
     def paid(self) -> bool:
@@ -368,7 +368,7 @@ class Prices:
         return round(prompt_tokens * self.prompt + completion_tokens * self.completion)
 
 
-class Ledger:
+class CostLog:
     """A file to which each client appends a line per completion, new or cached.
 
     The sums are therefore correct with or without a cache, if runs share the cache, and if
@@ -396,7 +396,7 @@ class Ledger:
     def _unusable(self, error: OSError) -> InputError:
         return InputError(
             f"Cannot count the model's tokens in {self.path}: {error.strerror}.",
-            "Free some room, or name another folder with TMPDIR; then run the same again.",
+            "Free some space, or set TMPDIR to another directory; then run the same command again.",
         )
 
 

@@ -94,7 +94,7 @@ class StrategySpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
+class ResolvedDecoder:
     """A decoder's parts.
 
     Attributes:
@@ -294,7 +294,7 @@ class GrammarOptions(Config):
 
 def _read(kind: type[Config], name: str, given: Mapping[str, Any]) -> Config:
     if kind is NoOptions and given:
-        raise ConfigError(f"The decoder {name} takes no option {next(iter(given))!r}.")
+        raise ConfigError(f"The decoder {name} has no option {next(iter(given))!r}.")
     return parse_config(kind, dict(given), f"The decoder {name}")
 
 
@@ -353,7 +353,7 @@ DRAFTERS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def find_decoder(decoder: Decoder) -> Resolved:
+def find_decoder(decoder: Decoder) -> ResolvedDecoder:
     """Looks up a decoder's parts and validates the strategy's options.
 
     Raises:
@@ -374,7 +374,7 @@ def find_decoder(decoder: Decoder) -> Resolved:
     assert isinstance(strategy, StrategySpec)
     if readers and not strategy.joins:
         raise ConfigError(f"The decoder {methods[0]!r} cannot be combined with another decoder.")
-    return Resolved(
+    return ResolvedDecoder(
         decoder.name,
         readers[0] if readers else READERS[SAMPLE],
         methods[0] if methods else SAMPLE,
@@ -398,7 +398,7 @@ def _part(name: str) -> Reader | StrategySpec:
     return part
 
 
-def supported(decoder: Decoder, backend: Backend | type[Backend]) -> Resolved:
+def supported(decoder: Decoder, backend: Backend | type[Backend]) -> ResolvedDecoder:
     """Returns a decoder's parts, after checking that the backend supports them.
 
     Raises:
@@ -410,7 +410,7 @@ def supported(decoder: Decoder, backend: Backend | type[Backend]) -> Resolved:
     if required and required not in backend.capabilities:
         raise ConfigError(
             f"The decoder {decoder.name!r} requires {CAPABILITIES.get(required, required)}, which "
-            f"the backend {backend.kind} does not offer.",
+            f"the backend {backend.kind} does not support.",
             "Choose another decoder, or --backend transformers.",
         )
     return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.core.errors import ModelError
 from codegen.core.generation import Request
-from codegen.decoding.healing import Healed, Vocabulary
+from codegen.decoding.healing import HealedPrompt, Vocabulary
 from codegen.models.chat import chat_prompt, end_of_turn
 
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ def _begin(tokenizer: Tokenizer, prompt: Sequence[int]) -> DecodeStream:
     return stream
 
 
-def encode(request: Request, tokenizer: Any, vocabulary: Vocabulary, *, heals: bool) -> Healed:
+def encode(
+    request: Request, tokenizer: Any, vocabulary: Vocabulary, *, heals: bool
+) -> HealedPrompt:
     """The prompt's tokens; of a prompt that is healed, without those taken back.
 
     Args:
@@ -112,13 +114,15 @@ def encode(request: Request, tokenizer: Any, vocabulary: Vocabulary, *, heals: b
             where the tokenizer has no token to start from.
     """
     if request.chat:
-        return Healed(chat_prompt(tokenizer, request.prompt, prefill=request.prefill), b"", [])
+        return HealedPrompt(
+            chat_prompt(tokenizer, request.prompt, prefill=request.prefill), b"", []
+        )
     ids = tokenizer(request.prompt).input_ids or [_first_token(tokenizer)]
-    return vocabulary.heal(ids) if request.heal and heals else Healed(ids, b"", [])
+    return vocabulary.heal(ids) if request.heal and heals else HealedPrompt(ids, b"", [])
 
 
 def stream_of(
-    tokenizer: Any, prompt: Healed, stops: Sequence[str], marks: Sequence[str]
+    tokenizer: Any, prompt: HealedPrompt, stops: Sequence[str], marks: Sequence[str]
 ) -> TextStream:
     """The stream of the completion of an encoded prompt."""
     return TextStream(tokenizer.backend_tokenizer, prompt.ids, prompt.taken, stops, marks)

@@ -74,7 +74,7 @@ class LlamaBackend(OpenAIBackend):
         if path is None:
             raise ModelError(
                 f"{model!r} is not a GGUF file.",
-                "Name a file that ends in .gguf, or use --backend transformers.",
+                "Pass a file that ends in .gguf, or use --backend transformers.",
             )
         return cls(LlamaServer(path, chosen))
 

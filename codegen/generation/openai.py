@@ -3,7 +3,7 @@
 vLLM, SGLang, Ollama, llama.cpp, OpenAI and others. :class:`codegen.generation.backends.Endpoint`
 sets the server and model; :class:`OpenAIBackend` completes requests concurrently. Chat requests go
 to ``/chat/completions``, others to ``/completions``, if the server has it. With ``on_text`` the
-text is streamed. :class:`Pace` limits rate and cost.
+text is streamed. :class:`RateLimiter` limits rate and cost.
 
 A request that failed temporarily (HTTP 408, 409, 425, 429, 5xx, a broken connection, a timeout, a
 response without a completion, a stream that breaks before its first text) is retried after
@@ -52,10 +52,10 @@ from codegen.core.generation import (
     cut_at_stop,
     request_seed,
 )
-from codegen.core.http_client import Client, Failure, LoopThread, count_of, is_loopback
+from codegen.core.http_client import Client, LoopThread, RequestFailure, count_of, is_loopback
 from codegen.generation.backends import Endpoint
 from codegen.generation.completion_cache import Prices
-from codegen.generation.decoders import Resolved, supported
+from codegen.generation.decoders import ResolvedDecoder, supported
 
 OnPiece = Callable[[str], None]
 
@@ -100,7 +100,7 @@ class OpenAIBackend(Backend):
             timeout_s=endpoint.timeout_s,
             most_bytes=_MOST_BYTES,
         )
-        self._pace = Pace(endpoint)
+        self._pace = RateLimiter(endpoint)
         self._most_stops: int | None = None  # None if no stops were rejected
         self._lock = threading.Lock()  # guards all below
         self._failures_in_a_row = 0
@@ -150,7 +150,7 @@ class OpenAIBackend(Backend):
                         number, request = next(waiting)
                     on_piece = partial(put_text, number) if on_text else None
                     events.put(self._complete(number, request, params, resolved, on_piece, stop))
-            except (StopIteration, CalledOff):
+            except (StopIteration, RequestCancelled):
                 pass
             except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
                 stop.set()
@@ -186,7 +186,7 @@ class OpenAIBackend(Backend):
         number: int,
         request: Request,
         params: SamplingParams,
-        resolved: Resolved,
+        resolved: ResolvedDecoder,
         on_piece: OnPiece | None,
         stop: threading.Event,
     ) -> Completion:
@@ -204,7 +204,7 @@ class OpenAIBackend(Backend):
         try:
             streams = None if cuts else on_piece
             found = self._ask(request.chat, body, streams, wasted, stop)
-        except Failure as failure:
+        except RequestFailure as failure:
             refused = failure.status in (400, 422) and "stop" in failure.words
             if refused and len(sent) > _MOST_STOPS:
                 self._most_stops = _MOST_STOPS
@@ -271,7 +271,7 @@ class OpenAIBackend(Backend):
 
         Raises:
             Failure: if there is none, and retrying would not help.
-                    CalledOff, CostLimitReached: see :class:`Pace`.
+                    CalledOff, CostLimitReached: see :class:`RateLimiter`.
         """
         tries = 0
         route = "/chat/completions" if chat else "/completions"
@@ -282,7 +282,7 @@ class OpenAIBackend(Backend):
                 row = self.send(route, body, on_piece)
                 spent = _tokens(row)
                 found = read_completion(row, self.model)
-            except Failure as error:
+            except RequestFailure as error:
                 failure, again = error, self._may_retry(error, tries)
             finally:
                 wait_s = failure.wait_s if failure and again else 0.0
@@ -298,7 +298,7 @@ class OpenAIBackend(Backend):
             stop.wait(wait_s * random.uniform(0.5, 1.5))
             tries += 1
 
-    def _may_retry(self, failure: Failure, tries: int) -> bool:
+    def _may_retry(self, failure: RequestFailure, tries: int) -> bool:
         if (failure.unreachable or failure.page) and not self._answered:
             return False  # most likely a wrong URL: fail at once
         if failure.code in _SPENT or failure.wait_s > self.endpoint.longest_wait_s:
@@ -311,7 +311,7 @@ class OpenAIBackend(Backend):
             self._answered = True
             self._failures_in_a_row = 0
 
-    def _give_up(self, failure: Failure, chat: bool) -> RequestFailed:
+    def _give_up(self, failure: RequestFailure, chat: bool) -> RequestFailed:
         """Returns the error of a request that failed permanently.
 
         Raises:
@@ -338,7 +338,7 @@ class OpenAIBackend(Backend):
         try:
             row = self.send("/chat/completions" if chat else "/completions", body)
             read_completion(row, self.model)
-        except Failure:
+        except RequestFailure:
             return False
         self._succeed()
         return True
@@ -373,7 +373,7 @@ class OpenAIBackend(Backend):
             async with aclosing(self._client.stream(url, body)) as parts:
                 async for part in parts:
                     shown |= bool(_add_part(row, part, on_piece))
-        except Failure as failure:
+        except RequestFailure as failure:
             failure.transient = failure.transient and not shown
             raise
         return row
@@ -392,7 +392,7 @@ class ServerCompletion:
     meta: Mapping[str, Any]
 
 
-def _fatal_remedy(failure: Failure, url: str) -> str:
+def _fatal_remedy(failure: RequestFailure, url: str) -> str:
     """Returns the remedy of a failure that all requests share; empty for other failures."""
     if failure.unreachable:
         hint = "Start the server there, or check" if is_loopback(url) else "Check"
@@ -444,11 +444,11 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
         Failure: (transient) if it is not one.
     """
     if not isinstance(row, dict):
-        raise Failure("its response is not a JSON object", transient=True)
+        raise RequestFailure("its response is not a JSON object", transient=True)
     choices = row.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
-        raise Failure("its response holds no choices", transient=True)
+        raise RequestFailure("its response holds no choices", transient=True)
     reason, message = choice.get("finish_reason"), choice.get("message")
     if not isinstance(message, dict):
         text = choice.get("text")
@@ -458,7 +458,7 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
         whole = reason in ("length", "content_filter")
         text = "" if "content" in message or message.get("refusal") or whole else None
     if not isinstance(text, str):
-        raise Failure("its response holds no text", transient=True)
+        raise RequestFailure("its response holds no text", transient=True)
     meta: dict[str, Any] = {}
     if usage := _counts(row.get("usage")):
         meta["usage"] = usage
@@ -478,7 +478,7 @@ def only_model(endpoint: Endpoint) -> str:
     remedy = "Choose one with --model (or --llm)."
     try:
         names = model_names(OpenAIBackend(endpoint).send("/models"))
-    except Failure as failure:
+    except RequestFailure as failure:
         message = (
             f"No model is set, and the server at {endpoint.base()} lists none: {failure.said}."
         )
@@ -531,7 +531,7 @@ def _sums(spent: list[tuple[int, int]]) -> tuple[int, int]:
     return sum(one for one, _ in spent), sum(other for _, other in spent)
 
 
-class CalledOff(Exception):
+class RequestCancelled(Exception):
     """A request was not sent because the run was stopped."""
 
 
@@ -541,7 +541,7 @@ class CostLimitReached(ModelUnusable):
     exit_code = 1
 
 
-class Pace:
+class RateLimiter:
     """Limits requests in flight and costs, and applies the waits that a server requests."""
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -562,7 +562,7 @@ class Pace:
         """
         while not self._room.acquire(timeout=_LOOK_S):
             if stop.is_set():
-                raise CalledOff
+                raise RequestCancelled
         try:
             self._check(stop)
         except BaseException:
@@ -573,7 +573,7 @@ class Pace:
         while (wait_s := self._resume_at - time.monotonic()) > 0 and not stop.is_set():
             stop.wait(wait_s)
         if stop.is_set():
-            raise CalledOff
+            raise RequestCancelled
         if self._most and self._uncounted:
             raise CostLimitReached(
                 "The server does not report token usage, so the cost limit cannot be enforced.",

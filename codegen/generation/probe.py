@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from codegen.core.http_client import Failure
+from codegen.core.http_client import RequestFailure
 from codegen.generation.backends import Endpoint
 from codegen.generation.openai import (
     OnPiece,
@@ -33,7 +33,7 @@ _QUESTION = "Write ten random words."
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ProbeResult:
     """The result of one probe.
 
     Attributes:
@@ -48,7 +48,7 @@ class Found:
     detail: str = ""
 
 
-def probe(endpoint: Endpoint) -> Iterator[Found]:
+def probe(endpoint: Endpoint) -> Iterator[ProbeResult]:
     """Tests each capability of a server with about ten small requests.
 
     The first result is ``reachable``; if that is ``no``, there is no other.
@@ -59,14 +59,14 @@ def probe(endpoint: Endpoint) -> Iterator[Found]:
     backend = OpenAIBackend(endpoint)
     try:
         listed = model_names(backend.send("/models"))
-    except Failure as failure:
+    except RequestFailure as failure:
         if failure.unreachable or failure.page or failure.status in (401, 403):
-            yield Found("reachable", "no", failure.said)
+            yield ProbeResult("reachable", "no", failure.said)
             return
-        yield Found("reachable", "yes")
-        yield Found("models", "unknown", failure.said)
+        yield ProbeResult("reachable", "yes")
+        yield ProbeResult("models", "unknown", failure.said)
     else:
-        yield Found("reachable", "yes")
+        yield ProbeResult("reachable", "yes")
         state: State = "yes" if endpoint.model in listed else "no"
         more = f" and {len(listed) - _SHOWN} others" if len(listed) > _SHOWN else ""
         names = ", ".join(listed[:_SHOWN]) + more
@@ -75,7 +75,7 @@ def probe(endpoint: Endpoint) -> Iterator[Found]:
             detail = (
                 f"the server lists no {endpoint.model!r}, only: {names}; add it again with --model"
             )
-        yield Found("models", state, detail)
+        yield ProbeResult("models", state, detail)
     ask = _Asking(backend)
     text = yield from _tried("text", lambda: _answered(ask.text()))
     chat = yield from _tried("chat", lambda: _answered(ask.chat()))
@@ -88,13 +88,15 @@ def probe(endpoint: Endpoint) -> Iterator[Found]:
         yield from _tried("suffix", lambda: _suffix(ask.text(), ask.text(suffix=_SUFFIX)))
 
 
-def _tried(name: str, attempt: Callable[[], tuple[State, str]]) -> Generator[Found, None, bool]:
+def _tried(
+    name: str, attempt: Callable[[], tuple[State, str]]
+) -> Generator[ProbeResult, None, bool]:
     """Yields the result of a probe, and returns whether it is a yes."""
     try:
         state, detail = attempt()
-    except Failure as failure:  # the server refuses, in its own words
+    except RequestFailure as failure:  # the server refuses, in its own words
         state, detail = "no", failure.said
-    yield Found(name, state, detail)
+    yield ProbeResult(name, state, detail)
     return state == "yes"
 
 

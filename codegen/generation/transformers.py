@@ -37,7 +37,7 @@ from codegen.core.terminal import one_line
 from codegen.decoding.drafts import DrafterMaker, FixedCosts, PassCosts, Planner
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.long_context import LMInfinite, check
-from codegen.decoding.loop import Backspace, Row, Strategy, decode
+from codegen.decoding.loop import BackspaceDecoding, Row, Strategy, decode
 from codegen.decoding.passes import check_supported
 from codegen.decoding.rpg.methods import Method, Penalized
 from codegen.decoding.strategies.rsd import (
@@ -47,14 +47,14 @@ from codegen.decoding.strategies.rsd import (
 )
 from codegen.decoding.strategies.sorted import Nested, SortedDrafter, SortedSpeculation
 from codegen.decoding.strategies.speculative import Speculation
-from codegen.decoding.strategies.superposed import NGrams, Settings, Superposition
+from codegen.decoding.strategies.superposed import NGrams, SuperposedConfig, Superposition
 from codegen.decoding.suffix import SuffixIndex
 from codegen.generation import decoders
 from codegen.generation.detokenize import TextStream, encode, end_tokens, stream_of
 from codegen.models import LoadedModel, LoadOptions, count_parameters, is_infilling, load
 
 if TYPE_CHECKING:
-    from codegen.decoding.insertion import Filled, GapRow, Text
+    from codegen.decoding.insertion import FilledText, GapRow, Text
     from codegen.models import LoadedModel
 
 
@@ -166,14 +166,14 @@ class TransformersBackend(Backend):
             return
         if is_infilling(self.loaded.model):
             raise ModelError(
-                f"The model {self.loaded.name!r} writes in no fixed order.",
+                f"The model {self.loaded.name!r} does not generate from left to right.",
                 "Choose the decoder insertion.",
             )
         strategy_of = self._strategies(resolved)
         if resolved.method == "superposed" and params.temperature:
             raise ConfigError(
                 "superposed is deterministic and cannot sample at a temperature.",
-                "Leave the temperature at 0. (Its own is an option: -o temperature=0.06)",
+                "Remove --temperature; the decoder's own is -o temperature=0.06.",
             )
         numbered = enumerate(requests)
         apart = resolved.method in ("rsd", "superposed")  # rows do not take others' places
@@ -190,7 +190,11 @@ class TransformersBackend(Backend):
                 yield from self._run(streams, params, resolved, strategy_of(streams), on_text)
 
     def _start(
-        self, number: int, request: Request, params: SamplingParams, resolved: decoders.Resolved
+        self,
+        number: int,
+        request: Request,
+        params: SamplingParams,
+        resolved: decoders.ResolvedDecoder,
     ) -> _Running:
         """The request as a row.
 
@@ -213,7 +217,7 @@ class TransformersBackend(Backend):
         self,
         batch: list[_Running],
         params: SamplingParams,
-        resolved: decoders.Resolved,
+        resolved: decoders.ResolvedDecoder,
         strategy: Strategy,
         on_text: OnText | None,
     ) -> Iterator[Completion]:
@@ -273,7 +277,9 @@ class TransformersBackend(Backend):
                 completion_tokens=len(row.actions or row.tokens),
             )
 
-    def _strategies(self, resolved: decoders.Resolved) -> Callable[[Sequence[_Running]], Strategy]:
+    def _strategies(
+        self, resolved: decoders.ResolvedDecoder
+    ) -> Callable[[Sequence[_Running]], Strategy]:
         """The function that makes the strategy of a batch.
 
         Raises:
@@ -304,16 +310,16 @@ class TransformersBackend(Backend):
                 " needs.",
                 "Fine-tune it on data of: codegen data backspace.",
             )
-        return lambda _: Backspace(token)
+        return lambda _: BackspaceDecoding(token)
 
     def _in_grammar(self, options: decoders.GrammarOptions, rows: int) -> Strategy:
         require("llguidance")
-        from codegen.decoding.strategies.constrained import InGrammar
+        from codegen.decoding.strategies.constrained import ConstrainedDecoding
 
         try:
-            return InGrammar(self._grammar_tokens, options.text(), rows)
+            return ConstrainedDecoding(self._grammar_tokens, options.text(), rows)
         except ValueError as error:
-            raise ConfigError(f"The grammar can't be read: {one_line(str(error), 300)}.") from None
+            raise ConfigError(f"The grammar cannot be read: {one_line(str(error), 300)}.") from None
 
     @cached_property
     def _grammar_tokens(self) -> Any:
@@ -331,7 +337,9 @@ class TransformersBackend(Backend):
     def _superposition(self, options: decoders.SuperposedOptions) -> Superposition:
         if options not in self._ngrams:
             self._ngrams[options] = _count_ngrams(options, self._maker.encode)
-        return Superposition(Settings(options.alpha, options.temperature), self._ngrams[options])
+        return Superposition(
+            SuperposedConfig(options.alpha, options.temperature), self._ngrams[options]
+        )
 
     def _draft_model(self, name: str) -> LoadedModel:
         """The model that drafts, loaded once.
@@ -344,7 +352,7 @@ class TransformersBackend(Backend):
             found = load(name, dtype=ours.model.dtype, device=str(ours.model.device))
             if found.tokenizer.get_vocab() != ours.tokenizer.get_vocab():
                 raise ModelError(
-                    f"The draft model {name!r} has other tokens than {ours.name!r}.",
+                    f"The draft model {name!r} has a different tokenizer than {ours.name!r}.",
                     "Choose one with the same tokenizer.",
                 )
             self._drafting[name] = found
@@ -416,8 +424,8 @@ def _count_ngrams(
             index.add(tokens)
     if not len(index):
         raise InputError(
-            f"There is no code in {options.code}.",
-            f"Give a file, or a directory with {options.suffix} files: -o code=DIR",
+            f"No code in {options.code}.",
+            f"Pass a file, or a directory with {options.suffix} files: -o code=DIR",
         )
     return NGrams(index)
 
@@ -432,9 +440,9 @@ def _check_sorted(draft: LoadedModel) -> None:
     if loss != "sorted" or not getattr(config, "exit_layers", None):
         raise ModelError(
             f"The draft model {draft.name!r} was not trained with the loss sorted, so its early "
-            "layers are no drafts.",
+            "layers cannot draft.",
             "Train one (codegen finetune sorted_draft), or choose the decoder rsd, "
-            "which takes any model.",
+            "which supports any model.",
         )
 
 
@@ -470,11 +478,13 @@ def fill_requests(
     model = loaded.model
     if not isinstance(model, FillingModel):
         raise ModelError(
-            f"The decoder insertion cannot be used: {loaded.name!r} writes from left to right.",
+            f"The decoder insertion cannot be used: {loaded.name!r} generates from left to right.",
             "Choose another decoder, or train one: codegen finetune ilm_star_easy.",
         )
     if options.gap and isinstance(model, FixedMaskLM):
-        raise ModelError(f"The model {loaded.name!r} has a fixed length and fills no gaps.")
+        raise ModelError(
+            f"The model {loaded.name!r} generates a fixed length and cannot fill gaps."
+        )
     own = options.model_dump(exclude={"gap"})
     fill_options = FillOptions(**own)
     waiting, number = iter(requests), 0
@@ -512,7 +522,7 @@ def _text(tokenizer: Any, request: Request, gap: str) -> Text:
         where = f"{request.problem_id}: " if request.problem_id else ""
         raise ConfigError(
             f"{where}The prompt has no gap marker {gap!r}.",
-            f"Put {gap!r} where something is missing.",
+            f"Put {gap!r} where code is missing.",
         )
     first, *rest = (encode(piece) for piece in request.prompt.split(gap))
     body, open_slots = list(first), [False] * len(first) + [True]
@@ -550,7 +560,7 @@ def _completion(
     )
 
 
-def _gaps(text: Text, filled: Filled) -> Iterator[list[int]]:
+def _gaps(text: Text, filled: FilledText) -> Iterator[list[int]]:
     """The tokens that were put into each open slot."""
     runs: list[list[int]] = [[]]
     for token, given in zip(filled.body, filled.given, strict=True):

@@ -46,7 +46,7 @@ from codegen.core.generation import (
 )
 from codegen.core.records import FinishReason
 from codegen.decoding.healing import Vocabulary
-from codegen.generation.decoders import DraftOptions, Resolved, supported
+from codegen.generation.decoders import DraftOptions, ResolvedDecoder, supported
 from codegen.generation.detokenize import TextStream, encode, end_tokens, stream_of
 from codegen.models.config_checks import vet_adapter
 
@@ -333,7 +333,7 @@ class _Calls:
     engine: VllmEngine
     params: SamplingParams
     decoder: Decoder
-    resolved: Resolved
+    resolved: ResolvedDecoder
     on_text: OnText | None
     running: dict[str, _Running] = field(default_factory=dict)
 

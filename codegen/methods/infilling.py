@@ -40,7 +40,7 @@ MOST_LINES = 8
 _FEWEST_CHARS = 2  # shorter expressions are names or digits
 
 
-class Unsuitable(SkippedExample):
+class UnsuitableProgram(SkippedExample):
     """An example is unsuitable for infilling: ``empty``, ``sentinel_in_program``, ``no_span``."""
 
     subject = "No infilling data"
@@ -121,10 +121,10 @@ class Infilling(Config):
         """
         program = example.program
         if not program.strip():
-            raise Unsuitable("empty", "the program is empty.")
+            raise UnsuitableProgram("empty", "the program is empty.")
         words = (word for some in (self.sentinels, *self.other_sentinels) for word in some)
         if found := next((word for word in words if word in program), None):
-            raise Unsuitable(
+            raise UnsuitableProgram(
                 "sentinel_in_program", f"{found} in the program would be read as a sentinel."
             )
         seeds = [rng.getrandbits(64) for _ in range(self.sequences)]
@@ -142,7 +142,7 @@ class Infilling(Config):
                 span = rng.choice(found)
                 break
         else:
-            raise Unsuitable("no_span", f"the program has no {' or '.join(self.kinds)}.")
+            raise UnsuitableProgram("no_span", f"the program has no {' or '.join(self.kinds)}.")
         style = self._style
         prompt = style.render(prefix=program[: span.start], suffix=program[span.end :])
         middle = program[span.start : span.end]
@@ -164,14 +164,14 @@ class Infilling(Config):
         return TrainingText(text_id, example.id, self.name, segments, meta)
 
 
-class Span(NamedTuple):
+class CharSpan(NamedTuple):
     """A character range of a program, ``end`` excluded."""
 
     start: int
     end: int
 
 
-def spans_of(kind: str, program: str, rng: random.Random) -> list[Span]:
+def spans_of(kind: str, program: str, rng: random.Random) -> list[CharSpan]:
     """Returns the spans of a kind; empty without any, or if the kind needs Python.
 
     Args:
@@ -190,12 +190,12 @@ def spans_of(kind: str, program: str, rng: random.Random) -> list[Span]:
     return sorted(span for span in set(found) if program[span.start : span.end].strip())
 
 
-def _anywhere(program: str, rng: random.Random) -> Span:
+def _anywhere(program: str, rng: random.Random) -> CharSpan:
     one, other = rng.randint(0, len(program)), rng.randint(0, len(program))
-    return Span(min(one, other), max(one, other))
+    return CharSpan(min(one, other), max(one, other))
 
 
-def _lines(program: str, rng: random.Random) -> Iterator[Span]:
+def _lines(program: str, rng: random.Random) -> Iterator[CharSpan]:
     """Yields a random number of lines from each line with code."""
     starts = [0]
     for line in re.findall(r"[^\n]*\n|[^\n]+", program):
@@ -203,7 +203,7 @@ def _lines(program: str, rng: random.Random) -> Iterator[Span]:
     for first, start in enumerate(starts[:-1]):
         count = rng.randint(1, MOST_LINES)
         if program[start : starts[first + 1]].strip():
-            yield Span(start, starts[min(first + count, len(starts) - 1)])
+            yield CharSpan(start, starts[min(first + count, len(starts) - 1)])
 
 
 class _Places:
@@ -229,7 +229,7 @@ class _Places:
         return min(self._starts[line - 1], self.length)
 
 
-def _blocks(tree: ast.Module, places: _Places) -> Iterator[Span]:
+def _blocks(tree: ast.Module, places: _Places) -> Iterator[CharSpan]:
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
             body = getattr(node, name, None)
@@ -238,7 +238,7 @@ def _blocks(tree: ast.Module, places: _Places) -> Iterator[Span]:
             first, last = body[0], body[-1]
             above = getattr(node, "lineno", 0)
             if isinstance(first, ast.stmt) and first.lineno > above and not _is_elif(node, name):
-                yield Span(places.line(first_line(first)), places.line(last.end_lineno + 1))
+                yield CharSpan(places.line(first_line(first)), places.line(last.end_lineno + 1))
 
 
 def _is_elif(node: ast.AST, name: str) -> bool:
@@ -251,7 +251,7 @@ def _is_elif(node: ast.AST, name: str) -> bool:
     )
 
 
-def _nodes(tree: ast.Module, places: _Places) -> Iterator[Span]:
+def _nodes(tree: ast.Module, places: _Places) -> Iterator[CharSpan]:
     inside: set[int] = set()  # parts of an f-string have no positions before Python 3.12
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
@@ -259,7 +259,7 @@ def _nodes(tree: ast.Module, places: _Places) -> Iterator[Span]:
         if id(node) in inside or not isinstance(node, (ast.stmt, ast.expr)):
             continue
         assert node.end_lineno is not None and node.end_col_offset is not None
-        span = Span(
+        span = CharSpan(
             places.at(node.lineno, node.col_offset), places.at(node.end_lineno, node.end_col_offset)
         )
         if span.end - span.start >= _FEWEST_CHARS:

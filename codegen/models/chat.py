@@ -147,7 +147,7 @@ def _fill(
         )
     except (TemplateFailure, ValueError) as error:  # ValueError: several templates, no default
         raise ModelError(
-            f"The model's chat template refuses the prompt: {in_one_line(error)}."
+            f"The model's chat template rejects the prompt: {in_one_line(error)}."
         ) from None
 
 

@@ -64,9 +64,9 @@ def vetted_config(place: str, kind: Any = None) -> Any:
     if kind is None:
         if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
             raise ModelError(
-                f"The model {place} is of the type {_short(model_type)}, which is not in the "
+                f"The model {place} has the type {_short(model_type)}, which is not in the "
                 "installed transformers; code that comes with a model is never run.",
-                "Take another model, or a newer transformers.",
+                "Use another model, or install a newer transformers.",
             )
         kind = CONFIG_MAPPING[model_type]
     quantization = row.get("quantization_config")
@@ -75,12 +75,13 @@ def vetted_config(place: str, kind: Any = None) -> Any:
         if not isinstance(method, str) or method not in _QUANTIZED:
             raise ModelError(
                 f"The weights of {place} are quantized by {_short(method)}, which may fetch code.",
-                f"Take weights that are not quantized, or by: {', '.join(sorted(_QUANTIZED))}.",
+                f"Use weights that are not quantized, or quantized by: "
+                f"{', '.join(sorted(_QUANTIZED))}.",
             )
     _check_index(place)
     if not Path(place).is_dir() and read_object(place, _ADAPTER) is not None:
         raise ModelError(
-            f"{place} is an adapter on the hub.", "Download it, and give its directory."
+            f"{place} is an adapter on the hub.", "Download it and pass its directory."
         )
     config = kind.from_dict(row)
     config._commit_hash = row.get("_commit_hash")
@@ -102,7 +103,8 @@ def vet_tokenizer(place: str) -> None:
             # A path of the machine it was made on is harmless where it leads nowhere.
             if Path(value).exists() or Path(place, value).exists():
                 raise ModelError(
-                    f"{place}/{_TOKENIZER} names the file {_short(value)}, which lies elsewhere.",
+                    f"{place}/{_TOKENIZER} names the file {_short(value)}, which is outside of "
+                    f"the model's directory.",
                     f"Remove {key} from it.",
                 ) from None
 
@@ -118,7 +120,7 @@ def vet_adapter(place: str) -> None:
     if not isinstance(kind, str) or kind not in _ADAPTERS:
         raise ModelError(
             f"{place}/{_ADAPTER} has the peft_type {_short(kind)}.",
-            f"Known are: {', '.join(sorted(_ADAPTERS))}.",
+            f"Supported: {', '.join(sorted(_ADAPTERS))}.",
         )
     if row and row.get("megatron_config") is not None:
         raise ModelError(
@@ -140,7 +142,7 @@ def _check_ranks(place: str, row: dict[str, Any]) -> None:
 def _too_many(file: str, name: str, number: int) -> ModelError:
     return ModelError(
         f"{file} sets {name} to {_short(number)}; at most {_MOST_OBJECTS:,} is supported.",
-        "The file is damaged or not to be trusted; fetch it again.",
+        "The file is corrupt or malicious; fetch it again.",
     )
 
 
@@ -172,7 +174,7 @@ def _check_index(place: str) -> None:
         if not name.endswith(".safetensors"):
             raise ModelError(
                 f"{place}/{_INDEX} names the file {_short(name)}; weights are read from"
-                " safetensors alone.",
+                " safetensors files.",
                 "Save the model with save_pretrained.",
             )
 
@@ -203,7 +205,7 @@ def read_object(place: str, name: str, most: int = _MOST_BYTES) -> dict[str, Any
     try:
         row = read_json(path, most)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{place}/{name} can't be read: {_short(str(error), 200)}.") from None
+        raise ModelError(f"{place}/{name} cannot be read: {_short(str(error), 200)}.") from None
     if not isinstance(row, dict):
         raise ModelError(f"{place}/{name} is not a JSON object.")
     return row

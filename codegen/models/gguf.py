@@ -109,7 +109,7 @@ def find_gguf(name: str) -> Path | None:
         ]
         if len(found) > 1:
             names = ", ".join(file.name for file in found[:4]) + (", ..." if found[4:] else "")
-            raise ModelError(f"{name} holds several GGUF files ({names}).", "Name one of them.")
+            raise ModelError(f"{name} contains several GGUF files ({names}).", "Pass one of them.")
         return found[0] if found else None
     if path.suffix.lower() != ".gguf":
         return None
@@ -117,8 +117,9 @@ def find_gguf(name: str) -> Path | None:
         raise ModelError(f"Cannot read {name}: {why}.", "Check the path of the GGUF file.")
     if _part(path) != 1:
         raise ModelError(
-            f"{name} is a later part of a model.",
-            "Name its first part, which ends in -00001-of-....gguf; the others must lie beside it.",
+            f"{name} is not the first part of its model.",
+            "Pass the first part, which ends in -00001-of-....gguf; the others must be in the "
+            "same directory.",
         )
     return path
 
@@ -166,14 +167,14 @@ def read_header(path: Path) -> Header:
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise InputError(f"{path} is not a regular file.", "Name a GGUF file.")
+            raise InputError(f"{path} is not a regular file.", "Pass a GGUF file.")
         with path.open("rb") as file:
             return _read_header(file, path)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     except (EOFError, ValueError) as error:
         raise InputError(
-            f"{path} is damaged: {error}.", "Fetch the file again and compare its size."
+            f"{path} is corrupt: {error}.", "Fetch the file again and compare its size."
         ) from None
 
 
@@ -182,11 +183,11 @@ def _read_header(file: BinaryIO, path: Path) -> Header:
     if magic != b"GGUF":
         raise InputError(
             f"{path} is not a GGUF file: it begins with {magic!r}.",
-            "Name a GGUF file, or a directory with safetensors.",
+            "Pass a GGUF file, or a directory with safetensors.",
         )
     version = _number(file, "I")
     if version not in (2, 3):
-        raise ValueError(f"version {version} of the format is not 2 or 3")
+        raise ValueError(f"the format version is {version}, not 2 or 3")
     tensors = _bounded(_number(file, "Q"), _MOST_TENSORS, "tensors")
     keys, fim = {}, []
     for _ in range(_bounded(_number(file, "Q"), _MOST_KEYS, "keys")):
@@ -237,13 +238,13 @@ def _text(file: BinaryIO) -> str:
 def _bytes(file: BinaryIO, count: int) -> bytes:
     data = file.read(count)
     if len(data) < count:
-        raise EOFError("it ends within its header")
+        raise EOFError("it ends inside its header")
     return data
 
 
 def _bounded(count: int, most: int, what: str) -> int:
     if count > most:
-        raise ValueError(f"its header speaks of {count:,} {what}")
+        raise ValueError(f"its header declares {count:,} {what}")
     return count
 
 

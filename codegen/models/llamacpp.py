@@ -57,9 +57,9 @@ class LlamaOptions(Config):
     def _check(self) -> None:
         if 0 < self.context < _LEAST_CONTEXT:
             raise ConfigError(
-                f"context is {self.context}; llama.cpp makes contexts of multiples of "
+                f"context is {self.context}; llama.cpp rounds contexts to multiples of "
                 f"{_LEAST_CONTEXT} tokens.",
-                f"Give at least {_LEAST_CONTEXT}; --max-new-tokens limits the completion.",
+                f"Pass at least {_LEAST_CONTEXT}; --max-new-tokens limits the completion.",
             )
 
 
@@ -90,8 +90,9 @@ class LlamaServer:
         trained = self.header.context
         if trained and self.options.context > trained:
             raise ConfigError(
-                f"context is {self.options.context}; the model {path.name} has {trained} tokens.",
-                f"Give at most {trained}.",
+                f"context is {self.options.context}; the model {path.name} was trained with "
+                f"{trained} tokens.",
+                f"Pass at most {trained}.",
             )
         if importlib.util.find_spec("xllamacpp") is None:
             raise missing("xllamacpp", f"{path} needs llama.cpp, which is not installed.")

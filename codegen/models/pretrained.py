@@ -166,14 +166,15 @@ class Pretrained:
         except OSError as error:
             raise ModelError(
                 f"{self.name} could not be stored in {work}: {error.strerror or error}.",
-                "What was fetched is kept. Make room or set CODEGEN_CACHE to another directory, "
+                "Downloaded parts are kept. Free some space or set CODEGEN_CACHE to another "
+                "directory, "
                 "and run the command again.",
             ) from None
         if (digest := _sha256(whole)) != self.gguf_sha256:
             shutil.rmtree(work)
             raise ModelError(
                 f"{self.gguf} has the checksum {digest}, expected {self.gguf_sha256}: not used.",
-                f"Run the command again, or fetch {self.gguf_id or self.hub_id} by other means.",
+                f"Run the command again, or fetch {self.gguf_id or self.hub_id} in another way.",
             )
         whole.rename(target)
         shutil.rmtree(work)
@@ -189,7 +190,7 @@ class Pretrained:
         if (free := shutil.disk_usage(whole.parent).free) < need:
             raise ModelError(
                 f"{self.name} needs {_size(need)} in {whole.parent}, where {_size(free)} are free.",
-                "Make room, or set CODEGEN_CACHE to another directory.",
+                "Free some space, or set CODEGEN_CACHE to another directory.",
             )
         with whole.open("r+b") as file:
             file.truncate(have * self.part_bytes)

@@ -39,7 +39,7 @@ _int4_pack: Any = getattr(torch.ops.aten, "_convert_weight_to_int4pack_for_cpu",
 
 
 @dataclass(frozen=True)
-class Quantized:
+class QuantizedWeights:
     """A quantized copy of weights [O, I].
 
     Attributes:
@@ -55,7 +55,7 @@ class Quantized:
 
 def quantized_copy(
     weight: torch.Tensor, bits: int = 0, compiled: bool | None = None
-) -> Quantized | None:
+) -> QuantizedWeights | None:
     """Returns a quantized copy of weights [O, I]; None where it would not help.
 
     Args:
@@ -110,7 +110,7 @@ def quantized_product(
 class _QuantizedLinear(nn.Module):
     """A linear layer without bias, with a quantized copy of its weights."""
 
-    def __init__(self, linear: nn.Linear, quantized: Quantized) -> None:
+    def __init__(self, linear: nn.Linear, quantized: QuantizedWeights) -> None:
         super().__init__()
         self.weight = linear.weight
         self.quantized = quantized
@@ -142,19 +142,19 @@ def add_quantized_weights(model: nn.Module) -> dict[int, int]:
     return changed
 
 
-def _eight_bits(weight: torch.Tensor, compiled: bool) -> Quantized:
+def _eight_bits(weight: torch.Tensor, compiled: bool) -> QuantizedWeights:
     """int8 with a scale for each output."""
     wide = weight.float()
     scales = wide.abs().amax(1).clamp(min=1e-8) / 127
     values = (wide / scales[:, None]).round().to(torch.int8)
     if compiled:
         product = cpu.Product(weight.dtype, cpu.pack8(values), scales)
-        return Quantized(8, _FEW[weight.dtype][8], product)
+        return QuantizedWeights(8, _FEW[weight.dtype][8], product)
     scales = scales.to(weight.dtype)
-    return Quantized(8, _FEW_PYTORCH[8], lambda rows: _int8_product(rows, values, scales))
+    return QuantizedWeights(8, _FEW_PYTORCH[8], lambda rows: _int8_product(rows, values, scales))
 
 
-def _four_bits(weight: torch.Tensor, compiled: bool, *, exact: bool) -> Quantized | None:
+def _four_bits(weight: torch.Tensor, compiled: bool, *, exact: bool) -> QuantizedWeights | None:
     """Four bits with a scale and an offset for each group; if ``exact``, None if that changes the
     weights.
 
@@ -175,7 +175,9 @@ def _four_bits(weight: torch.Tensor, compiled: bool, *, exact: bool) -> Quantize
     values = values.view(outputs, inputs)
     if compiled:
         product = cpu.Product(weight.dtype, cpu.pack4(values, scales, offsets))
-        return Quantized(4, _FEW[weight.dtype][4], product)
+        return QuantizedWeights(4, _FEW[weight.dtype][4], product)
     packed = _int4_pack(values.to(torch.int32), 8)
     numbers = torch.stack([scales, offsets], dim=-1).transpose(0, 1).contiguous()
-    return Quantized(4, _FEW_PYTORCH[4], lambda rows: _int4_product(rows, packed, _GROUP, numbers))
+    return QuantizedWeights(
+        4, _FEW_PYTORCH[4], lambda rows: _int4_product(rows, packed, _GROUP, numbers)
+    )

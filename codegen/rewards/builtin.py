@@ -22,7 +22,7 @@ from codegen.core import plugins
 from codegen.core.errors import CodegenError, InputError
 from codegen.core.records import UNJUDGED, Sample, Verdict, write_atomic
 from codegen.evals.tasks.extraction import find_code
-from codegen.lintseq.verify import Finding, check_compile, check_ruff
+from codegen.lintseq.verify import LintMessage, check_compile, check_ruff
 
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 _SOFT_SHARE = 0.2  # last fraction of the maximum length, in which the length penalty rises
@@ -176,7 +176,7 @@ def lint(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
     return _without_faults(samples, check_ruff([program_of(one) for one in samples]))
 
 
-def _without_faults(samples: Sequence[Sample], faults: Sequence[list[Finding]]) -> list[Scored]:
+def _without_faults(samples: Sequence[Sample], faults: Sequence[list[LintMessage]]) -> list[Scored]:
     scored = []
     for sample, found in zip(samples, faults, strict=True):
         if not program_of(sample).strip():

@@ -29,7 +29,7 @@ from codegen.evals.counted_tests import (
     results,
 )
 from codegen.evals.tasks import Problem, PromptStyle, Task
-from codegen.evals.tasks.custom import Custom
+from codegen.evals.tasks.custom import CustomTask
 from codegen.rewards.builtin import Scored, rewards_of
 from codegen.rewards.suspicious import suspects
 from codegen.sandbox import Job, Limits, Outcome, Sandbox
@@ -40,7 +40,7 @@ _MOST_KEPT = 20_000  # maximum number of cached outcomes
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class TestedSample:
     """A sample with the results of its tests.
 
     Attributes:
@@ -133,11 +133,11 @@ class Judge:
         job = self.task.job(problem, "pass\n")
         return isinstance(job, Job) and not job.reaches(self.trust)
 
-    def start(self, samples: Sequence[Sample]) -> Future[list[Judged]]:
+    def start(self, samples: Sequence[Sample]) -> Future[list[TestedSample]]:
         """Tests samples in the background; results are in sample order."""
         return self._thread.submit(self.judge, samples)
 
-    def judge(self, samples: Sequence[Sample]) -> list[Judged]:
+    def judge(self, samples: Sequence[Sample]) -> list[TestedSample]:
         """Tests samples and returns the results in sample order."""
         programs: list[str] = []
         missing: dict[int, Verdict] = {}
@@ -158,7 +158,7 @@ class Judge:
             judged.append(self._judged(sample, key[1], found))
         return judged
 
-    def _judged(self, sample: Sample, program: str, found: _Found) -> Judged:
+    def _judged(self, sample: Sample, program: str, found: _Found) -> TestedSample:
         problem = self._problems[sample.problem_id]
         tests = found.tests
         meta: dict[str, Any] = {**sample.meta, "program": program}
@@ -174,7 +174,7 @@ class Judge:
         verdict = replace(found.verdict, problem_id=sample.problem_id, index=sample.index)
         solved = verdict.passed and all(tests.seen) and all(tests.hidden)
         job = self.task.job(problem, program) if program else None
-        return Judged(
+        return TestedSample(
             replace(sample, meta=meta),
             verdict,
             None if verdict.status in UNJUDGED else solved,
@@ -264,7 +264,7 @@ def _verdict(outcome: Outcome, tests: TestResults | None = None) -> Verdict:
 
 
 def combine(
-    judged: Sequence[Judged], weights: Mapping[str, float]
+    judged: Sequence[TestedSample], weights: Mapping[str, float]
 ) -> tuple[list[float | None], dict[str, list[Scored]]]:
     """Returns the weighted sum of rewards of each sample, and the rewards by name.
 
@@ -331,7 +331,9 @@ def sample_of(
     )
 
 
-def metrics_of(judged: Sequence[Judged], parts: Mapping[str, Sequence[Scored]]) -> dict[str, float]:
+def metrics_of(
+    judged: Sequence[TestedSample], parts: Mapping[str, Sequence[Scored]]
+) -> dict[str, float]:
     """Returns means over samples: of each reward, and rates of solved, suspects and failures.
 
     ``solved`` counts samples that pass all tests, including hidden ones.
@@ -452,7 +454,7 @@ class SandboxReward:
     def _open(self) -> Judge:
         if self._judge is None:
             options: dict[str, Any] = {**self.options, "constants": "share" in self.rewards}
-            columns = Custom("rewarded", "columns of a dataset", [], "")
+            columns = CustomTask("rewarded", "columns of a dataset", [], "")
             self._judge = Judge(tasks.load(self.task) if self.task else columns, **options)
         return self._judge
 
@@ -474,5 +476,5 @@ class SandboxReward:
         given |= {"prompt": prompt, "id": "row"}
         known = self._rows.setdefault(repr(sorted(given.items())), f"row-{len(self._rows)}")
         if not judge.knows(known):
-            judge.add(replace(Custom.problem_of("A row of the dataset", given), id=known))
+            judge.add(replace(CustomTask.problem_of("A row of the dataset", given), id=known))
         return known

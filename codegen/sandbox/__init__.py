@@ -21,11 +21,11 @@ or against side channels (timing, load). A program can forge verdicts of mode ``
 """
 
 from .cluster import ClusterSandbox
-from .jobs import Call, Job, Limits, Mode, Outcome, Result, SandboxProtocol, Script
+from .jobs import Call, CallResult, Job, Limits, Mode, Outcome, SandboxProtocol, ScriptJob
 from .probes import Probe, probe
 from .sandbox import Sandbox
 
 __all__ = [
-    "Call", "ClusterSandbox", "Job", "Limits", "Mode", "Outcome", "Probe", "Result", "Sandbox",
-    "SandboxProtocol", "Script", "probe",
+    "Call", "ClusterSandbox", "Job", "Limits", "Mode", "Outcome", "Probe", "CallResult", "Sandbox",
+    "SandboxProtocol", "ScriptJob", "probe",
 ]  # fmt: skip

@@ -39,9 +39,9 @@ from typing import Any, TypeVar
 import httpx2
 
 from codegen.core.errors import ConfigError, InputError, MachineError, SandboxError
-from codegen.core.http_client import Client, Failure, LoopThread
+from codegen.core.http_client import Client, LoopThread, RequestFailure
 from codegen.core.records import Trust
-from codegen.sandbox import Job, Outcome, Script
+from codegen.sandbox import Job, Outcome, ScriptJob
 from codegen.sandbox.serialization import (
     Row,
     job_row,
@@ -157,7 +157,7 @@ class AsyncSandboxClient:
             try:
                 info = await service.http.json(f"{service.http.base}/v1/info")
                 found.append(info["sandbox"])
-            except (Failure, KeyError, TypeError) as error:
+            except (RequestFailure, KeyError, TypeError) as error:
                 self._check(error)
         if not found:
             raise MachineError(f"No sandbox service answers at {', '.join(self.urls)}.")
@@ -168,14 +168,14 @@ class AsyncSandboxClient:
             )
         return found[0]
 
-    async def run(self, job: Job | Script) -> Outcome:
+    async def run(self, job: Job | ScriptJob) -> Outcome:
         """Returns the outcome of one job.
 
         Raises:
             InputError: if the job is invalid. ConfigError: for a wrong token. MachineError: if
             no service returns a verdict within ``patience_s``.
         """
-        if isinstance(job, Script):
+        if isinstance(job, ScriptJob):
             path, row, read = "/run_code", script_row(job), script_outcome
         else:
             path, row, read = "/v1/judge", self._row(job), read_outcome
@@ -188,7 +188,7 @@ class AsyncSandboxClient:
         return job_row(job, key)
 
     async def map(
-        self, items: Iterable[tuple[Key, Job | Script]]
+        self, items: Iterable[tuple[Key, Job | ScriptJob]]
     ) -> AsyncIterator[tuple[Key, Outcome]]:
         """Yields outcomes in completion order; reads the input a few batches ahead."""
         found: asyncio.Queue[tuple[Any, Outcome] | asyncio.Future[None]] = asyncio.Queue()
@@ -221,9 +221,9 @@ class AsyncSandboxClient:
         """Maximum number of batches in flight or waiting."""
         return AHEAD * max(1, self.concurrency // BATCH)
 
-    async def _batch(self, jobs: Sequence[Job | Script], emit: Emit) -> None:
+    async def _batch(self, jobs: Sequence[Job | ScriptJob], emit: Emit) -> None:
         """Submits a batch; calls ``emit`` once per job."""
-        if any(isinstance(job, Script) for job in jobs):
+        if any(isinstance(job, ScriptJob) for job in jobs):
 
             async def one(place: int) -> None:
                 emit(place, await self.run(jobs[place]))
@@ -283,7 +283,7 @@ class AsyncSandboxClient:
 
     def _check(self, error: Exception) -> None:
         """Raises the error of a permanent failure."""
-        if not isinstance(error, Failure) or error.status in (0, 200, 408, 429, 499):
+        if not isinstance(error, RequestFailure) or error.status in (0, 200, 408, 429, 499):
             return
         if error.status in (401, 403, 421):
             raise ConfigError(
@@ -313,11 +313,11 @@ class AsyncSandboxClient:
             try:
                 await asyncio.sleep(max(0.0, service.not_before - now))
                 answer = await attempt(service)
-            except (Failure, _Again, SandboxError, ValueError, KeyError, TypeError) as error:
+            except (RequestFailure, _Again, SandboxError, ValueError, KeyError, TypeError) as error:
                 self._check(error)
-                service.failed(error.wait_s if isinstance(error, Failure) else 0.0)
+                service.failed(error.wait_s if isinstance(error, RequestFailure) else 0.0)
                 if max(time.monotonic(), min(s.not_before for s in self._services)) > give_up:
-                    said = error.said if isinstance(error, Failure) else f"{error}"
+                    said = error.said if isinstance(error, RequestFailure) else f"{error}"
                     raise MachineError(
                         f"The sandbox service at {service.http.base} returned no verdict in "
                         f"{self.patience_s:g} s: {said[:_SHOWN]}.",
@@ -348,10 +348,10 @@ def _checked(url: str, token_env: str) -> str:
 
 
 def _batches(
-    items: Iterable[tuple[Key, Job | Script]],
-) -> Iterator[tuple[Sequence[Key], Sequence[Job | Script]]]:
+    items: Iterable[tuple[Key, Job | ScriptJob]],
+) -> Iterator[tuple[Sequence[Key], Sequence[Job | ScriptJob]]]:
     """Yields the keys and jobs of each request."""
-    batch: list[tuple[Key, Job | Script]] = []
+    batch: list[tuple[Key, Job | ScriptJob]] = []
     size = 0
     for key, job in items:
         length = len(job.program) + len(getattr(job, "test", "")) + len(job.stdin)
@@ -398,12 +398,12 @@ class SandboxClient:
         """Returns the settings as :meth:`AsyncSandboxClient.describe`."""
         return self._thread.submit(self._client.describe()).result()
 
-    def run(self, job: Job | Script) -> Outcome:
+    def run(self, job: Job | ScriptJob) -> Outcome:
         """Returns the outcome as :meth:`AsyncSandboxClient.run`."""
         return self._thread.submit(self._client.run(job)).result()
 
     def map(
-        self, items: Iterable[tuple[Key, Job | Script]]
+        self, items: Iterable[tuple[Key, Job | ScriptJob]]
     ) -> Generator[tuple[Key, Outcome], None, None]:
         """Yields outcomes as :meth:`AsyncSandboxClient.map`; reads input in the caller's thread."""
         found: queue.SimpleQueue[tuple[Any, Outcome] | Future[None]] = queue.SimpleQueue()

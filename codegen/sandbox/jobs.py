@@ -203,7 +203,7 @@ SCRIPT_WALL_FACTOR = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class ScriptJob:
     """A program to run as a script, without a verdict.
 
     Its outcome has ``stdout``, ``stderr``, ``exit_code`` and ``files``; the status is ``passed`` if
@@ -264,7 +264,7 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CallResult:
     """The result of one call: a value, or the exception it raised.
 
     Attributes:
@@ -293,10 +293,10 @@ class Outcome:
             program is killed is lost.
         values: values returned by the calls, up to the first that failed (``calls``).
         results: results of the calls, up to one that stopped the program (``calls``).
-        stderr: the beginning of its standard error (:class:`Script`).
+        stderr: the beginning of its standard error (:class:`ScriptJob`).
         exit_code: as in :mod:`subprocess`, negative for a signal; None if it was killed at a limit
-            (:class:`Script`).
-        files: contents of the fetched files (:class:`Script`).
+            (:class:`ScriptJob`).
+        files: contents of the fetched files (:class:`ScriptJob`).
         compile_s: CPU seconds of its compiler; 0 for a cached build.
         sites: number of assertions about the program (``blinded``).
         open_sites: assertions that the program could forge (``blinded``).
@@ -311,7 +311,7 @@ class Outcome:
     message: str = ""
     stdout: str = ""
     values: tuple[Any, ...] = ()
-    results: tuple[Result, ...] = ()
+    results: tuple[CallResult, ...] = ()
     stderr: str = ""
     exit_code: int | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -348,10 +348,10 @@ def is_empty(job: Job) -> bool:
 MAX_KEPT_TEXT = 1 << 16
 
 
-def program_payload(job: Job | Script, token: str) -> bytes:
+def program_payload(job: Job | ScriptJob, token: str) -> bytes:
     """Returns the input of :mod:`.program_side.program`'s ``main``."""
     text = job.program
-    if isinstance(job, Script):
+    if isinstance(job, ScriptJob):
         files = {name: data.decode("latin-1") for name, data in job.files.items()}
         most = job.limits.file_mib << 19
         text = json.dumps(

@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 from codegen.core.records import Status
 
-from .jobs import Job, Script
-from .protocol.orders import Ended
+from .jobs import Job, ScriptJob
+from .protocol.orders import JobEnded
 
 _CHECKER_STATUSES = frozenset(get_args(Status)) - {"no_answer"} | {"gone"}
 _NEAR_LIMIT = 0.8
@@ -22,7 +22,7 @@ MAX_MESSAGE_CHARS = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class JudgedStatus:
     """A status with its message.
 
     Attributes:
@@ -37,7 +37,7 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class TestsReport:
     """The verdict of the tests' process: a status, a message and the trees of returned values."""
 
     status: str
@@ -45,10 +45,10 @@ class Report:
     values: list[Any]
 
 
-def parse_report(row: Any) -> Report | None:
+def parse_report(row: Any) -> TestsReport | None:
     """Reads a verdict decoded from JSON; None if it is malformed."""
     try:
-        report = Report(row["status"], row["message"], row["values"])
+        report = TestsReport(row["status"], row["message"], row["values"])
     except (KeyError, TypeError):
         return None
     kinds = (type(report.status), type(report.message), type(report.values))
@@ -57,13 +57,13 @@ def parse_report(row: Any) -> Report | None:
 
 def judge(
     job: Job,
-    program: Ended,
-    tests: Ended,
-    report: Report | None,
+    program: JobEnded,
+    tests: JobEnded,
+    report: TestsReport | None,
     output_bytes: int = 0,
     *,
     heard: bool = False,
-) -> Judgement:
+) -> JudgedStatus:
     """Computes the status of a job.
 
     Args:
@@ -71,15 +71,15 @@ def judge(
         heard: whether the tests' process received data from the program, which could break it.
     """
     if report is not None and report.status == "bad_test":
-        return Judgement("bad_test", report.message)
+        return JudgedStatus("bad_test", report.message)
     if (
         report is not None
         and report.status == "passed"
         and not (job.compares_output or job.mode == "calls")
     ):
-        return Judgement("passed")
+        return JudgedStatus("passed")
     if program.reason == "output" or output_bytes > job.most_output:
-        return Judgement("output_limit", f"more than {job.most_output} bytes of output")
+        return JudgedStatus("output_limit", f"more than {job.most_output} bytes of output")
     if ended := _ended_at_a_limit(job, program):
         return ended
     if report is None:
@@ -89,61 +89,63 @@ def judge(
         if ended is not None:
             return ended
         if report.status == "gone":
-            return Judgement("exited", "the program closed its channel to the tests")
+            return JudgedStatus("exited", "the program closed its channel to the tests")
     if report.status == "infra_error":
-        return Judgement("error", report.message)  # only the driver may say infra_error
-    return Judgement(report.status, report.message)  # type: ignore[arg-type]
+        return JudgedStatus("error", report.message)  # only the driver may say infra_error
+    return JudgedStatus(report.status, report.message)  # type: ignore[arg-type]
 
 
-def judge_script(script: Script, program: Ended, output_bytes: int) -> Judgement:
+def judge_script(script: ScriptJob, program: JobEnded, output_bytes: int) -> JudgedStatus:
     """Returns the status of a program without tests, by how it exited."""
     if program.reason == "output" or output_bytes > script.most_output:
-        return Judgement("output_limit", f"more than {script.most_output} bytes of output")
+        return JudgedStatus("output_limit", f"more than {script.most_output} bytes of output")
     if ended := _ended_at_a_limit(script, program):
-        return Judgement(ended.status, ended.message)
-    return _ended_by_itself(script, program) or Judgement("passed")
+        return JudgedStatus(ended.status, ended.message)
+    return _ended_by_itself(script, program) or JudgedStatus("passed")
 
 
-def _ended_at_a_limit(job: Job | Script, program: Ended) -> Judgement | None:
+def _ended_at_a_limit(job: Job | ScriptJob, program: JobEnded) -> JudgedStatus | None:
     limits = job.limits
     by_kernel = program.signal in (signal.SIGKILL, signal.SIGXCPU) and program.reason == "exit"
     if program.reason == "cpu" or (by_kernel and program.cpu_s >= limits.cpu_s):
-        return Judgement("timeout", f"more than {limits.cpu_s:g} s of CPU time")
+        return JudgedStatus("timeout", f"more than {limits.cpu_s:g} s of CPU time")
     if program.reason == "memory":
         message = f"its processes and sockets together hold more than {limits.memory_mib} MiB"
-        return Judgement("memory", message)
+        return JudgedStatus("memory", message)
     if program.reason == "wall":
         message = f"{program.wall_s:.1f} s on the clock, {program.cpu_s:.2f} s of CPU time"
-        return Judgement("timeout", message, wall=True)
+        return JudgedStatus("timeout", message, wall=True)
     return None
 
 
-def _ended_by_itself(job: Job | Script, program: Ended) -> Judgement | None:
+def _ended_by_itself(job: Job | ScriptJob, program: JobEnded) -> JudgedStatus | None:
     """Returns the status of a program that exited; None if it exited normally."""
     number = program.signal
     if number and program.reason == "exit":
         if number == signal.SIGKILL and program.rss_mib >= _NEAR_LIMIT * job.limits.memory_mib:
-            return Judgement("memory", f"killed with {program.rss_mib:.0f} MiB resident")
-        return Judgement("crashed", f"signal {signal_name(number)}")
+            return JudgedStatus("memory", f"killed with {program.rss_mib:.0f} MiB resident")
+        return JudgedStatus("crashed", f"signal {signal_name(number)}")
     if number:
-        return Judgement("exited", "the program closed its channel to the tests")
+        return JudgedStatus("exited", "the program closed its channel to the tests")
     if program.exit_code or not (job.mode == "run" or job.compares_output):
-        return Judgement("exited", f"exit code {program.exit_code}")
+        return JudgedStatus("exited", f"exit code {program.exit_code}")
     return None
 
 
-def _no_report(tests: Ended, heard: bool) -> Judgement:
+def _no_report(tests: JobEnded, heard: bool) -> JudgedStatus:
     if tests.reason == "cpu" or tests.signal in (signal.SIGXCPU, signal.SIGPROF):
-        return Judgement("timeout", f"the tests, not the program, used {tests.cpu_s:.1f} s of CPU")
+        return JudgedStatus(
+            "timeout", f"the tests, not the program, used {tests.cpu_s:.1f} s of CPU"
+        )
     if tests.reason == "wall":
-        return Judgement("timeout", "the tests, not the program, ran out of time", wall=True)
+        return JudgedStatus("timeout", "the tests, not the program, ran out of time", wall=True)
     # The kernel sends SIGKILL if the machine's memory is exhausted.
     if heard and tests.signal not in (0, signal.SIGKILL):
         name = signal_name(tests.signal)
         message = f"an answer of the program ended the tests' process with signal {name}"
-        return Judgement("crashed", message, again=True)
+        return JudgedStatus("crashed", message, again=True)
     cause = f"signal {signal_name(tests.signal)}" if tests.signal else f"code {tests.exit_code}"
-    return Judgement("infra_error", f"the tests' process ended with {cause} and no verdict")
+    return JudgedStatus("infra_error", f"the tests' process ended with {cause} and no verdict")
 
 
 def signal_name(number: int) -> str:

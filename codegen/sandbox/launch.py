@@ -77,7 +77,7 @@ class RootDirectory:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class LaunchMode:
     """A way to run zygotes: the backend, and the method that makes its jobs unprivileged (see
     ``isolation.namespaces``).
     """
@@ -89,7 +89,9 @@ class Way:
 class ZygoteProcess:
     """The driver's handle on a running zygote: its process and its control socket."""
 
-    def __init__(self, way: Way, role: Role, process: subprocess.Popen[bytes], errors: Any) -> None:
+    def __init__(
+        self, way: LaunchMode, role: Role, process: subprocess.Popen[bytes], errors: Any
+    ) -> None:
         self.way = way
         self.role: Role = role
         self.process = process
@@ -114,7 +116,7 @@ class ZygoteProcess:
         self._errors.close()
 
 
-def ways(backend: str) -> Iterator[Way]:
+def ways(backend: str) -> Iterator[LaunchMode]:
     """Yields the ways to try, best first, for a backend's name or ``auto``.
 
     Raises:
@@ -126,18 +128,18 @@ def ways(backend: str) -> Iterator[Way]:
             "Choose one of: auto, bwrap, namespaces, unsafe_local.",
         )
     if backend == "unsafe_local":
-        yield Way("unsafe_local", "none")
+        yield LaunchMode("unsafe_local", "none")
         return
     # Root never falls back to a user namespace: its jobs would be the host's uid 0, which has no
     # process limit.
     identity = "uids" if os.geteuid() == 0 and _job_uids() is not None else "userns"
     for name in ("bwrap", "namespaces"):
         if backend in ("auto", name) and (name != "bwrap" or shutil.which("bwrap")):
-            yield Way(name, identity)
+            yield LaunchMode(name, identity)
 
 
 def start(
-    way: Way, role: Role, core: int | None = None, packages: Packages = NO_PACKAGES
+    way: LaunchMode, role: Role, core: int | None = None, packages: Packages = NO_PACKAGES
 ) -> ZygoteProcess:
     """Starts a zygote and waits until its test job reports the layers in force.
 
@@ -236,7 +238,7 @@ def _on(core: int | None) -> Iterator[None]:
 
 def choose(
     backend: str, core: int | None = None, packages: Packages = NO_PACKAGES
-) -> tuple[Way, ZygoteProcess]:
+) -> tuple[LaunchMode, ZygoteProcess]:
     """Returns the first working way with a running zygote for programs.
 
     Raises:
@@ -256,7 +258,7 @@ def choose(
 
 
 def _command(
-    way: Way, layout: RootDirectory, zygote_config: dict[str, Any], texts: Sequence[int]
+    way: LaunchMode, layout: RootDirectory, zygote_config: dict[str, Any], texts: Sequence[int]
 ) -> list[str]:
     zygote = [layout.python, *_python_arguments("zygote", _code_path(way))]
     zygote.append(json.dumps(zygote_config))
@@ -290,11 +292,11 @@ def _python_arguments(module: str, path: str) -> list[str]:
     return ["-P", "-s", "-S", "-B", "-c", code]
 
 
-def _code_path(way: Way) -> str:
+def _code_path(way: LaunchMode) -> str:
     return _HERE if way.backend == "unsafe_local" else CODE_AT
 
 
-def _zygote_config(way: Way, role: Role) -> dict[str, Any]:
+def _zygote_config(way: LaunchMode, role: Role) -> dict[str, Any]:
     uids = _job_uids() or range(1)
     block = (os.getpid() * 64 + next(_zygote_numbers)) % max(1, len(uids) // SLOTS)
     return {
@@ -326,7 +328,7 @@ def _job_uids() -> range | None:
     return best if len(best) >= 16 * SLOTS else None
 
 
-def _bwrap_options(way: Way, layout: RootDirectory, texts: Sequence[int]) -> list[str]:
+def _bwrap_options(way: LaunchMode, layout: RootDirectory, texts: Sequence[int]) -> list[str]:
     options = [
         *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
         *("--unshare-cgroup-try", "--hostname", "sandbox", "--die-with-parent"),
@@ -368,7 +370,7 @@ def _files(uids: range) -> dict[str, str]:
     }
 
 
-def _layout(way: Way, role: Role, uids: range, packages: Packages) -> RootDirectory:
+def _layout(way: LaunchMode, role: Role, uids: range, packages: Packages) -> RootDirectory:
     environment = {
         "PATH": f"{PYTHON_AT}/bin:/usr/bin:/bin",
         "USER": "sandbox",

@@ -7,7 +7,7 @@ the tests have sent their verdict over a socket that only they have. The program
 the programs' time limits; the driver's own deadline is for unresponsive sandboxes.
 
 A job that was stopped only by the wall-clock limit is rerun once, with twice the time and no other
-jobs except ones that only wait; on a pool that is never idle, after ``Task.patience_s`` with
+jobs except ones that only wait; on a pool that is never idle, after ``PendingJob.patience_s`` with
 others. A job whose sandbox broke is rerun once in a new worker, then becomes ``infra_error``.
 """
 
@@ -36,20 +36,20 @@ from codegen.core.errors import SandboxError
 from . import launch
 from .jobs import (
     SCRIPT_WALL_FACTOR,
+    CallResult,
     Job,
     Limits,
     Outcome,
-    Result,
-    Script,
+    ScriptJob,
     program_payload,
     tests_payload,
 )
-from .judge import Judgement, Report, judge, judge_script, parse_report
-from .languages.programs import Command
+from .judge import JudgedStatus, TestsReport, judge, judge_script, parse_report
+from .languages.programs import CommandJob
 from .launch import memory_file
 from .packages import Packages
 from .protocol import wire
-from .protocol.orders import HEARD, Ended, Order, in_order, read_ended
+from .protocol.orders import HEARD, JobEnded, JobRequest, in_order, read_ended
 
 IN_FLIGHT = 3
 CHECKER_MEMORY_MIB = 2048
@@ -69,15 +69,15 @@ Done = Callable[[Outcome | SandboxError], None]
 
 
 @dataclass(eq=False)
-class Task:
+class PendingJob:
     """A job on its way through the pool."""
 
-    job: Job | Script
+    job: Job | ScriptJob
     done: Done
     token: str
     tests: bytes  # the payload of the process of tests
     patience_s: float = math.inf  # maximum wait for a run alone
-    command: Command | None = None  # for a program in another language
+    command: CommandJob | None = None  # for a program in another language
     owner: str = ""  # owner of the tests; different owners never share a process
     compile_s: float = 0.0  # CPU seconds of its compiler
     attempts: int = 0
@@ -91,14 +91,14 @@ class Task:
 class _Run:
     """A task in flight in a worker."""
 
-    task: Task
+    task: PendingJob
     stdout: int | None
     started: float
     tests_deadline: float
     deadline: float
-    program: Ended | None = None
-    tests: Ended | None = None
-    report: Report | None = None
+    program: JobEnded | None = None
+    tests: JobEnded | None = None
+    report: TestsReport | None = None
     tests_late: bool = False
     stderr: int | None = None
     results: int | None = None  # file that a script's process writes at its end
@@ -157,9 +157,9 @@ class Pool:
         self._backend = backend
         self._most_workers = workers
         self._workers: list[_Worker] = []
-        self._pending: deque[Task] = deque()
-        self._later: deque[Task] = deque()  # to rerun alone
-        self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._pending: deque[PendingJob] = deque()
+        self._later: deque[PendingJob] = deque()  # to rerun alone
+        self._inbox: queue.SimpleQueue[PendingJob | None] = queue.SimpleQueue()
         self._wake_read, self._wake_write = socket.socketpair()
         self._woken = False
         self._selector = selectors.DefaultSelector()
@@ -184,7 +184,7 @@ class Pool:
             self.close()
             raise
 
-    def submit(self, job: Job | Script, done: Done, owner: str = "") -> Task:
+    def submit(self, job: Job | ScriptJob, done: Done, owner: str = "") -> PendingJob:
         """Queues a job; ``done`` is called once with its outcome, in the pool's thread unless the
         pool is closed.
         """
@@ -193,14 +193,16 @@ class Pool:
         self.enqueue(task)
         return task
 
-    def task(self, job: Job | Script, done: Done, command: Command | None = None) -> Task:
+    def task(
+        self, job: Job | ScriptJob, done: Done, command: CommandJob | None = None
+    ) -> PendingJob:
         """Builds a task to queue; ``command`` runs a program in another language."""
         is_beside = isinstance(job, Job) and job.mechanism == "in_sandbox"
         token = secrets.token_hex(16) if is_beside else ""
-        tests = b"" if isinstance(job, Script) else tests_payload(job, token)
-        return Task(job, done, token, tests, command=command)
+        tests = b"" if isinstance(job, ScriptJob) else tests_payload(job, token)
+        return PendingJob(job, done, token, tests, command=command)
 
-    def enqueue(self, task: Task) -> None:
+    def enqueue(self, task: PendingJob) -> None:
         """Queues a task."""
         with self._closing:
             if not (ended := self._closed):
@@ -242,7 +244,9 @@ class Pool:
             self._started.set_result(programs)
             self._loop()
         except Exception as failure:  # noqa: BLE001 - delivered to all who wait
-            error = SandboxError(f"The sandbox's driver broke: {type(failure).__name__}: {failure}")
+            error = SandboxError(
+                f"The sandbox's driver failed: {type(failure).__name__}: {failure}"
+            )
             if not self._started.done():
                 self._started.set_exception(error)
         finally:
@@ -378,7 +382,7 @@ class Pool:
                 task = tasks.popleft()
                 task.done(_infra_outcome(task.job, reason))
 
-    def _send(self, worker: _Worker, task: Task) -> None:
+    def _send(self, worker: _Worker, task: PendingJob) -> None:
         task.attempts += 1
         self._next_id += 1
         to_close: list[int] = []
@@ -390,7 +394,7 @@ class Pool:
             for fd in to_close:
                 os.close(fd)
 
-    def _start(self, worker: _Worker, task: Task, number: int, to_close: list[int]) -> None:
+    def _start(self, worker: _Worker, task: PendingJob, number: int, to_close: list[int]) -> None:
         job, limits = task.job, task.job.limits
 
         def file(data: bytes) -> int:
@@ -404,7 +408,7 @@ class Pool:
         fds["payload"] = file(
             command.payload(task.token) if command else program_payload(job, task.token)
         )
-        if isinstance(job, Script):
+        if isinstance(job, ScriptJob):
             self._start_script(worker, task, number, fds, to_close)
             return
         if job.mode == "stdio":
@@ -435,7 +439,7 @@ class Pool:
     def _start_script(
         self,
         worker: _Worker,
-        task: Task,
+        task: PendingJob,
         number: int,
         fds: dict[str, int],
         to_close: list[int],
@@ -444,7 +448,7 @@ class Pool:
         standard error and, if it fetches files, for its results.
         """
         script = task.job
-        assert isinstance(script, Script)
+        assert isinstance(script, ScriptJob)
         if script.stdin:
             fds["stdin"] = memory_file(script.stdin.encode("utf-8", "surrogatepass"))
             to_close.append(fds["stdin"])
@@ -452,7 +456,7 @@ class Pool:
         factor = ALONE_WALL_FACTOR if task.alone else 1
         now, wall_s = time.monotonic(), factor * SCRIPT_WALL_FACTOR * script.limits.cpu_s
         late = now + wall_s + ANSWER_GRACE_S
-        run = _Run(task, stdout, now, late, late, tests=Ended(number, "exit"))
+        run = _Run(task, stdout, now, late, late, tests=JobEnded(number, "exit"))
         worker.runs[number] = run
         try:
             run.stderr = memory_file(b"", append=True)
@@ -547,12 +551,12 @@ class Pool:
             self._dismiss(worker, tester)
         if report is _NO_VERDICT or number is None:  # tests that write to the process's own socket
             with contextlib.suppress(OSError):  # noticed when its socket is read
-                worker.tests.control.send(Order(tester.number, kill=True).pack())
+                worker.tests.control.send(JobRequest(tester.number, kill=True).pack())
         if number is None:
             return
         run = worker.runs[number]
         run.report = report
-        run.tests = Ended(number, "exit", 0, cpu_s, time.monotonic() - run.started)
+        run.tests = JobEnded(number, "exit", 0, cpu_s, time.monotonic() - run.started)
         self._tests_done(worker, number)
 
     def _tests_done(self, worker: _Worker, number: int) -> None:
@@ -571,7 +575,7 @@ class Pool:
     def _end_program(self, worker: _Worker, number: int) -> None:
         worker.runs[number].end_by = None
         try:
-            worker.programs.control.send(Order(number, kill=True).pack())
+            worker.programs.control.send(JobRequest(number, kill=True).pack())
         except OSError as error:
             self._discard(worker, f"the sandbox is gone: {error.strerror}")
 
@@ -585,7 +589,7 @@ class Pool:
             size = os.fstat(run.stdout).st_size
             data = os.pread(run.stdout, run.task.job.limits.output_bytes, 0)
             stdout = data.decode("utf-8", "replace")
-        if isinstance(run.task.job, Script):
+        if isinstance(run.task.job, ScriptJob):
             run.task.done(_script_outcome(run, run.task.job, run.program, stdout, size))
             return
         heard = run.note is not None and os.pread(run.note, 1, 0) == HEARD
@@ -606,7 +610,7 @@ class Pool:
             outcome = _outcome(run.task.job, judgement, run.program, run.report, stdout)
             run.task.done(replace(outcome, compile_s=run.task.compile_s))
 
-    def _broken(self, task: Task, reason: str) -> None:
+    def _broken(self, task: PendingJob, reason: str) -> None:
         if task.attempts < 2 + task.alone:
             self._pending.append(task)
         else:
@@ -620,7 +624,7 @@ class Pool:
                 if run is not None and run.tests_deadline < now and not run.tests_late:
                     run.tests_late = True
                     with contextlib.suppress(OSError):  # noticed when its socket is read
-                        worker.tests.control.send(Order(tester.number, kill=True).pack())
+                        worker.tests.control.send(JobRequest(tester.number, kill=True).pack())
             for number, run in list(worker.runs.items()):
                 if run.end_by is not None and run.end_by < now and worker in self._workers:
                     self._end_program(worker, number)
@@ -628,10 +632,10 @@ class Pool:
                 self._discard(worker, "the sandbox does not answer")
 
 
-_NO_VERDICT = Report("bad_test", "the tests sent something that is not a verdict", [])
+_NO_VERDICT = TestsReport("bad_test", "the tests sent something that is not a verdict", [])
 
 
-def _read_verdict(packet: bytes, fds: Sequence[int]) -> tuple[Report | None, float, bool]:
+def _read_verdict(packet: bytes, fds: Sequence[int]) -> tuple[TestsReport | None, float, bool]:
     """Reads the message of a process of tests: the verdict, its CPU seconds, and whether it can run
     another job. A program may make its tests send anything. Closes the descriptors.
     """
@@ -673,7 +677,7 @@ def read_results(data: bytes, asked: Sequence[str]) -> tuple[int, dict[str, byte
         return 125 << 8, {}, []
 
 
-def _looks_at_itself(job: Job | Script) -> bool:
+def _looks_at_itself(job: Job | ScriptJob) -> bool:
     """Whether a program may read ``/proc/self``, which takes time (``isolation.namespaces``)."""
     return any(path in job.program for path in ("/proc", "/dev/std", "/dev/fd", "psutil"))
 
@@ -685,12 +689,12 @@ def _order(
     wall_s: float,
     output_bytes: int,
     fds: dict[str, int],
-    task: Task | None = None,
+    task: PendingJob | None = None,
 ) -> None:
     """Orders a process from a zygote: for a program's task, or for tests."""
     names = in_order(fds)
     command = task and task.command
-    order = Order(
+    order = JobRequest(
         number,
         names,
         limits.memory_mib,
@@ -707,23 +711,25 @@ def _order(
 
 
 def _outcome(
-    job: Job, judgement: Judgement, program: Ended, report: Report | None, stdout: str
+    job: Job, judgement: JudgedStatus, program: JobEnded, report: TestsReport | None, stdout: str
 ) -> Outcome:
-    results: tuple[Result, ...] = ()
+    results: tuple[CallResult, ...] = ()
     if report is not None and job.mode == "calls":
 
         def special(_: str, content: Any) -> Any:
             return wire.Opaque(str(content))
 
-        def result(ok: bool, content: Any) -> Result:
+        def result(ok: bool, content: Any) -> CallResult:
             return (
-                Result(True, wire.unpack(content, special)) if ok else Result(False, None, content)
+                CallResult(True, wire.unpack(content, special))
+                if ok
+                else CallResult(False, None, content)
             )
 
         try:
             results = tuple(result(*pair) for pair in report.values)
         except wire.WireError as error:
-            judgement = Judgement("output_limit", f"unusable result: {error}")
+            judgement = JudgedStatus("output_limit", f"unusable result: {error}")
     returned = itertools.takewhile(lambda result: result.ok, results)
     blinded = job.blinded
     return Outcome(
@@ -742,7 +748,9 @@ def _outcome(
     )
 
 
-def _script_outcome(run: _Run, script: Script, program: Ended, stdout: str, size: int) -> Outcome:
+def _script_outcome(
+    run: _Run, script: ScriptJob, program: JobEnded, stdout: str, size: int
+) -> Outcome:
     assert run.stderr is not None
     stderr = os.pread(run.stderr, script.limits.output_bytes, 0).decode("utf-8", "replace")
     left: list[str] = []
@@ -772,7 +780,7 @@ def _script_outcome(run: _Run, script: Script, program: Ended, stdout: str, size
     )
 
 
-def _infra_outcome(job: Job | Script, reason: str) -> Outcome:
+def _infra_outcome(job: Job | ScriptJob, reason: str) -> Outcome:
     return Outcome("infra_error", job.trust, message=reason)
 
 

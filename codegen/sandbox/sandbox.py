@@ -12,12 +12,12 @@ from typing import Any, Literal, TypeVar
 from codegen.core.errors import InputError, SandboxError
 from codegen.core.records import Trust
 
-from .jobs import PYTHON, Call, Job, Limits, Outcome, Script, is_empty
+from .jobs import PYTHON, Call, Job, Limits, Outcome, ScriptJob, is_empty
 from .languages import Toolchain, find, toolchains
 from .languages.builds import Builds
 from .languages.programs import build_job, program_of
 from .packages import find_packages, with_pytest
-from .pool import Done, Pool, Task
+from .pool import Done, PendingJob, Pool
 
 Key = TypeVar("Key")
 
@@ -144,7 +144,7 @@ class Sandbox:
 
     def run(
         self,
-        program: Job | Script | str,
+        program: Job | ScriptJob | str,
         calls: Sequence[Call] = (),
         limits: Limits | None = None,
     ) -> Outcome:
@@ -164,7 +164,7 @@ class Sandbox:
             InputError: for an unusable job (an argument of ``calls`` that is not a plain value).
             SandboxError: if the sandbox broke, or none can be opened.
         """
-        if not isinstance(program, (Job, Script, str)):
+        if not isinstance(program, (Job, ScriptJob, str)):
             raise InputError(
                 f"program must be a string, a Job or a Script, not {type(program).__name__}."
             )
@@ -203,7 +203,7 @@ class Sandbox:
             raise outcome
         return outcome
 
-    def submit(self, job: Job | Script, owner: str = "") -> Future[Outcome]:
+    def submit(self, job: Job | ScriptJob, owner: str = "") -> Future[Outcome]:
         """Queues one job; the future gets its outcome, or a :class:`SandboxError`.
 
         A job whose future is canceled before it starts does not run. Tests of different owners run
@@ -236,7 +236,7 @@ class Sandbox:
         return future
 
     def map(
-        self, items: Iterable[tuple[Key, Job | Script]]
+        self, items: Iterable[tuple[Key, Job | ScriptJob]]
     ) -> Generator[tuple[Key, Outcome], None, None]:
         """Runs jobs and yields their outcomes in completion order.
 
@@ -247,7 +247,7 @@ class Sandbox:
         """
         pool = self._running()
         results: queue.SimpleQueue[tuple[int, Outcome | SandboxError]] = queue.SimpleQueue()
-        waiting: dict[int, tuple[Key, Task]] = {}
+        waiting: dict[int, tuple[Key, PendingJob]] = {}
         source = enumerate(items)
         exhausted = False
         try:
@@ -279,14 +279,14 @@ class Sandbox:
             for _, task in waiting.values():
                 task.cancelled = True
 
-    def _submit(self, job: Job | Script, done: Done, owner: str = "") -> Task:
+    def _submit(self, job: Job | ScriptJob, done: Done, owner: str = "") -> PendingJob:
         """Queues a job, or the build of its program first."""
         pool = self._running()
         if not job.is_foreign:
             return pool.submit(job, done, owner)
         return self._builds.submit(pool, program_of(job, self._toolchain(job)), done)
 
-    def _toolchain(self, job: Job | Script) -> Toolchain:
+    def _toolchain(self, job: Job | ScriptJob) -> Toolchain:
         name = find(job.language).name
         if name not in self._toolchains:
             raise InputError(
@@ -303,7 +303,7 @@ class Sandbox:
         return self._pool
 
 
-def refusal(job: Job | Script, least: Trust = "in_sandbox") -> Outcome | None:
+def refusal(job: Job | ScriptJob, least: Trust = "in_sandbox") -> Outcome | None:
     """Returns the outcome of a job that does not run: it has no code, or is too easily forged."""
     if not isinstance(job, Job):
         return None

@@ -17,7 +17,7 @@ from typing import Any
 
 from codegen.core.errors import InputError, SandboxError
 
-from .jobs import Job, Limits, Outcome, Result, Script
+from .jobs import CallResult, Job, Limits, Outcome, ScriptJob
 from .protocol import wire
 
 Row = dict[str, Any]
@@ -78,7 +78,7 @@ def outcome_row(outcome: Outcome, cached: bool = False) -> Row:
     return row
 
 
-def _result_row(result: Result) -> Row:
+def _result_row(result: CallResult) -> Row:
     if not result.ok:
         return {"ok": False, "error": result.error}
     if _is_json(result.value):
@@ -133,16 +133,16 @@ def read_outcome(row: Mapping[str, Any]) -> Outcome:
         raise InputError(f"The server's answer is not an outcome: {error!r:.100}.") from None
 
 
-def _read_result(row: Mapping[str, Any]) -> Result:
+def _read_result(row: Mapping[str, Any]) -> CallResult:
     if not row["ok"]:
-        return Result(False, None, str(row["error"]))
+        return CallResult(False, None, str(row["error"]))
     if "tree" not in row:
-        return Result(True, row["value"])
+        return CallResult(True, row["value"])
 
     def special(_: str, content: Any) -> Any:
         return wire.Opaque(str(content))
 
-    return Result(True, wire.unpack(row["tree"], special))
+    return CallResult(True, wire.unpack(row["tree"], special))
 
 
 to_json: Callable[[object], str] = json.JSONEncoder(
@@ -150,7 +150,7 @@ to_json: Callable[[object], str] = json.JSONEncoder(
 ).encode
 
 
-def script_row(script: Script) -> Row:
+def script_row(script: ScriptJob) -> Row:
     """Returns a script as the body of ``/run_code``."""
     return {
         "code": script.program,

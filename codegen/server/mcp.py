@@ -2,8 +2,8 @@
 
 An agent can read data directories and runs, score runs and create new ones, run and test programs,
 query databases, and complete code. The command line sets the directories, databases and model that
-it may use (:class:`Grants`). Paths outside of the directories are rejected, also through symbolic
-links; databases are read-only; programs run in the sandbox.
+it may use (:class:`AgentPermissions`). Paths outside of the directories are rejected, also through
+symbolic links; databases are read-only; programs run in the sandbox.
 
 Each tool is a method of :class:`Tools`; the agent reads its docstring. Results are bounded
 (:func:`bounded`) and marked where they were cut; an error is one line.
@@ -46,7 +46,7 @@ from codegen.evals.scoring import SCORE, VERDICTS, read_score
 from codegen.evals.tasks import FILE
 from codegen.evals.tasks import load as load_task
 from codegen.evals.tasks import names as task_names
-from codegen.sandbox import Job, Limits, Sandbox, Script
+from codegen.sandbox import Job, Limits, Sandbox, ScriptJob
 from codegen.sandbox.serialization import outcome_row
 from codegen.server import run_index
 
@@ -85,7 +85,7 @@ _CpuSeconds = Annotated[float, Field(ge=0.05, le=60, description="Limit in CPU s
 
 
 @dataclass(frozen=True)
-class Grants:
+class AgentPermissions:
     """Resources and limits of an agent.
 
     Attributes:
@@ -152,7 +152,7 @@ class Grants:
 class Tools:
     """The tools; thread-safe."""
 
-    def __init__(self, grants: Grants, engine: CompletionEngine | None = None) -> None:
+    def __init__(self, grants: AgentPermissions, engine: CompletionEngine | None = None) -> None:
         self.grants, self.engine = grants, engine
         self._sandbox: Sandbox | None = None
         self._schemas: dict[str, Schema] = {}
@@ -363,7 +363,7 @@ class Tools:
         cpu_s: _CpuSeconds = 6.0,
     ) -> dict[str, Any]:
         """Run a program in a sandbox without network and files, and show its output."""
-        script = Script(program, stdin, limits=Limits(cpu_s=cpu_s), language=language)
+        script = ScriptJob(program, stdin, limits=Limits(cpu_s=cpu_s), language=language)
         outcome = self._opened().run(script)
         row = outcome_row(outcome)
         row |= {"stderr": outcome.stderr, "exit_code": outcome.exit_code}

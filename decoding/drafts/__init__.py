@@ -14,7 +14,7 @@ from codegen.decoding.drafts.chain import DrafterChain, DrafterMaker
 from codegen.decoding.drafts.edits import CursorDrafter, DiffDrafter
 from codegen.decoding.drafts.lookup import RecyclingDrafter, SuffixDrafter
 from codegen.decoding.drafts.planner import (
-    Account,
+    DraftAccount,
     FixedCosts,
     PassCosts,
     PlannedDrafter,
@@ -24,7 +24,7 @@ from codegen.decoding.drafts.planner import (
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
 __all__ = [
-    "Account", "Context", "CursorDrafter", "DiffDrafter", "Draft", "Drafter", "DrafterChain",
+    "DraftAccount", "Context", "CursorDrafter", "DiffDrafter", "Draft", "Drafter", "DrafterChain",
     "DrafterMaker", "FixedCosts", "PassCosts", "PlannedDrafter", "Planner", "RecyclingDrafter",
     "SharedCosts", "SuffixDrafter",
 ]  # fmt: skip

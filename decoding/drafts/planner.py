@@ -164,7 +164,7 @@ def _moved(known: float | None, found: float) -> float:
 
 
 @dataclass
-class Account:
+class DraftAccount:
     """Gains and losses of drafts, in plain passes.
 
     Attributes:
@@ -195,7 +195,7 @@ class Planner:
     """
 
     costs: Costs
-    account: Account = field(default_factory=Account)
+    account: DraftAccount = field(default_factory=DraftAccount)
     _values: list[float] = field(init=False, default_factory=list)
 
     def plan(

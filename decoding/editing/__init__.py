@@ -10,8 +10,8 @@ always re-encoded, and edits that change the lexical state of the text after the
 from codegen.decoding.editing.cache import EditableCache, EditedRow, PassRequest
 from codegen.decoding.editing.forward import DecodeStep, can_step, plain_product
 from codegen.decoding.editing.lexical import (
+    LexicalPrefix,
     LexicalState,
-    Reading,
     read,
     reads_otherwise,
     tail_tokens,
@@ -21,6 +21,6 @@ from codegen.decoding.editing.rotation import find_rotations
 
 __all__ = [
     "DecodeStep", "EditPolicy", "EditReport", "EditableCache", "EditedRow", "LexicalState",
-    "PassRequest", "Reading", "can_step", "find_rotations", "plain_product", "read",
+    "PassRequest", "LexicalPrefix", "can_step", "find_rotations", "plain_product", "read",
     "reads_otherwise", "tail_tokens",
 ]  # fmt: skip

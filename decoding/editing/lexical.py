@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from codegen.decoding.drafts.protocol import common_prefix
-from codegen.decoding.rpg.languages import PYTHON, Language, Quote
+from codegen.decoding.rpg.languages import PYTHON, LexerSpec, Quote
 
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
 
@@ -33,7 +33,7 @@ class LexicalState:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class LexicalPrefix:
     """Lexical analysis of a text up to an offset.
 
     Attributes:
@@ -47,7 +47,7 @@ class Reading:
     statement: int
 
 
-def read(text: str, end: int | None = None, language: Language = PYTHON) -> Reading:
+def read(text: str, end: int | None = None, language: LexerSpec = PYTHON) -> LexicalPrefix:
     """Analyzes a text up to ``end``, by default to its end.
 
     A statement continues over line breaks within brackets and strings, and after a backslash. In
@@ -66,7 +66,7 @@ def read(text: str, end: int | None = None, language: Language = PYTHON) -> Read
             quote = lexer.quotes[found["mark"]]
             closed = _end_of(quote).match(text, at, end)
             if closed is None:
-                return Reading(LexicalState(word, brackets), line, min(statement, line))
+                return LexicalPrefix(LexicalState(word, brackets), line, min(statement, line))
             # The line break after a comment or an unclosed string is a separate token.
             at = closed.start("close") if closed["close"] == "\n" else closed.end()
         elif word in _CLOSES:
@@ -86,10 +86,10 @@ def read(text: str, end: int | None = None, language: Language = PYTHON) -> Read
             statement = found.start()
         elif language.indented and not brackets:  # a line break
             statement = at
-    return Reading(LexicalState("", brackets), line, min(statement, line))
+    return LexicalPrefix(LexicalState("", brackets), line, min(statement, line))
 
 
-def reads_otherwise(old: str, new: str, language: Language = PYTHON) -> bool:
+def reads_otherwise(old: str, new: str, language: LexerSpec = PYTHON) -> bool:
     """Returns True if the text after the edit is in another string, comment or bracket."""
     start = common_prefix(old, new)
     shared = common_prefix(old[start:][::-1], new[start:][::-1])
@@ -107,7 +107,7 @@ def tail_tokens(ends: Sequence[int], start: int, *, least: int = 16, most: int =
 
     Args:
         ends: end of each token in the text, ascending.
-        start: an offset, such as :attr:`Reading.statement`.
+        start: an offset, such as :attr:`LexicalPrefix.statement`.
         least, most: bounds of the result, which never exceeds the number of tokens.
     """
     count = 0
@@ -125,7 +125,7 @@ class _Lexer:
 
 
 @lru_cache(maxsize=16)
-def _lexer_of(language: Language) -> _Lexer:
+def _lexer_of(language: LexerSpec) -> _Lexer:
     quotes = {quote.open.decode(): quote for quote in language.quotes}
     prefixes = {prefix.decode() for quote in language.quotes for prefix in quote.prefixes}
     marks = "|".join(re.escape(mark) for mark in sorted(quotes, key=len, reverse=True))

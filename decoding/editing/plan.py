@@ -325,7 +325,7 @@ def _fill(slots: NDArray[np.int64], start: int, source: NDArray[np.int64]) -> No
     target[free] = source[free]
 
 
-class Span(NamedTuple):
+class MatchedSpan(NamedTuple):
     """``new[start : start + size]`` equals ``old[source : source + size]``."""
 
     start: int
@@ -340,7 +340,7 @@ def common_prefix(one: Tokens, other: Tokens) -> int:
     return int(differing[0]) if len(differing) else size
 
 
-def find_spans(old: Tokens, new: Tokens, *, shortest: int) -> list[Span]:
+def find_spans(old: Tokens, new: Tokens, *, shortest: int) -> list[MatchedSpan]:
     """Finds spans of ``new`` that are in ``old``, from left to right, disjoint on both sides.
 
     Greedy: takes the longest run at each place of ``new``; of equally long ones, the one that
@@ -355,7 +355,7 @@ def find_spans(old: Tokens, new: Tokens, *, shortest: int) -> list[Span]:
     places = _places(old, shortest)
     windows = np.lib.stride_tricks.sliding_window_view(new, shortest)
     used = np.zeros(len(old), dtype=bool)
-    found: list[Span] = []
+    found: list[MatchedSpan] = []
     at, expected = 0, 0
     while at <= len(new) - shortest:
         best = 0
@@ -370,7 +370,7 @@ def find_spans(old: Tokens, new: Tokens, *, shortest: int) -> list[Span]:
         if best < shortest:
             at += 1
             continue
-        found.append(Span(at, source, best))
+        found.append(MatchedSpan(at, source, best))
         used[source : source + best] = True
         at += best
         expected = source + best

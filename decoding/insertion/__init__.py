@@ -9,7 +9,7 @@ All are ``PreTrainedModel`` classes with one interface, :class:`FillingModel`.
 """
 
 from codegen.decoding.insertion.base import (
-    Filled,
+    FilledText,
     FillingModel,
     FillOptions,
     GapRow,
@@ -33,7 +33,7 @@ MODELS: dict[str, type[FillingModel]] = {
 }
 
 __all__ = [
-    "EncoderConfig", "FillOptions", "Filled", "FillingModel", "FixedMaskConfig", "FixedMaskLM",
+    "EncoderConfig", "FillOptions", "FilledText", "FillingModel", "FixedMaskConfig", "FixedMaskLM",
     "FlexibleMaskConfig", "FlexibleMaskLM", "GapRow", "Insertion", "InsertionConfig", "InsertionLM",
     "Losses", "MODELS", "Text", "TextBatch",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ For training, a model corrupts a :class:`~codegen.decoding.insertion.text.Text` 
 (``corrupt``) and learns to restore it (``forward`` returns a loss per text). For decoding, it
 completes texts with gaps (``fill``), using :class:`Insertion` as the loop's strategy.
 
-:class:`TextEncoder` is bidirectional, pre-norm, with rotary positions, without causal mask and
+:class:`TokenEncoder` is bidirectional, pre-norm, with rotary positions, without causal mask and
 time. Source: Patel et al., "Insertion Language Models", 2025 (arXiv 2505.05755), section 3 and the
 released code: no biases in attention, ReLU, by default no layer norm after the last layer.
 
@@ -44,7 +44,7 @@ from codegen.decoding.sequences import CachedRows
 Memory = list[tuple[Tensor, Tensor]]  # per layer: rotated keys, values [G, heads, P, size]
 
 
-class TextEncoder(nn.Module):
+class TokenEncoder(nn.Module):
     """Encodes token ids to hidden states."""
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -55,8 +55,8 @@ class TextEncoder(nn.Module):
         self.open_slots = nn.Embedding(2, d) if config.marks_open_slots else None
         self.neighbours = nn.Linear(2 * d, d, bias=False) if config.mixes_neighbours else None
         self.dropout = nn.Dropout(config.dropout)
-        layers: Any = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        self.layers: Sequence[Layer] = layers
+        layers: Any = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers: Sequence[EncoderLayer] = layers
         self.norm = nn.LayerNorm(d) if config.final_norm else nn.Identity()
         self.head_size = d // config.num_attention_heads
         self.theta, self.step = config.rope_theta, config.rope_step
@@ -143,7 +143,7 @@ class TextEncoder(nn.Module):
         return angles.cos(), angles.sin()
 
 
-class Layer(nn.Module):
+class EncoderLayer(nn.Module):
     """Attention and a feed-forward layer, each as x + f(LN x)."""
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -195,7 +195,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Corrupted:
+class CorruptedText:
     """A corrupted text, and the tokens to restore, in order; similar lengths are batched together.
 
     Subclasses add the places of the tokens.
@@ -255,7 +255,7 @@ class FillOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class FilledText:
     """A finished text.
 
     Attributes:
@@ -292,11 +292,11 @@ class FillingModel(PreTrainedModel):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)
-        self.encoder = TextEncoder(config)
+        self.encoder = TokenEncoder(config)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     @abstractmethod
-    def corrupt(self, text: Text, rng: np.random.Generator) -> Corrupted:
+    def corrupt(self, text: Text, rng: np.random.Generator) -> CorruptedText:
         """Returns one random training example of a text."""
 
     def collate(self, corrupted: Sequence[Any]) -> dict[str, Any]:
@@ -308,7 +308,7 @@ class FillingModel(PreTrainedModel):
     @abstractmethod
     def fill(
         self, texts: Sequence[Text], options: FillOptions, rngs: Sequence[np.random.Generator]
-    ) -> list[Filled]:
+    ) -> list[FilledText]:
         """Completes texts together, each with its own random generator."""
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -360,7 +360,7 @@ def numbers(marks: Tensor) -> Tensor:
     return marks.flatten().nonzero()[:, 0]
 
 
-class Running:
+class RunningBatch:
     """The unfinished texts of a batch, and the results of finished ones, which leave the batch.
 
     All tensors are on the host: each step copies the texts to the device and the choices back.
@@ -378,7 +378,7 @@ class Running:
         self.given = batch.attention_mask
         self.steps = 0
         self._start = batch.lengths
-        self._filled: dict[int, Filled] = {}
+        self._filled: dict[int, FilledText] = {}
 
     @property
     def written(self) -> Tensor:
@@ -408,7 +408,7 @@ class Running:
         inside = self.batch.attention_mask & (self.batch.kinds == BODY)
         for row in done.nonzero()[:, 0].tolist():
             keep = inside[row]
-            self._filled[self.rows[row]] = Filled(
+            self._filled[self.rows[row]] = FilledText(
                 self.batch.input_ids[row][keep].tolist(),
                 self.given[row][keep].tolist(),
                 self.steps,
@@ -420,7 +420,7 @@ class Running:
         self.batch, self._start = self.batch.take(~done), self._start[~done]
         self.given = self.given[~done, : self.batch.input_ids.shape[1]]
 
-    def results(self) -> list[Filled]:
+    def results(self) -> list[FilledText]:
         """Returns all texts, in their original order."""
         return [self._filled[number] for number in range(len(self._filled))]
 
@@ -435,7 +435,7 @@ class GapRow(Row):
     """
 
     text: Text = field(default_factory=lambda: Text([]))
-    filled: Filled | None = None
+    filled: FilledText | None = None
 
     @classmethod
     def of(cls, text: Text) -> GapRow:
@@ -466,7 +466,8 @@ class Insertion(Strategy):
         model = batch.sequences.model
         if not isinstance(model, FillingModel):
             raise ModelError(
-                f"{type(model).__name__} writes from left to right; it is not an insertion model.",
+                f"{type(model).__name__} generates from left to right; it is not an insertion "
+                f"model.",
                 "Choose another decoder, or a model trained for insertion.",
             )
         options = replace(

@@ -44,13 +44,13 @@ from torch.nn import functional
 
 from codegen.decoding.device import download
 from codegen.decoding.insertion.base import (
-    Corrupted,
-    Filled,
+    CorruptedText,
+    FilledText,
     FillingModel,
     FillOptions,
     Losses,
     Memory,
-    Running,
+    RunningBatch,
     at,
     at_least_float32,
     numbers,
@@ -69,7 +69,7 @@ _STOP = 0  # index among the stop head's two classes
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped(Corrupted):
+class DroppedText(CorruptedText):
     """A text with some of its tokens removed.
 
     Attributes:
@@ -79,7 +79,7 @@ class Dropped(Corrupted):
     slots: list[int]
 
 
-def drop(text: Text, rng: np.random.Generator, infill_rate: float = 0.0) -> Dropped:
+def drop(text: Text, rng: np.random.Generator, infill_rate: float = 0.0) -> DroppedText:
     """Removes a random subset of tokens.
 
     Its size is uniform from none to all, as in the released code (in the paper's text it starts at
@@ -101,7 +101,7 @@ def drop(text: Text, rng: np.random.Generator, infill_rate: float = 0.0) -> Drop
         inside = last - first - count
         open_slots = [first <= slot <= first + inside for slot in range(len(body) + 1)]
     tokens = [token for token, missing in zip(text.body, gone, strict=True) if missing]
-    return Dropped(Text(text.prefix, body, open_slots), tokens, slots)
+    return DroppedText(Text(text.prefix, body, open_slots), tokens, slots)
 
 
 class InsertionLM(FillingModel):
@@ -119,11 +119,11 @@ class InsertionLM(FillingModel):
         self.stop_head = nn.Linear(d, 2)
         self.post_init()
 
-    def corrupt(self, text: Text, rng: np.random.Generator) -> Dropped:
+    def corrupt(self, text: Text, rng: np.random.Generator) -> DroppedText:
         """Drops random tokens; see :func:`drop`."""
         return drop(text, rng, self.config.infill_rate)
 
-    def collate(self, corrupted: Sequence[Dropped]) -> dict[str, Any]:
+    def collate(self, corrupted: Sequence[DroppedText]) -> dict[str, Any]:
         """Returns the visible texts, and the rows, slots and ids of the missing tokens."""
         inputs = super().collate(corrupted)
         counts = [len(item.slots) for item in corrupted]
@@ -180,12 +180,12 @@ class InsertionLM(FillingModel):
     @torch.inference_mode()
     def fill(
         self, texts: Sequence[Text], options: FillOptions, rngs: Sequence[np.random.Generator]
-    ) -> list[Filled]:
+    ) -> list[FilledText]:
         """Inserts tokens until the stop head ends each text, or it has ``max_new_tokens`` new ones.
 
         A text without an open slot is finished immediately.
         """
-        running = Running(self.start(texts), rngs)
+        running = RunningBatch(self.start(texts), rngs)
         memory = self.remember(running.batch)
         running.finish(~running.batch.open_slots.any(-1), finished=True)
         while running.rows:
@@ -299,7 +299,7 @@ _LATEST = 0.999  # latest training time, as weights grow like 1 / (1 - t)
 
 
 @dataclass(frozen=True, slots=True)
-class Interpolated(Corrupted):
+class InterpolatedText(CorruptedText):
     """A text at a time between empty and whole, with masks.
 
     Attributes:
@@ -311,7 +311,7 @@ class Interpolated(Corrupted):
     time: float
 
 
-def interpolate(text: Text, mask: int, rng: np.random.Generator) -> Interpolated:
+def interpolate(text: Text, mask: int, rng: np.random.Generator) -> InterpolatedText:
     """Builds a text at a uniformly random time."""
     size = len(text.body)
     time = float(rng.uniform(0, _LATEST))
@@ -327,7 +327,7 @@ def interpolate(text: Text, mask: int, rng: np.random.Generator) -> Interpolated
         gaps.append(0)
         if not clean[number]:
             targets.append(token)
-    return Interpolated(Text(text.prefix, body), targets, gaps, time)
+    return InterpolatedText(Text(text.prefix, body), targets, gaps, time)
 
 
 class FlexibleMaskLM(FillingModel):
@@ -343,11 +343,11 @@ class FlexibleMaskLM(FillingModel):
         self.time_mlp = nn.Sequential(nn.Linear(1, d), nn.Tanh(), nn.Linear(d, d))
         self.post_init()
 
-    def corrupt(self, text: Text, rng: np.random.Generator) -> Interpolated:
+    def corrupt(self, text: Text, rng: np.random.Generator) -> InterpolatedText:
         """Corrupts a text; see :func:`interpolate`."""
         return interpolate(text, self.config.mask_token_id, rng)
 
-    def collate(self, corrupted: Sequence[Interpolated]) -> dict[str, Any]:
+    def collate(self, corrupted: Sequence[InterpolatedText]) -> dict[str, Any]:
         """Returns the texts with masks, the masks' tokens, the slots' gaps, and the times."""
         return {
             **super().collate(corrupted),
@@ -408,13 +408,13 @@ class FlexibleMaskLM(FillingModel):
     @torch.inference_mode()
     def fill(
         self, texts: Sequence[Text], options: FillOptions, rngs: Sequence[np.random.Generator]
-    ) -> list[Filled]:
+    ) -> list[FilledText]:
         """Goes from t = 0 to 1 in equal steps, then fills the last step's masks.
 
         Runs ``steps`` + 1 passes. A text that reaches ``max_new_tokens`` gets no more masks and
         counts as unfinished.
         """
-        running = Running(self.start(texts), rngs)
+        running = RunningBatch(self.start(texts), rngs)
         memory = self.remember(running.batch)
         steps = options.steps or DEFAULT_STEPS
         for step in range(steps + 1):
@@ -474,7 +474,7 @@ def _nearest(rates: Tensor) -> Tensor:
 
 
 def _insert_masks(
-    running: Running, counts: Tensor, model: FlexibleMaskLM, options: FillOptions
+    running: RunningBatch, counts: Tensor, model: FlexibleMaskLM, options: FillOptions
 ) -> None:
     """Inserts ``counts`` [B, S] masks after each token, within the text's token limit."""
     left = (options.max_new_tokens - running.written)[:, None]
@@ -511,7 +511,7 @@ class FixedMaskLM(FillingModel):
         super().__init__(config)
         self.post_init()
 
-    def corrupt(self, text: Text, rng: np.random.Generator) -> Corrupted:
+    def corrupt(self, text: Text, rng: np.random.Generator) -> CorruptedText:
         """Replaces a random subset of the body, of uniformly random size, by masks."""
         size = self.config.body_length
         if len(text.body) > size:
@@ -521,7 +521,7 @@ class FixedMaskLM(FillingModel):
         targets = [body[place] for place in places]
         for place in places:
             body[place] = self.config.mask_token_id
-        return Corrupted(Text(text.prefix, body), targets)
+        return CorruptedText(Text(text.prefix, body), targets)
 
     def scores(self, batch: TextBatch, places: Tensor, memory: Memory | None = None) -> Tensor:
         """Computes logits [M, V] at the masks, whose places are as in :func:`.base.at`."""
@@ -543,7 +543,7 @@ class FixedMaskLM(FillingModel):
     @torch.inference_mode()
     def fill(
         self, texts: Sequence[Text], options: FillOptions, rngs: Sequence[np.random.Generator]
-    ) -> list[Filled]:
+    ) -> list[FilledText]:
         """Fills an equal number of masks per step, the most certain first or in random order.
 
         Raises:
@@ -580,5 +580,5 @@ class FixedMaskLM(FillingModel):
         filled = []
         for body in batch.bodies():
             end = body.index(eos) if eos in body else size
-            filled.append(Filled(body[:end], [False] * end, steps, end < size))
+            filled.append(FilledText(body[:end], [False] * end, steps, end < size))
         return filled

@@ -40,7 +40,7 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
-class Language:
+class LexerSpec:
     """Table of one language.
 
     Attributes:
@@ -90,7 +90,7 @@ _C_COMMENTS = (
 _C_OPERATORS = _words("== != <= >= && || ++ -- += -= *= /= %= &= |= ^= << >> <<= >>= -> :: ... ##")
 _BLOCK_AFTER = _words("() => else do try finally")
 
-PYTHON = Language(
+PYTHON = LexerSpec(
     name="python",
     keywords=_words(
         "False None True and as assert async await break class continue def del elif else except "
@@ -116,7 +116,7 @@ PYTHON = Language(
     ) - {b"from"},
 )  # fmt: skip
 
-JAVASCRIPT = Language(
+JAVASCRIPT = LexerSpec(
     name="javascript",
     also=("typescript", "typescriptreact"),
     keywords=_words(
@@ -137,7 +137,7 @@ JAVASCRIPT = Language(
     regex_literals=True,
 )
 
-JAVA = Language(
+JAVA = LexerSpec(
     name="java",
     keywords=_words(
         "abstract assert boolean break byte case catch char class const continue default do double "
@@ -162,7 +162,7 @@ JAVA = Language(
     block_after=_BLOCK_AFTER | {b"->"},
 )
 
-GO = Language(
+GO = LexerSpec(
     name="go",
     keywords=_words(
         "break case chan const continue default defer else fallthrough for func go goto if import "
@@ -181,7 +181,7 @@ GO = Language(
     block_after=_words("() else"),
 )
 
-CPP = Language(
+CPP = LexerSpec(
     name="cpp",
     also=("c",),
     keywords=_words(
@@ -206,7 +206,7 @@ CPP = Language(
     raw_strings="cpp",
 )
 
-RUST = Language(
+RUST = LexerSpec(
     name="rust",
     keywords=_words(
         "as async await break const continue crate dyn else enum extern false fn for if impl in "
@@ -233,7 +233,7 @@ _BY_NAME = {
 }
 
 
-def find_language(name: str) -> Language:
+def find_language(name: str) -> LexerSpec:
     """Returns the language with a name or alias.
 
     Raises:
@@ -265,7 +265,7 @@ class Scanner:
 
 
 @lru_cache(maxsize=16)
-def scanner_of(language: Language) -> Scanner:
+def scanner_of(language: LexerSpec) -> Scanner:
     """Builds the scanner of a language.
 
     Its terminals are prefix-closed: a partial terminal at the text's end is matched up to the end.

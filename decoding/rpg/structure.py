@@ -41,7 +41,7 @@ from codegen.decoding.rpg.languages import (
     RAW,
     SEPARATOR,
     SPACE,
-    Language,
+    LexerSpec,
     Quote,
     scanner_of,
 )
@@ -71,7 +71,7 @@ _GOES_ON = frozenset(b"elif else except finally catch default".split())
 _CLOSED = frozenset({NEWLINE, BRACKET, SEPARATOR})
 
 
-class Item(NamedTuple):
+class StructureUnit(NamedTuple):
     """A finished statement or element.
 
     Attributes:
@@ -132,9 +132,9 @@ class StructureTracker:
 
     def __init__(
         self,
-        language: Language,
+        language: LexerSpec,
         period: int = PERIOD,
-        on_item: Callable[[Item], None] | None = None,
+        on_item: Callable[[StructureUnit], None] | None = None,
     ) -> None:
         scanner = scanner_of(language)
         self._language, self._period, self._on_item = language, period, on_item
@@ -227,7 +227,7 @@ class StructureTracker:
         found = weight(copies, several, bracketed=not self._is_block)
         return 1 + found * (square.copies - 1) / (seen - 1)
 
-    def _rank(self, cycle: Sequence[Item], phase: int) -> int:
+    def _rank(self, cycle: Sequence[StructureUnit], phase: int) -> int:
         """Ranks how unlikely an item begins its block: high for ``except`` or a decorated def."""
         place = 1 if self._indented else 0
         symbol = cycle[phase].signature[place]
@@ -411,7 +411,7 @@ class StructureTracker:
         if self._indented:
             signature = (self._indent - self._last_indent, *signature)
             self._last_indent = self._indent
-        item = Item(signature, self._words, self._anchor, self._margin, self._indent)
+        item = StructureUnit(signature, self._words, self._anchor, self._margin, self._indent)
         self._stream = self._stream.pushed(signature, item, self._period)
         self._open_item()
         if self._on_item is not None:

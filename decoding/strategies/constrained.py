@@ -15,7 +15,7 @@ from codegen.decoding.device import upload
 from codegen.decoding.loop import Batch, Strategy
 
 
-class InGrammar(Strategy):
+class ConstrainedDecoding(Strategy):
     """Plain decoding, constrained to one grammar.
 
     Args:

@@ -1,7 +1,7 @@
 """Recursive speculative decoding (RSD): a draft model's trees, sampled without replacement.
 
 Source: Jeon et al., *Recursive Speculative Decoding: Accelerating LLM Inference via Sampling
-Without Replacement* (arXiv 2402.14160). :class:`Tree` is sampled level by level, with constant
+Without Replacement* (arXiv 2402.14160). :class:`DraftTree` is sampled level by level, with constant
 branching (RSD-C) or by stochastic beam search (RSD-S). The target verifies it in one forward pass.
 Recursive rejection (:func:`codegen.kernels.vocabulary.accept_tree`, the acceptance rule) then walks
 down the tree, and the emitted tokens follow the target's distribution exactly.
@@ -23,16 +23,16 @@ from transformers import PreTrainedModel
 
 from codegen.core.errors import ModelError
 from codegen.decoding.device import download, upload
-from codegen.decoding.loop import OWN, Batch, Grown, Strategy, Walk
+from codegen.decoding.loop import OWN, Batch, NewTokens, Strategy, Walk
 from codegen.decoding.passes import check_attention_only, check_supported, run_alone
 from codegen.decoding.sampling import distribution
 from codegen.decoding.sequences import CachedRows, Trees
 from codegen.kernels.backend import use_triton
-from codegen.kernels.vocabulary import MOST, Drawn, accept_tree, gumbel_top_k
+from codegen.kernels.vocabulary import MOST, SampledTokens, accept_tree, gumbel_top_k
 
 
 @dataclass
-class Tree:
+class DraftTree:
     """The drafted nodes of a batch of rows, level by level; node 0 is the row's last token.
 
     Attributes:
@@ -51,7 +51,7 @@ class Tree:
     branches: int = 0
 
     @classmethod
-    def empty(cls, rows: int, device: torch.device | str = "cpu") -> Tree:
+    def empty(cls, rows: int, device: torch.device | str = "cpu") -> DraftTree:
         """Creates trees with only the root."""
         nothing = torch.empty(rows, 0, dtype=torch.long, device=device)
         return cls(nothing, nothing, nothing.bool())
@@ -138,7 +138,7 @@ class ConstantBranching:
         """Maximum children per node."""
         return max(self.branching)
 
-    def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
+    def grow(self, tree: DraftTree, drawn: SampledTokens, beam: Beam) -> Beam:
         """Adds a level.
 
         Args:
@@ -182,7 +182,7 @@ class StochasticBeam:
         """Maximum children per node."""
         return self.width
 
-    def grow(self, tree: Tree, drawn: Drawn, beam: Beam) -> Beam:
+    def grow(self, tree: DraftTree, drawn: SampledTokens, beam: Beam) -> Beam:
         """Adds a level; see :meth:`ConstantBranching.grow`. A node's children keep their order
         under the condition, so its first ``width`` children are enough.
         """
@@ -205,10 +205,10 @@ class StochasticBeam:
 Shape = ConstantBranching | StochasticBeam
 
 
-def largest(log_probs: torch.Tensor, k: int, noise: torch.Tensor | float = 0.0) -> Drawn:
+def largest(log_probs: torch.Tensor, k: int, noise: torch.Tensor | float = 0.0) -> SampledTokens:
     """Returns the k largest log-probabilities [..., V]; Gumbel noise makes it a sample."""
     keys, tokens = (log_probs.double() + noise).topk(min(k, log_probs.shape[-1]), dim=-1)
-    return Drawn(tokens, keys, log_probs.gather(-1, tokens))
+    return SampledTokens(tokens, keys, log_probs.gather(-1, tokens))
 
 
 def gumbel(uniforms: torch.Tensor) -> torch.Tensor:
@@ -283,7 +283,7 @@ class RecursiveSpeculation(Strategy):
         all nodes above the last level.
         """
         rows = len(batch.numbers)
-        tree, beam = Tree.empty(rows, batch.device), Beam.root(rows, batch.device)
+        tree, beam = DraftTree.empty(rows, batch.device), Beam.root(rows, batch.device)
         last = self._last(batch)
         mask = self._rows.place(last)
         logits = self._rows.pass_of(last.tokens, mask).run()[:, -1:]
@@ -330,7 +330,7 @@ class RecursiveSpeculation(Strategy):
         table = download(torch.cat([trees.path, token[:, None], trees.tokens], 1))
         return [_walk(row[:depth], row[depth], row[depth + 1 :]) for row in table]
 
-    def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
+    def commit(self, batch: Batch, trees: Trees, grown: Sequence[NewTokens | None]) -> None:
         """Updates the draft's cache, which lacks the nodes of the last level."""
         assert trees.path is not None
         inner = trees.width - self._tree.widths[-1]
@@ -373,7 +373,7 @@ class RecursiveSpeculation(Strategy):
         first = torch.tensor(cursors) - (lacking - 1)
         return Trees(torch.tensor(tokens), cursors=first)
 
-    def _drawn(self, batch: Batch, tree: Tree, log_probs: torch.Tensor) -> Drawn:
+    def _drawn(self, batch: Batch, tree: DraftTree, log_probs: torch.Tensor) -> SampledTokens:
         """Samples children by the draft's log-probabilities [B, n, V]; at temperature 0, the top.
 
         On a GPU the kernel computes the noise from the row's seed, the round and the node. So the
@@ -390,7 +390,7 @@ class RecursiveSpeculation(Strategy):
         seeds, rounds = self._keys.T[..., None].expand(-1, -1, nodes).flatten(1)
         drawn = gumbel_top_k(log_probs.flatten(0, 1), branches, seeds, number, rounds)
         tokens, keys, chosen = (part.view(rows, nodes, branches) for part in drawn)
-        return Drawn(tokens.clamp(min=0), keys, chosen)
+        return SampledTokens(tokens.clamp(min=0), keys, chosen)
 
     def _uniforms(self, batch: Batch, shape: Sequence[int]) -> torch.Tensor:
         """Returns float64 [B, *shape] in [0, 1), each row's from its own generator."""

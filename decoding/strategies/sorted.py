@@ -9,10 +9,10 @@ sub-model of depth d is the embedding, the first d layers, and the model's own f
 (section 3). A stage is the model's own body with some of its layers and no norm, so everything
 that the architecture does around its layers still happens.
 
-:class:`Ladder` drafts each token at the first exit that is sure of it. In the deeper layers such a
-token has no states yet; its hidden state waits there. When a later token goes deeper, all waiting
-states go with it, in order and at their own positions. So every layer's states equal the full
-model's, regardless of the exits taken (section 3.3), and deeper layers have shorter prefixes.
+:class:`NestedRow` drafts each token at the first exit that is sure of it. In the deeper layers
+such a token has no states yet; its hidden state waits there. When a later token goes deeper, all
+waiting states go with it, in order and at their own positions. So every layer's states equal the
+full model's, regardless of the exits taken (section 3.3), and deeper layers have shorter prefixes.
 
 :class:`SortedDrafter` drafts with the ladder for the decoding loop, one row each. The host decides
 whether a token needs deeper layers, which on a CPU costs nothing. On other devices
@@ -56,7 +56,7 @@ _UNKNOWN = -1  # a token that only the device knows
 DEFAULT_THRESHOLD = 0.5  # the published script's, for all exits but the last
 
 
-class Parts(NamedTuple):
+class ModelParts(NamedTuple):
     """The parts of a model that sub-models are made of.
 
     Attributes:
@@ -72,7 +72,7 @@ class Parts(NamedTuple):
     head: nn.Module
 
 
-def parts_of(model: PreTrainedModel) -> Parts:
+def parts_of(model: PreTrainedModel) -> ModelParts:
     """Returns the parts of a model built like Llama.
 
     Raises:
@@ -83,7 +83,7 @@ def parts_of(model: PreTrainedModel) -> Parts:
     head: Any = model.get_output_embeddings()
     if not isinstance(layers, nn.ModuleList) or norm is None or head is None:
         raise _unsplittable(model, "unlike Llama, it is not made of layers, one norm and a head")
-    return Parts(body, layers, norm, head)
+    return ModelParts(body, layers, norm, head)
 
 
 def _unsplittable(model: PreTrainedModel, reason: str) -> ModelError:
@@ -192,7 +192,7 @@ class Nested:
             )
 
 
-def _stage(parts: Parts, first: int, end: int) -> nn.Module:
+def _stage(parts: ModelParts, first: int, end: int) -> nn.Module:
     """Builds the body with layers first .. end - 1 and no norm; weights are shared."""
     stage = copy.copy(parts.body)
     stage._modules = dict(parts.body._modules)
@@ -201,7 +201,7 @@ def _stage(parts: Parts, first: int, end: int) -> nn.Module:
     return stage
 
 
-class Step(NamedTuple):
+class DraftedToken(NamedTuple):
     """A drafted token.
 
     Attributes:
@@ -215,7 +215,7 @@ class Step(NamedTuple):
     exit: int
 
 
-class Ladder:
+class NestedRow:
     """One row's tokens on a nested model.
 
     Args:
@@ -257,7 +257,7 @@ class Ladder:
         self.filled = [min(filled, length) for filled in self.filled]
 
     @torch.inference_mode()
-    def next(self) -> Step:
+    def next(self) -> DraftedToken:
         """Returns the next token by the first exit that is sure; the row is not extended.
 
         Raises:
@@ -271,7 +271,7 @@ class Ladder:
             best = self._best(self._climb(stage))  # of the token and its probability
             ((token, probability),) = download(best)
             if stage == len(self.thresholds) or probability > self.thresholds[stage]:
-                return Step(int(token), probability, stage)
+                return DraftedToken(int(token), probability, stage)
             stage += 1
 
     @torch.inference_mode()
@@ -341,7 +341,7 @@ class Ladder:
 
 
 @dataclass(slots=True)
-class Tally:
+class ExitCounts:
     """Counts of a drafter's tokens, by exit.
 
     Attributes:
@@ -366,7 +366,8 @@ class SortedDrafter(Drafter):
     Args:
         nested: the draft model.
         tokens: maximum tokens per draft.
-        thresholds: see :class:`Ladder`; or one for all exits. At 1 all tokens go to the last exit.
+        thresholds: see :class:`NestedRow`; or one for all exits. At 1 all tokens go to the last
+            exit.
         least: a draft ends when the product of its probabilities falls to this.
         tally: collects counts by exit, over any number of rows.
     """
@@ -378,14 +379,14 @@ class SortedDrafter(Drafter):
         tokens: int = 5,
         thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),
         least: float = 0.0,
-        tally: Tally | None = None,
+        tally: ExitCounts | None = None,
     ) -> None:
         shallow = len(nested.exits) - 1
         if len(thresholds) not in (1, shallow):
             raise ValueError(f"{len(nested.exits)} exits need {shallow} thresholds, or one for all")
         self.nested, self.tokens, self.least = nested, tokens, least
         self.thresholds = tuple(thresholds) * shallow if len(thresholds) == 1 else tuple(thresholds)
-        self.tally = tally or Tally()
+        self.tally = tally or ExitCounts()
         for counts in (self.tally.drafted, self.tally.reached, self.tally.accepted,
                        self.tally.encoded):  # fmt: skip
             counts.extend([0] * (len(nested.exits) - len(counts)))
@@ -394,8 +395,8 @@ class SortedDrafter(Drafter):
     def begin(self, prompt: Sequence[int], context: Context) -> None:
         """Restarts with a prompt, which the first draft encodes."""
         self._row = list(prompt)
-        self._ladder = Ladder(self.nested, self.thresholds)
-        self._steps: list[Step] = []  # steps of the draft
+        self._ladder = NestedRow(self.nested, self.thresholds)
+        self._steps: list[DraftedToken] = []  # steps of the draft
         self._exit = len(self.thresholds)  # of the next draft that is launched ahead
         self._length = self.tokens  # its maximum length
 
@@ -403,7 +404,7 @@ class SortedDrafter(Drafter):
         """Drafts a chain; each token is the most likely one at the first exit that is sure."""
         most = self.most(limit)
         self.lacking()
-        steps: list[Step] = []
+        steps: list[DraftedToken] = []
         together = 1.0
         while len(steps) < most:
             if steps:
@@ -429,7 +430,8 @@ class SortedDrafter(Drafter):
         return self._row[ladder.filled[0] :]
 
     def ahead(self, limit: int, given: torch.Tensor) -> torch.Tensor:
-        """Starts a draft that only the device knows until :meth:`settle`; see :meth:`Ladder.ahead`.
+        """Starts a draft that only the device knows until :meth:`settle`; see
+        :meth:`NestedRow.ahead`.
 
         Args:
             limit: maximum tokens, at least 1.
@@ -444,7 +446,7 @@ class SortedDrafter(Drafter):
         was not sure. A draft gets one token more than the last one, up to where the
         product of the last one's probabilities fell to ``least``.
         """
-        steps = [Step(int(token), sure[-1], self._exit) for token, *sure in found]
+        steps = [DraftedToken(int(token), sure[-1], self._exit) for token, *sure in found]
         self._ladder.tell([step.token for step in steps[:-1]])
         draft = self._drafted(steps)
         exits = sorted(self._wanted(sure) for _, *sure in found)
@@ -458,7 +460,7 @@ class SortedDrafter(Drafter):
         pairs = enumerate(zip(sure, self.thresholds, strict=False))
         return next((exit_ for exit_, (p, least) in pairs if p > least), len(sure))
 
-    def _drafted(self, steps: list[Step]) -> Draft:
+    def _drafted(self, steps: list[DraftedToken]) -> Draft:
         """Counts a draft."""
         self._steps = steps
         for step in steps:

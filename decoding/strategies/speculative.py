@@ -22,7 +22,7 @@ from codegen.core.errors import ModelError
 from codegen.decoding.device import download, padded_width
 from codegen.decoding.drafts.planner import Planner
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
-from codegen.decoding.loop import OWN, Batch, Grown, Strategy, Walk
+from codegen.decoding.loop import OWN, Batch, NewTokens, Strategy, Walk
 from codegen.decoding.sequences import Trees
 
 _NONE = Draft()
@@ -198,7 +198,7 @@ class Speculation(Strategy):
             return 0
         return max((drafter.candidates for drafter in self.drafters), default=0)
 
-    def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
+    def commit(self, batch: Batch, trees: Trees, grown: Sequence[NewTokens | None]) -> None:
         """Passes the accepted tokens to the drafters and the planner."""
         for i, (number, given) in enumerate(zip(batch.numbers, grown, strict=True)):
             if given is None:

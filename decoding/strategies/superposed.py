@@ -36,7 +36,7 @@ _NO_OVERLAP = 200.0  # nats that a draft loses if its n-grams contain none of th
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class SuperposedConfig:
     """The paper's settings for three drafts.
 
     Attributes:
@@ -99,7 +99,7 @@ def superpose(
     drafts: int = 3,
     max_new_tokens: int = 10,
     eos: frozenset[int] = frozenset(),
-    settings: Settings = Settings(),
+    settings: SuperposedConfig = SuperposedConfig(),
     ngrams: NGrams | None = None,
 ) -> list[Suggestion]:
     """Generates several continuations of a prompt, best first, with one pass per position.
@@ -159,7 +159,9 @@ class Superposition(Strategy):
 
     forgets = False
 
-    def __init__(self, settings: Settings = Settings(), ngrams: NGrams | None = None) -> None:
+    def __init__(
+        self, settings: SuperposedConfig = SuperposedConfig(), ngrams: NGrams | None = None
+    ) -> None:
         self.settings, self.ngrams = settings, ngrams
 
     def rounds(self, batch: Batch) -> Passes[None]:
@@ -188,7 +190,7 @@ class _Blend:
     """Scores of continuations: the shared model distribution, and each draft's n-grams."""
 
     def __init__(
-        self, settings: Settings, drafts: int, ngrams: NGrams | None, prompt: list[int]
+        self, settings: SuperposedConfig, drafts: int, ngrams: NGrams | None, prompt: list[int]
     ) -> None:
         self.drafts, self.ngrams, self.prompt = drafts, ngrams, prompt
         self.alpha = settings.alpha if ngrams else 0.0

@@ -13,11 +13,11 @@ proved by inputs (:mod:`.inputs`) or a stronger suite; which forgers pass
 Programs run only in the sandbox; here they are parsed and compiled.
 """
 
-from .problem import Row, Settings, Survivor
+from .problem import AuditRow, AuditSettings, Survivor
 from .run import audit, hardened_rows, open_task, suite_of
 from .summary import read_finding
 
 __all__ = [
-    "Row", "Settings", "Survivor", "audit", "hardened_rows", "open_task", "read_finding",
+    "AuditRow", "AuditSettings", "Survivor", "audit", "hardened_rows", "open_task", "read_finding",
     "suite_of",
 ]  # fmt: skip

@@ -27,7 +27,7 @@ _LEAST_ORDERED = 4  # calls that show an order of two arguments
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity
-class Input:
+class CallArgs:
     """A call of a function with plain values."""
 
     name: str
@@ -44,13 +44,13 @@ def recorder(job: Job, names: Sequence[str]) -> Job:
     return Job(INSIDE, mode="calls", calls=[("_audit_record", arguments)], limits=job.limits)
 
 
-def read_calls(recorded: object) -> list[Input]:
+def read_calls(recorded: object) -> list[CallArgs]:
     """Returns the calls of a recorder's value with plain positional arguments."""
     found = []
     for text in recorded if isinstance(recorded, list) else ():
         try:
             name, args, options = ast.literal_eval(text)
-            found += [Input(name, args)] if not options else []
+            found += [CallArgs(name, args)] if not options else []
         except (*UNPARSABLE, TypeError):
             continue  # an object is among the arguments
     return found
@@ -140,7 +140,7 @@ def _measure(value: Any) -> Any:
 class _Contract:
     """The properties that recorded calls of the function in the first one have in common."""
 
-    def __init__(self, seen: Sequence[Input], constants: Sequence[Any], is_wide: bool) -> None:
+    def __init__(self, seen: Sequence[CallArgs], constants: Sequence[Any], is_wide: bool) -> None:
         first = seen[0].name, len(seen[0].args)
         self.alike = [i for i in seen if (i.name, len(i.args)) == first]
         self.is_wide = is_wide
@@ -154,7 +154,7 @@ class _Contract:
         pairs = pairs if len(rows) >= _LEAST_ORDERED else []
         self.ordered = [(a, b) for a, b in pairs if all(row[a] <= row[b] for row in measures)]
 
-    def __contains__(self, candidate: Input) -> bool:
+    def __contains__(self, candidate: CallArgs) -> bool:
         values = candidate.args
         if self.is_wide:
             return all(type(v) in d.kinds for v, d in zip(values, self.domains, strict=True))
@@ -164,14 +164,14 @@ class _Contract:
         are_equal = all(measures[a] == measures[b] for a, b in self.equal)
         return are_equal and all(measures[a] <= measures[b] for a, b in self.ordered)
 
-    def changed(self, parent: Input, at: int, value: Any) -> Input:
+    def changed(self, parent: CallArgs, at: int, value: Any) -> CallArgs:
         """Changes one argument, and numbers that always equal its length."""
         values = list(parent.args)
         values[at] = value
         for a, b in self.equal:
             if a == at and type(values[b]) is int:
                 values[b] = _measure(value)
-        return Input(parent.name, tuple(values))
+        return CallArgs(parent.name, tuple(values))
 
 
 def constants_of(program: str) -> list[Any]:
@@ -189,14 +189,14 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def vary(
-    seen: Sequence[Input],
+    seen: Sequence[CallArgs],
     count: int,
     rng: random.Random,
-    parents: Sequence[Input] = (),
+    parents: Sequence[CallArgs] = (),
     constants: Sequence[Any] = (),
     *,
     is_wide: bool = False,
-) -> list[Input]:
+) -> list[CallArgs]:
     """Returns inputs like the recorded ones, the shortest first.
 
     Args:

@@ -20,9 +20,9 @@ from codegen.evals.counted_tests import constant_programs, counted, free_names
 from codegen.evals.tasks import Problem, Task
 from codegen.evals.tasks.base import modules_of
 from codegen.evals.tasks.comparators import close, write_value
-from codegen.sandbox import Job, Limits, Outcome, Result
+from codegen.sandbox import CallResult, Job, Limits, Outcome
 
-from .inputs import INSIDE, SPECIAL, Input, constants_of, find_view, read_calls, recorder, vary
+from .inputs import INSIDE, SPECIAL, CallArgs, constants_of, find_view, read_calls, recorder, vary
 from .programs import Harness, Mutant, in_harness, is_fooled, make_forgers, make_mutants
 from .tests import assertion_text, choose_tests, find_assertions, spread_tests, with_assertions
 
@@ -42,7 +42,7 @@ _SLOWER, _LEAST_S = 10, 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class AuditSettings:
     """The settings of an audit.
 
     Attributes:
@@ -88,7 +88,7 @@ class Survivor:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AuditRow:
     """The audit of one problem.
 
     Attributes:
@@ -144,8 +144,8 @@ class Row:
 
 
 def audit_problem(
-    task: Task[Any], problem: Problem, settings: Settings, suite: MakeJob | None = None
-) -> Steps[Row]:
+    task: Task[Any], problem: Problem, settings: AuditSettings, suite: MakeJob | None = None
+) -> Steps[AuditRow]:
     """Audits one problem; yields batches of jobs and expects their outcomes in the same order.
 
     Args:
@@ -157,9 +157,11 @@ def audit_problem(
     program = task.reference(problem)
     job = task.job(problem, program) if program else None
     if not isinstance(job, Job):
-        return Row(problem.id, "not_run" if job else "no_reference", job.message if job else "")
+        return AuditRow(
+            problem.id, "not_run" if job else "no_reference", job.message if job else ""
+        )
     if unfit := _unfit(program, job):
-        return Row(problem.id, *unfit)
+        return AuditRow(problem.id, *unfit)
     subject = _Subject(task, problem, replace(job, plain=job.plain or job.mechanism == "isolated"))
     names = [job.entry_point] if job.entry_point else sorted(set(free_names(job)))
     names = names or [n.name for n in parse(program).body if isinstance(n, ast.FunctionDef)]
@@ -169,13 +171,13 @@ def audit_problem(
     runs, (recorded, *others) = outcomes[:RUNS], outcomes[RUNS:]
     fooled = [is_fooled(outcome, settings.harness) for outcome in others]
     if fault := _fault(runs):
-        return Row(problem.id, *fault)
+        return AuditRow(problem.id, *fault)
     rng = random.Random(f"{settings.seed}:{problem.id}")
     mutants = make_mutants(program, settings.mutants, rng)
     given = (ast.unparse(parse(text)) for text in task.buggy(problem) if compiles(text))
     mutants += [Mutant("given", text) for text in given]
     cpu_s = max(run.cpu_s for run in runs)
-    row = Row(
+    row = AuditRow(
         problem.id,
         reference=ast.unparse(parse(program)),
         cpu_s=round(cpu_s, 4),
@@ -238,10 +240,10 @@ class _Subject:
 
     def __init__(self, task: Task[Any], problem: Problem, job: Job) -> None:
         self.task, self.problem, self.job = task, problem, job
-        self.seen: Sequence[Input] = ()
+        self.seen: Sequence[CallArgs] = ()
         self.view = "{}"
-        self.lines: dict[Input, set[int]] = {}
-        self.odd: set[Input] = set()
+        self.lines: dict[CallArgs, set[int]] = {}
+        self.odd: set[CallArgs] = set()
 
     def make(self, program: str) -> Job:
         """Returns the job of another program."""
@@ -250,7 +252,7 @@ class _Subject:
         return replace(made, plain=self.job.plain)
 
     def calls(
-        self, program: str, inputs: Sequence[Input], seconds: float = _CALL_S, lines: int = 0
+        self, program: str, inputs: Sequence[CallArgs], seconds: float = _CALL_S, lines: int = 0
     ) -> Job:
         """Returns the job that calls a program on inputs, each for at most some CPU seconds.
 
@@ -263,8 +265,8 @@ class _Subject:
         return Job(text, mode="calls", calls=[("_audit_call_all", arguments)], limits=limits)
 
     def known(
-        self, inputs: Sequence[Input], lines: int = 0
-    ) -> Steps[tuple[dict[Input, Result], list[Input]]]:
+        self, inputs: Sequence[CallArgs], lines: int = 0
+    ) -> Steps[tuple[dict[CallArgs, CallResult], list[CallArgs]]]:
         """Runs the reference twice.
 
         Returns:
@@ -282,13 +284,13 @@ class _Subject:
 
     def explore(
         self, count: int, rng: random.Random
-    ) -> Steps[tuple[dict[Input, Result], list[Input]]]:
+    ) -> Steps[tuple[dict[CallArgs, CallResult], list[CallArgs]]]:
         """Generates inputs like the recorded ones, then more like the ones that the reference
         accepts, then ones outside the recorded contract: if the reference executes lines that no
         other input reaches, the contract is wider.
         """
-        known: dict[Input, Result] = {}
-        unstable: list[Input] = []
+        known: dict[CallArgs, CallResult] = {}
+        unstable: list[CallArgs] = []
         constants = constants_of(self.job.program)
         for is_wide in (False, False, True)[: 3 if count else 1]:
             constants += SPECIAL if is_wide else ()
@@ -303,8 +305,8 @@ class _Subject:
         return {i: known[i] for i in order}, unstable
 
 
-def _results(outcome: Outcome) -> list[Result]:
-    return [Result(*result[:3]) for result in outcome.values[0]] if outcome.passed else []
+def _results(outcome: Outcome) -> list[CallResult]:
+    return [CallResult(*result[:3]) for result in outcome.values[0]] if outcome.passed else []
 
 
 def _lines(outcome: Outcome) -> list[set[int]]:
@@ -325,7 +327,7 @@ def _is_same(got: object, expected: object) -> bool:
         return False
 
 
-def _differences(outcome: Outcome, known: Mapping[Input, Result]) -> dict[Input, str]:
+def _differences(outcome: Outcome, known: Mapping[CallArgs, CallResult]) -> dict[CallArgs, str]:
     """Returns a mutant's wrong results as text."""
     wrong = {}
     for (call, expected), got in zip(known.items(), _results(outcome), strict=False):
@@ -336,7 +338,7 @@ def _differences(outcome: Outcome, known: Mapping[Input, Result]) -> dict[Input,
     return wrong
 
 
-def _check_assertions(subject: _Subject, row: Row) -> Steps[Row]:
+def _check_assertions(subject: _Subject, row: AuditRow) -> Steps[AuditRow]:
     """Finds dead assertions, and the constant programs that pass all tests."""
     job = subject.job
     try:
@@ -365,8 +367,11 @@ def _check_assertions(subject: _Subject, row: Row) -> Steps[Row]:
 
 
 def _prove(
-    subject: _Subject, row: Row, mutants: Sequence[Mutant], known: Mapping[Input, Result]
-) -> Steps[Row]:
+    subject: _Subject,
+    row: AuditRow,
+    mutants: Sequence[Mutant],
+    known: Mapping[CallArgs, CallResult],
+) -> Steps[AuditRow]:
     """Looks for inputs on which surviving mutants differ from the reference, and chooses tests that
     kill them.
     """
@@ -393,7 +398,7 @@ def _prove(
     return (yield from _check_added(subject, row, [texts[calls[at]] for at in chosen]))
 
 
-def _check_added(subject: _Subject, row: Row, added: list[str]) -> Steps[Row]:
+def _check_added(subject: _Subject, row: AuditRow, added: list[str]) -> Steps[AuditRow]:
     """Runs the hardened tests on the reference, which must pass, and on the proved survivors."""
     test = with_assertions(subject.job.test, added)
     jobs = [subject.job, *(subject.make(s.program) for s in row.proved)]
@@ -405,7 +410,7 @@ def _check_added(subject: _Subject, row: Row, added: list[str]) -> Steps[Row]:
     return replace(row, survivors=survivors, added=tuple(added))
 
 
-def _prove_by_suite(suite: MakeJob, reference: str, row: Row) -> Steps[Row]:
+def _prove_by_suite(suite: MakeJob, reference: str, row: AuditRow) -> Steps[AuditRow]:
     """Runs a stronger suite on a problem's survivors, if it accepts the reference: a suite may have
     changed the problem.
     """

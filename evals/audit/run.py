@@ -23,11 +23,11 @@ from codegen.core.python_syntax import UNPARSABLE
 from codegen.core.records import UNJUDGED, conform, read_rows
 from codegen.core.runs import RunDirectory
 from codegen.evals.tasks import FILE, Problem, Task, load
-from codegen.evals.tasks.custom import Custom, CustomProblem
-from codegen.evals.tasks.dataset_rows import Home, read_rows_of
+from codegen.evals.tasks.custom import CustomProblem, CustomTask
+from codegen.evals.tasks.dataset_rows import DataLocation, read_rows_of
 from codegen.sandbox import Job, Outcome, SandboxProtocol
 
-from .problem import MakeJob, Row, Settings, Steps, audit_problem
+from .problem import AuditRow, AuditSettings, MakeJob, Steps, audit_problem
 from .summary import summarize, write_pages
 from .tests import with_assertions
 
@@ -49,15 +49,15 @@ def open_task(name: str, source: str | None = None) -> tuple[Task[Any], dict[str
         return load(f"{FILE}{path}" if is_rows else name, source), {}
     problems: dict[str, CustomProblem] = {}
     unreadable: dict[str, str] = {}
-    for place, row in read_rows_of(source or path, Home(path)).items:
+    for place, row in read_rows_of(source or path, DataLocation(path)).items:
         try:
-            problem = Custom.problem_of(place, row)
+            problem = CustomTask.problem_of(place, row)
             if problems.setdefault(problem.id, problem) is not problem:
                 raise InputError(f"The id {problem.id!r} appears twice.")
         except InputError as error:
             unreadable[place] = error.message
     short = path if path.startswith("hub:") else Path(path).name
-    return Custom(f"{FILE}{short}", "", list(problems.values()), short), unreadable
+    return CustomTask(f"{FILE}{short}", "", list(problems.values()), short), unreadable
 
 
 def suite_of(task: str) -> str:
@@ -85,7 +85,9 @@ def _number(problem: Problem) -> str:
     return problem.id.rpartition("/")[2]
 
 
-def interleave(problems: Mapping[str, Steps[Row]], sandbox: SandboxProtocol) -> Iterator[Row]:
+def interleave(
+    problems: Mapping[str, Steps[AuditRow]], sandbox: SandboxProtocol
+) -> Iterator[AuditRow]:
     """Runs the steps of many problems in one stream of jobs; yields rows in completion order.
 
     A problem starts only when no job of the started ones is waiting, so few are open at a time.
@@ -96,7 +98,7 @@ def interleave(problems: Mapping[str, Steps[Row]], sandbox: SandboxProtocol) -> 
     source = iter(problems)
     running: dict[str, dict[int, Outcome | None]] = {}  # outcomes of the current jobs by number
     waiting: deque[tuple[tuple[str, int], Job]] = deque()
-    done: deque[Row] = deque()
+    done: deque[AuditRow] = deque()
 
     def advance(id_: str, outcomes: list[Any] | None) -> None:
         try:
@@ -105,7 +107,7 @@ def interleave(problems: Mapping[str, Steps[Row]], sandbox: SandboxProtocol) -> 
         except StopIteration as end:
             done.append(end.value)
         except UNPARSABLE as error:
-            done.append(Row(id_, "too_large", f"{type(error).__name__}: {error}"))
+            done.append(AuditRow(id_, "too_large", f"{type(error).__name__}: {error}"))
         else:
             running[id_] = dict.fromkeys(range(len(jobs)))
             waiting.extendleft(((id_, at), jobs[at]) for at in reversed(range(len(jobs))))
@@ -147,13 +149,13 @@ def audit(
     *,
     out: str | Path,
     sandbox: SandboxProtocol,
-    settings: Settings,
+    settings: AuditSettings,
     suite: Task[Any] | None = None,
     unreadable: Mapping[str, str] | None = None,
     overlap: Mapping[str, Sequence[str]] | None = None,
     reseeded: SandboxProtocol | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> tuple[Sequence[Row], Mapping[str, Any]]:
+) -> tuple[Sequence[AuditRow], Mapping[str, Any]]:
     """Audits a task and writes the results to ``out``; resumes an earlier audit there.
 
     Args:
@@ -180,7 +182,7 @@ def audit(
     directory.refuse_foreign(JOURNAL, directory.settings_file)
     with directory.open(JOURNAL) as journal:
         directory.claim(about, begun=journal.size > 0)
-        stored = (conform(Row, row, where) for where, row in read_rows(journal.path))
+        stored = (conform(AuditRow, row, where) for where, row in read_rows(journal.path))
         rows = {row.id: row for row in stored}
         left = [problem for problem in problems if problem.id not in rows]
         steps = {p.id: audit_problem(task, p, settings, stronger.get(p.id)) for p in left}
@@ -192,10 +194,10 @@ def audit(
                 on_progress(len(rows), len(problems))
         if reseeded:
             audited = [p for p in problems if rows[p.id].state == "audited"]
-            rows |= {id_: Row(id_, *f) for id_, f in _check_seed(task, audited, reseeded)}
+            rows |= {id_: AuditRow(id_, *f) for id_, f in _check_seed(task, audited, reseeded)}
         known = overlap or {}
         found = [replace(rows[p.id], duplicates=tuple(known.get(p.id, ()))) for p in problems]
-        found += [Row(id_, "unreadable", reason) for id_, reason in (unreadable or {}).items()]
+        found += [AuditRow(id_, "unreadable", reason) for id_, reason in (unreadable or {}).items()]
         summary = summarize(found, about)
         directory.write("audit.jsonl", (json.dumps(asdict(row)) + "\n" for row in found))
         directory.write("audit.json", json.dumps(summary, indent=1) + "\n")
@@ -203,7 +205,7 @@ def audit(
     return found, summary
 
 
-def hardened_rows(task: Task[Any], rows: Sequence[Row]) -> Iterator[str]:
+def hardened_rows(task: Task[Any], rows: Sequence[AuditRow]) -> Iterator[str]:
     """Yields the problems that were audited as JSON lines of :mod:`codegen.evals.tasks.custom`."""
     audited = {row.id: row for row in rows if row.state == "audited"}
     for problem in task.problems():

@@ -19,13 +19,13 @@ from codegen.core.runs import RunDirectory
 from codegen.evals.report.page import as_text, diff_lines, templates
 from codegen.evals.statistics import wilson
 
-from .problem import Row
+from .problem import AuditRow
 
 ASSETS = Path(__file__).parent / "assets"
 MAX_SHOWN = 100  # problems with their proofs
 _MAX_PROOFS = 3  # per problem
 
-CHECKS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
+CHECKS: Mapping[str, tuple[str, Callable[[AuditRow], bool]]] = {
     "weak": ("accept a program that is proved wrong", lambda row: bool(row.proved)),
     "dead": ("have assertions that test nothing", lambda row: bool(row.dead or row.constants)),
     "forgeable": ("accept a forger", lambda row: bool(row.forgers)),
@@ -41,7 +41,7 @@ def fraction(count: int, total: int) -> dict[str, Any]:
     return {"count": count, "of": total, "value": value, "low": low, "high": high}
 
 
-def summarize(rows: Sequence[Row], about: Mapping[str, Any]) -> dict[str, Any]:
+def summarize(rows: Sequence[AuditRow], about: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the summary as JSON values.
 
     Args:
@@ -69,11 +69,11 @@ def summarize(rows: Sequence[Row], about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _count(rows: Sequence[Row], holds: Callable[[Row], bool]) -> dict[str, Any]:
+def _count(rows: Sequence[AuditRow], holds: Callable[[AuditRow], bool]) -> dict[str, Any]:
     return fraction(sum(map(holds, rows)), len(rows))
 
 
-def _of_class(rows: Sequence[Row], kind: str) -> dict[str, Any]:
+def _of_class(rows: Sequence[AuditRow], kind: str) -> dict[str, Any]:
     """Counts the mutants of one class, and the fraction of problems with some that accept one."""
     having = [row for row in rows if kind in row.mutants]
     survivors = [s for row in having for s in row.survivors if s.kind == kind]
@@ -85,7 +85,7 @@ def _of_class(rows: Sequence[Row], kind: str) -> dict[str, Any]:
     }
 
 
-def _agreement(rows: Sequence[Row]) -> dict[str, Any] | None:
+def _agreement(rows: Sequence[AuditRow]) -> dict[str, Any] | None:
     """Compares the verdicts from generated inputs with a stronger suite's; None without one."""
     if not rows:
         return None
@@ -107,7 +107,9 @@ def _compare(verdicts: Iterable[set[str]]) -> dict[str, Any]:
     return {"both": both, "only_inputs": inputs, "only_suite": suite, **rates}
 
 
-def write_pages(directory: RunDirectory, rows: Sequence[Row], summary: Mapping[str, Any]) -> None:
+def write_pages(
+    directory: RunDirectory, rows: Sequence[AuditRow], summary: Mapping[str, Any]
+) -> None:
     """Writes ``audit.html`` and ``README.md``.
 
     Args:
@@ -138,7 +140,7 @@ def _code(program: str) -> list[str]:
     return ast.unparse(tree).splitlines()
 
 
-def badness(row: Row) -> tuple[float, ...]:
+def badness(row: AuditRow) -> tuple[float, ...]:
     """Returns the sort key of a problem: proved mutants, dead assertions, forgers, and so on."""
     total = sum(row.mutants.values()) or 1
     dead = len(row.dead) + len(row.constants)

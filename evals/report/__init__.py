@@ -8,8 +8,8 @@ from codegen.evals.report.charts import loss_picture
 from codegen.evals.report.content import (
     EditSteps,
     LossCurve,
+    NamedScore,
     PairedResult,
-    ScoredRun,
     compare_runs,
     named_folders,
     read_run,
@@ -20,7 +20,7 @@ __all__ = [
     "EditSteps",
     "LossCurve",
     "PairedResult",
-    "ScoredRun",
+    "NamedScore",
     "compare_runs",
     "diff_lines",
     "loss_picture",

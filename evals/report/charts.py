@@ -17,7 +17,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from codegen.evals.report.content import LossCurve, ScoredRun
+from codegen.evals.report.content import LossCurve, NamedScore
 
 SERIES_STYLES = 6  # colors in the style sheet; more series reuse them
 
@@ -51,7 +51,7 @@ def percent(value: float, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f}%"
 
 
-def pass_chart(number: int, task: str, runs: Sequence[ScoredRun]) -> Markup:
+def pass_chart(number: int, task: str, runs: Sequence[NamedScore]) -> Markup:
     """Returns a chart of pass@k over k; runs need two values of k. ``number`` is the task's."""
     return _both_widths(
         lambda width: line_chart(
@@ -66,7 +66,7 @@ def pass_chart(number: int, task: str, runs: Sequence[ScoredRun]) -> Markup:
     )
 
 
-def _pass_series(run: ScoredRun) -> Series:
+def _pass_series(run: NamedScore) -> Series:
     """Returns pass@k with its intervals."""
     estimates = sorted(run.score.estimates.items())
     bands = []
@@ -83,12 +83,12 @@ def _pass_series(run: ScoredRun) -> Series:
     return Series(run.name, points, bands, max(1.0, half))
 
 
-def _described(run: ScoredRun) -> str:
+def _described(run: NamedScore) -> str:
     values = [f"pass@{k} {percent(e.value)}" for k, e in sorted(run.score.estimates.items())]
     return f"{run.name}: {', '.join(values)}"
 
 
-def verdict_chart(runs: Sequence[ScoredRun], statuses: Sequence[str]) -> Markup:
+def verdict_chart(runs: Sequence[NamedScore], statuses: Sequence[str]) -> Markup:
     """Returns a chart of the runs' numbers of samples by status."""
     rows = [
         (run.name, [(s, count) for s in statuses if (count := run.score.statuses.get(s, 0))])  # type: ignore[call-overload]

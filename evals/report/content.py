@@ -57,7 +57,7 @@ class ProblemSamples:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredRun:
+class NamedScore:
     """A score with its name in the report.
 
     Attributes:
@@ -68,7 +68,7 @@ class ScoredRun:
     score: Score
     samples: Mapping[str, ProblemSamples] = field(default_factory=dict)
 
-    def with_note(self, note: str) -> ScoredRun:
+    def with_note(self, note: str) -> NamedScore:
         """Returns the run with another sentence next to its score."""
         return replace(self, score=replace(self.score, notes=(*self.score.notes, note)))
 
@@ -98,7 +98,7 @@ class LossCurve:
     points: Sequence[tuple[float, float]]
 
 
-def read_run(name: str, folder: str | Path) -> ScoredRun:
+def read_run(name: str, folder: str | Path) -> NamedScore:
     """Reads a run from the directory that ``codegen eval score`` wrote.
 
     Its samples are in ``scored.jsonl`` or ``samples.jsonl``, if either exists.
@@ -113,7 +113,7 @@ def read_run(name: str, folder: str | Path) -> ScoredRun:
     file = home / (SCORED if (home / SCORED).is_file() else SAMPLES)
     verdicts = home / VERDICTS
     if not (file.is_file() and verdicts.is_file()):
-        return ScoredRun(name, score)
+        return NamedScore(name, score)
     judged = {(v.problem_id, v.index): v for v in read_jsonl(Verdict, verdicts)}
     programs = Programs(score)
     found: dict[str, list[SampleView]] = {}
@@ -142,7 +142,7 @@ def read_run(name: str, folder: str | Path) -> ScoredRun:
     # Keep the score's order, which is the task's.
     order = {problem.problem_id: place for place, problem in enumerate(score.problems)}
     ids = sorted(found, key=lambda id_: order.get(id_, len(order)))
-    return ScoredRun(name, score, {i: ProblemSamples(prompts[i], found[i]) for i in ids})
+    return NamedScore(name, score, {i: ProblemSamples(prompts[i], found[i]) for i in ids})
 
 
 class Programs:
@@ -236,7 +236,7 @@ class PairedResult:
         return self.p_adjusted <= _SIGNIFICANT
 
 
-def headline_ks(runs: Sequence[ScoredRun]) -> list[int]:
+def headline_ks(runs: Sequence[NamedScore]) -> list[int]:
     """Returns the k to show: 1, 10 and 100 if there are enough samples; else 1 and the largest."""
     known = {k for run in runs for k in run.score.estimates}
     chosen = [k for k in (1, 10, 100) if k in known]
@@ -245,9 +245,9 @@ def headline_ks(runs: Sequence[ScoredRun]) -> list[int]:
     return chosen
 
 
-def compare_runs(runs: Sequence[ScoredRun], *, seed: int = 0) -> list[PairedResult]:
+def compare_runs(runs: Sequence[NamedScore], *, seed: int = 0) -> list[PairedResult]:
     """Compares all pairs of runs of a task (many runs: each with the first) at the headline ks."""
-    found: list[tuple[ScoredRun, ScoredRun, statistics.Comparison]] = []
+    found: list[tuple[NamedScore, NamedScore, statistics.Comparison]] = []
     for group in by_task(runs).values():
         pairs = list(combinations(group, 2))
         if len(group) > _ALL_PAIRS_UP_TO:
@@ -271,16 +271,16 @@ def compare_runs(runs: Sequence[ScoredRun], *, seed: int = 0) -> list[PairedResu
     ]
 
 
-def by_task(runs: Sequence[ScoredRun]) -> dict[str, list[ScoredRun]]:
+def by_task(runs: Sequence[NamedScore]) -> dict[str, list[NamedScore]]:
     """Groups runs by task, in order."""
-    groups: dict[str, list[ScoredRun]] = {}
+    groups: dict[str, list[NamedScore]] = {}
     for run in runs:
         groups.setdefault(run.score.task, []).append(run)
     return groups
 
 
 @dataclass(frozen=True, slots=True)
-class Further:
+class ExtraMeasures:
     """Measures of one run in addition to its score.
 
     Attributes:
@@ -295,10 +295,10 @@ class Further:
     measured: int = 0
 
 
-def compute(run: ScoredRun, *, seed: int = 0) -> Further:
+def compute(run: NamedScore, *, seed: int = 0) -> ExtraMeasures:
     """Computes a run's measures."""
     repetition, measured = _repetition(run)
-    return Further(
+    return ExtraMeasures(
         all_pass=_all_pass(run),
         diversity=metrics.measure_diversity(_programs_of(run), most=_LOOKED_AT, seed=seed),
         repetition=repetition,
@@ -306,7 +306,7 @@ def compute(run: ScoredRun, *, seed: int = 0) -> Further:
     )
 
 
-def _all_pass(run: ScoredRun) -> dict[int, statistics.Estimate]:
+def _all_pass(run: NamedScore) -> dict[int, statistics.Estimate]:
     counts = run.score.counts
     clusters = [statistics.base_task(id_) for id_ in counts]
     found = {
@@ -316,19 +316,19 @@ def _all_pass(run: ScoredRun) -> dict[int, statistics.Estimate]:
     return {k: estimate for k, estimate in found.items() if estimate is not None}
 
 
-def _repetition(run: ScoredRun) -> tuple[metrics.PaperRepetition | None, int]:
+def _repetition(run: NamedScore) -> tuple[metrics.PaperRepetition | None, int]:
     if not run.samples:
         return None, 0
     each = max(1, min(_LOOKED_AT, _MOST_MEASURED // len(run.samples)))
     outputs = [
-        metrics.Output(problem.prompt, view.answer, view.finish_reason != "length")
+        metrics.Generation(problem.prompt, view.answer, view.finish_reason != "length")
         for problem in run.samples.values()
         for view in problem.samples[:each]
     ]
     return metrics.paper_repetition(outputs), len(outputs)
 
 
-def _programs_of(run: ScoredRun) -> Mapping[str, list[str]]:
+def _programs_of(run: NamedScore) -> Mapping[str, list[str]]:
     """Returns problem -> its samples' programs, or answers where no program was found."""
     return {
         id_: [view.program or view.answer for view in problem.samples]

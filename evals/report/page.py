@@ -31,10 +31,10 @@ from codegen.evals.report import charts
 from codegen.evals.report.charts import percent, visible
 from codegen.evals.report.content import (
     EditSteps,
-    Further,
+    ExtraMeasures,
     LossCurve,
+    NamedScore,
     ProblemSamples,
-    ScoredRun,
     by_task,
     compare_runs,
     compute,
@@ -78,7 +78,7 @@ _SAMPLE_ROWS = (
 
 
 def write_report(
-    runs: Sequence[ScoredRun],
+    runs: Sequence[NamedScore],
     out: str | Path,
     *,
     title: str = "Evaluation report",
@@ -251,10 +251,10 @@ def templates(show: Callable[[object], str], *folders: Path) -> Environment:
     return made
 
 
-def _functions_of(further: Mapping[str, Further]) -> dict[str, Callable[..., object]]:
+def _functions_of(further: Mapping[str, ExtraMeasures]) -> dict[str, Callable[..., object]]:
     """Returns the templates' functions over the extra measures."""
 
-    def drawn_of_each(runs: Sequence[ScoredRun]) -> int | None:
+    def drawn_of_each(runs: Sequence[NamedScore]) -> int | None:
         """Returns the rarefaction's sample size, if it is the same for all runs."""
         ks = {d.k for run in runs if (d := further[run.name].diversity) is not None}
         return ks.pop() if len(ks) == 1 else None
@@ -309,16 +309,16 @@ def _p_equals(value: float) -> str:
     return (text if value < 0.001 else f"= {text}").replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _samples_of_each(run: ScoredRun) -> str:
+def _samples_of_each(run: NamedScore) -> str:
     sizes = sorted({problem.n for problem in run.score.problems}) or [0]
     return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}\N{EN DASH}{sizes[-1]}"
 
 
-def _any_clusters(runs: Sequence[ScoredRun]) -> bool:
+def _any_clusters(runs: Sequence[NamedScore]) -> bool:
     return any(e.clusters < e.m for run in runs for e in run.score.estimates.values())
 
 
-def _measured(further: Further, name: str) -> str:
+def _measured(further: ExtraMeasures, name: str) -> str:
     """Returns a measure of the samples; empty if it is missing."""
     for group in (further.diversity, further.repetition):
         if hasattr(group, name):
@@ -360,7 +360,7 @@ def diff_lines(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[st
             yield from (("add", line) for line in after[j1:j2])
 
 
-def _settings(runs: Sequence[ScoredRun]) -> list[tuple[str, list[str]]]:
+def _settings(runs: Sequence[NamedScore]) -> list[tuple[str, list[str]]]:
     """Returns each setting with its values in all runs."""
     flat = [_flat_settings(run.score) for run in runs]
     names = dict.fromkeys(name for values in flat for name in values)
@@ -408,7 +408,7 @@ class _Explorer:
     """The problems of one task."""
 
     task: str
-    runs: Sequence[ScoredRun]
+    runs: Sequence[NamedScore]
     rows: Sequence[_Row]
 
     @property
@@ -417,7 +417,7 @@ class _Explorer:
         return json.dumps([run.name for run in self.runs])
 
 
-def _explorers(runs: Sequence[ScoredRun]) -> tuple[list[_Explorer], list[str]]:
+def _explorers(runs: Sequence[NamedScore]) -> tuple[list[_Explorer], list[str]]:
     """Returns each task's problems, and the packed samples that their rows index."""
     blocks: list[str] = []
     explorers = []

@@ -113,10 +113,10 @@ def load(name: str, source: str | None = None) -> Task[Any]:
         InputError: for data that is missing or malformed, naming file, line and field.
     """
     if name.startswith(FILE):
-        from codegen.evals.tasks.custom import Custom
+        from codegen.evals.tasks.custom import CustomTask
         from codegen.evals.tasks.yaml_task import YamlTask
 
-        kind = YamlTask if name.endswith((".yaml", ".yml")) else Custom
+        kind = YamlTask if name.endswith((".yaml", ".yml")) else CustomTask
         return kind.load(name, "a task of your own", source)
     task, colon, _ = name.partition(":")
     if task not in plugins.names("tasks"):

@@ -22,7 +22,7 @@ from codegen.core.python_syntax import UNPARSABLE, parse
 from codegen.core.records import Sample, Verdict
 from codegen.evals.tasks.dataset_rows import (
     AnyProblem,
-    Home,
+    DataLocation,
     Problem,
     make_problems,
     problem_of_columns,
@@ -181,7 +181,7 @@ class CodeTask(Task[AnyProblem]):
         about: description for the list of tasks.
     """
 
-    home: ClassVar[Home]
+    home: ClassVar[DataLocation]
     problem_type: ClassVar[type[Problem]]
     columns: ClassVar[Mapping[str, str]] = {}
     about: ClassVar[str] = ""

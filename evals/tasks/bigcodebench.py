@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from codegen.core.records import Verdict
 from codegen.evals.tasks.base import CodeTask, modules_of
-from codegen.evals.tasks.dataset_rows import Home, Problem
+from codegen.evals.tasks.dataset_rows import DataLocation, Problem
 from codegen.sandbox import Job, Limits, SandboxProtocol
 
 # Problems with other needs that the sandbox does not meet.
@@ -42,7 +42,7 @@ class BigCodeProblem(Problem):
 class BigCodeBench(CodeTask[BigCodeProblem]):
     """BigCodeBench-Hard."""
 
-    home = Home(
+    home = DataLocation(
         "bigcodebench/bigcodebench_hard.json.gz", "bigcode/bigcodebench-hard:default:v0.1.4"
     )
     problem_type = BigCodeProblem
@@ -84,4 +84,4 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
 class BigCodeBenchFull(BigCodeBench):
     """All problems."""
 
-    home = Home("bigcodebench/bigcodebench.json.gz", "bigcode/bigcodebench:default:v0.1.4")
+    home = DataLocation("bigcodebench/bigcodebench.json.gz", "bigcode/bigcodebench:default:v0.1.4")

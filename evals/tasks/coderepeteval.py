@@ -19,7 +19,7 @@ from typing import Any
 
 from codegen.core.records import Sample, Verdict
 from codegen.evals.tasks.base import CodeTask
-from codegen.evals.tasks.dataset_rows import Home, Problem, text_field
+from codegen.evals.tasks.dataset_rows import DataLocation, Problem, text_field
 from codegen.evals.tasks.extraction import EMPTY, Extraction
 from codegen.evals.tasks.styles import PromptStyle
 
@@ -36,7 +36,7 @@ class RepetitionProblem(Problem):
 class CodeRepetEval(CodeTask[RepetitionProblem]):
     """CodeRepetEval."""
 
-    home = Home("coderepeteval/ArtificialSynthesis.jsonl.gz")
+    home = DataLocation("coderepeteval/ArtificialSynthesis.jsonl.gz")
     asks = ("code",)
     passing = "the model ended its answer itself, regardless of its content (EGP)"
 
@@ -72,9 +72,9 @@ class CodeRepetEval(CodeTask[RepetitionProblem]):
 
 def repetition(prompt: str, text: str) -> Mapping[str, float]:
     """Returns the repetition measures of one output."""
-    from codegen.evals.metrics import Output, compiles, paper_repetition
+    from codegen.evals.metrics import Generation, compiles, paper_repetition
 
-    found = paper_repetition([Output(prompt, text, finished=True)])
+    found = paper_repetition([Generation(prompt, text, finished=True)])
     return {
         "tr_n": found.tr_n,
         "tr_s": found.tr_s,

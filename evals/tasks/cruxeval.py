@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from codegen.core.generation import cut_at_stop
 from codegen.evals.tasks.base import CodeTask
-from codegen.evals.tasks.dataset_rows import Home, Problem
+from codegen.evals.tasks.dataset_rows import DataLocation, Problem
 from codegen.evals.tasks.extraction import Extraction, fenced_blocks, parses, tagged_answers
 from codegen.evals.tasks.styles import PromptStyle
 from codegen.sandbox import Job
@@ -52,7 +52,7 @@ class CruxProblem(Problem):
 class CruxEval(CodeTask[CruxProblem]):
     """Requests outputs; :class:`CruxEvalInputs` requests inputs."""
 
-    home = Home("cruxeval/cruxeval.jsonl.gz", "cruxeval-org/cruxeval")
+    home = DataLocation("cruxeval/cruxeval.jsonl.gz", "cruxeval-org/cruxeval")
     problem_type = CruxProblem
     columns: ClassVar = {"id": "id", "prompt": "code"}
     asks = ("instruction", "few_shot", "code")

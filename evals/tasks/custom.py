@@ -38,7 +38,7 @@ from codegen.evals.tasks.cases import cases_test, with_runner
 from codegen.evals.tasks.comparators import SOURCE, write_value
 from codegen.evals.tasks.dataset_rows import (
     FILE,
-    Home,
+    DataLocation,
     Problem,
     entry_point_field,
     make_problems,
@@ -85,14 +85,14 @@ class CustomProblem(Problem):
         return bool(self.entry_point) and _defines(self.prompt, self.entry_point)
 
 
-class Custom(CodeTask[CustomProblem]):
+class CustomTask(CodeTask[CustomProblem]):
     """A custom task over given problems."""
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
         """Loads the task of ``file:PATH``, from ``source`` instead of the path if given."""
         path = source or name.removeprefix(FILE)
-        problems = make_problems(read_rows_of(path, Home(path)), cls.problem_of)
+        problems = make_problems(read_rows_of(path, DataLocation(path)), cls.problem_of)
         # Settings and reports must not contain a machine's paths.
         short = path if path.startswith("hub:") else Path(path).name
         return cls(f"{FILE}{short}", description, problems, short)

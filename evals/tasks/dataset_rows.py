@@ -29,7 +29,7 @@ _REMEDY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class DataLocation:
     """Default location of a task's data.
 
     Attributes:
@@ -58,14 +58,14 @@ class Home:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class DatasetRows:
     """A source's rows, each with its place ("file:line"), and the source's name in reports."""
 
     items: Iterable[tuple[str, Mapping[str, object]]]
     source: str
 
 
-def read_rows_of(source: str | None, home: Home) -> Rows:
+def read_rows_of(source: str | None, home: DataLocation) -> DatasetRows:
     """Returns the rows of a source, or of the default one.
 
     Raises:
@@ -73,9 +73,9 @@ def read_rows_of(source: str | None, home: Home) -> Rows:
     """
     where = source or home.source()
     if where.startswith("hub:"):
-        return Rows(_objects(_hub_rows(where)), where)
+        return DatasetRows(_objects(_hub_rows(where)), where)
     # The default is shown in settings and reports, which must not contain a machine's paths.
-    return Rows(_objects(_file_rows(Path(where))), source or home.file)
+    return DatasetRows(_objects(_file_rows(Path(where))), source or home.file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ AnyProblem = TypeVar("AnyProblem", bound=Problem)
 
 
 def make_problems(
-    rows: Rows, make: Callable[[str, Mapping[str, object]], AnyProblem]
+    rows: DatasetRows, make: Callable[[str, Mapping[str, object]], AnyProblem]
 ) -> list[AnyProblem]:
     """Builds one problem per row, in order.
 

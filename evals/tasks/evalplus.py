@@ -40,7 +40,7 @@ from codegen.core.records import write_atomic
 from codegen.evals.tasks.base import CodeTask
 from codegen.evals.tasks.comparators import SOURCE, is_digest, read_value, with_digests, write_value
 from codegen.evals.tasks.dataset_rows import (
-    Home,
+    DataLocation,
     Problem,
     entry_point_field,
     text_field,
@@ -78,7 +78,7 @@ class PlusProblem(Problem):
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedOutputs:
     """The reference's result for each input, and its total CPU seconds."""
 
     results: tuple[Any, ...]
@@ -92,7 +92,7 @@ class Expected:
 
 def expected_results(
     problems: Mapping[str, tuple[PlusProblem, str]], sandbox: SandboxProtocol
-) -> Iterator[tuple[str, Expected]]:
+) -> Iterator[tuple[str, ExpectedOutputs]]:
     """Yields the expected results of problems, cached or computed; each is cached on arrival.
 
     Args:
@@ -120,10 +120,10 @@ def cache_file(problem: PlusProblem, program: str) -> Path:
     return cache_folder() / "expected" / f"{problem.id.replace('/', '-')}-{digest}.json"
 
 
-def _read(path: Path) -> Expected | None:
+def _read(path: Path) -> ExpectedOutputs | None:
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
-        return Expected(tuple(read_value(row["results"])), float(row["cpu_s"]))
+        return ExpectedOutputs(tuple(read_value(row["results"])), float(row["cpu_s"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None  # missing, or written by another user: recompute
 
@@ -154,7 +154,7 @@ class _Part:
 
 def compute(
     problems: Mapping[str, tuple[PlusProblem, str]], sandbox: SandboxProtocol
-) -> Iterator[tuple[str, Expected]]:
+) -> Iterator[tuple[str, ExpectedOutputs]]:
     """Runs the references on all inputs; yields a problem's results when they are complete.
 
     Raises:
@@ -183,7 +183,7 @@ def compute(
             seconds[id_] += outcome.cpu_s
             left[id_] -= part.end - part.start
             if not left[id_]:
-                yield id_, Expected(tuple(results.pop(id_)), seconds[id_])
+                yield id_, ExpectedOutputs(tuple(results.pop(id_)), seconds[id_])
 
 
 def _kept(problem: PlusProblem, answer: tuple[str, object]) -> object:
@@ -209,7 +209,7 @@ class PlusTask(CodeTask[PlusProblem]):
         self, name: str, description: str, problems: Sequence[PlusProblem], source: str
     ) -> None:
         super().__init__(name, description, problems, source)
-        self._expected: dict[str, Expected] = {}
+        self._expected: dict[str, ExpectedOutputs] = {}
         self._tests: dict[str, str] = {}
 
     def job(self, problem: PlusProblem, program: str) -> Job:
@@ -245,7 +245,7 @@ class PlusTask(CodeTask[PlusProblem]):
         for id_, expected in expected_results(missing, sandbox):
             self._expected[id_] = expected
 
-    def expected(self, problem: PlusProblem) -> Expected:
+    def expected(self, problem: PlusProblem) -> ExpectedOutputs:
         """Returns the results that :meth:`prepare` read."""
         return self._expected[problem.id]
 
@@ -253,7 +253,7 @@ class PlusTask(CodeTask[PlusProblem]):
 class HumanEvalPlus(PlusTask, FunctionPrompts[PlusProblem]):
     """HumanEval+, with HumanEval's prompts."""
 
-    home = Home("evalplus/HumanEvalPlus.jsonl.gz", "evalplus/humanevalplus")
+    home = DataLocation("evalplus/HumanEvalPlus.jsonl.gz", "evalplus/humanevalplus")
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, object]) -> PlusProblem:
@@ -325,7 +325,7 @@ _ORACLES: Mapping[str, Oracle] = {
 class MbppPlus(PlusTask):
     """MBPP+, with EvalPlus's prompts."""
 
-    home = Home("evalplus/MbppPlus.jsonl.gz", "evalplus/mbppplus")
+    home = DataLocation("evalplus/MbppPlus.jsonl.gz", "evalplus/mbppplus")
     whole_programs = True
 
     @classmethod
@@ -369,7 +369,7 @@ def _shaped(arguments: list[Any], shapes: tuple[Shape, ...] | None) -> list[Any]
     return [shape(argument) for shape, argument in zip(padded, arguments, strict=False)]
 
 
-def test_text(problem: PlusProblem, expected: Expected) -> str:
+def test_text(problem: PlusProblem, expected: ExpectedOutputs) -> str:
     """Returns the test of a problem, for the tests' side of the sandbox."""
     digests = "digest_call" if expected.has_digests else "None"
     return "\n\n".join(

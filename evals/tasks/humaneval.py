@@ -48,7 +48,13 @@ from codegen.core.errors import InputError
 from codegen.core.generation import cut_at_stop, function_instruction
 from codegen.core.records import Sample
 from codegen.evals.tasks.base import CodeTask
-from codegen.evals.tasks.dataset_rows import AnyProblem, Home, Problem, make_problems, read_rows_of
+from codegen.evals.tasks.dataset_rows import (
+    AnyProblem,
+    DataLocation,
+    Problem,
+    make_problems,
+    read_rows_of,
+)
 from codegen.evals.tasks.extraction import Extraction, imports_at_top, parses
 from codegen.evals.tasks.styles import style_of
 from codegen.sandbox import Job
@@ -92,7 +98,7 @@ class HumanEval(FunctionPrompts[HumanEvalProblem]):
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
         """Loads all problems; without a source, from the installed package."""
-        rows = read_rows_of(source or str(_installed()), Home("", ""))
+        rows = read_rows_of(source or str(_installed()), DataLocation("", ""))
         problems = make_problems(rows, cls.problem_of)
         return cls(name, description, problems, source or _PACKAGE)
 
@@ -175,7 +181,9 @@ class FixProblem(Problem):
 class HumanEvalFix(CodeTask[FixProblem]):
     """HumanEvalFix; ``docs`` selects docstrings instead of tests in the prompt."""
 
-    home = Home("humanevalpack/humanevalpack-python.jsonl.gz", "bigcode/humanevalpack:python:test")
+    home = DataLocation(
+        "humanevalpack/humanevalpack-python.jsonl.gz", "bigcode/humanevalpack:python:test"
+    )
     problem_type = FixProblem
     docs = False
 
@@ -251,7 +259,7 @@ _FILES = {
 }
 
 
-class Infilling(CodeTask[InfillingProblem]):
+class HumanEvalInfilling(CodeTask[InfillingProblem]):
     """HumanEval-Infilling."""
 
     problem_type = InfillingProblem
@@ -261,7 +269,7 @@ class Infilling(CodeTask[InfillingProblem]):
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
         """Loads one of the four sets, by its name."""
-        home = Home(f"humaneval_infilling/HumanEval-{_FILES[name]}.jsonl.gz")
+        home = DataLocation(f"humaneval_infilling/HumanEval-{_FILES[name]}.jsonl.gz")
         rows = read_rows_of(source, home)
         return cls(name, description, make_problems(rows, cls.problem_of), rows.source)
 
@@ -323,7 +331,7 @@ class Infilling(CodeTask[InfillingProblem]):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class PromptParts:
     """A prompt that ends in a function: the text before it, its header, its docstring."""
 
     preamble: str
@@ -332,7 +340,7 @@ class Parts:
 
 
 @lru_cache(maxsize=4096)
-def parts_of_prompt(id_: str, prompt: str, entry_point: str) -> Parts:
+def parts_of_prompt(id_: str, prompt: str, entry_point: str) -> PromptParts:
     """Splits a prompt into its parts.
 
     Raises:
@@ -352,7 +360,7 @@ def parts_of_prompt(id_: str, prompt: str, entry_point: str) -> Parts:
         raise InputError(f"{where} does not define its entry point {entry_point!r}.")
     lines = prompt.splitlines(keepends=True)
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-    return Parts(
+    return PromptParts(
         preamble="".join(lines[: first - 1]),
         signature=_signature("".join(lines[node.lineno - 1 :])),
         docstring=_docstring(node, prompt),

@@ -27,7 +27,7 @@ from codegen.core.errors import InputError
 from codegen.core.generation import Request
 from codegen.core.records import Sample, Verdict
 from codegen.evals.tasks.base import CodeTask, modules_of
-from codegen.evals.tasks.dataset_rows import Home, Problem, optional_text, text_fields
+from codegen.evals.tasks.dataset_rows import DataLocation, Problem, optional_text, text_fields
 from codegen.evals.tasks.extraction import BLOCKS, Extraction, apply_blocks
 from codegen.evals.tasks.styles import PromptStyle, style_of
 from codegen.sandbox import Job, Limits, SandboxProtocol
@@ -172,7 +172,7 @@ def _changes(old: Sequence[str], new: Sequence[str]) -> tuple[set[int], int]:
 class EditEval(InstructedEdits):
     """EditEval."""
 
-    home = Home("languages/editeval/edit_eval.jsonl.gz")
+    home = DataLocation("languages/editeval/edit_eval.jsonl.gz")
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, Any]) -> EditProblem:
@@ -189,7 +189,7 @@ class EditEval(InstructedEdits):
 class CanItEdit(InstructedEdits):
     """CanItEdit; ``kind`` is the kind of instruction."""
 
-    home = Home("next_edit/can_it_edit.jsonl.gz", "nuprl/CanItEdit")
+    home = DataLocation("next_edit/can_it_edit.jsonl.gz", "nuprl/CanItEdit")
     kind = "descriptive"
 
     @classmethod

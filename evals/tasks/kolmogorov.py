@@ -178,7 +178,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ScoredAnswer:
     """The result of running one answer.
 
     Attributes:
@@ -199,7 +199,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class KolmogorovScores:
     """The scores of a set of answers.
 
     Attributes:
@@ -244,7 +244,7 @@ def run_answers(
     *,
     language: bool = False,
     on_progress: Progress | None = None,
-) -> list[Result]:
+) -> list[ScoredAnswer]:
     """Runs each distinct program once, in the sandbox, and compares its output.
 
     Args:
@@ -267,26 +267,28 @@ def run_answers(
     return [_judge(answer, outcomes.get(answer.program)) for answer in answers]
 
 
-def _judge(answer: Answer, outcome: Outcome | None) -> Result:
+def _judge(answer: Answer, outcome: Outcome | None) -> ScoredAnswer:
     if outcome is None:
-        return Result(answer, "empty", None, "no program in the answer, or one that opens a file")
+        return ScoredAnswer(
+            answer, "empty", None, "no program in the answer, or one that opens a file"
+        )
     if not outcome.passed:
-        return Result(answer, outcome.status, None, outcome.message)
+        return ScoredAnswer(answer, outcome.status, None, outcome.message)
     value = outcome.values[0] if outcome.values else None
     if type(value) is not list or not all(type(item) is int for item in value):
-        return Result(answer, "wrong", None, "output is not a list of integers")
+        return ScoredAnswer(answer, "wrong", None, "output is not a list of integers")
     most = max(MOST_OUTPUT, len(answer.sequence))
     if len(value) > most:
-        return Result(answer, "wrong", None, f"output has more than {most} items")
+        return ScoredAnswer(answer, "wrong", None, f"output has more than {most} items")
     output = tuple(value)
     if output == answer.sequence:
-        return Result(answer, "passed", output)
+        return ScoredAnswer(answer, "passed", output)
     pairs = zip(output, answer.sequence, strict=False)
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-    return Result(answer, "wrong", output, f"output differs from item {same} on")
+    return ScoredAnswer(answer, "wrong", output, f"output differs from item {same} on")
 
 
-def score_results(results: Sequence[Result]) -> Scores:
+def score_results(results: Sequence[ScoredAnswer]) -> KolmogorovScores:
     """Computes the test's scores.
 
     Raises:
@@ -306,7 +308,7 @@ def score_results(results: Sequence[Result]) -> Scores:
     programs = [_text(r) for r in results if r.correct]
     solved = [s for s, flag in zip(sequences, right, strict=True) if flag]
     low, high = wilson(sum(right) / len(results), len(results))
-    return Scores(
+    return KolmogorovScores(
         items=len(results),
         symbols=whole,
         accuracy=sum(right) / len(results),
@@ -330,7 +332,7 @@ def score_results(results: Sequence[Result]) -> Scores:
     )
 
 
-def _text(result: Result) -> bytes:
+def _text(result: ScoredAnswer) -> bytes:
     return result.answer.program.encode("utf-8", "surrogatepass")
 
 
@@ -343,7 +345,9 @@ def _gzipped(parts: Sequence[bytes]) -> int:
     return _gzip(_SEPARATOR.join(parts)) if parts else 0
 
 
-def _mixed(results: Sequence[Result], sequences: Sequence[bytes], replaced: Sequence[bool]) -> int:
+def _mixed(
+    results: Sequence[ScoredAnswer], sequences: Sequence[bytes], replaced: Sequence[bool]
+) -> int:
     """Returns the bytes of programs, other sequences, and the flags that distinguish them."""
     programs = [_text(r) for r, flag in zip(results, replaced, strict=True) if flag]
     others = [s for s, flag in zip(sequences, replaced, strict=True) if not flag]
@@ -351,14 +355,14 @@ def _mixed(results: Sequence[Result], sequences: Sequence[bytes], replaced: Sequ
     return _gzipped(programs) + _gzipped(others) + _gzip(flags.encode())
 
 
-def _best(result: Result, sequence: bytes) -> Iterator[int]:
+def _best(result: ScoredAnswer, sequence: bytes) -> Iterator[int]:
     yield len(sequence)
     yield _gzip(sequence)
     if result.correct:
         yield _gzip(_text(result))
 
 
-def _paper_rate(results: Sequence[Result], whole: int) -> float | None:
+def _paper_rate(results: Sequence[ScoredAnswer], whole: int) -> float | None:
     """Returns the paper's rate: program bits, failing sequences, one flag per item."""
     try:
         programs = [parse(result.answer.program) for result in results if result.correct]

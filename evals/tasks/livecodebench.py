@@ -33,7 +33,7 @@ from codegen.core.errors import ConfigError, InputError
 from codegen.core.records import Verdict
 from codegen.evals.tasks.base import CodeTask, Key
 from codegen.evals.tasks.cases import cases_test, with_runner, with_timeouts
-from codegen.evals.tasks.dataset_rows import Home, Problem, optional_text, text_field
+from codegen.evals.tasks.dataset_rows import DataLocation, Problem, optional_text, text_field
 from codegen.evals.tasks.extraction import Extraction, fenced_blocks, parses, with_preamble
 from codegen.evals.tasks.styles import PromptStyle
 from codegen.sandbox import Job, Limits, Outcome, SandboxProtocol
@@ -99,7 +99,7 @@ class ContestProblem(Problem):
 class LiveCodeBench(CodeTask[ContestProblem]):
     """Contest problems of LiveCodeBench."""
 
-    home = Home("languages/samples/live_code_bench_v1.jsonl.gz")
+    home = DataLocation("languages/samples/live_code_bench_v1.jsonl.gz")
     whole_programs = True
 
     @classmethod

@@ -19,9 +19,9 @@ from typing import Self
 from codegen.core.errors import ConfigError, InputError
 from codegen.evals.tasks.base import CodeTask
 from codegen.evals.tasks.dataset_rows import (
-    Home,
+    DataLocation,
+    DatasetRows,
     Problem,
-    Rows,
     make_problems,
     optional_text,
     read_rows_of,
@@ -65,7 +65,7 @@ class Mbpp(CodeTask[MbppProblem]):
         numbers: numbers of the problems to use; None for all.
     """
 
-    home = Home("mbpp/mbpp.jsonl.gz", f"{_HUB}:full")
+    home = DataLocation("mbpp/mbpp.jsonl.gz", f"{_HUB}:full")
     numbers: range | None = None
     asks = ("code", "instruction", "few_shot")
     whole_programs = True
@@ -87,7 +87,7 @@ class Mbpp(CodeTask[MbppProblem]):
         where = source or cls.home.source()
         if where == f"hub:{cls.home.hub}":
             parts = [read_rows_of(f"{where}:{split}", cls.home).items for split in _SPLITS]
-            rows = Rows((row for part in parts for row in part), where)
+            rows = DatasetRows((row for part in parts for row in part), where)
         else:
             rows = read_rows_of(source, cls.home)
         problems = sorted(make_problems(rows, cls.problem_of), key=lambda p: p.number)
@@ -185,4 +185,4 @@ class MbppTest(Mbpp):
 class MbppSanitized(Mbpp):
     """The problems that the authors verified."""
 
-    home = Home("mbpp/sanitized-mbpp.json.gz", f"{_HUB}:sanitized")
+    home = DataLocation("mbpp/sanitized-mbpp.json.gz", f"{_HUB}:sanitized")

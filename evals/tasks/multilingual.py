@@ -30,7 +30,7 @@ from codegen.core.paths import cache_folder
 from codegen.core.records import write_atomic
 from codegen.evals.tasks.base import CodeTask
 from codegen.evals.tasks.dataset_rows import (
-    Home,
+    DataLocation,
     Problem,
     make_problems,
     read_rows_of,
@@ -39,9 +39,9 @@ from codegen.evals.tasks.dataset_rows import (
 )
 from codegen.evals.tasks.extraction import Extraction, fenced_blocks
 from codegen.evals.tasks.styles import PromptStyle
-from codegen.evals.tasks.translated import FORMS, Halves, take_apart
+from codegen.evals.tasks.translated import FORMS, SplitTest, take_apart
 from codegen.sandbox import Job, Limits, SandboxProtocol
-from codegen.sandbox.languages import Language, find
+from codegen.sandbox.languages import SandboxLanguage, find
 from codegen.sandbox.languages.base import closing_brace, masked
 
 _LIMITS = Limits(cpu_s=10.0)
@@ -68,7 +68,7 @@ class TranslatedProblem(Problem):
     bug: str = ""
 
 
-class Translated(CodeTask[TranslatedProblem]):
+class TranslatedTask(CodeTask[TranslatedProblem]):
     """A task in one language.
 
     Attributes:
@@ -89,7 +89,7 @@ class Translated(CodeTask[TranslatedProblem]):
         description: str,
         problems: Sequence[TranslatedProblem],
         source: str,
-        language: Language,
+        language: SandboxLanguage,
     ) -> None:
         super().__init__(name, description, problems, source)
         self.language = language
@@ -106,7 +106,7 @@ class Translated(CodeTask[TranslatedProblem]):
         """
         language = cls._language(name)
         code = cls.codes[language.name]
-        home = Home(cls.file.format(code), cls.hub and cls.hub.format(code))
+        home = DataLocation(cls.file.format(code), cls.hub and cls.hub.format(code))
         rows = read_rows_of(source, home)
 
         def problem(place: str, row: Mapping[str, object]) -> TranslatedProblem:
@@ -116,11 +116,11 @@ class Translated(CodeTask[TranslatedProblem]):
         return cls(name, f"{description}, in {language.title}", problems, rows.source, language)
 
     @classmethod
-    def _language(cls, name: str) -> Language:
+    def _language(cls, name: str) -> SandboxLanguage:
         task, _, code = name.partition(":")
         known = ", ".join(f"{task}:{language}" for language in cls.codes)
         if not code:
-            raise ConfigError(f"The task {task} needs a language.", f"Use one of: {known}.")
+            raise ConfigError(f"The task {task} requires a language.", f"Use one of: {known}.")
         language = find(code)
         if language.name not in cls.codes:
             raise ConfigError(
@@ -130,7 +130,7 @@ class Translated(CodeTask[TranslatedProblem]):
 
     @classmethod
     def problem_in(
-        cls, language: Language, place: str, row: Mapping[str, object], /
+        cls, language: SandboxLanguage, place: str, row: Mapping[str, object], /
     ) -> TranslatedProblem:
         """Parses a row into a problem.
 
@@ -213,7 +213,7 @@ _BOUND = re.compile(
 )
 
 
-class MultiPLE(Translated):
+class MultiPLE(TranslatedTask):
     """MultiPL-E's HumanEval; its tests are split where they have the expected form."""
 
     needs_preparation = True
@@ -226,7 +226,9 @@ class MultiPLE(Translated):
     }  # fmt: skip
 
     @classmethod
-    def problem_in(cls, _: Language, place: str, row: Mapping[str, object]) -> TranslatedProblem:
+    def problem_in(
+        cls, _: SandboxLanguage, place: str, row: Mapping[str, object]
+    ) -> TranslatedProblem:
         """Parses a row into a problem; the function's name is in its tests."""
         id_, prompt, test = text_fields(place, row, ("name", "prompt", "tests"))
         found = _BOUND.search(test)
@@ -235,10 +237,10 @@ class MultiPLE(Translated):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._halves: dict[str, Halves | None] = {}
+        self._halves: dict[str, SplitTest | None] = {}
         self._expected: dict[str, str] = {}
 
-    def halves(self, problem: TranslatedProblem) -> Halves | None:
+    def halves(self, problem: TranslatedProblem) -> SplitTest | None:
         """Splits the problem's test; None if it does not have the form."""
         if problem.id not in self._halves:
             form, texts = FORMS.get(self.language.name), (problem.prompt, problem.test)
@@ -321,7 +323,7 @@ def _with_imports(setup: str, prompt: str) -> str:
     return f"package main\n\nimport (\n{imports}\n)\n{_GO_IMPORTS.sub('', prompt)}"
 
 
-class OwnTests(Translated):
+class OwnTests(TranslatedTask):
     """A task with the dataset's own tests; ``names`` are its columns, in the fields' order."""
 
     names: ClassVar[tuple[str, ...]]

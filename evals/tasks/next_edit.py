@@ -57,7 +57,13 @@ from codegen.edits.expected_edits import is_predictable
 from codegen.edits.sessions import apply_diff, difference, lines_of
 from codegen.evals.metrics import edit_distance
 from codegen.evals.tasks.base import CodeTask
-from codegen.evals.tasks.dataset_rows import Home, Problem, read_rows_of, text_field, text_fields
+from codegen.evals.tasks.dataset_rows import (
+    DataLocation,
+    Problem,
+    read_rows_of,
+    text_field,
+    text_fields,
+)
 from codegen.evals.tasks.extraction import Extraction
 from codegen.evals.tasks.styles import PromptStyle, style_of
 
@@ -84,7 +90,7 @@ class NextEditProblem(Problem):
 class NextEdit(CodeTask[NextEditProblem]):
     """Edit states of real commits."""
 
-    home = Home("next_edit/commits_test.jsonl.gz")
+    home = DataLocation("next_edit/commits_test.jsonl.gz")
     asks = ("edit",)
     style = "edit-blocks"
     passing = "the file after its edit is the expected one, except for whitespace at line ends"
@@ -375,7 +381,7 @@ class Refactorings(NextEdit):
 class Scenarios(NextEdit):
     """Sessions written or recorded by the authors of other systems."""
 
-    home = Home("next_edit/cursortab_scenarios.jsonl.gz")
+    home = DataLocation("next_edit/cursortab_scenarios.jsonl.gz")
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
@@ -383,7 +389,7 @@ class Scenarios(NextEdit):
         found = super().load(name, description, source)
         if source:
             return found
-        other = Home("next_edit/copilot_nes_scenarios.jsonl.gz")
+        other = DataLocation("next_edit/copilot_nes_scenarios.jsonl.gz")
         more = super().load(name, description, other.source())
         problems = [*found.problems(), *more.problems()]
         return cls(name, description, problems, f"{found.source}, {other.file}")

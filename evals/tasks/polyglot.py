@@ -31,9 +31,9 @@ from codegen.core.errors import InputError
 from codegen.core.records import Sample, Verdict
 from codegen.evals.tasks.base import CodeTask
 from codegen.evals.tasks.dataset_rows import (
-    Home,
+    DataLocation,
+    DatasetRows,
     Problem,
-    Rows,
     make_problems,
     read_json,
     read_rows_of,
@@ -90,7 +90,7 @@ class Exercise(Problem):
 class Polyglot(CodeTask[Exercise]):
     """The Python exercises of Aider's polyglot benchmark."""
 
-    home = Home("languages/aider_polyglot/python.jsonl.gz")
+    home = DataLocation("languages/aider_polyglot/python.jsonl.gz")
     asks = ("instruction",)
     whole_programs = True
     style = "chat"
@@ -100,7 +100,7 @@ class Polyglot(CodeTask[Exercise]):
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
         """Loads one of the tasks, by its name."""
         if source and Path(source).is_dir():
-            rows = Rows(_exercises(Path(source)), Path(source).name)
+            rows = DatasetRows(_exercises(Path(source)), Path(source).name)
         else:
             rows = read_rows_of(source, cls.home)
         return cls(name, description, make_problems(rows, cls.problem_of), rows.source)

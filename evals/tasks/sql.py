@@ -31,10 +31,16 @@ from codegen.core.generation import cut_at_stop
 from codegen.core.paths import cache_folder, new_folder, plain_name
 from codegen.core.records import Sample, Verdict
 from codegen.evals.tasks.base import CodeTask
-from codegen.evals.tasks.dataset_rows import Home, Problem, make_problems, read_rows_of, text_field
+from codegen.evals.tasks.dataset_rows import (
+    DataLocation,
+    Problem,
+    make_problems,
+    read_rows_of,
+    text_field,
+)
 from codegen.evals.tasks.extraction import Extraction, fenced_blocks
 from codegen.evals.tasks.styles import PromptStyle
-from codegen.sqlnet.answers import Expected, ran, same_rows
+from codegen.sqlnet.answers import GoldRows, ran, same_rows
 from codegen.sqlnet.databases import DatabaseError, StatementLimits, TooSlowError
 from codegen.sqlnet.fallback import CANNOT, prompt_of, schema_text
 from codegen.sqlnet.query import Statement, UnsafeSQLError
@@ -65,14 +71,14 @@ class SqlProblem(Problem):
     query: str
     hint: str = ""
     level: str = ""
-    answers: tuple[Expected, ...] = ()
+    answers: tuple[GoldRows, ...] = ()
     may_decline: bool = False
 
 
 class Spider(CodeTask[SqlProblem]):
     """Spider's development questions; pass other data in its format with ``--source``."""
 
-    home = Home("sql/spider/dev.jsonl.gz")
+    home = DataLocation("sql/spider/dev.jsonl.gz")
     asks = ("instruction", "code")
     passing = "its statement returns the gold SQL's rows (execution accuracy)"
 
@@ -134,13 +140,13 @@ class Spider(CodeTask[SqlProblem]):
 class Bird(Spider):
     """BIRD's development questions with its hints; pass ``--source dev.json``."""
 
-    home = Home("sql/bird/dev.jsonl.gz")
+    home = DataLocation("sql/bird/dev.jsonl.gz")
 
 
 class Everyday(Spider):
     """Everyday questions on three small databases."""
 
-    home = Home("sql/everyday.jsonl")
+    home = DataLocation("sql/everyday.jsonl")
 
 
 def find_query(answer: str) -> Extraction:
@@ -197,7 +203,7 @@ def _problem(place: str, row: Mapping[str, object], folder: Path) -> SqlProblem:
     accepted = row.get("accepted")
     given: list[Any] = [row, *(accepted if isinstance(accepted, list) else [])]
     answers = tuple(
-        Expected(tuple(map(tuple, one["answer"])), bool(row.get("ordered")), exact=False)
+        GoldRows(tuple(map(tuple, one["answer"])), bool(row.get("ordered")), exact=False)
         for one in given
         if isinstance(one, Mapping) and isinstance(one.get("answer"), list)
     )

@@ -21,7 +21,7 @@ _OPEN, _CLOSE = "([{", ")]}"
 
 
 @dataclass(frozen=True, slots=True)
-class Halves:
+class SplitTest:
     """A split test.
 
     Attributes:
@@ -36,7 +36,7 @@ class Halves:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class TestSyntax:
     """The syntax of a language's tests.
 
     Attributes:
@@ -74,79 +74,79 @@ def _inside(*blocks: str, before: str = "{head}") -> str:
     return f"{before}\n{opened}{{answers}}\n" + "}}\n" * len(blocks)
 
 
-_SCRIPT = Form(start=r"assert\.deepEqual\(", between=",", end=";?")
+_SCRIPT = TestSyntax(start=r"assert\.deepEqual\(", between=",", end=";?")
 _SCALA_MAIN = "def main(args: Array[String]): Unit ="
-FORMS: Mapping[str, Form] = {
-    "csharp": Form(
+FORMS: Mapping[str, TestSyntax] = {
+    "csharp": TestSyntax(
         start=r"Debug\.Assert\(",
         end=";",
         answer="CodegenAnswers.Answer({});",
         frame=_inside("class Problem", "public static void Main()"),
         head=r"^using .*",
     ),
-    "scala": Form(
+    "scala": TestSyntax(
         end=";?",
         answer="CodegenAnswers.answer({});",
         frame=_inside("object Problem", _SCALA_MAIN),
         head=r"^import .*",
     ),
-    "swift": Form(answer="codegen_answer({})"),
+    "swift": TestSyntax(answer="codegen_answer({})"),
     "javascript": _SCRIPT,
     "typescript": _SCRIPT,
-    "php": Form(
+    "php": TestSyntax(
         start=r"if \(",
         between=" !== ",
         end=r' \{ throw new Exception\("Test failed!"\); \}',
         frame="<?php\n{answers}\n",
     ),
-    "ruby": Form(
+    "ruby": TestSyntax(
         start=r"assert_equal\(",
         between=",",
         answer="codegen_answer({})",
         swapped=True,
         dropped=r"^require 'test/unit'\n|^class .*\n|^ *def test_.*\n|^ *end\n?",
     ),
-    "lua": Form(
+    "lua": TestSyntax(
         start=r"lu\.assertEquals\(",
         between=",",
         answer="codegen_answer({})",
         dropped=r"^lu = require.*\n|^os\.exit.*\n?",
         added="\ntest_humaneval()\n",
     ),
-    "perl": Form(
+    "perl": TestSyntax(
         start=r"if\(eq_deeply\(",
         between=",",
         end=r'\)\s*\{\s*print "ok!" \}else\{\s*exit 1;\s*\}',
         dropped=r"^use Test::Deep;\n",
     ),
-    "r": Form(
+    "r": TestSyntax(
         start=r"stopifnot\(isTRUE\(all\.equal\(",
         between=",",
         end=r"\)\)",
         answer="codegen_answer({})",
     ),
-    "bash": Form(
+    "bash": TestSyntax(
         start=r"\[\[ (?=\$\(candidate)",
         between=" = ",
         stop=r" \]\]",
         answer="codegen_answer {}",
         call='"{}"',
     ),
-    "cpp": Form(end=";", frame=_inside("int main()"), head=r"^#include.*|^using .*"),
-    "java": Form(
+    "cpp": TestSyntax(end=";", frame=_inside("int main()"), head=r"^#include.*|^using .*"),
+    "java": TestSyntax(
         end=";",
         answer="CodegenAnswers.answer({});",
         frame=_inside("class Problem", "public static void main(String[] args)"),
         head=r"^import .*",
     ),
-    "rust": Form(
+    "rust": TestSyntax(
         start=r"assert_eq!\(",
         between=",",
         end=";",
         frame=_inside("fn main()"),
         head=r"^use .*",
     ),
-    "go": Form(
+    "go": TestSyntax(
         start=r"\{ actual: (?=candidate)",
         between=", expected: ",
         answer="codegen_answer({})",
@@ -155,7 +155,7 @@ FORMS: Mapping[str, Form] = {
 }
 
 
-def take_apart(form: Form, prompt: str, test: str) -> Halves | None:
+def take_apart(form: TestSyntax, prompt: str, test: str) -> SplitTest | None:
     """Splits a test; None if it does not have the form.
 
     Args:
@@ -190,10 +190,12 @@ def take_apart(form: Form, prompt: str, test: str) -> Halves | None:
         text += "".join(f"var _ = {use}\n" for name, use in uses.items() if f'"{name}"' in prompt)
     head = "\n".join(re.findall(form.head, prompt, re.MULTILINE)) if form.head else ""
     expected = form.frame.format(head=head, answers="\n".join(values))
-    return Halves(text + form.added, expected, len(calls))
+    return SplitTest(text + form.added, expected, len(calls))
 
 
-def _content(form: Form, test: str, code: str, found: re.Match[str]) -> tuple[str, str, int] | None:
+def _content(
+    form: TestSyntax, test: str, code: str, found: re.Match[str]
+) -> tuple[str, str, int] | None:
     """Returns the call and the expected value of an assert, and the position of its end."""
     depth = 0
     at = found.end()

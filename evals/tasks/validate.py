@@ -57,7 +57,7 @@ class ReferenceGate:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class TaskCheck:
     """The results of a task's own programs.
 
     Attributes:
@@ -93,7 +93,7 @@ def check(
     limit: int | None = None,
     every: int = 1,
     on_progress: Progress | None = None,
-) -> Check:
+) -> TaskCheck:
     """Scores a task's references and known bugs.
 
     Args:
@@ -123,11 +123,13 @@ def check(
     return _summary(task, {key: verdicts[key] for key in programs})
 
 
-def _summary(task: Task[Any], verdicts: Mapping[tuple[str, bool, int], Verdict | Outcome]) -> Check:
+def _summary(
+    task: Task[Any], verdicts: Mapping[tuple[str, bool, int], Verdict | Outcome]
+) -> TaskCheck:
     references = {id_: v for (id_, wrong, _), v in verdicts.items() if not wrong}
     bugs = [(id_, v) for (id_, wrong, _), v in verdicts.items() if wrong]
     gate = ReferenceGate.of(references, task.reference_exceptions)
-    return Check(
+    return TaskCheck(
         references=gate.total,
         passed=gate.passed,
         failures=gate.failures,

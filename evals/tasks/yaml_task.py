@@ -32,8 +32,14 @@ from codegen.core.errors import InputError
 from codegen.core.generation import cut_at_stop
 from codegen.core.paths import plain_name
 from codegen.core.templates import Templates
-from codegen.evals.tasks.custom import JUDGED_BY, Custom, CustomProblem
-from codegen.evals.tasks.dataset_rows import FILE, Home, Rows, make_problems, read_rows_of
+from codegen.evals.tasks.custom import JUDGED_BY, CustomProblem, CustomTask
+from codegen.evals.tasks.dataset_rows import (
+    FILE,
+    DataLocation,
+    DatasetRows,
+    make_problems,
+    read_rows_of,
+)
 from codegen.evals.tasks.extraction import EMPTY, Extraction, find_code
 from codegen.evals.tasks.styles import PromptStyle, find_style
 
@@ -84,7 +90,7 @@ class YamlProblem(CustomProblem):
     row: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
-class YamlTask(Custom):
+class YamlTask(CustomTask):
     """The task that a YAML file defines."""
 
     def __init__(
@@ -141,16 +147,16 @@ class YamlTask(Custom):
         )
 
 
-def _rows(file: TaskFile, path: Path, source: str | None) -> Rows:
+def _rows(file: TaskFile, path: Path, source: str | None) -> DatasetRows:
     if isinstance(file.problems, list) and source is None:
         places = (f"{path}:{number}" for number in range(1, len(file.problems) + 1))
-        return Rows(zip(places, file.problems, strict=True), path.name)
+        return DatasetRows(zip(places, file.problems, strict=True), path.name)
     named = source or str(file.problems)
     if source is None and not named.startswith("hub:"):
         named = str(path.parent / plain_name(named, str(path)))
-    rows = read_rows_of(named, Home(named))
+    rows = read_rows_of(named, DataLocation(named))
     # Settings and reports must not contain a machine's paths.
-    return Rows(rows.items, named if named.startswith("hub:") else Path(named).name)
+    return DatasetRows(rows.items, named if named.startswith("hub:") else Path(named).name)
 
 
 def _problem(
@@ -163,7 +169,7 @@ def _problem(
     columns = dict(row)
     if any(kind in made for kind in JUDGED_BY):  # drop columns of other kinds
         columns = {name: value for name, value in row.items() if name not in JUDGED_BY}
-    problem = Custom.problem_of(place, {**columns, **made})
+    problem = CustomTask.problem_of(place, {**columns, **made})
     fields = {name: getattr(problem, name) for name in CustomProblem.__dataclass_fields__}
     asked = file.instruction and _value(file.instruction, row, "instruction", place, templates)
     return YamlProblem(**fields, instruction=str(asked), row=dict(row))

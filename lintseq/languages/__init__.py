@@ -11,7 +11,7 @@ from codegen.core import languages
 from codegen.lintseq.languages.java import JAVA
 from codegen.lintseq.languages.javascript import JAVASCRIPT, TYPESCRIPT
 from codegen.lintseq.languages.native import CPP, GO, RUST, C
-from codegen.lintseq.languages.program_graph import Grammar, Parts, error_line, read
+from codegen.lintseq.languages.program_graph import Grammar, ProgramUnits, error_line, read
 
 LANGUAGES = (C, CPP, GO, JAVA, JAVASCRIPT, RUST, TYPESCRIPT)
 # By name and by alias.
@@ -21,4 +21,4 @@ GRAMMARS: Mapping[str, Grammar] = {
     for name in (grammar.name, *languages.LANGUAGES[grammar.name].aliases)
 }
 
-__all__ = ["GRAMMARS", "LANGUAGES", "Grammar", "Parts", "error_line", "read"]
+__all__ = ["GRAMMARS", "LANGUAGES", "Grammar", "ProgramUnits", "error_line", "read"]

@@ -30,7 +30,7 @@ from typing import NamedTuple
 from tree_sitter import Node
 
 from codegen.core.languages import parser_for
-from codegen.lintseq.dependencies import Graph, Group
+from codegen.lintseq.dependencies import DeletionGroup, Graph
 from codegen.lintseq.edits import UnsupportedProgram
 
 Words = frozenset[str]
@@ -148,28 +148,28 @@ def error_line(root: Node) -> int:
     return node.start_point.row + 1
 
 
-class Scope:
+class NameScope:
     """The names that a part of a program declares."""
 
-    def __init__(self, parent: Scope | None, type: str) -> None:
+    def __init__(self, parent: NameScope | None, type: str) -> None:
         self.parent = parent
         self.type = type
         self.names: dict[str, list[Binding]] = {}
 
-    def above(self) -> Iterator[Scope]:
+    def above(self) -> Iterator[NameScope]:
         """Yields the scope and the enclosing scopes, innermost first."""
-        scope: Scope | None = self
+        scope: NameScope | None = self
         while scope is not None:
             yield scope
             scope = scope.parent
 
 
-class Use(NamedTuple):
+class LeafUse(NamedTuple):
     """A use of a name: its leaf, and the leaf's unit and scope."""
 
     leaf: Node
     unit: int
-    scope: Scope
+    scope: NameScope
     name: str
 
 
@@ -191,9 +191,9 @@ class Binding:
     unit: int
     node: Node
     since: int
-    scope: Scope
-    reads: list[Use] = field(default_factory=list)
-    writes: list[Use] = field(default_factory=list)
+    scope: NameScope
+    reads: list[LeafUse] = field(default_factory=list)
+    writes: list[LeafUse] = field(default_factory=list)
 
 
 class Reader:
@@ -221,8 +221,8 @@ class Reader:
         self.last = [0]
         self.unit_of: dict[int, int] = {}
         self.nodes: dict[str, list[Node]] = {}
-        self.uses: list[Use] = []
-        self.member_uses: list[Use] = []
+        self.uses: list[LeafUse] = []
+        self.member_uses: list[LeafUse] = []
         self.members: dict[str, list[int]] = {}
         self.bindings: list[Binding] = []
         self.in_token: set[int] = set()
@@ -243,7 +243,7 @@ class Reader:
         if line := error_line(root):
             raise UnsupportedProgram("syntax_error", f"line {line} is not {self.grammar.name}.")
         try:
-            self._walk(root, 0, Scope(None, root.type))
+            self._walk(root, 0, NameScope(None, root.type))
             for unit in range(len(self.spans) - 1, 0, -1):
                 parent = self.parents[unit]
                 self.last[parent] = max(self.last[parent], self.last[unit])
@@ -279,7 +279,7 @@ class Reader:
         if len(distinct) == 1:
             self.edge(distinct[0], dependent)
         elif not any(self.contains(member, dependent) for member in distinct):
-            self.graph.groups.append(Group(distinct, dependent))
+            self.graph.groups.append(DeletionGroup(distinct, dependent))
 
     def needed_by_all(self, unit: int) -> None:
         """Makes all later units die with this one, since they may need it without naming it."""
@@ -299,7 +299,7 @@ class Reader:
         first, last = self.spans[unit]
         return b"\n".join(self.rows[first : last + 1]).decode("utf-8")
 
-    def _walk(self, node: Node, unit: int, scope: Scope) -> None:
+    def _walk(self, node: Node, unit: int, scope: NameScope) -> None:
         """Reads a node that belongs to a unit."""
         grammar, kind = self.grammar, node.type
         self._units[node.id] = unit
@@ -312,7 +312,7 @@ class Reader:
             for name in grammar.implied[kind](node):
                 self._bind(name, node, node.start_byte, unit, scope)
         if kind in grammar.scopes:
-            scope = Scope(scope, kind)
+            scope = NameScope(scope, kind)
         self._declare(node, grammar.parameters.get(kind, ()), unit, scope)
         self._declare_member(node, unit)
         splits = kind in grammar.blocks or (self.by_line and kind in grammar.lists)
@@ -382,7 +382,7 @@ class Reader:
             last -= 1
         self.comments.update(range(first, last + 1))
 
-    def _leaf(self, leaf: Node, unit: int, scope: Scope) -> None:
+    def _leaf(self, leaf: Node, unit: int, scope: NameScope) -> None:
         grammar, kind = self.grammar, leaf.type
         first, last = leaf.start_point.row, _last_row(leaf)
         self.in_token.update(range(first + 1, last + 1))
@@ -391,15 +391,15 @@ class Reader:
         if kind in grammar.names:
             uses = self.member_uses if _is_at(leaf, grammar.member_uses) else self.uses
             if text_of(leaf) != "_" and not _is_at(leaf, grammar.ignored):
-                uses.append(Use(leaf, unit, scope, text_of(leaf)))
+                uses.append(LeafUse(leaf, unit, scope, text_of(leaf)))
         elif kind in grammar.members:
             if not _is_at(leaf, grammar.ignored):
-                self.member_uses.append(Use(leaf, unit, scope, text_of(leaf)))
+                self.member_uses.append(LeafUse(leaf, unit, scope, text_of(leaf)))
         elif kind in grammar.raw:
             words = dict.fromkeys(_WORD.findall(text_of(leaf)))
-            self.uses += [Use(leaf, unit, scope, word) for word in words]
+            self.uses += [LeafUse(leaf, unit, scope, word) for word in words]
 
-    def _declare(self, node: Node, fields: Iterable[str], unit: int, scope: Scope) -> None:
+    def _declare(self, node: Node, fields: Iterable[str], unit: int, scope: NameScope) -> None:
         """Declares the names in some fields of a node."""
         grammar = self.grammar
         tokens = grammar.declaring.get(node.type)
@@ -413,7 +413,7 @@ class Reader:
             self._declared.add(leaf.id)
             self._bind(text_of(leaf), node, since, unit, scope)
 
-    def _bind(self, name: str, node: Node, since: int, unit: int, scope: Scope) -> None:
+    def _bind(self, name: str, node: Node, since: int, unit: int, scope: NameScope) -> None:
         binding = Binding(name, unit, node, since, scope)
         self.bindings.append(binding)
         scope.names.setdefault(name, []).append(binding)
@@ -463,7 +463,7 @@ class Reader:
                     for read in binding.reads:
                         self.edge(write.unit, read.unit)
 
-    def _lookup(self, use: Use) -> tuple[list[Binding], bool]:
+    def _lookup(self, use: LeafUse) -> tuple[list[Binding], bool]:
         """Returns the declarations of a name, and whether the last one counts."""
         for scope in use.scope.above():
             found = scope.names.get(use.name, [])
@@ -545,7 +545,7 @@ def _last_row(node: Node) -> int:
     return row - 1 if column == 0 and row > node.start_point.row else row
 
 
-def read(grammar: Grammar, lines: Sequence[str], *, by_line: bool) -> Parts:
+def read(grammar: Grammar, lines: Sequence[str], *, by_line: bool) -> ProgramUnits:
     """Finds the units and dependencies of a program.
 
     Raises:
@@ -569,10 +569,10 @@ def read(grammar: Grammar, lines: Sequence[str], *, by_line: bool) -> Parts:
         bool(owner) and row not in inert and not _CLOSING.fullmatch(lines[row])
         for row, owner in enumerate(owners)
     ]
-    return Parts(owners, drawn, reader.graph, frozenset(inert))
+    return ProgramUnits(owners, drawn, reader.graph, frozenset(inert))
 
 
-class Parts(NamedTuple):
+class ProgramUnits(NamedTuple):
     """A program's pieces.
 
     Attributes:

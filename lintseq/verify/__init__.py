@@ -42,7 +42,7 @@ from codegen.core.python_syntax import find_ruff
 __all__ = [
     "CHECKS",
     "Check",
-    "Finding",
+    "LintMessage",
     "Verify",
     "batches",
     "check_compile",
@@ -56,7 +56,7 @@ Item = TypeVar("Item")
 _LINE = re.compile(r"\bline \d+")
 
 
-class Finding(NamedTuple):
+class LintMessage(NamedTuple):
     """A fault of a state; ``line`` counts from 1, 0 if unknown."""
 
     line: int
@@ -65,10 +65,12 @@ class Finding(NamedTuple):
 
 
 # State texts -> the findings in each.
-Check = Callable[[Sequence[str]], list[list[Finding]]]
+Check = Callable[[Sequence[str]], list[list[LintMessage]]]
 
 
-def new_findings(findings: Iterable[Finding], excused: Iterable[Finding]) -> list[Finding]:
+def new_findings(
+    findings: Iterable[LintMessage], excused: Iterable[LintMessage]
+) -> list[LintMessage]:
     """Returns the findings that the whole program does not have, or has less often.
 
     Line numbers are ignored, also in messages ("already defined line 7"): they move as lines are
@@ -88,26 +90,26 @@ def new_findings(findings: Iterable[Finding], excused: Iterable[Finding]) -> lis
     return new
 
 
-def _key(finding: Finding) -> tuple[str, str]:
+def _key(finding: LintMessage) -> tuple[str, str]:
     return finding.rule, _LINE.sub("line", finding.message)
 
 
-def check_compile(states: Sequence[str]) -> list[list[Finding]]:
+def check_compile(states: Sequence[str]) -> list[list[LintMessage]]:
     """Compiles each state."""
     with warnings.catch_warnings(action="ignore"):
         return [_compile(state) for state in states]
 
 
-def _compile(state: str) -> list[Finding]:
+def _compile(state: str) -> list[LintMessage]:
     try:
         compile(state, "<state>", "exec", dont_inherit=True)
     except SyntaxError as error:
         # "expected an indented block after 'if' statement on line 3": the header is wrong.
         header = re.search(r" on line (\d+)$", error.msg)
         line = int(header[1]) if header else error.lineno or 0
-        return [Finding(line, "syntax-error", error.msg)]
+        return [LintMessage(line, "syntax-error", error.msg)]
     except (ValueError, RecursionError, MemoryError) as error:
-        return [Finding(0, "syntax-error", f"{type(error).__name__}: {error}")]
+        return [LintMessage(0, "syntax-error", f"{type(error).__name__}: {error}")]
     return []
 
 
@@ -121,14 +123,14 @@ RUFF_RULES = (
 )
 
 
-def check_ruff(states: Sequence[str]) -> list[list[Finding]]:
+def check_ruff(states: Sequence[str]) -> list[list[LintMessage]]:
     """Lints the states with few calls of ruff, mostly one.
 
     Raises:
         MachineError: if ruff is not installed or does not work, or the disk is full.
         CodegenError: if it fails on one of these states.
     """
-    findings: list[list[Finding]] = [[] for _ in states]
+    findings: list[list[LintMessage]] = [[] for _ in states]
     for batch in batches(enumerate(states), lambda item: len(item[1]), _BATCH_CHARACTERS):
         for row in _rows(batch):
             number = int(Path(row["filename"]).stem)
@@ -172,14 +174,14 @@ def _rows(batch: Sequence[tuple[int, str]]) -> list[Mapping]:
     )
 
 
-def _finding(row: Mapping, state: str) -> Finding:
+def _finding(row: Mapping, state: str) -> LintMessage:
     line = (row.get("location") or {}).get("row", 0)
     rule, message = row.get("code") or _SYNTAX, row["message"]
     if rule == _SYNTAX:
         rule = "syntax-error"
         if message.startswith("Expected an indented block after"):
             line = _header(state, line)
-    return Finding(line, rule, message)
+    return LintMessage(line, rule, message)
 
 
 def _header(state: str, line: int) -> int:
@@ -213,7 +215,7 @@ Verify = Literal["static", "compile", "ruff", "pylint", "strict"]
 CHECKS: tuple[Verify, ...] = get_args(Verify)
 
 
-def check_pylint(states: Sequence[str]) -> list[list[Finding]]:
+def check_pylint(states: Sequence[str]) -> list[list[LintMessage]]:
     """Lints each state with pylint in a child process, and caches the results.
 
     Raises:

@@ -19,8 +19,8 @@ from pathlib import Path
 from codegen.core.errors import MachineError
 from codegen.core.languages import parser_for
 from codegen.lintseq.languages import GRAMMARS, error_line
-from codegen.lintseq.verify import Check, Finding, batches
-from codegen.sandbox import Limits, Sandbox, Script
+from codegen.lintseq.verify import Check, LintMessage, batches
+from codegen.sandbox import Limits, Sandbox, ScriptJob
 
 _LIMITS = Limits(cpu_s=120.0, memory_mib=2048, output_bytes=16 << 20, processes=256)
 _MOST_STATES = 200
@@ -41,9 +41,11 @@ def syntax_check(language: str) -> Check:
     """Returns the check that a language's grammar accepts each state."""
     parser = parser_for(GRAMMARS[language].name)
 
-    def check(states: Sequence[str]) -> list[list[Finding]]:
+    def check(states: Sequence[str]) -> list[list[LintMessage]]:
         lines = [error_line(parser.parse(state.encode()).root_node) for state in states]
-        return [[Finding(line, "syntax-error", "syntax error")] if line else [] for line in lines]
+        return [
+            [LintMessage(line, "syntax-error", "syntax error")] if line else [] for line in lines
+        ]
 
     return check
 
@@ -71,7 +73,7 @@ def sandbox_for(language: str, owner: int) -> Sandbox:  # noqa: ARG001 - a fork 
     return sandbox
 
 
-def _check_each(sandbox: Sandbox, language: str, states: Sequence[str]) -> list[list[Finding]]:
+def _check_each(sandbox: Sandbox, language: str, states: Sequence[str]) -> list[list[LintMessage]]:
     found = []
     for state in states:
         # A state is a part of a program, but rustc needs a whole one.
@@ -79,14 +81,14 @@ def _check_each(sandbox: Sandbox, language: str, states: Sequence[str]) -> list[
         outcome = sandbox.check(state + "fn main() {}\n" * lacks_main, language)
         place = _PLACE.search(outcome.message)
         line = int(place[1]) if place else 0
-        found.append([] if outcome.passed else [Finding(line, "compiler", outcome.message)])
+        found.append([] if outcome.passed else [LintMessage(line, "compiler", outcome.message)])
     return found
 
 
 def _check_together(
     sandbox: Sandbox, host: str, driver: str, states: Sequence[str]
-) -> list[list[Finding]]:
-    found: list[list[Finding]] = []
+) -> list[list[LintMessage]]:
+    found: list[list[LintMessage]] = []
     for part in batches(states, len, _MOST_CHARACTERS, _MOST_STATES):
         found += _check_batch(sandbox, host, driver, part)
     return found
@@ -94,9 +96,9 @@ def _check_together(
 
 def _check_batch(
     sandbox: Sandbox, host: str, driver: str, states: Sequence[str]
-) -> list[list[Finding]]:
+) -> list[list[LintMessage]]:
     """Checks states together; if the checker fails, tries each separately."""
-    script = Script(driver, stdin="\0".join(states), limits=_LIMITS, language=host)
+    script = ScriptJob(driver, stdin="\0".join(states), limits=_LIMITS, language=host)
     outcome = sandbox.run(script)
     if outcome.exit_code == 3 and outcome.stderr == "no typescript":
         raise MachineError(
@@ -108,9 +110,11 @@ def _check_batch(
         return [_finding(line) for line in lines]
     if len(states) > 1:
         return [_check_batch(sandbox, host, driver, [state])[0] for state in states]
-    return [[Finding(0, "compiler", f"the checker failed: {outcome.message or outcome.stderr}")]]
+    return [
+        [LintMessage(0, "compiler", f"the checker failed: {outcome.message or outcome.stderr}")]
+    ]
 
 
-def _finding(line: str) -> list[Finding]:
+def _finding(line: str) -> list[LintMessage]:
     number, tab, message = line.partition("\t")
-    return [Finding(int(number), "compiler", message)] if tab else []
+    return [LintMessage(int(number), "compiler", message)] if tab else []

@@ -43,7 +43,7 @@ from pylint.lint import Run
 from pylint.reporters import CollectingReporter
 from pylint.utils import ASTWalker, FileState
 
-from codegen.lintseq.verify import Finding
+from codegen.lintseq.verify import LintMessage
 
 _Table = dict[str, list[Any]]  # attributes by name, in a tree
 MODULE = "lintseq_state"  # a state's name in pylint; messages show "state"
@@ -63,7 +63,7 @@ class Linter:
         _observe_assignments(self._notes)
         self._set_up()
 
-    def check(self, states: Sequence[str]) -> list[list[Finding]]:
+    def check(self, states: Sequence[str]) -> list[list[LintMessage]]:
         """Returns the findings in each state, in pylint's order."""
         return [self._check(state) for state in states]
 
@@ -99,7 +99,7 @@ class Linter:
         self._notes.clear()
         astroid.MANAGER.clear_cache()
 
-    def _check(self, state: str) -> list[Finding]:
+    def _check(self, state: str) -> list[LintMessage]:
         reporter = CollectingReporter()
         self.linter.set_reporter(reporter)
         self.linter.set_current_module(MODULE, str(self.path))
@@ -107,7 +107,7 @@ class Linter:
         try:
             self._lint(state)
         except Exception as error:  # noqa: BLE001 - a crash of pylint counts as F0002
-            crash = [Finding(1, "F0002", f"pylint failed: {type(error).__name__}")]
+            crash = [LintMessage(1, "F0002", f"pylint failed: {type(error).__name__}")]
         findings = [
             _finding(m.msg_id, m.line, m.msg.replace(str(self.path), f"{MODULE}.py"))
             for m in reporter.messages
@@ -206,7 +206,7 @@ def _take_out(table: _Table, node: Any) -> None:
             del table[node.attrname]
 
 
-def _finding(rule: str, line: int, message: str) -> Finding:
+def _finding(rule: str, line: int, message: str) -> LintMessage:
     if rule == "E0001" and (header := _HEADER_LINE.search(message)):
         line = int(header[1])
-    return Finding(line, rule, message.replace(MODULE, "state"))
+    return LintMessage(line, rule, message.replace(MODULE, "state"))

@@ -30,7 +30,7 @@ from typing import Any
 
 import codegen
 from codegen.core.errors import CodegenError, MachineError
-from codegen.lintseq.verify import Finding, batches
+from codegen.lintseq.verify import LintMessage, batches
 
 MAX_REMEMBERED = 50_000  # verdicts, of some 200 bytes each
 # pylint itself takes about 60 MiB; a restart costs 0.4 seconds, and reparses libraries.
@@ -60,13 +60,13 @@ class LinterProcess:
     """Lints states in a process that starts at the first call. Calls from threads take turns."""
 
     def __init__(self) -> None:
-        self._verdicts: dict[str, list[Finding]] = {}
+        self._verdicts: dict[str, list[LintMessage]] = {}
         self._lock = threading.Lock()
         self._popen: subprocess.Popen[bytes] | None = None
         self._owner = 0
         atexit.register(self.close)
 
-    def check(self, states: Sequence[str]) -> list[list[Finding]]:
+    def check(self, states: Sequence[str]) -> list[list[LintMessage]]:
         """Returns the findings in each state, in pylint's order.
 
         Raises:
@@ -80,7 +80,7 @@ class LinterProcess:
                 self._verdicts.update(zip(part, self._lint(part), strict=True))
             return [self._verdicts[state] for state in states]
 
-    def _lint(self, states: Sequence[str], *, retry: bool = True) -> list[list[Finding]]:
+    def _lint(self, states: Sequence[str], *, retry: bool = True) -> list[list[LintMessage]]:
         """Returns the findings; if the process dies, tries each state separately, with a retry."""
         try:
             if self._popen is None or self._owner != os.getpid():  # none yet, or a fork's parent's
@@ -92,13 +92,13 @@ class LinterProcess:
                 return [self._lint([state])[0] for state in states]
             if retry:  # something else may have killed it
                 return self._lint(states, retry=False)
-            return [[Finding(1, "F0002", f"pylint failed: its process ended with {code}")]]
+            return [[LintMessage(1, "F0002", f"pylint failed: its process ended with {code}")]]
         except BaseException:
             self.close()
             raise
         if answer["most_mib"] > MAX_MIB and answer["cpu_s"] > MIN_CPU_S:
             self.close()
-        return [[Finding(*finding) for finding in findings] for findings in answer["findings"]]
+        return [[LintMessage(*finding) for finding in findings] for findings in answer["findings"]]
 
     def _start(self) -> None:
         # The current directory is the user's. An entry that is not a path is for an import hook.

@@ -48,7 +48,7 @@ DEFAULT_LIMITS = StatementLimits()
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class ResultSet:
     """The result of a statement; ``cut`` if there were more rows than the limit."""
 
     columns: tuple[str, ...]
@@ -68,7 +68,7 @@ class Engine(Protocol):
         """
         ...
 
-    def query(self, statement: Statement, limits: StatementLimits) -> Rows:
+    def query(self, statement: Statement, limits: StatementLimits) -> ResultSet:
         """Runs a statement that has passed the gate; raises like
         :meth:`codegen.sqlnet.databases.files.Database.execute`.
         """
@@ -94,13 +94,13 @@ def too_slow_to_open(name: str) -> TooSlowError:
 
 def taken(
     rows: Iterable[tuple[Any, ...]], columns: tuple[str, ...], limits: StatementLimits
-) -> Rows:
+) -> ResultSet:
     """Returns the rows of a cursor, up to the limits."""
     found: list[tuple[Any, ...]] = []
     size = 0
     for row in rows:
         size += sum(len(value) for value in row if isinstance(value, (str, bytes)))
         if len(found) == limits.rows or (found and size > MOST_ANSWER):
-            return Rows(columns, tuple(found), cut=True)
+            return ResultSet(columns, tuple(found), cut=True)
         found.append(tuple(row))
-    return Rows(columns, tuple(found))
+    return ResultSet(columns, tuple(found))

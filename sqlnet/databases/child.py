@@ -75,7 +75,7 @@ class Child:
         found: tuple[Table, ...] = _conform(tuple[Table, ...], reply)
         return found
 
-    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
+    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.ResultSet:
         """Runs a statement; see :class:`Engine`."""
         request = {
             "do": "query",
@@ -86,7 +86,7 @@ class Child:
         }
         with self._lock:
             reply = self._ask(request, limits.seconds, databases.too_slow(limits.seconds))
-        found: databases.Rows = _conform(databases.Rows, reply)
+        found: databases.ResultSet = _conform(databases.ResultSet, reply)
         try:
             return replace(found, rows=tuple(tuple(map(_decoded, row)) for row in found.rows))
         except (ValueError, TypeError, KeyError, ArithmeticError):
@@ -157,7 +157,7 @@ def _unwrapped(reply: Any) -> Any:
 def _damaged(path: str) -> databases.DatabaseError:
     return databases.DatabaseError(
         f"The process that read {path} stopped without a response.",
-        "The file may be corrupt, or need more memory than a statement may use.",
+        "The file may be corrupt, or the statement needs too much memory.",
     )
 
 

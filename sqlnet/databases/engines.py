@@ -188,7 +188,7 @@ class SqliteEngine:
             self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
             self._deadline = end
 
-    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
+    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.ResultSet:
         """Runs a statement; see :class:`Engine`."""
         self._deadline = time.monotonic() + limits.seconds
         try:
@@ -321,7 +321,7 @@ class DuckDBEngine:
             for (namespace, name), columns in found.items()
         )
 
-    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
+    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.ResultSet:
         """Runs a statement; see :class:`Engine`."""
         import duckdb
 

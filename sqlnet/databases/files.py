@@ -16,7 +16,13 @@ from typing import Any
 
 from codegen.core.errors import InputError, cannot_read
 from codegen.core.records import has_lone_surrogate
-from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Engine, Rows, StatementLimits
+from codegen.sqlnet.databases import (
+    DEFAULT_LIMITS,
+    DatabaseError,
+    Engine,
+    ResultSet,
+    StatementLimits,
+)
 from codegen.sqlnet.databases.child import Child
 from codegen.sqlnet.databases.engines import LONGEST_HERE, SqliteEngine
 from codegen.sqlnet.databases.server import ServerEngine, is_address
@@ -48,7 +54,7 @@ class Database:
             engine.close()
             raise
 
-    def execute(self, statement: Statement, limits: StatementLimits = DEFAULT_LIMITS) -> Rows:
+    def execute(self, statement: Statement, limits: StatementLimits = DEFAULT_LIMITS) -> ResultSet:
         """Runs a statement.
 
         Raises:
@@ -201,8 +207,9 @@ def _fill(
     """Creates and fills a table, types inferred by default; returns the longest string's bytes."""
     if len(columns) > MOST_COLUMNS:
         raise InputError(
-            f"The table {table!r} has {len(columns)} columns; at most {MOST_COLUMNS} are taken.",
-            "Remove columns that no question needs.",
+            f"The table {table!r} has {len(columns)} columns; at most {MOST_COLUMNS} are "
+            f"supported.",
+            "Remove unused columns.",
         )
     names = unique_names(columns)
     for name in (table, *names):

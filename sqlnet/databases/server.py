@@ -103,7 +103,7 @@ class ServerEngine:
             raise ConfigError(
                 f"The role of {engine.name} {power}.",
                 "Connect as a role that can only read, or accept this one with -o may_write=true:"
-                " each statement runs in a read-only transaction all the same.",
+                " each statement still runs in a read-only transaction.",
             )
         return engine
 
@@ -165,7 +165,7 @@ class ServerEngine:
         except databases.TooSlowError:
             raise databases.too_slow_to_open(self.name) from None
 
-    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.Rows:
+    def query(self, statement: Statement, limits: databases.StatementLimits) -> databases.ResultSet:
         """Runs a statement; see :class:`codegen.sqlnet.databases.Engine`."""
         text = _driver_text(statement.text, self.dialect)
         with self._reading(limits.seconds) as connection:
@@ -204,7 +204,7 @@ def _url(address: str) -> tuple[URL, str]:
             f"Remove it and set the environment variable {variable}.",
         )
     if not url.database:
-        raise InputError("The address names no database.", "Add /NAME at its end.")
+        raise InputError("The address has no database.", "Add /NAME at its end.")
     return url.set(drivername=driver), dialect
 
 

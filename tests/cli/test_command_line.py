@@ -246,7 +246,7 @@ def test_an_interrupted_command_promises_no_more_than_is_true(
     def interrupt(*_: object) -> None:
         signal.raise_signal(number)
 
-    monkeypatch.setattr("codegen.cli.Group.resolve_command", interrupt)
+    monkeypatch.setattr("codegen.cli.CommandGroup.resolve_command", interrupt)
     monkeypatch.setenv("CODEGEN_TRACEBACK", "")
     with pytest.raises(SystemExit) as stop:
         main(words)

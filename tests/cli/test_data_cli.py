@@ -86,7 +86,7 @@ def test_whole(tmp_path: Path) -> None:
         ),
         (["whole", "bad.jsonl", "--out", "o", "--json"], 1, "No examples kept"),
         (["inspect", "nowhere"], 1, "No file or directory at nowhere"),
-        (["inspect", "."], 1, "holds no data-*.jsonl"),
+        (["inspect", "."], 1, "contains no data-*.jsonl"),
         (["lintsek"], 2, "No such command 'lintsek'"),
     ],
 )

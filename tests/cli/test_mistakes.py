@@ -111,7 +111,7 @@ def test_one_line_for_whatever_a_file_holds(
         ("sqlnet plans asked.jsonl --databases absent --out o", "absent is not a directory"),
         ("sqlnet plans asked.jsonl --databases . --out o", "no database"),
         ("sqlnet train a b --out o --seed -1", "--seed"),
-        ("sqlnet train asked.jsonl empty.jsonl --out o", "empty.jsonl holds no tables"),
+        ("sqlnet train asked.jsonl empty.jsonl --out o", "empty.jsonl contains no tables"),
         ("sqlnet plans empty.jsonl --databases . --out o", "No questions in empty.jsonl"),
     ],
 )
@@ -156,7 +156,7 @@ def test_an_exception_is_one_line(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr("codegen.cli.Group.resolve_command", fail)
+    monkeypatch.setattr("codegen.cli.CommandGroup.resolve_command", fail)
     monkeypatch.setenv("CODEGEN_TRACEBACK", "")
     code, _, error = codegen("eval", "tasks")
     assert code == 1 and len(error.splitlines()) == 1 and said in error

@@ -362,7 +362,7 @@ def test_an_error_of_a_part_is_one_line(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("absent", "numbers:3"), "generator 'absent' of the package tiny-parts can't be loaded"),
+        (("absent", "numbers:3"), "generator 'absent' of the package tiny-parts cannot be loaded"),
         (("shout", "numbers:3", "-o", "filter=shortr:3"), "Did you mean 'shorter'?"),
         (("shout", "numbers:3", "-o", "marks=1"), "Generator 'shout': "),
         (("shout", "numbers:3", "-o", "mark"), "'mark' is not NAME=VALUE"),

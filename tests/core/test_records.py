@@ -146,7 +146,7 @@ def test_packed_rows_are_read_and_damage_is_named(tmp_path: Path) -> None:
     assert rows[1][0] == f"{path}:3"
     for damaged in (packed[: len(packed) // 2], packed[:-8] + bytes(8), packed[:400] + b"x" * 400):
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match="damaged"):
+        with pytest.raises(InputError, match="corrupt"):
             list(read_rows(path))
     path.write_bytes(gzip.compress(b"1" * 5000))
     with pytest.raises(InputError, match=r"rows\.jsonl\.gz:1: not valid JSON"):

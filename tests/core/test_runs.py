@@ -106,7 +106,7 @@ def test_settings_in_a_section_of_their_file(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "plan.json").read_text()) == stored
     with pytest.raises(ResumeError, match="Choose another output"):
         directory.claim({"a": 2}, begun=True, section="settings")
-    with pytest.raises(ResumeError, match="damaged"):
+    with pytest.raises(ResumeError, match="corrupt"):
         directory.claim({"a": 1}, begun=True, section="request")
 
 

@@ -18,7 +18,7 @@ from tiny_generators import Echo
 
 from codegen.core.errors import ConfigError
 from codegen.core.records import Example
-from codegen.data import EngineOptions, MemorySource, Progress, open_source, read_texts, run
+from codegen.data import EngineOptions, MemorySource, RunProgress, open_source, read_texts, run
 from codegen.data.filters.dedup import Dedup, DedupIndex
 from tests.processes import python
 
@@ -198,7 +198,7 @@ def test_an_interrupted_run_resumes_exactly(
     source = MemorySource(tuple(corpus[:100]))
     options = EngineOptions(chunk_size=7, commit_every_s=0.0)
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: RunProgress) -> None:
         if progress.inputs >= done and not progress.resumed:
             raise Cut
 

@@ -18,8 +18,8 @@ from codegen.core.records import Example, TrainingText
 from codegen.data import (
     EngineOptions,
     MemorySource,
-    Progress,
     Rejected,
+    RunProgress,
     Source,
     load_manifest,
     open_source,
@@ -163,7 +163,7 @@ def test_a_broken_source_loses_no_work(tmp_path: Path) -> None:
     options = replace(SMALL, commit_every_s=1000.0)
     with pytest.raises(RuntimeError):
         run(Echo(), Breaking(60), out, workers=1, options=options)
-    seen: list[Progress] = []
+    seen: list[RunProgress] = []
     run(Echo(), Counter(60), out, workers=1, options=options, on_progress=seen.append)
     assert seen[0].resumed == 49  # whole chunks of seven
     run(Echo(), Counter(60), tmp_path / "b", workers=1, options=options)

@@ -13,7 +13,7 @@ import pytest
 from engine_helpers import outcomes, programs
 from tiny_generators import Each, Echo
 
-from codegen.data import EngineOptions, LocalExecutor, Lost, read_rejects, read_texts, run
+from codegen.data import EngineOptions, FailedItem, LocalExecutor, read_rejects, read_texts, run
 from codegen.data.outcomes import MapTask
 from codegen.lintseq import LintSeq
 
@@ -69,7 +69,7 @@ def test_executor_keeps_order_and_bound() -> None:
     assert drawn == 60
     order = list(executor.map(Each(abs), ([-i, -i - 100] for i in range(50))))
     assert order == [[i, i + 100] for i in range(50)]
-    assert not any(isinstance(answer, Lost) for answers in order for answer in answers)
+    assert not any(isinstance(answer, FailedItem) for answers in order for answer in answers)
 
 
 def test_a_worker_loads_no_heavy_library() -> None:

@@ -18,7 +18,9 @@ from tests.processes import wait_for
 
 def test_a_run_that_kept_nothing_says_where_the_reasons_are(tmp_path: Path) -> None:
     run(Echo(), programs("skip a", "skip b"), tmp_path / "out", workers=1)
-    with pytest.raises(InputError, match=r"Nothing was kept in .*rejects\.jsonl gives the reasons"):
+    with pytest.raises(
+        InputError, match=r"No examples were kept in .*rejects\.jsonl gives the reasons"
+    ):
         data_files(tmp_path / "out")
     with pytest.raises(InputError, match=r"also takes JSONL or Parquet files with messages"):
         data_files(tmp_path / "typo.jsonl")

@@ -147,10 +147,10 @@ def test_what_is_not_whole_is_refused(made: Path, tmp_path: Path, action: str) -
     shard = made / "data-00001.jsonl"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])
-    with pytest.raises(InputError, match=r"data-00001\.jsonl is not as the manifest says"):
+    with pytest.raises(InputError, match=r"data-00001\.jsonl differs from the manifest"):
         act(made)
     shard.unlink()
-    with pytest.raises(InputError, match=r"data-00001\.jsonl is not as the manifest says"):
+    with pytest.raises(InputError, match=r"data-00001\.jsonl differs from the manifest"):
         act(made)
     shard.write_bytes(whole)
     (made / "data-00077.jsonl").write_bytes(whole)

@@ -24,7 +24,8 @@ from engine_helpers import (
 from tiny_generators import Counter, Each, Echo
 
 from codegen.core.errors import CodegenError, ConfigError
-from codegen.data import EngineOptions, Lost, Progress, RayExecutor, open_source, read_texts, run
+from codegen.data import EngineOptions, RayExecutor, RunProgress, open_source, read_texts, run
+from codegen.data.executors import FailedItem
 from codegen.lintseq import LintSeq
 from tests.processes import command_of, descendants, lives, wait_for
 
@@ -100,7 +101,7 @@ def test_a_node_dies_midway(tmp_path: Path, cluster: Any) -> None:
     options = EngineOptions(chunk_size=5, commit_every_s=0.0, shard_bytes=4000)
     killed = threading.Event()
 
-    def kill(progress: Progress) -> None:
+    def kill(progress: RunProgress) -> None:
         if progress.inputs >= 60 and not killed.is_set():
             killed.set()
             cluster.remove_node(doomed, allow_graceful=False)
@@ -144,7 +145,7 @@ def test_a_generator_that_cannot_work_ends_the_run(tmp_path: Path, cluster: Any)
 @pytest.mark.slow
 def test_a_function_that_raises_what_it_should_not(cluster: Any) -> None:
     answers = list(RayExecutor(cluster.address).map(Each(_fail_at_two), [[1, 2, 3]]))
-    assert answers == [[1, Lost("worker_died", "the Ray worker died"), 3]]
+    assert answers == [[1, FailedItem("worker_died", "the Ray worker died"), 3]]
 
 
 def _fail_at_two(value: float) -> float:

@@ -26,7 +26,7 @@ from transformers import (
 from codegen.core.errors import ModelError
 from codegen.decoding.drafts import Context, RecyclingDrafter
 from codegen.decoding.editing import EditableCache, EditPolicy
-from codegen.decoding.loop import Backspace, Batch, Row, Strategy, decode
+from codegen.decoding.loop import BackspaceDecoding, Batch, Row, Strategy, decode
 from codegen.decoding.strategies.speculative import Speculation
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
@@ -176,7 +176,7 @@ def run(
     return rows
 
 
-class Forced(Backspace):
+class Forced(BackspaceDecoding):
     """Every fourth choice takes a token back, no other does."""
 
     def adjust(self, batch: Batch, logits: torch.Tensor) -> None:

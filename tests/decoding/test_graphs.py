@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from codegen.decoding.device import Replay, Replays
+from codegen.decoding.device import CapturedGraphs, Replay
 from codegen.decoding.drafts import RecyclingDrafter, SuffixDrafter
 from codegen.decoding.loop import Row, Strategy, decode
 from codegen.decoding.sequences import CachedRows
@@ -74,7 +74,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
 
     def making(self: Any, *given: Any) -> None:
         make(self, *given)
-        self._replays = Replays(capture)
+        self._replays = CapturedGraphs(capture)
 
     monkeypatch.setattr(CachedRows, "__init__", making)
     # As off the CPU, so that shapes stay.
@@ -150,7 +150,7 @@ def test_what_can_not_be_captured_runs_as_it_is() -> None:
     def capture(compute: Callable[[], torch.Tensor]) -> Replay:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    replays, layout = Replays(capture), object()
+    replays, layout = CapturedGraphs(capture), object()
     run = lambda x: replays.run(0, layout, {"x": torch.tensor([x])}, lambda given: given["x"] * 2)  # noqa: E731
     for _ in range(TRIALS):
         assert run(1.0).item() == 2
@@ -165,7 +165,7 @@ def test_a_replay_that_computes_something_else_does_not_count() -> None:
     def capture(compute: Callable[[], torch.Tensor]) -> Replay:
         return lambda: None, compute() + 1
 
-    replays, layout = Replays(capture), object()
+    replays, layout = CapturedGraphs(capture), object()
     run = lambda: replays.run(0, layout, {"x": torch.ones(1)}, lambda given: given["x"] * 2)  # noqa: E731
     with pytest.warns(RuntimeWarning, match="a replay computes something else"):
         found = [run().item() for _ in range(TRIALS + 3)]

@@ -25,7 +25,7 @@ from codegen.core.errors import ConfigError, ModelError
 from codegen.decoding.cache import KVCache
 from codegen.decoding.drafts import SuffixDrafter
 from codegen.decoding.long_context import Extension, LMInfinite, check, extended
-from codegen.decoding.loop import Backspace, Row, decode
+from codegen.decoding.loop import BackspaceDecoding, Row, decode
 from codegen.decoding.passes import cache_argument, run_alone
 from codegen.decoding.strategies.speculative import Speculation
 
@@ -237,7 +237,7 @@ def test_what_can_not_be_is_refused_with_the_reason() -> None:
         "infinite": settings,
     }  # fmt: skip
     with pytest.raises(ValueError, match="Backspace needs the whole context"):
-        decode(model, [row], strategy=Backspace(5), **options)
+        decode(model, [row], strategy=BackspaceDecoding(5), **options)
     with pytest.raises(ValueError, match="longest draft"):
         decode(model, [row], strategy=Speculation([SuffixDrafter()], limit=16), **options)
     with extended(model, settings):

@@ -11,7 +11,7 @@ from transformers import MistralConfig, MistralForCausalLM
 from codegen.core.errors import ModelError
 from codegen.decoding.cache import KVCache
 from codegen.decoding.drafts import SuffixDrafter
-from codegen.decoding.loop import Backspace, Row, decode
+from codegen.decoding.loop import BackspaceDecoding, Row, decode
 from codegen.decoding.passes import check_supported
 from codegen.decoding.sampling import choose
 from codegen.decoding.strategies.speculative import Speculation
@@ -167,7 +167,7 @@ def test_backspaces_take_tokens_back(llama: Any) -> None:
         ]
         decode(
             llama, rows, max_new_tokens=new, temperature=1.0, top_p=1.0,
-            eos=frozenset(), strategy=Backspace(backspace),
+            eos=frozenset(), strategy=BackspaceDecoding(backspace),
         )  # fmt: skip
         taken_back = 0
         for row, first in zip(rows, begun, strict=True):

@@ -47,7 +47,7 @@ def test_states_are_those_of_prompts_alone(llama: Any, given: list[list[int]], b
 
 def test_rows_are_full(llama: Any) -> None:
     """Eleven tokens at most a row: the sixteen to encode take two rows, not five."""
-    packed = prefill.Packed.of([row[:-1] for row in RAGGED], torch.device("cpu"))
+    packed = prefill.PackedPrompts.of([row[:-1] for row in RAGGED], torch.device("cpu"))
     assert packed.tokens.shape == (2, 10)
     for row, (number, column) in zip(RAGGED, packed.places, strict=True):
         length = len(row) - 1

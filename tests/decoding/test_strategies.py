@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from codegen.decoding.drafts import Draft, Drafter, SuffixDrafter
-from codegen.decoding.loop import Batch, Grown, Row, Strategy, decode, rounds
+from codegen.decoding.loop import Batch, NewTokens, Row, Strategy, decode, rounds
 from codegen.decoding.sequences import CachedRows, Trees
 from codegen.decoding.strategies.speculative import Speculation, children_of, tree_tensors, walk
 
@@ -65,7 +65,7 @@ def test_a_strategy_of_ones_own(llama: Any) -> None:
         def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
             logits[:, self.token] = -torch.inf
 
-        def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
+        def commit(self, batch: Batch, trees: Trees, grown: Sequence[NewTokens | None]) -> None:
             for number, given in zip(batch.numbers, grown, strict=True):
                 if given is not None:
                     self.committed += len(given.tokens)

@@ -10,7 +10,7 @@ import torch
 
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.strategies import superposed
-from codegen.decoding.strategies.superposed import NGrams, Settings, superpose
+from codegen.decoding.strategies.superposed import NGrams, SuperposedConfig, superpose
 from codegen.decoding.suffix import SuffixIndex
 
 PROMPTS = [[5, 9, 20, 31, 8], [7], [11, 12, 13, 14, 15, 16, 17]]
@@ -48,7 +48,7 @@ def test_three_steps_by_hand(llama: Any) -> None:
     index = SuffixIndex()
     index.add(code)
     weights = {2: 0.3, 3: 0.7}
-    settings = Settings(alpha=0.4, temperature=0.5, candidates=6)
+    settings = SuperposedConfig(alpha=0.4, temperature=0.5, candidates=6)
     found = superpose(
         llama, prompt, drafts=2, max_new_tokens=3, settings=settings, ngrams=NGrams(index, weights)
     )

@@ -17,12 +17,12 @@ from counted_device import DEVICE, PLACES, SECOND, CountedDevice, OnDevice, watc
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from codegen.decoding.drafts import Context, CursorDrafter, RecyclingDrafter, SuffixDrafter
-from codegen.decoding.loop import Backspace, Batch, Row, Strategy, decode
+from codegen.decoding.loop import BackspaceDecoding, Batch, Row, Strategy, decode
 from codegen.decoding.passes import ModelPass, exchange
 from codegen.decoding.rpg import read_options
 from codegen.decoding.rpg.methods import Method, Penalized
 from codegen.decoding.strategies import rsd
-from codegen.decoding.strategies.sorted import Nested, SortedDrafter, SortedSpeculation, Tally
+from codegen.decoding.strategies.sorted import ExitCounts, Nested, SortedDrafter, SortedSpeculation
 from codegen.decoding.strategies.speculative import Speculation
 from tests.selection import some
 
@@ -33,7 +33,7 @@ BKSPC = 17
 TOKENS = [bytes([65 + i]) for i in range(60)]
 
 
-class Forgetful(Backspace):
+class Forgetful(BackspaceDecoding):
     """Takes every third token back."""
 
     def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
@@ -58,10 +58,10 @@ class _Letters:
 
 def _grammar(count: int) -> Strategy:
     llguidance = pytest.importorskip("llguidance")
-    from codegen.decoding.strategies.constrained import InGrammar
+    from codegen.decoding.strategies.constrained import ConstrainedDecoding
 
     tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Letters()))
-    return InGrammar(tokenizer, "root ::= ([A-F] [a-m]){10}", count)
+    return ConstrainedDecoding(tokenizer, "root ::= ([A-F] [a-m]){10}", count)
 
 
 MAKERS: dict[str, Callable[[int, Any], Strategy]] = {
@@ -222,7 +222,7 @@ def test_sorted_drafts_copy_once_each_way(
     draft.load_state_dict(target.state_dict(), strict=False)  # the second exit is the target
     wanted, found = rows_of(3), rows_of(3)
     decode(target, wanted, **options)
-    tally = Tally()
+    tally = ExitCounts()
     with torch.inference_mode(), CountedDevice() as device, PLACES[place](target, draft):
         nested = Nested(draft, (1, 2, 3))
         strategy = SortedSpeculation(

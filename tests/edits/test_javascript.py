@@ -152,7 +152,7 @@ def pairs(language: str, seeds: int = 60) -> dict[tuple[str, str], str]:
 def test_a_renamed_program_does_the_same() -> None:
     """Run by Node; and a parameter, field or import that is brought back gives the program."""
     from codegen.sandbox import Sandbox
-    from codegen.sandbox import Script as Run
+    from codegen.sandbox import ScriptJob as Run
 
     texts = [PROGRAM]
     for (before, after), kind in pairs("javascript").items():

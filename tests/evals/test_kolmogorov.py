@@ -22,9 +22,9 @@ from codegen.core.errors import InputError
 from codegen.core.records import Sample, Status
 from codegen.evals import kolmogorov as kt
 from codegen.evals import tasks
-from codegen.evals.kolmogorov import SIGNATURES, Argument, Kind, Line, Program, Ref
+from codegen.evals.kolmogorov import SIGNATURES, Argument, CallLine, Kind, LineRef, SequenceProgram
 from codegen.evals.tasks import kolmogorov as kt_task
-from codegen.evals.tasks.kolmogorov import Answer, Result
+from codegen.evals.tasks.kolmogorov import Answer, ScoredAnswer
 from codegen.sandbox import Job, Sandbox
 from tests.processes import run
 
@@ -35,7 +35,7 @@ INTEGERS = st.one_of(st.integers(0, 255), st.integers(-300, 600), st.integers(-(
 
 def arguments(kind: Kind, number: int) -> st.SearchStrategy[Argument]:
     if kind == "ref":
-        return st.builds(Ref, st.integers(0, number - 1))
+        return st.builds(LineRef, st.integers(0, number - 1))
     if kind == "predicate":
         return st.sampled_from(["is_even", "is_odd", "is_not_zero"])
     if kind == "list":
@@ -44,19 +44,19 @@ def arguments(kind: Kind, number: int) -> st.SearchStrategy[Argument]:
 
 
 @st.composite
-def any_programs(draw: st.DrawFn) -> Program:
+def any_programs(draw: st.DrawFn) -> SequenceProgram:
     lines = []
     for number in range(draw(st.integers(1, 12))):
         names = [name for name, kinds in SIGNATURES.items() if number or "ref" not in kinds]
         name = draw(st.sampled_from(names))
         given_ = tuple(draw(arguments(kind, number)) for kind in SIGNATURES[name])
-        lines.append(Line(name, given_))
-    return Program(tuple(lines), draw(st.integers(0, len(lines) - 1)))
+        lines.append(CallLine(name, given_))
+    return SequenceProgram(tuple(lines), draw(st.integers(0, len(lines) - 1)))
 
 
 @given(any_programs())
 @settings(max_examples=100, deadline=None)
-def test_what_is_written_is_parsed(program: Program) -> None:
+def test_what_is_written_is_parsed(program: SequenceProgram) -> None:
     assert kt.parse(program.to_text()) == program
 
 
@@ -275,8 +275,10 @@ def test_pieces_are_spread_over_the_file() -> None:
 # --- scoring -----------------------------------------------------------------------------------
 
 
-def result(sequence: list[int], program: str, output: list[int] | None, status: Status) -> Result:
-    return Result(
+def result(
+    sequence: list[int], program: str, output: list[int] | None, status: Status
+) -> ScoredAnswer:
+    return ScoredAnswer(
         Answer(tuple(sequence), program), status, None if output is None else tuple(output)
     )
 
@@ -368,7 +370,7 @@ def test_drawn_programs_run_in_the_sandbox_as_here(sandbox: Sandbox) -> None:
 
 @pytest.mark.slow
 def test_the_500_real_programs_get_the_known_figures(data_folder: Path, sandbox: Sandbox) -> None:
-    """Specification §4.4: accuracy 52.6 %, precision 1.68, best-of .931 against gzip .935."""
+    """Specification §4.4: accuracy 52.6%, precision 1.68, best-of .931 against gzip .935."""
     path = data_folder / "kolmogorov" / "o1_mini_generated_programs_text.jsonl.gz"
     found = kt_task.score_results(kt_task.run_answers(list(kt_task.read_answers(path)), sandbox))
     assert found.items == 500

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from codegen.core.errors import InputError
 from codegen.evals.metrics import (
-    Loop,
-    Output,
+    Generation,
+    RepeatedEnding,
     compiles,
     edit_distance,
     expected_unique,
@@ -89,7 +89,7 @@ CLAUSES = {"else", "elif", "except", "finally", "except*", "case"}
 def test_broken_text_is_taken_apart_without_harm(broken: str) -> None:
     for take in (lex, statements, shapes, normal_form, compiles):
         take(broken)
-    outputs = [Output("", broken, False)]
+    outputs = [Generation("", broken, False)]
     paper_repetition(outputs)
 
 
@@ -152,8 +152,8 @@ def test_the_edit_distance_is_that_of_the_table(one: str, other: str) -> None:
 
 def test_the_papers_measures_by_hand() -> None:
     outputs = [
-        Output("p = 1\n", "x = 1\nx = 1\nx = 2\n", True),  # 9 tokens, 6 4-grams, 4 distinct
-        Output("p = 1\n", "y(\n", False),
+        Generation("p = 1\n", "x = 1\nx = 1\nx = 2\n", True),  # 9 tokens, 6 4-grams, 4 distinct
+        Generation("p = 1\n", "y(\n", False),
     ]
     found = paper_repetition(outputs)
     assert (found.egp, found.ccp, found.outputs, found.tokens) == (0.5, 0.5, 2, 5.5)
@@ -173,7 +173,7 @@ def test_the_papers_measures_by_hand() -> None:
 
 def test_similar_lines_by_hand() -> None:
     text = "aa(b, c, d, e)\naa(b, c, d, f)\nzz = 1\n"  # 1 of 10 tokens differs: 0.9 alike
-    assert paper_repetition([Output("", text, True)]).sim_line == pytest.approx(2 / 3)
+    assert paper_repetition([Generation("", text, True)]).sim_line == pytest.approx(2 / 3)
 
 
 @given(st.text("ab", max_size=12), st.text("abc", min_size=1, max_size=4), st.integers(3, 6))
@@ -190,11 +190,13 @@ def test_a_loop_is_found_where_one_was_made(head: str, piece: str, copies: int) 
 
 
 def test_loops_by_hand() -> None:
-    assert find_loop("xyababab") == Loop(2, 3, 2)
-    assert find_loop("xyabababa") == Loop(2, 3, 2)  # the copy that was begun counts to none
+    assert find_loop("xyababab") == RepeatedEnding(2, 3, 2)
+    assert find_loop("xyabababa") == RepeatedEnding(
+        2, 3, 2
+    )  # the copy that was begun counts to none
     assert find_loop("abab") is None
     assert find_loop("") is None
-    found = paper_repetition([Output("", "x = 1\n" + "y(2)\n" * 30, False)])
+    found = paper_repetition([Generation("", "x = 1\n" + "y(2)\n" * 30, False)])
     assert found.looping == 1.0
     assert found.loop_onset == pytest.approx(3 / 123)
 
@@ -257,6 +259,6 @@ def test_diversity_of_samples_by_hand() -> None:
 
 
 def test_nothing_is_not_a_number_where_it_need_not_be() -> None:
-    found = paper_repetition([Output("", "", False)])
+    found = paper_repetition([Generation("", "", False)])
     assert math.isnan(found.loop_onset)
     assert found.tr_n == found.tr_s == found.rep_line == 0.0

@@ -24,7 +24,7 @@ from codegen.core.records import Sample, write_jsonl
 from codegen.evals.report import (
     EditSteps,
     LossCurve,
-    ScoredRun,
+    NamedScore,
     compare_runs,
     loss_picture,
     read_run,
@@ -84,7 +84,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def scored(name: str, passed: Sequence[int], n: int = 10, **changes: Any) -> ScoredRun:
+def scored(name: str, passed: Sequence[int], n: int = 10, **changes: Any) -> NamedScore:
     counts = [Count(n, c) for c in passed]
     estimates = {k: estimate_pass_at_k(counts, k) for k in default_ks(n)}
     total, right = n * len(passed), sum(passed)
@@ -103,7 +103,7 @@ def scored(name: str, passed: Sequence[int], n: int = 10, **changes: Any) -> Sco
         "versions": {"codegen": "1"},
         "reference": ReferenceGate(len(passed), len(passed)),
     }
-    return ScoredRun(name, Score(**{**fields, **changes}))
+    return NamedScore(name, Score(**{**fields, **changes}))
 
 
 GOOD = scored("tuned", [8, 9, 7, 9, 6, 8, 10, 9, 5, 7])
@@ -366,7 +366,7 @@ def unpacked(text: str) -> list[Any]:
     return [json.loads(gzip.decompress(base64.b64decode(block))) for block in blocks.split("\n")]
 
 
-def with_samples(name: str, task: str = "humaneval", text: str = "x = 1\n") -> ScoredRun:
+def with_samples(name: str, task: str = "humaneval", text: str = "x = 1\n") -> NamedScore:
     counts = [(i % 5, 6) for i in range(24)]
     base = scored(name, [c for c, _ in counts], n=6, task=task)
     views = {
@@ -388,7 +388,7 @@ def with_samples(name: str, task: str = "humaneval", text: str = "x = 1\n") -> S
         )
         for i, (c, n) in enumerate(counts)
     }
-    return ScoredRun(name, base.score, views)
+    return NamedScore(name, base.score, views)
 
 
 def test_every_sample_is_in_the_page(tmp_path: Path) -> None:
@@ -446,7 +446,7 @@ def test_only_a_reports_summary_is_overwritten(tmp_path: Path) -> None:
 
 
 def test_variants_of_a_task_are_one_draw(tmp_path: Path) -> None:
-    def variants(name: str, shift: int) -> ScoredRun:
+    def variants(name: str, shift: int) -> NamedScore:
         problems = tuple(
             ProblemScore(f"Single/HumanEval/{i // 8}/L{i % 8}", 1, int((i // 8 + shift) % 3 == 0))
             for i in range(80)

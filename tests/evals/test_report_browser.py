@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from codegen.evals.report import EditSteps, LossCurve, ScoredRun
+from codegen.evals.report import EditSteps, LossCurve, NamedScore
 from codegen.evals.report import write_report as write
 from codegen.evals.report.content import ProblemSamples, SampleView
 from codegen.evals.scoring import ProblemScore, Score
@@ -36,7 +36,7 @@ HOSTILE = [
 ALL = "\n".join(HOSTILE)
 
 
-def run_of(name: str, task: str, problems: dict[str, list[bool]], text: str) -> ScoredRun:
+def run_of(name: str, task: str, problems: dict[str, list[bool]], text: str) -> NamedScore:
     counts = [Count(len(p), sum(p)) for p in problems.values()]
     n = min(count.n for count in counts)
     estimates = {k: estimate_pass_at_k(counts, k) for k in default_ks(n)}
@@ -79,7 +79,7 @@ def run_of(name: str, task: str, problems: dict[str, list[bool]], text: str) -> 
         reference=ReferenceGate(len(problems), len(problems), {}, {text: text}),
         notes=(text,),
     )
-    return ScoredRun(name, score, views)
+    return NamedScore(name, score, views)
 
 
 PROBLEMS = {f"Task/{i}": [j < i % 7 for j in range(6)] for i in range(30)}

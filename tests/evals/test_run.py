@@ -190,7 +190,7 @@ def test_bad_values_and_foreign_directories(toy: Task[Any], tmp_path: Path) -> N
         go(toy, tmp_path / "b")
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / SETTINGS).write_text("{")
-    with pytest.raises(ResumeError, match="damaged"):
+    with pytest.raises(ResumeError, match="corrupt"):
         go(toy, tmp_path / "c")
     go(toy, tmp_path / "d", limit=2)
     (tmp_path / "d" / SAMPLES).unlink()

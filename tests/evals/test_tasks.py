@@ -280,7 +280,7 @@ def test_files_plain_compressed_missing_and_damaged(tmp_path: Path) -> None:
     assert [p.id for p in task.problems()] == ["A/1"]
     packed.write_bytes(packed.read_bytes()[:-12])
     for path, named in [
-        (packed, "damaged"),
+        (packed, "corrupt"),
         (tmp_path / "no", "Cannot read"),
         (tmp_path, "is not a finished data directory"),
     ]:

@@ -1,10 +1,10 @@
 """A language of the sandbox: AWK."""
 
 from codegen.core import languages
-from codegen.sandbox.languages import Language
+from codegen.sandbox.languages import SandboxLanguage
 from codegen.sandbox.languages.base import appended
 
-AWK = Language(
+AWK = SandboxLanguage(
     name="awk",
     known_as=languages.Language("awk", "AWK", comment="#"),
     file="main.awk",

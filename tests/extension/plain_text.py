@@ -5,7 +5,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from codegen.generation import SamplingParams
 from codegen.server.completion.requests import CompletionRequest, DocumentKey
-from codegen.server.http.bodies import Endpoint, Refused, first_of
+from codegen.server.http.bodies import Endpoint, RequestRejected, first_of
 from codegen.server.http.completion_service import CompletionService
 
 
@@ -13,7 +13,7 @@ async def complete(service: CompletionService, request: Request) -> Response:
     """Completes the request's body with at most ``?tokens=N`` tokens, by default 32."""
     tokens = request.query_params.get("tokens", "32")
     if not tokens.isdecimal() or tokens == "0":
-        raise Refused(f"tokens is {tokens!r}; it must be a number from 1.")
+        raise RequestRejected(f"tokens is {tokens!r}; it must be a number from 1.")
     asked = CompletionRequest(
         DocumentKey("", "", ""),
         (await request.body()).decode("utf-8", "replace"),

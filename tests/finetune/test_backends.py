@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from codegen.finetune import batches
 from codegen.finetune.batches import (
-    Blocks,
+    CausalBlocks,
     attending,
     check,
     joined,
@@ -92,7 +92,7 @@ def test_one_kernel_for_all_blocks_gets_the_rows_end_to_end(
     torch.manual_seed(0)
     q = torch.randn(2, 4, 10, 8, dtype=torch.float64)
     k, v = torch.randn(2, 2, 2, 10, 8, dtype=torch.float64)
-    blocks = Blocks([[0, 3, 4, 9, 10], [0, 4, 10]])
+    blocks = CausalBlocks([[0, 3, 4, 9, 10], [0, 4, 10]])
     got = batches._variable_length(q, k, v, 0.3, blocks, grouped=True)
     looped, _ = batches._blockwise(None, q, k, v, None, scaling=0.3, blocks=blocks)
     assert got.shape == looped.shape == (2, 10, 4, 8)

@@ -20,7 +20,7 @@ from codegen.core.errors import InputError
 from codegen.core.paths import new_folder
 from codegen.finetune import parse_recipe
 from codegen.finetune.batch_plan import make_plan
-from codegen.finetune.dataset import CachedExamples, Encoded, cached
+from codegen.finetune.dataset import CachedExamples, EncodingStats, cached
 from codegen.finetune.encode import EncodedExample, RowLayout, causal
 from codegen.finetune.lifecycle import train
 
@@ -62,7 +62,7 @@ def same(one: EncodedExample, other: EncodedExample) -> bool:
 def test_examples_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, found: list[EncodedExample]
 ) -> None:
-    cache = cached(tmp_path_factory.mktemp("cache"), "key", found, Encoded())
+    cache = cached(tmp_path_factory.mktemp("cache"), "key", found, EncodingStats())
     assert len(cache) == len(found)
     assert all(same(*pair) for pair in zip(cache, found, strict=True))
     assert cache.outline.lengths.tolist() == [len(e) for e in found]
@@ -84,7 +84,7 @@ def text(number: int, length: int, trained_from: int = 1) -> EncodedExample:
 def test_a_plan_is_the_same_from_memory_and_disk(tmp_path: Path) -> None:
     rng = random.Random(0)
     found = [text(n, rng.randint(2, 40)) for n in range(50)]
-    cache = cached(tmp_path, "key", found, Encoded())
+    cache = cached(tmp_path, "key", found, EncodingStats())
     options: dict[str, Any] = {"steps": 20, "batch_size": 8, "micro_batch_size": 3, "seed": 5}
     more: dict[str, Any]
     for more in ({}, {"row_length": 64}):
@@ -99,16 +99,16 @@ def test_it_is_made_once_and_a_damaged_one_is_named(tmp_path: Path) -> None:
         yield text(0, 5)
 
     for _ in range(2):
-        cached(tmp_path, "key", encode(), Encoded(cut=7))
+        cached(tmp_path, "key", encode(), EncodingStats(cut=7))
     assert len(made) == 1
     for file in (tmp_path / "key").iterdir():
         whole = file.read_bytes()
         for content in (whole[: len(whole) // 2], b""):
             file.write_bytes(content)
             with pytest.raises(InputError, match=r"cache .*key is corrupt .*Delete it"):
-                cached(tmp_path, "key", encode(), Encoded())
+                cached(tmp_path, "key", encode(), EncodingStats())
         file.write_bytes(whole)
-    assert cached(tmp_path, "key", encode(), Encoded()).facts.cut == 7
+    assert cached(tmp_path, "key", encode(), EncodingStats()).facts.cut == 7
 
 
 _BUILD = """
@@ -177,7 +177,7 @@ def test_only_a_directory_of_caches_is_taken_over(tmp_path: Path, tiny_model_dir
     foreign = output / "tokens" / "words.txt"
     foreign.parent.mkdir(parents=True)
     foreign.write_text("mine")
-    with pytest.raises(InputError, match="tokens is not of an earlier run"):
+    with pytest.raises(InputError, match="tokens was not written by an earlier run"):
         train(parse_recipe(recipe))
     assert foreign.read_text() == "mine"
     foreign.unlink()

@@ -225,7 +225,7 @@ def test_what_can_not_be_asked(small: str, tiny_model_dir: Path) -> None:
                 TransformersBackend(load(small)), [], SamplingParams(), Decoder("insertion+rpg")
             )
         )
-    with pytest.raises(ModelError, match="writes from left to right"):
+    with pytest.raises(ModelError, match="generates from left to right"):
         fill(str(tiny_model_dir), "a")
     with pytest.raises(ModelError, match="insertion"):
         next(

@@ -185,7 +185,7 @@ def test_tests_that_could_be_forged_are_told_before_the_first_step(
 ) -> None:
     row = {"id": "p", "prompt": "def f(x):", "tests": ["c = C()\nassert c.f(2) == c.f(c.f(2))"]}
     (tmp_path / "task.jsonl").write_text(json.dumps(row))
-    with pytest.raises(ConfigError, match="all 1 problems have less trust than blinded"):
+    with pytest.raises(ConfigError, match="all 1 problems are less safe than blinded"):
         run(recipe)
 
 

@@ -16,7 +16,7 @@ from codegen.core.config import parse_config
 from codegen.finetune.batches import collate
 from codegen.finetune.encode import EncodedExample, from_stack
 from codegen.finetune.losses import (
-    Actions,
+    FlatActions,
     OwnSamples,
     negative_log_likelihood,
     next_values,
@@ -31,7 +31,7 @@ from codegen.methods.backspace.actions import demonstrator_labels
 BKSPC, EOS = 699, 2
 
 
-def random_actions(lengths: list[int], ended: list[bool], seed: int) -> Actions:
+def random_actions(lengths: list[int], ended: list[bool], seed: int) -> FlatActions:
     generator = torch.Generator().manual_seed(seed)
     total = sum(lengths)
     logits = torch.randn(total, 7, generator=generator, dtype=torch.float64)
@@ -42,7 +42,7 @@ def random_actions(lengths: list[int], ended: list[bool], seed: int) -> Actions:
     for number, length in enumerate(lengths):
         then += [*value[start + 1 : start + length], final[number]]
         start += length
-    return Actions(
+    return FlatActions(
         chosen=logits[:, 3],
         value=value,
         then=torch.stack(then),
@@ -54,7 +54,7 @@ def random_actions(lengths: list[int], ended: list[bool], seed: int) -> Actions:
     )
 
 
-def long_form(actions: Actions, settings: SequenceMatch, *, on_data: bool) -> torch.Tensor:
+def long_form(actions: FlatActions, settings: SequenceMatch, *, on_data: bool) -> torch.Tensor:
     """-J of each trajectory as the paper has it: [R]. Slow and plain, the oracle of ``terms``.
 
     The value term is summed over the steps; for a trajectory that is cut off it ends at its last
@@ -153,13 +153,13 @@ def trajectories(eta: float, count: int, seed: int) -> list[list[tuple[int, int,
     return found
 
 
-def flat(logits: torch.Tensor, paths: list[list[tuple[int, int, int | None]]]) -> Actions:
+def flat(logits: torch.Tensor, paths: list[list[tuple[int, int, int | None]]]) -> FlatActions:
     values = logits.logsumexp(-1)
     rows = [(s, a, -1 if n is None else n, t, k, n is None)
             for k, path in enumerate(paths) for t, (s, a, n) in enumerate(path)]  # fmt: skip
     state, action, reached, time, path, ends = map(torch.tensor, zip(*rows, strict=True))
     then = values[reached].where(~ends, torch.zeros(()))
-    return Actions(logits[state, action], values[state], then, time, path, ends)
+    return FlatActions(logits[state, action], values[state], then, time, path, ends)
 
 
 def rollouts(
@@ -302,7 +302,7 @@ def test_one_pass_equals_state_by_state(model: Any) -> None:
                 ends = t == len(chosen) - 1
                 flat_rows.append((logit, values[t], values[t + 1], t, number, ends))
     columns = list(zip(*flat_rows, strict=True))
-    plain = Actions(
+    plain = FlatActions(
         *(torch.stack(column) for column in columns[:3]),
         *(torch.tensor(column) for column in columns[3:]),
     )

@@ -22,7 +22,7 @@ from codegen.core.records import Segment, TrainingText
 from codegen.finetune import parse_recipe
 from codegen.finetune.batch_plan import make_plan
 from codegen.finetune.batches import collate
-from codegen.finetune.dataset import Encoded, encode_rows
+from codegen.finetune.dataset import EncodingStats, encode_rows
 from codegen.finetune.encode import EncodedExample, TextEncoder
 from codegen.finetune.lifecycle import train
 from codegen.finetune.losses import negative_log_likelihood
@@ -39,8 +39,8 @@ TEXTS = [text(i, f"Add {i}.\n", f"def f(x):\n    return x + {i}\n") for i in ran
 
 def encoded(
     texts: list[TrainingText], tokenizer: Any, *, format: Any = "chat", **options: Any
-) -> tuple[list[EncodedExample], Encoded]:
-    facts, encoder = Encoded(), TextEncoder(tokenizer, format)
+) -> tuple[list[EncodedExample], EncodingStats]:
+    facts, encoder = EncodingStats(), TextEncoder(tokenizer, format)
     options.setdefault("max_length", 64)
     return list(encode_rows([("", t) for t in texts], encoder, facts, **options)), facts
 

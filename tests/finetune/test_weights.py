@@ -14,7 +14,7 @@ from codegen.core.records import Segment, TrainingText
 from codegen.finetune import parse_recipe
 from codegen.finetune.batch_plan import make_plan
 from codegen.finetune.batches import StepDataset, collate
-from codegen.finetune.dataset import Encoded, cached, encode_rows
+from codegen.finetune.dataset import EncodingStats, cached, encode_rows
 from codegen.finetune.encode import EncodedExample, TextEncoder
 from codegen.finetune.lifecycle import train
 from codegen.finetune.losses import LossSums, NestedLikelihood, negative_log_likelihood
@@ -47,7 +47,7 @@ def model(tiny_model_dir: Path) -> Any:
 @pytest.fixture(scope="module")
 def examples(tokenizer: Any) -> list[EncodedExample]:
     encoder = TextEncoder(tokenizer, "plain")
-    return list(encode_rows((("", t) for t in TEXTS), encoder, Encoded(), max_length=512))
+    return list(encode_rows((("", t) for t in TEXTS), encoder, EncodingStats(), max_length=512))
 
 
 def oracle(model: Any, tokenizer: Any, texts: list[TrainingText]) -> Any:
@@ -96,7 +96,7 @@ def test_a_step_is_the_plain_loop(
     """Loss and gradient, over micro-batches, packed rows, and processes; from memory and disk."""
     options: dict[str, Any] = {"row_length": row_length} if row_length else {}
     steps = make_plan(examples, steps=2, batch_size=6, micro_batch_size=2, seed=0, **options)
-    cache = cached(tmp_path, "key", examples, Encoded())
+    cache = cached(tmp_path, "key", examples, EncodingStats())
     for step in range(2):
         wanted = oracle(model, tokenizer, [TEXTS[n] for n in steps.numbers(step)])
         slope = gradient(model, wanted)
@@ -176,7 +176,7 @@ def test_a_token_over_a_border_has_the_larger_weight(tokenizer: Any) -> None:
 def test_the_start_of_a_long_text_keeps_its_weights(tokenizer: Any) -> None:
     whole = TextEncoder(tokenizer, "plain").encode(TEXTS[9])
     encoder, rows = TextEncoder(tokenizer, "plain"), [("", TEXTS[9])]
-    (example,) = encode_rows(rows, encoder, Encoded(), max_length=16, overlong="truncate")
+    (example,) = encode_rows(rows, encoder, EncodingStats(), max_length=16, overlong="truncate")
     weights = list(example.weights)
     assert weights and weights == list(whole.weights)[: len(weights)]
 

@@ -19,7 +19,7 @@ from codegen.generation import Backend, Completion, Decoder, Request, SamplingPa
 from codegen.generation.backends import Endpoint, LocalModel, backend_class, open_backend
 from codegen.generation.completion_cache import (
     CachedBackend,
-    Ledger,
+    CostLog,
     ResponseCache,
     Totals,
     read_ledger,
@@ -156,7 +156,7 @@ def test_any_back_end_can_be_cached_and_counted(tmp_path: Path) -> None:
     pieces: list[tuple[int, str]] = []
     for _ in range(2):
         with ResponseCache(tmp_path / "cache") as cache:
-            backend = CachedBackend(spec, cache, Ledger(ledger))
+            backend = CachedBackend(spec, cache, CostLog(ledger))
             found = sorted(
                 backend.generate(
                     requests, SamplingParams(), Decoder(), lambda i, text: pieces.append((i, text))

@@ -15,7 +15,12 @@ from codegen.core.errors import InputError
 from codegen.core.generation import RequestFailed
 from codegen.generation import Completion, Decoder, Request, SamplingParams
 from codegen.generation.backends import Endpoint
-from codegen.generation.completion_cache import Cached, CachedBackend, ResponseCache, cache_key
+from codegen.generation.completion_cache import (
+    CachedAnswer,
+    CachedBackend,
+    ResponseCache,
+    cache_key,
+)
 
 
 def client(model: Model, cache: ResponseCache | None = None, **settings: Any) -> CachedBackend:
@@ -149,7 +154,7 @@ def test_several_processes_and_a_kill(tmp_path: Path) -> None:
     with ResponseCache(path) as cache:
         for i in (*range(500), *range(1000, 1050), *said):
             found = cache.get(i.to_bytes(4, "big"))
-            assert found == Cached(f"text {i}", "stop", 1, 1)
+            assert found == CachedAnswer(f"text {i}", "stop", 1, 1)
 
 
 def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
@@ -157,7 +162,7 @@ def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
 
     text = tmp_path / "text"
     text.write_text("hello " * 1000)
-    with pytest.raises(InputError, match=r"text is damaged or not a response cache.*--cache"):
+    with pytest.raises(InputError, match=r"text is corrupt or not a response cache.*--cache"):
         ResponseCache(text)
     other = tmp_path / "other.sqlite"
     connection = sqlite3.connect(other)
@@ -168,15 +173,15 @@ def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no response cache of this version"):
         ResponseCache(other)
     assert other.read_bytes() == before and text.read_text() == "hello " * 1000
-    with pytest.raises(InputError, match="can't be used"):
+    with pytest.raises(InputError, match="cannot be used"):
         ResponseCache(tmp_path)
-    with pytest.raises(InputError, match="Cannot make the directory"):
+    with pytest.raises(InputError, match="Cannot create the directory"):
         ResponseCache(text / "cache")
 
 
 def test_a_torn_cache(tmp_path: Path) -> None:
     path = tmp_path / "c"
-    answer = Cached("x" * 500, "stop", 1, 1)
+    answer = CachedAnswer("x" * 500, "stop", 1, 1)
     with ResponseCache(path) as cache:
         for i in range(200):
             cache.put(i.to_bytes(4, "big"), "m", answer)
@@ -184,7 +189,7 @@ def test_a_torn_cache(tmp_path: Path) -> None:
     for length in (50, 4096, len(whole) // 2):
         path.write_bytes(whole[:length])
         with (
-            pytest.raises(InputError, match="c is damaged or not a response cache"),
+            pytest.raises(InputError, match="c is corrupt or not a response cache"),
             ResponseCache(path) as cache,
         ):
             for i in range(200):
@@ -205,9 +210,9 @@ def test_a_full_disk(model: Model) -> None:
         handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
         try:
-            with pytest.raises(InputError, match=r"can't be used.*free space"):
+            with pytest.raises(InputError, match=r"cannot be used.*free space"):
                 for i in range(200):
-                    cache.put(i.to_bytes(4, "big"), "m", Cached("x" * 2000, "stop", 1, 1))
+                    cache.put(i.to_bytes(4, "big"), "m", CachedAnswer("x" * 2000, "stop", 1, 1))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             signal.signal(signal.SIGXFSZ, handler)

@@ -15,7 +15,7 @@ from codegen.generation import Decoder, Request, SamplingParams
 from codegen.generation.backends import Endpoint
 from codegen.generation.completion_cache import (
     CachedBackend,
-    Ledger,
+    CostLog,
     ResponseCache,
     Totals,
     read_ledger,
@@ -35,10 +35,10 @@ def test_new_answers_are_counted_and_cached_ones_are_not(model: Model, tmp_path:
     prompts = [f"q{i}" for i in range(6)]
     with ResponseCache(tmp_path / "c") as cache:
         ask(client(model, cache), *prompts[:2])  # another run's, with the same cache
-        ask(client(model, cache, Ledger(tmp_path / "l")), *prompts)
-        ask(client(model, cache, Ledger(tmp_path / "l")), *prompts)
+        ask(client(model, cache, CostLog(tmp_path / "l")), *prompts)
+        ask(client(model, cache, CostLog(tmp_path / "l")), *prompts)
     assert read_ledger(tmp_path / "l") == Totals(4, 4 * 7, 4 * 5, kept=2 + 6)
-    ask(client(model, None, Ledger(tmp_path / "l")), *prompts)
+    ask(client(model, None, CostLog(tmp_path / "l")), *prompts)
     assert read_ledger(tmp_path / "l") == Totals(10, 10 * 7, 10 * 5, kept=2 + 6)
 
 
@@ -46,7 +46,7 @@ def test_a_response_without_an_answer_is_billed_too(model: Model, tmp_path: Path
     empty = completion("").body
     del empty["choices"][0]["message"]["content"]
     model.script = [Reply(empty)]
-    assert ask(client(model, None, Ledger(tmp_path / "l")), "a") == ["a|0"]
+    assert ask(client(model, None, CostLog(tmp_path / "l")), "a") == ["a|0"]
     assert read_ledger(tmp_path / "l") == Totals(1, 14, 10, retries=1)
 
 
@@ -69,7 +69,7 @@ def test_several_processes(tmp_path: Path) -> None:
 def test_a_file_that_is_gone_costs_no_answer(model: Model, tmp_path: Path) -> None:
     """A request that is in flight when a run is stopped still gets its answer into the cache."""
     with ResponseCache(tmp_path / "c") as cache:
-        asked = client(model, cache, Ledger(tmp_path / "l"))
+        asked = client(model, cache, CostLog(tmp_path / "l"))
         (tmp_path / "l").unlink()
         ask(asked, "a")
         assert cache.totals().answers == 1
@@ -77,8 +77,8 @@ def test_a_file_that_is_gone_costs_no_answer(model: Model, tmp_path: Path) -> No
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Cannot count the model's tokens"):
-        Ledger(tmp_path)
+        CostLog(tmp_path)
     with pytest.raises(InputError, match="No space left"):
-        Ledger("/dev/full").add(Totals(1, 1, 1))
+        CostLog("/dev/full").add(Totals(1, 1, 1))
     (tmp_path / "empty").touch()
     assert read_ledger(tmp_path / "empty") == Totals()

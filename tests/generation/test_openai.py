@@ -39,10 +39,10 @@ from codegen.generation.completion_cache import CachedBackend, Prices, ResponseC
 from codegen.generation.decoders import READERS, STRATEGIES
 from codegen.generation.openai import (
     FAILURES_IN_A_ROW,
-    CalledOff,
     CostLimitReached,
     OpenAIBackend,
-    Pace,
+    RateLimiter,
+    RequestCancelled,
 )
 
 KEY = "sk-very-secret-0123456789"
@@ -621,11 +621,11 @@ def test_every_strategy_says_what_it_requires(name: str) -> None:
 # The pace
 
 
-def paced(**limits: Any) -> Pace:
-    return Pace(Endpoint("http://h", "m", **limits))
+def paced(**limits: Any) -> RateLimiter:
+    return RateLimiter(Endpoint("http://h", "m", **limits))
 
 
-def send(made: Pace, spent: tuple[int, int]) -> None:
+def send(made: RateLimiter, spent: tuple[int, int]) -> None:
     made.enter(threading.Event())
     made.leave(spent, answered=True)
 
@@ -661,5 +661,5 @@ def test_waiting_ends_when_called_off() -> None:
     made.enter(stop)
     made.leave((0, 0), answered=False, wait_s=60)
     threading.Timer(0.1, stop.set).start()
-    with pytest.raises(CalledOff):
+    with pytest.raises(RequestCancelled):
         made.enter(stop)

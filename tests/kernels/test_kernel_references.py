@@ -12,8 +12,8 @@ from codegen.core.errors import InputError
 from codegen.decoding.strategies.rsd import (
     Beam,
     ConstantBranching,
+    DraftTree,
     StochasticBeam,
-    Tree,
     gumbel,
     largest,
 )
@@ -65,7 +65,7 @@ def _walk(children, tokens, target, draft, uniforms, last) -> tuple[list[int], i
 
 @pytest.mark.parametrize("shape", [ConstantBranching((3, 2)), StochasticBeam(4, 3)])
 def test_trees_row_by_row(shape, g) -> None:
-    tree, beam, drafts = Tree.empty(ROWS), Beam.root(ROWS), []
+    tree, beam, drafts = DraftTree.empty(ROWS), Beam.root(ROWS), []
     for level in range(shape.depth):
         nodes = tree.widths[-1] if level else 1
         drafts.append(torch.softmax(torch.randn(ROWS, nodes, V, generator=g), -1))

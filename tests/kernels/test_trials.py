@@ -11,13 +11,13 @@ import torch
 from codegen.cli import doctor
 from codegen.kernels import backend
 from codegen.kernels import kv_cache as kernel
-from codegen.kernels.backend import Known, _read
+from codegen.kernels.backend import TuningCache, _read
 
 
 @pytest.fixture(autouse=True)
-def facts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Known:
+def facts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TuningCache:
     """As on a GPU: Triton could run, and nothing is known of it yet."""
-    facts = Known(tmp_path / "kernels" / "gpu.json", "A GPU")
+    facts = TuningCache(tmp_path / "kernels" / "gpu.json", "A GPU")
     monkeypatch.setattr(backend, "use_triton", lambda tensor: True)
     monkeypatch.setattr(backend, "interpreting", lambda: False)
     monkeypatch.setattr(backend, "_left", {})
@@ -73,7 +73,7 @@ def test_a_right_kernel_is_trusted_after_its_trials() -> None:
 
 def test_what_a_device_proved_is_remembered(facts, monkeypatch) -> None:
     """By later processes, along with the settings that others measured meanwhile."""
-    other = Known(facts.path, "A GPU", {"other"}, {"M=16": dict.fromkeys(NUMBERS, 16)})
+    other = TuningCache(facts.path, "A GPU", {"other"}, {"M=16": dict.fromkeys(NUMBERS, 16)})
     other.save()
     kernel, x = Doubling(), torch.arange(4.0)
     for _ in range(backend.TRIALS):
@@ -86,7 +86,7 @@ def test_what_a_device_proved_is_remembered(facts, monkeypatch) -> None:
     assert not double(x, kernel)[1]  # at once
     for damage in ("{", '{"proved": 3, "settings": {}}', '{"proved": [], "settings": {"a": 1}}'):
         facts.path.write_text(damage)
-        assert _read(facts.path, "A GPU") == Known(facts.path, "A GPU")
+        assert _read(facts.path, "A GPU") == TuningCache(facts.path, "A GPU")
     facts.path.write_text('{"proved": [], "settings": {"M=16": {"BLOCK_M": -1}}}')
     assert not _read(facts.path, "A GPU").settings
 

@@ -10,7 +10,7 @@ import pytest
 
 from codegen.core.records import Example
 from codegen.lintseq import LintSeq, prepare, resampling, resolve
-from codegen.lintseq.program import Prepared
+from codegen.lintseq.program import PreparedProgram
 from codegen.lintseq.verify import check_pylint, new_findings
 
 PROGRAM = "x = 1\ny = x\nif y:\n    z = y\n    print(z)\nprint(unknown)\n"
@@ -18,7 +18,7 @@ EXAMPLE = Example("a", "Do it.", PROGRAM)
 CLEAN = Example("a", "Do it.", PROGRAM.replace("unknown", "2"))
 
 
-def without_edges() -> Prepared:
+def without_edges() -> PreparedProgram:
     """The program, with the dependencies of one of its shape whose lines are independent."""
     prepared = prepare("a = 1\nb = 1\nif 1:\n    c = 1\n    print(1)\nprint(2)\n")
     return dataclasses.replace(prepared, lines=prepare(PROGRAM).lines)

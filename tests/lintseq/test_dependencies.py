@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen.lintseq import prepare
-from codegen.lintseq.program import Prepared
+from codegen.lintseq.program import PreparedProgram
 from codegen.lintseq.resampling import _Deletion, sample_steps
 from tests.lintseq.conftest import Oracle
 
@@ -21,7 +21,7 @@ def deleted_with(program: str, line: int, strict: bool = True) -> set[int]:
     return {number for number, owner in enumerate(prepared.owners, 1) if owner in step}
 
 
-def brute_force_closure(prepared: Prepared, seed: int, dead: set[int]) -> set[int]:
+def brute_force_closure(prepared: PreparedProgram, seed: int, dead: set[int]) -> set[int]:
     """The least set that holds the seed and is closed under all edges and groups."""
     members: list[set[int]] = [set() for _ in prepared.group_sizes]
     for node, groups in enumerate(prepared.groups):
@@ -65,7 +65,7 @@ def test_closure_of_any_graph(
 ) -> None:
     edges, groups = graph
     nodes = range(len(edges))
-    prepared = Prepared(
+    prepared = PreparedProgram(
         lines=tuple(map(str, nodes[1:])),
         owners=tuple(nodes[1:]),
         weights=(1.0,) * len(nodes[1:]),
@@ -275,7 +275,7 @@ DECLARED = {
 }  # fmt: skip
 
 
-def reachable_states(prepared: Prepared) -> set[str]:
+def reachable_states(prepared: PreparedProgram) -> set[str]:
     """The texts of all states that deletions in any order lead to."""
     everything = frozenset(range(len(prepared.dependents)))
     seeds = [prepared.owners[line] for line, weight in enumerate(prepared.weights) if weight]

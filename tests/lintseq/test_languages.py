@@ -17,8 +17,8 @@ from codegen.lintseq import LintSeq, UnsupportedProgram, resolve
 from codegen.lintseq.generator import program_of
 from codegen.lintseq.languages import LANGUAGES, error_line
 from codegen.lintseq.program import normalize, prepare
-from codegen.lintseq.resampling import Verified, verified_sequences
-from codegen.lintseq.verify import Finding, check_for, compilers
+from codegen.lintseq.resampling import VerifiedSequence, verified_sequences
+from codegen.lintseq.verify import LintMessage, check_for, compilers
 from codegen.sandbox.languages import MissingToolchainError, find, find_toolchain
 from tests.lintseq.language_programs import PROGRAMS
 
@@ -39,7 +39,7 @@ def _states(language: str, program: str, seeds: int, verify: str = "static") -> 
     prepared = prepare(program, language=language)
     jobs = [(prepared, random.Random(seed)) for seed in range(seeds)]
     for result in verified_sequences(jobs, verify):  # type: ignore[arg-type]
-        assert isinstance(result, Verified), result
+        assert isinstance(result, VerifiedSequence), result
         assert result.sequence.program == normalize(program)
         yield from result.sequence.states
 
@@ -172,22 +172,22 @@ def test_what_the_check_rejects_is_left_out() -> None:
         return "const tree" in state and "switch (" not in state
 
     def check(states):
-        return [[Finding(1, "odd", "odd")] if is_odd(state) else [] for state in states]
+        return [[LintMessage(1, "odd", "odd")] if is_odd(state) else [] for state in states]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compilers, "compiler_check", lambda language: check)
         jobs = [(prepared, random.Random(seed)) for seed in range(10)]
         results = verified_sequences(jobs, "strict")
     for result in results:
-        assert isinstance(result, Verified)
+        assert isinstance(result, VerifiedSequence)
         assert result.sequence.program == program
         assert not any(map(is_odd, result.sequence.states))
-    assert any(isinstance(result, Verified) and result.joined for result in results)
+    assert any(isinstance(result, VerifiedSequence) and result.joined for result in results)
 
 
 def test_programs_that_the_compiler_rejects_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     def rejecting(*_: object):
-        return lambda states: [[Finding(3, "compiler", "no such name")] for _ in states]
+        return lambda states: [[LintMessage(3, "compiler", "no such name")] for _ in states]
 
     monkeypatch.setattr(compilers, "compiler_check", rejecting)
     example = Example("a", "", _programs("go")[0], "go")
@@ -230,7 +230,7 @@ def test_a_long_program_is_read_in_one_piece() -> None:
     prepared = prepare(program, language="js")
     assert prepared.language == "javascript"
     (result,) = verified_sequences([(prepared, random.Random(0))], "static")
-    assert isinstance(result, Verified)
+    assert isinstance(result, VerifiedSequence)
     assert result.sequence.program == program
 
 

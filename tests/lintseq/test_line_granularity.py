@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen.lintseq import UnsupportedProgram, normalize, prepare, sample_edits
-from codegen.lintseq.program import Prepared
+from codegen.lintseq.program import PreparedProgram
 from codegen.lintseq.resampling import _Deletion, sample_steps
 from codegen.lintseq.units import cut
 from codegen.lintseq.verify import check_compile, check_ruff, new_findings
@@ -25,7 +25,7 @@ def pieces_of(program: str) -> list[int]:
     return [number for number, node in enumerate(nodes) if node.kind == "line"]
 
 
-def without(prepared: Prepared, nodes: Iterable[int]) -> str:
+def without(prepared: PreparedProgram, nodes: Iterable[int]) -> str:
     """The program after some nodes are deleted, and what must go with them."""
     deletion = _Deletion(prepared)
     for node in nodes:
@@ -139,7 +139,7 @@ def test_what_must_not_be_emptied() -> None:
     assert left("f(\n    'a'\n    'b'\n)\n", 1, 2) == "f(\n)\n"
 
 
-def gone(prepared: Prepared, line: int) -> set[int]:
+def gone(prepared: PreparedProgram, line: int) -> set[int]:
     """The lines that go with one."""
     step = set(_Deletion(prepared).delete(prepared.owners[line - 1]))
     return {number for number, owner in enumerate(prepared.owners, 1) if owner in step}

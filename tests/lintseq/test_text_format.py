@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from codegen.core.errors import InputError
 from codegen.lintseq import (
-    Edit,
     EditSequence,
+    EditStep,
     UnsupportedProgram,
     format_edits,
     parse_edits,
     resolve,
     states,
 )
-from codegen.lintseq.edits import Hunk, apply
-from codegen.lintseq.text_format import Malformed
+from codegen.lintseq.edits import InsertHunk, apply
+from codegen.lintseq.text_format import MalformedHunk
 
 # str.splitlines would split at each of these; a state's lines end in "\n" alone.
 ODD_LINES = [
@@ -48,20 +48,20 @@ CODE_LINES = st.text("ab =+-@ \t", max_size=6)  # some blank, some equal
 @st.composite
 def edit_lists(
     draw: st.DrawFn, lines: st.SearchStrategy[str] = line_texts, least: int = 0
-) -> list[Edit]:
+) -> list[EditStep]:
     edits = []
     length = 0
     for _ in range(draw(st.integers(least, 4))):
-        starts = sorted(draw(st.sets(st.integers(0, length), min_size=1, max_size=3)))
-        hunks = [Hunk(n, tuple(draw(st.lists(lines, min_size=1, max_size=3)))) for n in starts]
-        edits.append(Edit(tuple(hunks)))
+        at = sorted(draw(st.sets(st.integers(0, length), min_size=1, max_size=3)))
+        hunks = [InsertHunk(n, tuple(draw(st.lists(lines, min_size=1, max_size=3)))) for n in at]
+        edits.append(EditStep(tuple(hunks)))
         length += sum(len(hunk.lines) for hunk in hunks)
     return edits
 
 
 EDITS = (
-    Edit((Hunk(0, ("def f(x):", "    return x")),)),
-    Edit((Hunk(0, ("import os",)), Hunk(1, ("    x += 1", "    x @@ y", "+x")))),
+    EditStep((InsertHunk(0, ("def f(x):", "    return x")),)),
+    EditStep((InsertHunk(0, ("import os",)), InsertHunk(1, ("    x += 1", "    x @@ y", "+x")))),
 )
 TEXT = """\
 <|diff|>@@ -0,0 +1,2 @@
@@ -111,7 +111,7 @@ def test_no_edits() -> None:
 
 
 @given(edit_lists())
-def test_round_trip(edits: list[Edit]) -> None:
+def test_round_trip(edits: list[EditStep]) -> None:
     text = format_edits(edits)
     resolution = resolve(text)
     assert list(resolution.edits) == edits
@@ -123,7 +123,7 @@ def test_round_trip(edits: list[Edit]) -> None:
 
 
 @given(edit_lists())
-def test_the_anchored_form_needs_no_numbers(edits: list[Edit]) -> None:
+def test_the_anchored_form_needs_no_numbers(edits: list[EditStep]) -> None:
     text = format_edits(edits, anchored=True)
     assert not re.search(r"^@@.*[0-9]", text, re.MULTILINE)
     resolution = resolve(text)
@@ -134,8 +134,8 @@ def test_the_anchored_form_needs_no_numbers(edits: list[Edit]) -> None:
 
 
 def test_the_anchored_form() -> None:
-    again = Edit((Hunk(2, ("    pass",)), Hunk(3, ("y = 1", "y = 1"))))
-    program = [Edit((Hunk(0, ("for a in b:", "for a in b:", "x = 1")),)), again]
+    again = EditStep((InsertHunk(2, ("    pass",)), InsertHunk(3, ("y = 1", "y = 1"))))
+    program = [EditStep((InsertHunk(0, ("for a in b:", "for a in b:", "x = 1")),)), again]
     assert format_edits(program, anchored=True) == (
         "<|diff|>@@ @@\n+for a in b:\n+for a in b:\n+x = 1\n"
         "<|diff|>@@ @@\n for a in b:\n for a in b:\n+    pass\n"  # one line is above another place
@@ -204,7 +204,7 @@ def test_a_fence_around_the_whole_text_is_no_part_of_it(anchored: bool) -> None:
 
 
 @given(edit_lists(), st.data())
-def test_a_cut_anchored_text_is_a_beginning(edits: list[Edit], data: st.DataObject) -> None:
+def test_a_cut_anchored_text_is_a_beginning(edits: list[EditStep], data: st.DataObject) -> None:
     text = format_edits(edits, anchored=True)
     resolution = resolve(text[: data.draw(st.integers(0, len(text)))])
     done = len(resolution.edits)
@@ -220,7 +220,9 @@ def test_any_text_resolves(text: str) -> None:
 
 
 @given(edit_lists(), st.data())
-def test_damaged_text_resolves_to_what_it_reports(edits: list[Edit], data: st.DataObject) -> None:
+def test_damaged_text_resolves_to_what_it_reports(
+    edits: list[EditStep], data: st.DataObject
+) -> None:
     text = format_edits(edits)
     place = data.draw(st.integers(0, len(text)))
     piece = data.draw(st.sampled_from(["", "@", "+", "\n", "7", "@@ -9,0 +9 @@", "<|diff|>", " x"]))
@@ -231,7 +233,7 @@ def test_damaged_text_resolves_to_what_it_reports(edits: list[Edit], data: st.Da
 
 
 @given(edit_lists(), st.data())
-def test_cut_off_text_keeps_complete_hunks(edits: list[Edit], data: st.DataObject) -> None:
+def test_cut_off_text_keeps_complete_hunks(edits: list[EditStep], data: st.DataObject) -> None:
     text = format_edits(edits)
     cut = data.draw(st.integers(0, len(text) - 1))
     resolution = resolve(text[:cut])
@@ -250,7 +252,7 @@ def test_cut_off_text_keeps_complete_hunks(edits: list[Edit], data: st.DataObjec
 
 def test_a_hunk_that_is_cut_off_is_left_out() -> None:
     cut = TEXT[: TEXT.index(" @@ y")]
-    assert resolve(cut).malformed == (Malformed(1, 1, "truncated"),)
+    assert resolve(cut).malformed == (MalformedHunk(1, 1, "truncated"),)
     assert resolve(cut).program == "import os\ndef f(x):\n    return x\n"
 
 
@@ -285,7 +287,7 @@ END = "\n<|diff|>\n<|diff|>"
 )
 def test_malformed_hunks(diff: str, reason: str) -> None:
     resolution = resolve(START + diff + END)
-    assert resolution.malformed == (Malformed(1, 0, reason),)
+    assert resolution.malformed == (MalformedHunk(1, 0, reason),)
     assert resolution.program == "a\nb\n"
     assert resolution.complete
     with pytest.raises(InputError, match=rf"Edit 1, hunk 0 .*{reason}"):
@@ -321,7 +323,7 @@ def test_recount_places_a_hunk_past_the_end_at_the_end() -> None:
 
 
 @given(edits=edit_lists())
-def test_recount_changes_nothing_for_sound_text(edits: list[Edit]) -> None:
+def test_recount_changes_nothing_for_sound_text(edits: list[EditStep]) -> None:
     text = format_edits(edits)
     assert resolve(text, recount=True) == resolve(text)
 
@@ -329,15 +331,15 @@ def test_recount_changes_nothing_for_sound_text(edits: list[Edit]) -> None:
 def test_hunks_must_go_down() -> None:
     resolution = resolve(START + "@@ -1,0 +2 @@\n+x\n@@ -1,0 +3 @@\n+y\n@@ -0,0 +3 @@\n+z" + END)
     assert resolution.malformed == (
-        Malformed(1, 1, "out_of_order"),
-        Malformed(1, 2, "out_of_order"),
+        MalformedHunk(1, 1, "out_of_order"),
+        MalformedHunk(1, 2, "out_of_order"),
     )
     assert resolution.program == "a\nx\nb\n"
 
 
 def test_hunks_after_a_malformed_one_are_placed_by_their_old_position() -> None:
     resolution = resolve(START + "@@ -0,0 +1,2 @@\n+x\n@@ -2,0 +5 @@\n+y" + END)
-    assert resolution.malformed == (Malformed(1, 0, "bad_count"),)
+    assert resolution.malformed == (MalformedHunk(1, 0, "bad_count"),)
     assert resolution.program == "a\nb\ny\n"
 
 
@@ -367,20 +369,20 @@ def test_unended_text_is_no_parse() -> None:
 
 def test_what_the_form_cannot_carry() -> None:
     with pytest.raises(UnsupportedProgram) as caught:
-        format_edits([Edit((Hunk(0, ("x = '<|diff|>'",)),))])
+        format_edits([EditStep((InsertHunk(0, ("x = '<|diff|>'",)),))])
     assert caught.value.reason == "contains_marker"
     with pytest.raises(InputError, match="line end"):
-        format_edits([Edit((Hunk(0, ("x\ny",)),))])
+        format_edits([EditStep((InsertHunk(0, ("x\ny",)),))])
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Hunk(-1, ("x",)),
-        lambda: Hunk(0, ()),
-        lambda: Edit(()),
-        lambda: Edit((Hunk(1, ("x",)), Hunk(1, ("y",)))),
-        lambda: states([Edit((Hunk(1, ("x",)),))]),
+        lambda: InsertHunk(-1, ("x",)),
+        lambda: InsertHunk(0, ()),
+        lambda: EditStep(()),
+        lambda: EditStep((InsertHunk(1, ("x",)), InsertHunk(1, ("y",)))),
+        lambda: states([EditStep((InsertHunk(1, ("x",)),))]),
     ],
 )
 def test_impossible_edits_are_refused(make) -> None:
@@ -467,8 +469,8 @@ def test_carriage_returns_of_the_text_and_of_a_line() -> None:
     found = resolve(TEXT.replace("\n", "\r\n"))
     assert (found.program, found.complete) == (PROGRAM, True)
     assert [m.kind for m in found.mended] == ["crlf"]
-    line = format_edits([Edit((Hunk(0, ("x = 1\r",)),))])
-    assert resolve(line).edits == (Edit((Hunk(0, ("x = 1\r",)),)),)
+    line = format_edits([EditStep((InsertHunk(0, ("x = 1\r",)),))])
+    assert resolve(line).edits == (EditStep((InsertHunk(0, ("x = 1\r",)),)),)
 
 
 def test_mended_text_is_no_published_form() -> None:
@@ -476,7 +478,7 @@ def test_mended_text_is_no_published_form() -> None:
         parse_edits(TEXT.replace("+1 @@", "+1 @@ f"))
 
 
-def with_context(edits: list[Edit], lines: int, *, git_numbers: bool) -> str:
+def with_context(edits: list[EditStep], lines: int, *, git_numbers: bool) -> str:
     """The text with context lines, written by hand: one hunk of the text for each of ours."""
     diffs = []
     state: list[str] = []
@@ -521,7 +523,9 @@ MUTATIONS = {
 @pytest.mark.parametrize("name", MUTATIONS)
 @settings(max_examples=30)
 @given(edits=edit_lists(CODE_LINES, 1))
-def test_mutated_text_gives_the_same_program(name: str, recount: bool, edits: list[Edit]) -> None:
+def test_mutated_text_gives_the_same_program(
+    name: str, recount: bool, edits: list[EditStep]
+) -> None:
     text = MUTATIONS[name](edits, format_edits(edits))
     found = resolve(text, recount=recount)
     assert found.program == EditSequence(tuple(edits)).program
@@ -530,7 +534,7 @@ def test_mutated_text_gives_the_same_program(name: str, recount: bool, edits: li
 
 
 @given(edits=edit_lists(CODE_LINES, 1), data=st.data())
-def test_wrong_counts_give_the_same_program(edits: list[Edit], data: st.DataObject) -> None:
+def test_wrong_counts_give_the_same_program(edits: list[EditStep], data: st.DataObject) -> None:
     """Any counts of new lines and new positions, which say nothing that the lines do not."""
 
     def wrong(match: re.Match[str]) -> str:

@@ -28,12 +28,12 @@ from codegen.lintseq import (
     resolve,
 )
 from codegen.lintseq import verify as ruff
-from codegen.lintseq.program import Prepared
+from codegen.lintseq.program import PreparedProgram
 from codegen.lintseq.reference import random_sequence
 from codegen.lintseq.resampling import edit_sequences
 from codegen.lintseq.units import cut
 from codegen.lintseq.verify import (
-    Finding,
+    LintMessage,
     Verify,
     check_compile,
     check_for,
@@ -45,13 +45,13 @@ from codegen.lintseq.verify import (
 PROGRAM = "x = 1\ny = x\nif y:\n    z = y\n    print(z)\n"
 
 
-def without_edges() -> Prepared:
+def without_edges() -> PreparedProgram:
     """The program, with the dependencies of one of its shape whose lines are independent."""
     prepared = prepare("a = 1\nb = 1\nif 1:\n    c = 1\n    print(1)\n")
     return dataclasses.replace(prepared, lines=prepare(PROGRAM).lines)
 
 
-def without_groups() -> Prepared:
+def without_groups() -> PreparedProgram:
     """The program, when its block may lose its last statement."""
     prepared = prepare(PROGRAM)
     return dataclasses.replace(
@@ -80,7 +80,7 @@ def test_ruff() -> None:
     assert rules[:4] == [set(), {"F821"}, {"F822"}, {"F823"}]
     assert rules[4] == {"syntax-error"}
     assert rules[5] == {"F507"}
-    assert findings[1] == [Finding(1, "F821", "Undefined name `y`")]
+    assert findings[1] == [LintMessage(1, "F821", "Undefined name `y`")]
 
 
 def test_a_missing_block_is_the_fault_of_its_header() -> None:
@@ -147,17 +147,19 @@ def test_ruff_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_findings_of_the_whole_program_are_excused() -> None:
-    old = [Finding(3, "F821", "a"), Finding(9, "F821", "b")]
-    assert new_findings([Finding(1, "F821", "a")], old) == []
-    assert new_findings([Finding(1, "F822", "a")], old) == [Finding(1, "F822", "a")]
-    twice = [Finding(1, "F821", "a"), Finding(2, "F821", "a")]
+    old = [LintMessage(3, "F821", "a"), LintMessage(9, "F821", "b")]
+    assert new_findings([LintMessage(1, "F821", "a")], old) == []
+    assert new_findings([LintMessage(1, "F822", "a")], old) == [LintMessage(1, "F822", "a")]
+    twice = [LintMessage(1, "F821", "a"), LintMessage(2, "F821", "a")]
     assert new_findings(twice, old) == twice[1:]
 
 
 def test_line_numbers_in_messages_do_not_count() -> None:
-    old = [Finding(9, "E0102", "function already defined line 7")]
-    assert new_findings([Finding(5, "E0102", "function already defined line 3")], old) == []
-    assert new_findings([Finding(5, "E1121", "too many: 3")], [Finding(5, "E1121", "too many: 4")])
+    old = [LintMessage(9, "E0102", "function already defined line 7")]
+    assert new_findings([LintMessage(5, "E0102", "function already defined line 3")], old) == []
+    assert new_findings(
+        [LintMessage(5, "E1121", "too many: 3")], [LintMessage(5, "E1121", "too many: 4")]
+    )
 
 
 def test_unknown_check() -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from codegen.core.errors import CodegenError, MachineError
 from codegen.lintseq import UnsupportedProgram, prepare, sample_edits
-from codegen.lintseq.verify import Finding, check_pylint, linter_process
+from codegen.lintseq.verify import LintMessage, check_pylint, linter_process
 from codegen.lintseq.verify.linter import MODULE, Linter
 from codegen.lintseq.verify.linter_process import LinterProcess
 from tests.processes import lives, python, run, wait_for
@@ -29,7 +29,7 @@ FLAGS = ["--disable=C,R", "--unsafe-load-any-extension=y", "--generated-members=
 FLAGS += ["--reports=n", "--score=n", "--persistent=n", f"--rcfile={os.devnull}"]
 
 
-def oracle(states: Sequence[str], folder: Path) -> list[Counter[Finding]]:
+def oracle(states: Sequence[str], folder: Path) -> list[Counter[LintMessage]]:
     """What a fresh pylint process says of each state, in a directory of its own."""
     paths = [folder / f"case{number}" / f"{MODULE}.py" for number in range(len(states))]
     for path, state in zip(paths, states, strict=True):
@@ -39,7 +39,7 @@ def oracle(states: Sequence[str], folder: Path) -> list[Counter[Finding]]:
     command = [sys.executable, "-m", "pylint", *FLAGS, "--output-format=json", *paths]
     done = run(*command, env={"PYLINTHOME": str(folder)}, cwd=folder / "elsewhere")
     assert done.returncode < 32, done.stderr
-    found: list[Counter[Finding]] = [Counter() for _ in states]
+    found: list[Counter[LintMessage]] = [Counter() for _ in states]
     for row in json.loads(done.stdout):
         rule, line, message = row["message-id"], row["line"], row["message"]
         if rule[0] not in "EF" and rule not in {"W0311", "W0231"}:
@@ -49,11 +49,11 @@ def oracle(states: Sequence[str], folder: Path) -> list[Counter[Finding]]:
             line = int(header[1])
         number = int(Path(row["path"]).parent.name.removeprefix("case"))
         message = message.replace(str(paths[number]), "state.py").replace(MODULE, "state")
-        found[number][Finding(line, rule, message)] += 1
+        found[number][LintMessage(line, rule, message)] += 1
     return found
 
 
-def assert_as_pylint(states: Sequence[str], folder: Path) -> list[Counter[Finding]]:
+def assert_as_pylint(states: Sequence[str], folder: Path) -> list[Counter[LintMessage]]:
     expected = oracle(states, folder)
     for state, found, right in zip(states, check_pylint(states), expected, strict=True):
         assert Counter(found) == right, state
@@ -216,7 +216,7 @@ def test_verdicts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linter, "_lint", lambda states: checked.extend(states) or lint(states))
     first = linter.check(["x\n", "y\n", "x\n"])
     assert checked == ["x\n", "y\n"]
-    assert first[0] == first[2] == [Finding(1, "E0602", "Undefined variable 'x'")]
+    assert first[0] == first[2] == [LintMessage(1, "E0602", "Undefined variable 'x'")]
     monkeypatch.setattr(linter_process, "MAX_REMEMBERED", 1)
     assert len(linter.check(["a\n", "b\n"])) == 2
     assert list(linter._verdicts) == ["a\n", "b\n"]

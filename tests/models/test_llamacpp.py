@@ -251,6 +251,6 @@ def test_threads_are_physical_cores() -> None:
 
 
 def test_a_context_that_llama_cpp_would_enlarge_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"multiples of 256 tokens. Give at least 256"):
+    with pytest.raises(ConfigError, match=r"multiples of 256 tokens. Pass at least 256"):
         LlamaOptions(context=255)
     assert LlamaOptions(context=256).context == 256 and LlamaOptions().context == 0

@@ -198,7 +198,7 @@ def test_a_disk_that_gets_full_keeps_what_was_fetched(
 
     with monkeypatch.context() as patch:
         patch.setattr("shutil.copyfileobj", full)
-        with pytest.raises(ModelError, match=r"No space left on device.*What was fetched is kept"):
+        with pytest.raises(ModelError, match=r"No space left on device.*Downloaded parts are kept"):
             index.model.ensure_gguf()
     assert index.model.ensure_gguf().is_file()
 

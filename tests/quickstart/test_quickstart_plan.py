@@ -15,7 +15,7 @@ from codegen.core.runs import RunDirectory
 from codegen.quickstart import (
     STAGES,
     Plan,
-    Settings,
+    QuickstartOptions,
     choose_steps,
     quickstart,
     read_plan,
@@ -23,14 +23,14 @@ from codegen.quickstart import (
 )
 
 settings_of = st.builds(
-    Settings, minutes=st.floats(0.5, 600), steps=st.none() | st.integers(1, 300)
+    QuickstartOptions, minutes=st.floats(0.5, 600), steps=st.none() | st.integers(1, 300)
 )
 step_s_of = st.fixed_dictionaries({"whole": st.floats(0.01, 9), "edits": st.floats(0.01, 9)})
 
 
 @given(settings_of, step_s_of, st.floats(0.1, 100), st.floats(0, 100))
 def test_a_plan_fits_and_uses_the_time(
-    settings: Settings, step_s: dict[str, float], sampling_s: float, spent: float
+    settings: QuickstartOptions, step_s: dict[str, float], sampling_s: float, spent: float
 ) -> None:
     """It fits or is the least; another step would not fit in the minutes without the reserve."""
     given = Plan({}, 4, 1.0, step_s, sampling_s, spent={STAGES[0]: spent})
@@ -70,25 +70,25 @@ def test_a_plan_is_kept_and_another_request_is_refused(tmp_path: Path) -> None:
         read_plan(directory, {"minutes": 5.0, "steps": None})
     for damage in ("", "[]", "{}", json.dumps({**asdict(made), "x": 1})):
         path.write_text(damage)
-        with pytest.raises(ResumeError, match="damaged"):
+        with pytest.raises(ResumeError, match="corrupt"):
             read_plan(directory, {"minutes": 10.0})
 
 
 @pytest.mark.parametrize("minutes", [0, 0.4, 1e9, float("nan"), -float("inf")])
 def test_times_without_sense_are_refused(minutes: float) -> None:
     with pytest.raises(ConfigError, match="minutes is"):
-        Settings(minutes=minutes)
+        QuickstartOptions(minutes=minutes)
 
 
 def test_one_model_answers() -> None:
     with pytest.raises(ConfigError, match="Pass one"):
-        Settings(small=True, model="mine")
+        QuickstartOptions(small=True, model="mine")
 
 
 def test_two_at_once_and_links_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "run"
     with RunDirectory(out).open(), pytest.raises(InputError, match="another process"):
-        quickstart(Settings(out=str(out)))
+        quickstart(QuickstartOptions(out=str(out)))
     (out / "plan.json").symlink_to(tmp_path / "victim")
     with pytest.raises(InputError, match="symbolic link"):
-        quickstart(Settings(out=str(out)))
+        quickstart(QuickstartOptions(out=str(out)))

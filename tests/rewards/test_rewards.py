@@ -18,9 +18,9 @@ from codegen.core.records import UNJUDGED, Change, Edit, Sample, Verdict, write_
 from codegen.edits.formats import FORMATS
 from codegen.evals import tasks
 from codegen.evals.counted_tests import constant_programs, counted, is_hidden, results
-from codegen.evals.tasks.custom import Custom
+from codegen.evals.tasks.custom import CustomTask
 from codegen.rewards import Judge, SandboxReward, Scored, passed, rewards_of
-from codegen.rewards.judge import Judged, combine, metrics_of, sample_of
+from codegen.rewards.judge import TestedSample, combine, metrics_of, sample_of
 from codegen.rewards.suspicious import KINDS, suspects
 from codegen.sandbox import Job, Limits, Outcome, Sandbox
 
@@ -34,11 +34,11 @@ def sandbox() -> Iterator[Sandbox]:
         yield opened
 
 
-def custom(*rows: dict[str, Any]) -> Custom:
+def custom(*rows: dict[str, Any]) -> CustomTask:
     problems = [
-        Custom.problem_of(f"rows:{n}", {"id": f"p{n}", **row}) for n, row in enumerate(rows)
+        CustomTask.problem_of(f"rows:{n}", {"id": f"p{n}", **row}) for n, row in enumerate(rows)
     ]
-    return Custom("custom", "", problems, "")
+    return CustomTask("custom", "", problems, "")
 
 
 def sample(problem: str, completion: str, **more: Any) -> Sample:
@@ -275,10 +275,10 @@ def test_equal_programs_run_once() -> None:
 # --- rewards -------------------------------------------------------------------------------------
 
 
-def judged(completion: str, status: Any = "wrong", meta: Any = None, **more: Any) -> Judged:
+def judged(completion: str, status: Any = "wrong", meta: Any = None, **more: Any) -> TestedSample:
     made = sample("p0", completion, **more)
     made = replace(made, meta={**made.meta, **(meta or {})})
-    return Judged(made, Verdict("p0", 0, status), status == "passed")
+    return TestedSample(made, Verdict("p0", 0, status), status == "passed")
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def judged(completion: str, status: Any = "wrong", meta: Any = None, **more: Any
         ("share", judged("", "infra_error"), None),
     ],
 )  # fmt: skip
-def test_built_in_rewards(name: str, one: Judged, value: float | None) -> None:
+def test_built_in_rewards(name: str, one: TestedSample, value: float | None) -> None:
     (scored,) = rewards_of(name, [one.sample], [one.verdict])
     assert scored.value == (value if value is None else pytest.approx(value))
     assert scored.reason or value in (1.0, 0.0)
@@ -479,7 +479,7 @@ def test_passed_is_none_for_failures() -> None:
 
 @pytest.mark.parametrize("status", UNJUDGED)
 def test_what_was_not_judged_gives_no_reward(status: Any) -> None:
-    one = Judged(sample("p0", "x"), Verdict("p0", 0, status), None)
+    one = TestedSample(sample("p0", "x"), Verdict("p0", 0, status), None)
     totals, parts = combine([one], {"passed": 1.0, "share": 1.0})
     assert totals == [None] and parts["passed"][0].value is parts["share"][0].value is None
     with pytest.raises(SandboxError, match=status):

@@ -9,18 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.sandbox import Job, Limits, Mode
-from codegen.sandbox.judge import Report, judge, parse_report
-from codegen.sandbox.protocol.orders import Ended
+from codegen.sandbox.judge import TestsReport, judge, parse_report
+from codegen.sandbox.protocol.orders import JobEnded
 
 JOB = Job("x = 1\n", limits=Limits(cpu_s=2.0, memory_mib=512))
 
 
-def end(reason: str = "exit", status: int = 0, cpu_s: float = 0.1, rss_mib: float = 20.0) -> Ended:
-    return Ended(0, reason, status, cpu_s, 0.2, rss_mib)  # type: ignore[arg-type]
+def end(
+    reason: str = "exit", status: int = 0, cpu_s: float = 0.1, rss_mib: float = 20.0
+) -> JobEnded:
+    return JobEnded(0, reason, status, cpu_s, 0.2, rss_mib)  # type: ignore[arg-type]
 
 
-def report(status: str, message: str = "") -> Report:
-    return Report(status, message, [])
+def report(status: str, message: str = "") -> TestsReport:
+    return TestsReport(status, message, [])
 
 
 KILLED = signal.SIGKILL
@@ -52,7 +54,9 @@ ORDERED = end("order", KILLED)
     ],
     ids=str,
 )
-def test_isolated(program: Ended, tests: Ended, verdict: Report | None, status: str) -> None:
+def test_isolated(
+    program: JobEnded, tests: JobEnded, verdict: TestsReport | None, status: str
+) -> None:
     assert judge(JOB, program, tests, verdict).status == status
 
 
@@ -95,7 +99,7 @@ def test_only_the_clock_asks_for_another_run() -> None:
     ],
     ids=str,
 )
-def test_stdio(program: Ended, verdict: str, size: int, status: str) -> None:
+def test_stdio(program: JobEnded, verdict: str, size: int, status: str) -> None:
     job = Job("x = 1\n", mode="stdio", limits=JOB.limits)
     assert judge(job, program, end(), report(verdict), size).status == status
 
@@ -132,4 +136,4 @@ def test_malformed_reports_are_refused(row: object) -> None:
 
 def test_a_report_is_read() -> None:
     row = {"status": "wrong", "message": "m", "values": [1]}
-    assert parse_report(row) == Report("wrong", "m", [1])
+    assert parse_report(row) == TestsReport("wrong", "m", [1])

@@ -23,7 +23,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from codegen.core.errors import InputError
 from codegen.core.records import Sample, Segment, TrainingText, to_json, write_jsonl
-from codegen.server.mcp import MOST_RESULT, Grants, Tools, bounded, make_server
+from codegen.server.mcp import MOST_RESULT, AgentPermissions, Tools, bounded, make_server
 from tests.databases import sqlite_file
 
 Call = Callable[..., Coroutine[Any, Any, tuple[bool, Any]]]
@@ -241,7 +241,7 @@ def test_over_http_a_token_is_needed(place: Path) -> None:
 
 
 def test_databases_are_asked_by_name_and_shown_without_rows(place: Path) -> None:
-    tools = Tools(Grants(databases={"shop": str(place / "shop.db")}, rows=1))
+    tools = Tools(AgentPermissions(databases={"shop": str(place / "shop.db")}, rows=1))
     try:
         found = tools.sql_tables()["databases"]["shop"]
         assert [table["table"] for table in found] == ["customers", "orders"]
@@ -256,14 +256,14 @@ def test_databases_are_asked_by_name_and_shown_without_rows(place: Path) -> None
 
 
 def test_only_what_is_granted_is_offered() -> None:
-    def names(grants: Grants) -> set[str]:
+    def names(grants: AgentPermissions) -> set[str]:
         server = make_server(Tools(grants))
         return {tool.name for tool in asyncio.run(server.list_tools())}
 
-    nothing = names(Grants())
+    nothing = names(AgentPermissions())
     assert nothing == {"run_code", "judge_code"}
-    assert names(Grants(databases={"a": "a.db"})) - nothing == {"sql_tables", "sql_ask"}
-    assert "eval_run" in names(Grants((Path("/tmp"),), model=("--model", "embedded")))
+    assert names(AgentPermissions(databases={"a": "a.db"})) - nothing == {"sql_tables", "sql_ask"}
+    assert "eval_run" in names(AgentPermissions((Path("/tmp"),), model=("--model", "embedded")))
 
 
 @pytest.mark.parametrize(

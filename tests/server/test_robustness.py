@@ -17,7 +17,7 @@ import pytest
 from lsprotocol.types import Position
 
 from codegen.server.context.document import units
-from codegen.server.editor.lsp import Malformed, read_message
+from codegen.server.editor.lsp import MalformedMessage, read_message
 from tests.server.conftest import TOKEN, Served, change
 
 CODEGEN = str(Path(sys.executable).with_name("codegen"))
@@ -34,9 +34,9 @@ class Wire:
         from pygls.lsp.server import LanguageServer
 
         from codegen.server.editor.lsp import Protocol, add_features
-        from codegen.server.editor.session import Session
+        from codegen.server.editor.session import EditorSession
 
-        self.session = Session(engine.limits, engine=engine)
+        self.session = EditorSession(engine.limits, engine=engine)
         server = LanguageServer("codegen", "0", protocol_cls=Protocol)
         self.protocol: Any = server.protocol
         self.protocol.set_writer(self, include_headers=False)
@@ -203,7 +203,7 @@ async def test_junk_messages_do_not_end_the_language_server(engine: Any) -> None
             data = rng.randbytes(rng.randrange(40))
             await wire.protocol.take(data)
         elif kind < 0.15:
-            await wire.protocol.take(Malformed("too long"))
+            await wire.protocol.take(MalformedMessage("too long"))
         elif kind < 0.3:
             await wire.protocol.take(json.dumps(junk(rng)).encode())
         elif kind < 0.35:
@@ -235,14 +235,16 @@ async def test_junk_messages_do_not_end_the_language_server(engine: Any) -> None
         (b"Content-Length: 50\r\n\r\n{}", None),
         (b"", None),
         (b"Content-Length: -5\r\n\r\n", None),
-        (b"X: y\r\n" * 40, Malformed),
-        (b"Content-Length: 300\r\n\r\n" + b"x" * 300, Malformed),
+        (b"X: y\r\n" * 40, MalformedMessage),
+        (b"Content-Length: 300\r\n\r\n" + b"x" * 300, MalformedMessage),
         (b"Content-Length: 99999999999999999999\r\n\r\n{}", None),
     ],
 )
 def test_framing(data: bytes, expected: Any) -> None:
     found = read_message(io.BytesIO(data), 100)
-    assert found == expected or (expected is Malformed and isinstance(found, Malformed))
+    assert found == expected or (
+        expected is MalformedMessage and isinstance(found, MalformedMessage)
+    )
 
 
 def test_junk_requests_get_an_answer_each(served: Served) -> None:
@@ -269,10 +271,10 @@ def resident() -> int:
 
 def edit_many(engine: Any, count: int) -> list[int]:
     """Types and deletes in several documents; returns the resident memory now and then."""
-    from codegen.server.editor.session import Session
+    from codegen.server.editor.session import EditorSession
 
     rng = random.Random(0)
-    session = Session(engine.limits, engine=engine)
+    session = EditorSession(engine.limits, engine=engine)
     sizes: list[int] = []
 
     async def run() -> None:

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.benchmarks.tools.sql_trust import fit
-from codegen.sqlnet.answers import Expected, same_rows
-from codegen.sqlnet.calibration import Trust
+from codegen.sqlnet.answers import GoldRows, same_rows
+from codegen.sqlnet.calibration import ConfidenceModel
 
 
 def test_a_fit_finds_the_curve_that_made_the_answers() -> None:
     rng = random.Random(0)
     truth = {"bias": -0.5, "run": 1.2, "words_left": -0.8}
-    made = Trust({"one": truth})
+    made = ConfidenceModel({"one": truth})
     signs = [
         {
             "run": rng.gauss(1, 2),
@@ -34,7 +34,7 @@ def test_a_fit_finds_the_curve_that_made_the_answers() -> None:
     for name, weight in truth.items():
         assert found[name] == pytest.approx(weight, abs=0.2)
     assert abs(found["who"]) < 0.15 and found["empty"] == 0
-    fitted = Trust({"one": found})
+    fitted = ConfidenceModel({"one": found})
     bins: dict[int, list[tuple[float, bool]]] = {}
     for row, is_right in zip(signs[3000:], right[3000:], strict=True):
         confidence = fitted.confidence(row)
@@ -58,21 +58,21 @@ def test_rows_in_any_order_are_the_same_answer(
     width = len(rows[0]) if rows else 1
     order = data.draw(st.permutations(range(width)))
     moved = [tuple(row[i] for i in order) for row in shuffled]
-    assert same_rows(moved, Expected(tuple(rows)))
+    assert same_rows(moved, GoldRows(tuple(rows)))
     more = [(*row, "x") for row in moved]
-    assert same_rows(more, Expected(tuple(rows), exact=False))
-    assert not rows or not same_rows(more, Expected(tuple(rows)))
+    assert same_rows(more, GoldRows(tuple(rows), exact=False))
+    assert not rows or not same_rows(more, GoldRows(tuple(rows)))
     other = [*moved[1:], tuple("other" for _ in range(width))] if moved else [("other",)]
-    assert not same_rows(other, Expected(tuple(rows)))
+    assert not same_rows(other, GoldRows(tuple(rows)))
 
 
 def test_order_rounding_and_case() -> None:
-    assert same_rows([("B",), ("a",)], Expected((("b",), ("A",)), ordered=True))
-    assert not same_rows([("a",), ("B",)], Expected((("b",), ("A",)), ordered=True))
-    assert same_rows([(0.333333,)], Expected(((0.33334,),)))
-    assert not same_rows([(0.334,)], Expected(((0.3333,),)))
-    assert not same_rows([("1",)], Expected(((1,),)))
+    assert same_rows([("B",), ("a",)], GoldRows((("b",), ("A",)), ordered=True))
+    assert not same_rows([("a",), ("B",)], GoldRows((("b",), ("A",)), ordered=True))
+    assert same_rows([(0.333333,)], GoldRows(((0.33334,),)))
+    assert not same_rows([(0.334,)], GoldRows(((0.3333,),)))
+    assert not same_rows([("1",)], GoldRows(((1,),)))
     wide = [tuple(range(8))]
-    assert same_rows(wide, Expected(tuple(wide)))
+    assert same_rows(wide, GoldRows(tuple(wide)))
     for order in permutations(range(3)):
-        assert same_rows([order], Expected(((0, 1, 2),)))
+        assert same_rows([order], GoldRows(((0, 1, 2),)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
+from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, ResultSet, StatementLimits
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.decode import MAX_RUNS, ScoredQuery, choose
 from codegen.sqlnet.linking import Linker
@@ -24,7 +24,7 @@ class Counting(SqliteDatabase):
     runs = 0
     bad = "\0"
 
-    def execute(self, statement: Statement, limits: StatementLimits = DEFAULT_LIMITS) -> Rows:
+    def execute(self, statement: Statement, limits: StatementLimits = DEFAULT_LIMITS) -> ResultSet:
         self.runs += 1
         if self.bad in statement.text:
             raise DatabaseError("The statement failed: for the test.")

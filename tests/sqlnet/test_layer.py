@@ -11,7 +11,7 @@ from codegen.core.config import read_yaml
 from codegen.core.errors import CodegenError
 from codegen.sqlnet.linking import Linker, overlaps, spelled_out
 from codegen.sqlnet.query import Condition, ForeignKey, Query
-from codegen.sqlnet.schema import Layer, Schema, describe
+from codegen.sqlnet.schema import Schema, SemanticLayer, describe
 from codegen.sqlnet.words import tokenize
 from tests.databases import sqlite_file
 
@@ -28,10 +28,10 @@ def schema(tmp_path: Path) -> Schema:
     return Schema.open(path)
 
 
-def layer(tmp_path: Path, text: str) -> Layer:
+def layer(tmp_path: Path, text: str) -> SemanticLayer:
     path = tmp_path / "layer.yaml"
     path.write_text(text)
-    return Layer.read(path)
+    return SemanticLayer.read(path)
 
 
 def test_a_layer_gives_names_values_keys_and_hides(tmp_path: Path, schema: Schema) -> None:
@@ -110,7 +110,7 @@ def test_a_described_database_is_a_layer_that_changes_nothing(
     row = read_yaml(path)
     assert set(row["columns"]) == {f"{t.name}.{c.name}" for t in schema.tables for c in t.columns}
     assert row["joins"] == ["orders.customer_id = customers.id"]
-    applied = Layer.read(path).apply(schema)
+    applied = SemanticLayer.read(path).apply(schema)
     assert [t.columns for t in applied.tables] == [t.columns for t in schema.tables]
     assert applied.table("orders").foreign_keys == (ForeignKey((1,), "customers", ("id",)),)
     assert json.dumps("customers.na:me # 1") in text

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from codegen.sqlnet.decode import Slots, best_query, candidates, slots
-from codegen.sqlnet.examples import Labelled, Question, label, targets_of
+from codegen.sqlnet.decode import SlotScores, best_query, candidates, slots
+from codegen.sqlnet.examples import LabeledQuestion, Question, label, targets_of
 from codegen.sqlnet.features import EncodedQuestion, collate, encode_question
 from codegen.sqlnet.layout import BiLSTM, losses
 from codegen.sqlnet.paper_model import PaperSQLNet
@@ -35,12 +35,12 @@ def network(layout: Callable[..., Any]) -> Any:
     return layout(vectors, hidden=24).eval()
 
 
-def read(model: Any, *asked: EncodedQuestion, beam: int = 1) -> list[Slots]:
+def read(model: Any, *asked: EncodedQuestion, beam: int = 1) -> list[SlotScores]:
     batch = collate([one.features for one in asked], VOCABULARY)
     return slots(model, batch, [item.table for item in asked], beam=beam)
 
 
-def question(text: str, table: Table, *conditions: Condition) -> Labelled:
+def question(text: str, table: Table, *conditions: Condition) -> LabeledQuestion:
     return label([Question("0", text, table, Query(0, 3, conditions))])[0]
 
 
@@ -101,7 +101,7 @@ def test_permuting_the_columns_permutes_the_outputs(layout: Any) -> None:
     torch.testing.assert_close(found.number, other.number, atol=1e-5, rtol=1e-4)
 
 
-def loss_of(model: Any, items: list[Labelled]) -> Any:
+def loss_of(model: Any, items: list[LabeledQuestion]) -> Any:
     batch = collate([item.question.features for item in items], VOCABULARY)
     parts = losses(model, model.encode(batch), targets_of(items), batch.column_mask, 3.0)
     return sum(parts.values())

@@ -14,7 +14,7 @@ import torch
 
 from codegen.core.errors import ConfigError, InputError
 from codegen.sqlnet import Schema, SQLNet, Statement, validate
-from codegen.sqlnet.databases import Rows, StatementLimits
+from codegen.sqlnet.databases import ResultSet, StatementLimits
 from codegen.sqlnet.databases.files import SqliteDatabase
 from tests.databases import sqlite_file
 
@@ -85,7 +85,7 @@ def trace(database: SqliteDatabase, ran: list[str]) -> None:
     """Notes the statements that a database runs."""
     query = database.engine.query
 
-    def noted(statement: Statement, limits: StatementLimits) -> Rows:
+    def noted(statement: Statement, limits: StatementLimits) -> ResultSet:
         ran.append(statement.text)
         return query(statement, limits)
 

@@ -12,13 +12,13 @@ from codegen.sqlnet.joins import JoinGraph, PlanError
 from codegen.sqlnet.plan import (
     COUNT,
     ROWS,
-    Companion,
-    Item,
-    Order,
+    ColumnRef,
+    OrderBy,
+    PlanCondition,
     PlanValue,
     QueryPlan,
-    Selected,
-    Test,
+    SecondBlock,
+    SelectItem,
     to_statement,
 )
 from codegen.sqlnet.query import AGGREGATES, Column, ForeignKey, Table
@@ -35,16 +35,16 @@ class Clinic:
     def __init__(self, database: SqliteDatabase) -> None:
         self.database, self.graph = database, JoinGraph(database.tables)
 
-    def item(self, name: str) -> Item:
+    def item(self, name: str) -> ColumnRef:
         table, _, column = name.partition(".")
         number = [t.name for t in self.database.tables].index(table)
-        return Item(number, self.database.tables[number].index(column) if column else ROWS)
+        return ColumnRef(number, self.database.tables[number].index(column) if column else ROWS)
 
-    def show(self, *names: str, aggregate: int = 0, distinct: bool = False) -> tuple[Selected, ...]:
-        return tuple(Selected(self.item(name), aggregate, distinct) for name in names)
+    def show(self, *names: str, aggregate: int = 0, **options: Any) -> tuple[SelectItem, ...]:
+        return tuple(SelectItem(self.item(name), aggregate, **options) for name in names)
 
-    def test(self, name: str, operator: str, *values: str, aggregate: int = 0) -> Test:
-        return Test(self.item(name), operator, tuple(map(PlanValue, values)), aggregate)
+    def test(self, name: str, operator: str, *values: str, aggregate: int = 0) -> PlanCondition:
+        return PlanCondition(self.item(name), operator, tuple(map(PlanValue, values)), aggregate)
 
     def table(self, name: str) -> int:
         return self.item(name).table
@@ -138,7 +138,7 @@ def test_never_is_not_undone_by_a_null(db: Clinic) -> None:
     assert wrong == []  # NOT IN (..., NULL) is never true
     plan = QueryPlan(
         db.show("doctors.name"),
-        companion=Companion("never", (db.table("visits"),)),
+        companion=SecondBlock("never", (db.table("visits"),)),
         keys=(db.item("visits.doctor_id"),),
     )
     assert db.rows(plan) == [("Dr. West",)]
@@ -148,7 +148,7 @@ def test_never_with_a_test_on_another_table(db: Clinic) -> None:
     where = (db.test("doctors.specialty", "=", "heart"),)
     plan = QueryPlan(
         db.show("patients.id"),
-        companion=Companion("never", (db.table("visits"),), where),
+        companion=SecondBlock("never", (db.table("visits"),), where),
         keys=(db.item("visits.doctor_id"),),
     )
     assert same(db.rows(plan), [(1,), (4,)])
@@ -157,7 +157,7 @@ def test_never_with_a_test_on_another_table(db: Clinic) -> None:
 def test_never_of_values_of_the_listed_table_is_by_value(db: Clinic) -> None:
     """Rome has a patient without a phone, and one with."""
     where = (db.test("patients.phone", "is null"),)
-    never = Companion("never", (db.table("patients"),), where)
+    never = SecondBlock("never", (db.table("patients"),), where)
     plan = QueryPlan(db.show("patients.city"), companion=never)
     assert same(db.rows(plan), [("Oslo",), (None,)])
     rows = QueryPlan(db.show("patients.id"), companion=never)
@@ -185,10 +185,10 @@ def test_both_is_of_rows_not_of_names(db: Clinic) -> None:
     first = db.test("visits.fee", "=", "20")
     second = db.test("visits.fee", "=", "30")
     plan = QueryPlan(
-        db.show("patients.last_name"), where=(first,), companion=Companion("both", (), (second,))
+        db.show("patients.last_name"), where=(first,), companion=SecondBlock("both", (), (second,))
     )
     assert db.rows(plan) == []
-    own = Companion("both", (), (db.test("visits.fee", "=", "10"),))
+    own = SecondBlock("both", (), (db.test("visits.fee", "=", "10"),))
     assert db.rows(QueryPlan(plan.select, where=(first,), companion=own)) == [("Lee",)]
 
 
@@ -196,7 +196,7 @@ def test_both_of_values_of_the_listed_table_is_an_intersection(db: Clinic) -> No
     plan = QueryPlan(
         db.show("patients.city"),
         where=(db.test("patients.first_name", "=", "Ann"),),
-        companion=Companion("both", (), (db.test("patients.first_name", "=", "Bob"),)),
+        companion=SecondBlock("both", (), (db.test("patients.first_name", "=", "Bob"),)),
     )
     assert db.rows(plan) == [("Rome",)]
 
@@ -204,34 +204,34 @@ def test_both_of_values_of_the_listed_table_is_an_intersection(db: Clinic) -> No
 def test_except_and_union(db: Clinic) -> None:
     second = (db.test("patients.first_name", "=", "Ann"),)
     select = db.show("patients.city")
-    taken = QueryPlan(select, companion=Companion("except", (), second))
+    taken = QueryPlan(select, companion=SecondBlock("except", (), second))
     assert db.rows(taken) == [(None,)]
     first = (db.test("patients.first_name", "=", "Bob"),)
-    added = QueryPlan(select, where=first, companion=Companion("union", (), second))
+    added = QueryPlan(select, where=first, companion=SecondBlock("union", (), second))
     assert same(db.rows(added), [("Oslo",), ("Rome",)])
 
 
 def test_a_comparison_with_the_mean_of_all(db: Clinic) -> None:
-    companion = Companion("scalar", item=db.item("doctors.salary"), operator=">", aggregate=AVG)
+    companion = SecondBlock("scalar", item=db.item("doctors.salary"), operator=">", aggregate=AVG)
     assert db.rows(QueryPlan(db.show("doctors.name"), companion=companion)) == [("Dr. Park",)]
 
 
 def test_among_the_values_of_others(db: Clinic) -> None:
     where = (db.test("doctors.name", "=", "Dr. West"),)
-    companion = Companion("scalar", (), where, db.item("doctors.specialty"), "=")
+    companion = SecondBlock("scalar", (), where, db.item("doctors.specialty"), "=")
     plan = QueryPlan(db.show("doctors.name"), companion=companion)
     assert same(db.rows(plan), [("Dr. Park",), ("Dr. West",)])
 
 
 def test_the_first_of_an_order_is_no_null(db: Clinic) -> None:
-    order = Order(db.item("patients.born"))
+    order = OrderBy(db.item("patients.born"))
     plan = QueryPlan(db.show("patients.id"), order=order, limit=1)
     assert by_hand("SELECT id FROM patients ORDER BY born LIMIT 1") == [(4,)]
     assert db.rows(plan) == [(2,)]
 
 
 def test_the_most_rows(db: Clinic) -> None:
-    order = Order(db.item("visits"), COUNT, True)
+    order = OrderBy(db.item("visits"), COUNT, True)
     keys = (db.item("visits.doctor_id"),)
     plan = QueryPlan(db.show("doctors.name"), order=order, limit=2, keys=keys)
     assert same(db.rows(plan), [("Dr. Hill",), ("Dr. Park",)])
@@ -250,7 +250,7 @@ def test_the_most_rows(db: Clinic) -> None:
 )
 def test_a_month_on_a_column_of_days(db: Clinic, operator: str, expected: list[int]) -> None:
     march = PlanValue("March 2024", "2024-03-01", "2024-04-01")
-    test = Test(db.item("visits.day"), operator, (march,))
+    test = PlanCondition(db.item("visits.day"), operator, (march,))
     rows = db.rows(QueryPlan(db.show("visits.id"), where=(test,)))
     assert sorted(row[0] for row in rows) == expected
 
@@ -258,13 +258,14 @@ def test_a_month_on_a_column_of_days(db: Clinic, operator: str, expected: list[i
 def test_between_two_years_holds_the_last_day(db: Clinic) -> None:
     years = tuple(PlanValue(str(y), f"{y}-01-01", f"{y + 1}-01-01") for y in (2023, 2024))
     plan = QueryPlan(
-        db.show("visits", aggregate=COUNT), where=(Test(db.item("visits.day"), "between", years),)
+        db.show("visits", aggregate=COUNT),
+        where=(PlanCondition(db.item("visits.day"), "between", years),),
     )
     assert db.rows(plan) == [(4,)]
 
 
 def test_alternatives_nulls_and_patterns(db: Clinic) -> None:
-    def ids(*tests: Test, any_of: bool = False) -> list[int]:
+    def ids(*tests: PlanCondition, any_of: bool = False) -> list[int]:
         plan = QueryPlan(db.show("patients.id"), where=tests, any_of=any_of)
         return sorted(row[0] for row in db.rows(plan))
 
@@ -296,7 +297,7 @@ def test_values_are_parameters_in_the_order_of_the_text(db: Clinic) -> None:
             db.test("patients.city", "=", hostile),
             db.test("visits", ">", "7", aggregate=COUNT),
         ),
-        companion=Companion("never", (), (db.test("visits.fee", "<", "5"),)),
+        companion=SecondBlock("never", (), (db.test("visits.fee", "<", "5"),)),
     )
     statement = to_statement(plan, db.graph)
     assert statement.parameters == (hostile, 5, 7)
@@ -305,18 +306,18 @@ def test_values_are_parameters_in_the_order_of_the_text(db: Clinic) -> None:
 
 @pytest.mark.parametrize("dialect", ["sqlite", "duckdb", "postgres", "mysql"])
 def test_every_kind_of_plan_passes_the_gate_in_every_dialect(db: Clinic, dialect: str) -> None:
-    never = Companion("never", (db.table("visits"),), (db.test("visits.fee", ">", "1"),))
-    both = Companion("both", (), (db.test("visits.fee", "<", "1"),))
-    scalar = Companion("scalar", item=db.item("patients.born"), operator=">", aggregate=MIN)
+    never = SecondBlock("never", (db.table("visits"),), (db.test("visits.fee", ">", "1"),))
+    both = SecondBlock("both", (), (db.test("visits.fee", "<", "1"),))
+    scalar = SecondBlock("scalar", item=db.item("patients.born"), operator=">", aggregate=MIN)
     like = db.test("patients.city", "contains", "o")
-    order = Order(db.item("patients.born"), 0, True)
+    order = OrderBy(db.item("patients.born"), 0, True)
     select = db.show("patients.first_name")
     plans = [
         QueryPlan(select, where=(like,), order=order, limit=3),
         QueryPlan(select, companion=never),
         QueryPlan(select, where=(db.test("visits.fee", ">", "1"),), companion=both),
         QueryPlan(select, companion=scalar),
-        QueryPlan(select, where=(like,), companion=Companion("union", (), (like,))),
+        QueryPlan(select, where=(like,), companion=SecondBlock("union", (), (like,))),
         QueryPlan((*select, *db.show("visits", aggregate=COUNT)), distinct=True),
         QueryPlan(db.show("patients")),
     ]
@@ -335,9 +336,9 @@ def test_names_that_are_sql_are_quoted(tmp_path: Any) -> None:
     connection.close()
     odd = Clinic(SqliteDatabase.open(path))
     plan = QueryPlan(
-        (Selected(Item(0, 1)),),
-        companion=Companion("never", (1,)),
-        where=(Test(Item(0, 1), "!=", (PlanValue("x"),)),),
+        (SelectItem(ColumnRef(0, 1)),),
+        companion=SecondBlock("never", (1,)),
+        where=(PlanCondition(ColumnRef(0, 1), "!=", (PlanValue("x"),)),),
     )
     assert odd.rows(plan) == [("two",)]
     odd.database.close()
@@ -407,5 +408,7 @@ def test_a_composite_key_joins_by_all_its_columns() -> None:
     key = ForeignKey((0, 1), "p", ())
     child = Table("c", (Column("x", "real"), Column("y", "real"), Column("z")), foreign_keys=(key,))
     graph = JoinGraph((parent, child))
-    text = to_statement(QueryPlan((Selected(Item(1, 2)), Selected(Item(0, 0)))), graph).text
+    text = to_statement(
+        QueryPlan((SelectItem(ColumnRef(1, 2)), SelectItem(ColumnRef(0, 0)))), graph
+    ).text
     assert '"c"."x" = "p"."a" AND "c"."y" = "p"."b"' in text

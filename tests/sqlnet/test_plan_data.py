@@ -10,7 +10,7 @@ from codegen.core.errors import InputError
 from codegen.sqlnet.answers import equal_rows
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.joins import JoinGraph
-from codegen.sqlnet.plan import Item, to_statement
+from codegen.sqlnet.plan import ColumnRef, to_statement
 from codegen.sqlnet.plan_data import GoldQuestion as Gold
 from codegen.sqlnet.plan_data import (
     OutsideError,
@@ -149,7 +149,7 @@ def test_a_year_is_a_period_on_days_and_a_number_elsewhere(database: SqliteDatab
     (mention,) = mentions(database, "visits of 2024").values()
     tables = database.tables
     visits = [table.name for table in tables].index("visits")
-    day, fee = (Item(visits, tables[visits].index(name)) for name in ("day", "fee"))
+    day, fee = (ColumnRef(visits, tables[visits].index(name)) for name in ("day", "fee"))
     assert mention.value_for(day, tables[visits], True).start == "2024-01-01"
     assert mention.value_for(fee, tables[visits], False).start == ""
 

@@ -15,7 +15,7 @@ from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.explain import clauses_of, sentence
 from codegen.sqlnet.joins import PlanError
 from codegen.sqlnet.network import random_vectors
-from codegen.sqlnet.plan import Item, to_statement
+from codegen.sqlnet.plan import ColumnRef, to_statement
 from codegen.sqlnet.plan_data import PlannedQuestion, run_rows
 from codegen.sqlnet.plan_decode import PlanParser, plan_candidates
 from codegen.sqlnet.plan_features import LinkedSchema, read_question
@@ -150,7 +150,7 @@ def test_too_few_questions_are_refused(
 ) -> None:
     folder = Path(database.name).parent
     examples, _ = plan_examples(planned[:3], [folder], network.likeness)
-    with pytest.raises(InputError, match="3 questions for batches of 32"):
+    with pytest.raises(InputError, match="3 questions are too few for batches of 32"):
         train_plans(PlanTrainingConfig(SMALL), network, examples, tmp_path)
     with pytest.raises(InputError, match=r"No nowhere\.sqlite"):
         plan_examples([replace(planned[0], db_id="nowhere")], [folder], network.likeness)
@@ -208,7 +208,7 @@ def test_a_schema_of_two_hundred_tables_is_cut_to_those_that_count(network: Plan
     tables[137] = Table("singers", (Column("id", "real"), Column("stage name")), primary_key=(0,))
     schema = LinkedSchema(tables)
     question = read_question("what are the stage names of singers?", schema, network.likeness)
-    assert schema.items.index(Item(137, 1)) in question.items
+    assert schema.items.index(ColumnRef(137, 1)) in question.items
     assert len(question.items) <= 154
 
 

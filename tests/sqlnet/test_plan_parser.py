@@ -8,7 +8,7 @@ import pytest
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.network import random_vectors
 from codegen.sqlnet.parser import Parse, SQLNet
-from codegen.sqlnet.plan import COUNT, Companion, Order, PlanValue, QueryPlan, Test
+from codegen.sqlnet.plan import COUNT, OrderBy, PlanCondition, PlanValue, QueryPlan, SecondBlock
 from codegen.sqlnet.plan_decode import PlanParser
 from codegen.sqlnet.plan_features import LinkedSchema, read_question
 from codegen.sqlnet.plan_network import PlanConfig, PlanNetwork
@@ -53,7 +53,7 @@ def test_a_plan_is_run_said_in_words_and_trusted(database: SqliteDatabase, ask: 
     db = Clinic(database)
     plan = QueryPlan(
         db.show("doctors.name"),
-        companion=Companion("never", (db.table("visits"),)),
+        companion=SecondBlock("never", (db.table("visits"),)),
         keys=(db.item("visits.doctor_id"),),
     )
     parse = ask("which doctors have no visits?", plan)
@@ -84,7 +84,7 @@ def test_a_value_that_is_no_cell_is_a_doubt_with_the_nearest(
 def test_a_period_reaches_the_statement(database: SqliteDatabase, ask: Ask) -> None:
     db = Clinic(database)
     march = PlanValue("March 2024", "2024-03-01", "2024-04-01")
-    test = Test(db.item("visits.day"), "=", (march,))
+    test = PlanCondition(db.item("visits.day"), "=", (march,))
     plan = QueryPlan(db.show("visits", aggregate=COUNT), where=(test,))
     parse = ask("how many visits were in March 2024?", plan)
     assert parse.rows is not None and parse.rows.rows == ((2,),)
@@ -122,7 +122,7 @@ def test_a_table_that_another_could_replace_must_be_spoken_of(
         tables=(db.table("reviews"),),
     )
     counted = QueryPlan(
-        db.show("products.title"), order=Order(db.item("reviews"), COUNT, True), limit=1
+        db.show("products.title"), order=OrderBy(db.item("reviews"), COUNT, True), limit=1
     )
     ask = asks(shop, monkeypatch)
     for question, one in (
@@ -178,7 +178,7 @@ def test_a_row_like_the_last_one_shown_is_noted(
 ) -> None:
     of = Clinic(database)
     group = (of.item("patients.id"),) if by == "visits" else ()
-    order = Order(of.item(by), COUNT if group else 0, descending=down)
+    order = OrderBy(of.item(by), COUNT if group else 0, descending=down)
     parse = ask(question, QueryPlan(of.show(shown), group=group, order=order, limit=1))
     assert parse.rows and len(parse.rows.rows) == 1
     assert any("same value" in note for note in parse.notes) == ties

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from codegen.sqlnet.calibration import doubts as unmet
 from codegen.sqlnet.calibration import explained, grounding, named_but_unused, words_left
 from codegen.sqlnet.explain import clauses_of, sentence
-from codegen.sqlnet.plan import Companion, Item, Order, PlanValue, QueryPlan, Selected
-from codegen.sqlnet.plan import Test as Condition_
+from codegen.sqlnet.plan import ColumnRef, OrderBy, PlanValue, QueryPlan, SecondBlock, SelectItem
+from codegen.sqlnet.plan import PlanCondition as Condition_
 from codegen.sqlnet.query import AGGREGATES, Clause, Column, Condition, ForeignKey, Query, Table
-from codegen.sqlnet.question_checks import Asked
+from codegen.sqlnet.question_checks import QuestionContext
 
 PRODUCTS = Table(
     "products",
@@ -35,8 +35,8 @@ ID, NAME, PRICE, COPIES, STATUS, ADDED, LAST, ZIP = range(8)
 MAX, MIN, COUNT, SUM, AVG = map(AGGREGATES.index, ("MAX", "MIN", "COUNT", "SUM", "AVG"))
 
 
-def asked(question: str, query: Query, others: tuple[Table, ...] = (ORDERS,)) -> Asked:
-    return Asked(question, query.clauses(PRODUCTS), (PRODUCTS,), others)
+def asked(question: str, query: Query, others: tuple[Table, ...] = (ORDERS,)) -> QuestionContext:
+    return QuestionContext(question, query.clauses(PRODUCTS), (PRODUCTS,), others)
 
 
 def codes(question: str, query: Query) -> list[str]:
@@ -156,7 +156,7 @@ def test_any_question_gets_an_answer_from_the_checks(
 ) -> None:
     query = Query(select, aggregate, tuple(Condition(*one) for one in conditions))
     for is_read in (True, False):
-        said = Asked(question, query.clauses(PRODUCTS), (PRODUCTS,), (ORDERS,), is_read)
+        said = QuestionContext(question, query.clauses(PRODUCTS), (PRODUCTS,), (ORDERS,), is_read)
         assert all(doubt.text.endswith(".") and doubt.code for doubt in unmet(said))
         assert len(said.rest) == len(question)
         assert {word for word, _ in explained(said)} <= {token.text for token in said.tokens}
@@ -186,7 +186,9 @@ def test_the_holder_of_a_superlative_is_not_its_quantity() -> None:
 
 def test_a_cue_in_a_name_is_none() -> None:
     rooms = Table("rooms", (Column("capacity", "real"), Column("average", "real")))
-    both = Asked("maximum capacity and the average", Query(0, MAX).clauses(rooms), (rooms,))
+    both = QuestionContext(
+        "maximum capacity and the average", Query(0, MAX).clauses(rooms), (rooms,)
+    )
     assert [doubt.code for doubt in unmet(both)] == ["cue"]
     table = Table(
         "cars",
@@ -199,9 +201,9 @@ def test_a_cue_in_a_name_is_none() -> None:
         ("the average miles per gallon per city", False),
         ("the average miles per gallon without cars", False),
     ]:
-        assert (not list(unmet(Asked(question, average, (table,))))) is met, question
+        assert (not list(unmet(QuestionContext(question, average, (table,))))) is met, question
     wins = Query(2, 0, (Condition(1, 0, "Best"),)).clauses(table)
-    assert not list(unmet(Asked("No. of wins of the cars of Best", wins, (table,))))
+    assert not list(unmet(QuestionContext("No. of wins of the cars of Best", wins, (table,))))
 
 
 def test_what_a_column_counts_is_not_counted_in_rows() -> None:
@@ -215,7 +217,7 @@ def test_a_value_of_another_wording_hides_no_cue() -> None:
     query = Query(NAME, 0, where(STATUS, 0, "Sold Out"))
     for said, found in (("sold", []), ("not sold", ["cue"]), ("sold or lost", ["cue"])):
         clauses = query.clauses(PRODUCTS, replace(query, conditions=where(STATUS, 0, said)))
-        doubts = unmet(Asked(f"names of products that are {said}", clauses, (PRODUCTS,)))
+        doubts = unmet(QuestionContext(f"names of products that are {said}", clauses, (PRODUCTS,)))
         assert [doubt.code for doubt in doubts] == found, said
     exact = Query(NAME, 0, where(STATUS, 0, "never or not"))
     assert codes("names of products that are never or not", exact) == []
@@ -227,43 +229,43 @@ def test_words_that_nothing_explains_are_named() -> None:
     assert words_left(said) == ["shipping", "club"]
     assert dict(explained(said))["price"] == "column price"
     assert dict(explained(said))["Moka"] == "a value"
-    alike = Asked(said.question, said.clauses, said.tables, alike=lambda one, other: 0.9)
+    alike = QuestionContext(said.question, said.clauses, said.tables, alike=lambda one, other: 0.9)
     assert words_left(alike) == []
     near = {"shipping": ("orders",), "club": ("products",)}
     assert words_left(replace(said, nearest=near)) == ["shipping"]
 
 
 V = PlanValue
-SHOWN = (Selected(Item(0, NAME)),)
+SHOWN = (SelectItem(ColumnRef(0, NAME)),)
 PLANS = [
     (
         "which products have no orders?",
-        QueryPlan(SHOWN, companion=Companion("never", (1,))),
+        QueryPlan(SHOWN, companion=SecondBlock("never", (1,))),
         "the name of products without orders",
     ),
     (
         "number of orders per product",
-        QueryPlan((*SHOWN, Selected(Item(1), COUNT)), group=(Item(0, NAME),)),
+        QueryPlan((*SHOWN, SelectItem(ColumnRef(1), COUNT)), group=(ColumnRef(0, NAME),)),
         "the name and the number of orders of products, for each name",
     ),
     (
         "the three most expensive products by price",
-        QueryPlan(SHOWN, order=Order(Item(0, PRICE), 0, True), limit=3),
+        QueryPlan(SHOWN, order=OrderBy(ColumnRef(0, PRICE), 0, True), limit=3),
         "the name of products, sorted by price, highest first, the first 3 alone",
     ),
     (
         "products whose status is sold or lost",
-        QueryPlan(SHOWN, where=(Condition_(Item(0, STATUS), "=", (V("sold"), V("lost"))),)),
+        QueryPlan(SHOWN, where=(Condition_(ColumnRef(0, STATUS), "=", (V("sold"), V("lost"))),)),
         "the name of products whose status is 'sold' or 'lost'",
     ),
     (
         "how many different status are there among products?",
-        QueryPlan((Selected(Item(0, STATUS), COUNT, True),)),
+        QueryPlan((SelectItem(ColumnRef(0, STATUS), COUNT, True),)),
         "the number of different values of status of products",
     ),
     (
         "which products have more than 5 orders?",
-        QueryPlan(SHOWN, where=(Condition_(Item(1), ">", (V("5"),), COUNT),)),
+        QueryPlan(SHOWN, where=(Condition_(ColumnRef(1), ">", (V("5"),), COUNT),)),
         "the name of products, where the number of orders is more than '5'",
     ),
 ]
@@ -288,7 +290,7 @@ def test_plans_meet_what_a_sketch_cannot_and_say_it(
     question: str, plan: QueryPlan, words: str
 ) -> None:
     clauses = clauses_of(plan, (PRODUCTS, ORDERS))
-    said = Asked(question, clauses, (PRODUCTS, ORDERS))
+    said = QuestionContext(question, clauses, (PRODUCTS, ORDERS))
     assert [doubt.text for doubt in unmet(said)] == []
     assert sentence(clauses) == words
     assert codes(question, Query(NAME)), "the sketch can't say it"
@@ -308,13 +310,13 @@ FIRST, SURNAME, STADIUM, OPENED, AGE, SIZE, BUSINESS, QUANTITY = range(1, 9)
 
 def demands(question: str, plan: QueryPlan) -> bool:
     """Whether the question demands what the plan lacks."""
-    return bool([*unmet(Asked(question, clauses_of(plan, (HOTELS,)), (HOTELS,)))])
+    return bool([*unmet(QuestionContext(question, clauses_of(plan, (HOTELS,)), (HOTELS,)))])
 
 
 def listed(*shown: int, by: int | None = None, down: bool = False) -> QueryPlan:
-    order = None if by is None else Order(Item(0, by), descending=down)
+    order = None if by is None else OrderBy(ColumnRef(0, by), descending=down)
     limit = 1 if order else None
-    return QueryPlan(tuple(Selected(Item(0, c)) for c in shown), order=order, limit=limit)
+    return QueryPlan(tuple(SelectItem(ColumnRef(0, c)) for c in shown), order=order, limit=limit)
 
 
 @pytest.mark.parametrize(
@@ -333,12 +335,12 @@ def test_a_superlative_is_sorted_its_own_way(word: str, column: int, down: bool)
 
 
 def test_all_rows_do_not_answer_for_some() -> None:
-    rows = QueryPlan((Selected(Item(0), COUNT),))
+    rows = QueryPlan((SelectItem(ColumnRef(0), COUNT),))
     assert not demands("how many hotels are there?", rows)
     for question in ("how many hotels are unpaid?", "how many spa hotels are there?"):
         assert demands(question, rows), question
     assert demands("what is the age of the pool of hotels?", listed(AGE))
-    never = QueryPlan((Selected(Item(0), COUNT),), companion=Companion("never", (0,)))
+    never = QueryPlan((SelectItem(ColumnRef(0), COUNT),), companion=SecondBlock("never", (0,)))
     assert demands("how many hotels were no-shows?", never)
 
 
@@ -355,21 +357,23 @@ def test_what_was_asked_for_is_a_thing_of_the_query() -> None:
     def doubted(question: str, plan: QueryPlan) -> bool:
         tables = (HOTELS, ROOMS)
         used = tuple(tables[t] for t in sorted(plan.required()))
-        return bool([*unmet(Asked(question, clauses_of(plan, tables), used))])
+        return bool([*unmet(QuestionContext(question, clauses_of(plan, tables), used))])
 
-    big = (Condition_(Item(0, SIZE), ">", (PlanValue("29"),)),)
-    labels = QueryPlan((Selected(Item(1, LABEL)),), where=big)
+    big = (Condition_(ColumnRef(0, SIZE), ">", (PlanValue("29"),)),)
+    labels = QueryPlan((SelectItem(ColumnRef(1, LABEL)),), where=big)
     assert doubted("hotels with a size over 29", labels), "shows rooms, which nobody spoke of"
     assert not doubted("labels of rooms whose hotels have a size over 29", labels)
 
-    most = Order(Item(0), COUNT, descending=True)
-    crowded = QueryPlan((Selected(Item(0, STADIUM)),), group=(Item(0, STADIUM),), order=most)
+    most = OrderBy(ColumnRef(0), COUNT, descending=True)
+    crowded = QueryPlan(
+        (SelectItem(ColumnRef(0, STADIUM)),), group=(ColumnRef(0, STADIUM),), order=most
+    )
     assert doubted("which stadium has the most accidents?", crowded)
     assert not doubted("which stadium has the most hotels?", crowded)
 
-    some = QueryPlan((Selected(Item(0), COUNT),), where=big)
+    some = QueryPlan((SelectItem(ColumnRef(0), COUNT),), where=big)
     assert doubted("how many employees do hotels of a size above 29 have?", some)
-    given = (Condition_(Item(1, BOUGHT), "is not null"),)
+    given = (Condition_(ColumnRef(1, BOUGHT), "is not null"),)
     assert doubted("how many rooms were bought this year?", QueryPlan(some.select, where=given))
 
 

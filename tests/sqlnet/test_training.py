@@ -13,7 +13,7 @@ from toy import world
 
 from codegen.core.errors import ConfigError, InputError, ResumeError
 from codegen.sqlnet.examples import (
-    Labelled,
+    LabeledQuestion,
     databases_of,
     predict,
     predict_guided,
@@ -21,7 +21,7 @@ from codegen.sqlnet.examples import (
     split_by_table,
     words_in,
 )
-from codegen.sqlnet.network import Network, NetworkConfig, WordVectors, random_vectors
+from codegen.sqlnet.network import NetworkConfig, SketchNetwork, WordVectors, random_vectors
 from codegen.sqlnet.query import Condition, Query
 from codegen.sqlnet.training import Epoch, TrainingConfig, train
 
@@ -45,7 +45,7 @@ class Stopped(Exception):
     pass
 
 
-def run(out: Path, config: TrainingConfig = CONFIG, stop_after: int = 99) -> Network:
+def run(out: Path, config: TrainingConfig = CONFIG, stop_after: int = 99) -> SketchNetwork:
     torch.set_num_threads(1)
 
     def on_epoch(epoch: Epoch) -> None:
@@ -56,14 +56,14 @@ def run(out: Path, config: TrainingConfig = CONFIG, stop_after: int = 99) -> Net
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Network, Path]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[SketchNetwork, Path]:
     out = tmp_path_factory.mktemp("trained")
     config = replace(CONFIG, epochs=14, patience=14)
     torch.set_num_threads(1)
     return train(config, vectors(), ITEMS, NEW, out), out
 
 
-def test_a_toy_world_is_learnt(trained: tuple[Network, Path]) -> None:
+def test_a_toy_world_is_learnt(trained: tuple[SketchNetwork, Path]) -> None:
     network, out = trained
     other, tables = world(80, seed=2)
     databases = databases_of(other, tables)
@@ -76,9 +76,9 @@ def test_a_toy_world_is_learnt(trained: tuple[Network, Path]) -> None:
     assert not (out / "state").exists()
 
 
-def test_a_kept_network_predicts_the_same(trained: tuple[Network, Path]) -> None:
+def test_a_kept_network_predicts_the_same(trained: tuple[SketchNetwork, Path]) -> None:
     network, out = trained
-    again = Network.load(out)
+    again = SketchNetwork.load(out)
     assert predict(again, NEW) == predict(network, NEW)
 
 
@@ -125,7 +125,9 @@ def test_misuse_is_named(tmp_path: Path) -> None:
         NetworkConfig("mine")  # type: ignore[arg-type]
 
 
-def test_gold_queries_are_not_looked_at_when_predicting(trained: tuple[Network, Path]) -> None:
+def test_gold_queries_are_not_looked_at_when_predicting(
+    trained: tuple[SketchNetwork, Path],
+) -> None:
     """The released code gave the gold SELECT column to the aggregate at test time."""
     network, _ = trained
     blind = [replace(item, query=Query(0), spans=()) for item in NEW]
@@ -160,7 +162,7 @@ def test_execution_compares_answers_and_counts_failures_as_wrong() -> None:
         assert score([query], [item], databases).execution == expected
 
 
-def test_guided_queries_never_fail_and_do_no_worse(trained: tuple[Network, Path]) -> None:
+def test_guided_queries_never_fail_and_do_no_worse(trained: tuple[SketchNetwork, Path]) -> None:
     network, _ = trained
     databases = databases_of(NEW, NEW_TABLES)
     assert databases is not None
@@ -174,7 +176,7 @@ def test_guided_queries_never_fail_and_do_no_worse(trained: tuple[Network, Path]
 
 
 def test_a_table_is_on_one_side_of_a_split_alone() -> None:
-    def names(items: list[Labelled]) -> set[str]:
+    def names(items: list[LabeledQuestion]) -> set[str]:
         return {item.question.table.name for item in items}
 
     train_part, held = split_by_table(ITEMS + NEW, 0.2, seed=3)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 
-from codegen.sqlnet.examples import Labelled, Question, WikiTable, label
+from codegen.sqlnet.examples import LabeledQuestion, Question, WikiTable, label
 from codegen.sqlnet.query import Column, Condition, Query, Table
 
 NAMES = ("Ann", "Bob", "Eve", "Ivan", "Kim", "Lee", "Ray", "Zoe")
 CITIES = ("Berlin", "Paris", "Rome", "Tokyo")
 
 
-def world(size: int, seed: int = 0) -> tuple[list[Labelled], dict[str, WikiTable]]:
+def world(size: int, seed: int = 0) -> tuple[list[LabeledQuestion], dict[str, WikiTable]]:
     """Questions, and their tables; the columns of each table stand in another order."""
     rng = random.Random(seed)
     tables: dict[str, WikiTable] = {}

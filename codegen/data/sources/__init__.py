@@ -62,7 +62,7 @@ class Source(Protocol):
 
 
 @dataclass(slots=True)
-class PartlyRead:
+class MeasuredSource:
     """A source that records the fraction read so far."""
 
     _fraction: float | None = field(default=None, init=False)

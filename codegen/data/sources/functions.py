@@ -30,7 +30,7 @@ from codegen.core.errors import ConfigError, InputError
 from codegen.core.generation import function_instruction
 from codegen.core.python_syntax import first_line, parse, syntax_fault
 from codegen.core.records import Example, has_lone_surrogate
-from codegen.data.sources import Item, PartlyRead, Rejected, SourceOptions, file_digest
+from codegen.data.sources import Item, MeasuredSource, Rejected, SourceOptions, file_digest
 
 MAX_FILE_BYTES = 2 * 2**20
 _NOT_SOURCE = frozenset({"__pycache__", "site-packages", "node_modules"})
@@ -43,7 +43,7 @@ MIN_LINES, MAX_LINES, MIN_WORDS = 3, 60, 4
 
 
 @dataclass(slots=True)
-class PythonFilesSource(PartlyRead):
+class PythonFilesSource(MeasuredSource):
     """The module-level functions with docstrings of a Python file or directory tree.
 
     Files are read in path order. Hidden directories, caches and installed packages are ignored,
@@ -144,7 +144,7 @@ def stdlib(argument: str, options: SourceOptions) -> PythonFilesSource:
         ConfigError: if ``argument`` is not empty.
     """
     if argument:
-        raise ConfigError(f"Unknown source 'stdlib:{argument}'.", "Write stdlib alone.")
+        raise ConfigError(f"Unknown source 'stdlib:{argument}'.", "Write only: stdlib")
     return PythonFilesSource(
         root=Path(sysconfig.get_paths()["stdlib"]),
         spec="stdlib",

@@ -23,7 +23,7 @@ from typing import Any
 from codegen.core.errors import InputError
 from codegen.core.optional_deps import require
 from codegen.core.records import Example
-from codegen.data.sources import Item, PartlyRead, Rejected, SourceOptions
+from codegen.data.sources import Item, MeasuredSource, Rejected, SourceOptions
 
 MOST_BYTES = 2**20
 """Maximum file size in bytes; larger files are skipped unread."""
@@ -51,7 +51,7 @@ _SENTENCES = (
 
 
 @dataclass(slots=True)
-class GitSource(PartlyRead):
+class GitSource(MeasuredSource):
     """The changed files of one or more git histories."""
 
     path: Path

@@ -24,7 +24,7 @@ from codegen.core.records import Example, has_lone_surrogate
 from codegen.data.sources import (
     Columns,
     Item,
-    PartlyRead,
+    MeasuredSource,
     Rejected,
     SourceOptions,
     file_digest,
@@ -140,7 +140,7 @@ def format_of(path: Path) -> str | None:
 
 
 @dataclass(slots=True)
-class RowFileSource(PartlyRead):
+class RowFileSource(MeasuredSource):
     """The rows of one file; ``kind`` names its format."""
 
     kind: str
@@ -331,7 +331,7 @@ def _unpacked_bytes(array: Any) -> int:
 
 
 @dataclass(slots=True)
-class HubSource(PartlyRead):
+class HubSource(MeasuredSource):
     """The rows of one split of a hub dataset; their number is unknown."""
 
     name: str

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from codegen.cogex.builtin_families import FAMILIES, find_family, source_of
 from codegen.core.errors import ConfigError
 from codegen.core.records import Example, Segment, TrainingText
-from codegen.data.sources import Item, PartlyRead, Rejected, SourceOptions
+from codegen.data.sources import Item, MeasuredSource, Rejected, SourceOptions
 from codegen.data.sources.functions import without_docstring
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ DEFAULT_COUNT = 2000
 
 
 @dataclass(slots=True)
-class DrawnSource(PartlyRead):
+class SyntheticSource(MeasuredSource):
     """A known number of items, generated on demand.
 
     Attributes:
@@ -54,7 +54,7 @@ class DrawnSource(PartlyRead):
             yield item
 
 
-def puzzles(argument: str, _options: SourceOptions) -> DrawnSource:
+def puzzles(argument: str, _options: SourceOptions) -> SyntheticSource:
     """The source ``puzzles:NAME[:SPLIT[:COUNT]]``: questions as instructions, answers as programs.
 
     Raises:
@@ -62,10 +62,10 @@ def puzzles(argument: str, _options: SourceOptions) -> DrawnSource:
     """
     chosen = Puzzles.parse(f"puzzles:{argument}")
     description = {"kind": "puzzles", "puzzles": chosen.spec}
-    return DrawnSource(description, chosen.count, lambda: iter(chosen))
+    return SyntheticSource(description, chosen.count, lambda: iter(chosen))
 
 
-def families(argument: str, _options: SourceOptions) -> DrawnSource:
+def families(argument: str, _options: SourceOptions) -> SyntheticSource:
     """The source ``families[:name,...][:count]``: ``count`` records, from each family in turn.
 
     Raises:
@@ -94,7 +94,7 @@ def families(argument: str, _options: SourceOptions) -> DrawnSource:
         "count": count,
         "sha256": digest.hexdigest(),
     }
-    return DrawnSource(description, count, lambda: _records(names, count))
+    return SyntheticSource(description, count, lambda: _records(names, count))
 
 
 def _records(names: tuple[str, ...], count: int) -> Iterator[Example]:
@@ -112,7 +112,7 @@ def _records(names: tuple[str, ...], count: int) -> Iterator[Example]:
         )
 
 
-def humaneval(argument: str, options: SourceOptions) -> DrawnSource:
+def humaneval(argument: str, options: SourceOptions) -> SyntheticSource:
     """HumanEval's 164 problems with their canonical solutions, imports and helper functions.
 
     Chen et al. 2021, arXiv 2107.03374; with the wording of :mod:`codegen.evals.tasks.humaneval`.
@@ -122,7 +122,7 @@ def humaneval(argument: str, options: SourceOptions) -> DrawnSource:
         ConfigError: if ``argument`` is not empty.
     """
     if argument:
-        raise ConfigError(f"Unknown source 'humaneval:{argument}'.", "Write humaneval alone.")
+        raise ConfigError(f"Unknown source 'humaneval:{argument}'.", "Write only: humaneval")
     from codegen.evals.tasks.humaneval import HumanEval
 
     task = HumanEval.load("humaneval", "")
@@ -134,7 +134,7 @@ def humaneval(argument: str, options: SourceOptions) -> DrawnSource:
         "keep_docstring": keep_docstring,
         "sha256": digest.hexdigest(),
     }
-    return DrawnSource(
+    return SyntheticSource(
         description,
         len(problems),
         lambda: (_solution(task, problem, keep_docstring) for problem in problems),

@@ -72,7 +72,7 @@ class Trajectory:
 
 
 @dataclass(frozen=True, slots=True)
-class Noised:
+class NoisyTrajectory:
     """A trajectory with noise, and its amount.
 
     Attributes:
@@ -113,7 +113,7 @@ def add_noise(
     bkspc: int,
     eta: float,
     span: int = 1,
-) -> Noised:
+) -> NoisyTrajectory:
     """Inserts wrong tokens and their backspaces into the actions that write ``clean``.
 
     Before each position, including EOS, a run of wrong tokens is inserted with probability ``eta``
@@ -135,7 +135,7 @@ def add_noise(
         actions.append(right)
         labels.append(right)
     trajectory = Trajectory(tuple(actions), tuple(labels), len(prompt), bkspc)
-    return Noised(trajectory, events, total, no_candidate)
+    return NoisyTrajectory(trajectory, events, total, no_candidate)
 
 
 def kinds(trajectory: Trajectory) -> list[Kind]:
@@ -304,7 +304,7 @@ _BACKSPACE = "⌫"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TrajectoryStep:
     """A state to display: after a wrong token, a backspace, or the token that follows them.
 
     Attributes:
@@ -322,11 +322,11 @@ class Step:
     label: int | None
 
 
-def steps(trajectory: Trajectory) -> list[Step]:
+def steps(trajectory: Trajectory) -> list[TrajectoryStep]:
     """Returns the states to step through; the first is the prompt's end, the last is EOS."""
     start = trajectory.prompt_tokens
     actions, labels = trajectory.actions[start:], (*trajectory.labels[start:], None)
-    found = [Step(0, 0, (), None, labels[0])]
+    found = [TrajectoryStep(0, 0, (), None, labels[0])]
     kept = 0
     wrong: list[int] = []
     previous = "kept"
@@ -339,7 +339,7 @@ def steps(trajectory: Trajectory) -> list[Step]:
         else:
             kept += 1
         if kind != "kept" or previous == "bkspc" or time == len(actions):
-            found.append(Step(time, kept, tuple(wrong), removed, labels[time]))
+            found.append(TrajectoryStep(time, kept, tuple(wrong), removed, labels[time]))
         previous = kind
     return found
 
@@ -362,7 +362,7 @@ def overview(trajectory: Trajectory, decode: Decode) -> Text:
     return shown
 
 
-def render(step: Step, trajectory: Trajectory, decode: Decode) -> Text:
+def render(step: TrajectoryStep, trajectory: Trajectory, decode: Decode) -> Text:
     """Renders a step: kept tokens, wrong ones in red, the removed one struck, and the label."""
     from rich.text import Text
 
@@ -380,7 +380,7 @@ def render(step: Step, trajectory: Trajectory, decode: Decode) -> Text:
     return shown
 
 
-def title(step: Step, trajectory: Trajectory) -> str:
+def title(step: TrajectoryStep, trajectory: Trajectory) -> str:
     """Returns the step's number among the completion's actions."""
     return f"action {step.time} of {len(trajectory.actions) - trajectory.prompt_tokens}"
 

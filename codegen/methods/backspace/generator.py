@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from codegen.core.config import Config, keyed, setting
 from codegen.core.errors import ConfigError, ModelError, require_known
 from codegen.core.records import Example, Segment, TrainingText
-from codegen.methods.backspace.actions import Noised, add_noise, to_meta
+from codegen.methods.backspace.actions import NoisyTrajectory, add_noise, to_meta
 from codegen.methods.backspace.noise import NOISES, Noise
 from codegen.methods.backspace.tokens import Codec, Format, Target, UnsuitableExample, load_codec
 
@@ -54,7 +54,7 @@ class Backspace(Config):
         for kind in kinds:
             require_known("noise", kind, NOISES)
         if len(set(kinds)) < len(kinds):
-            raise ConfigError(f"noise is {self.noise!r}; a kind is repeated.")
+            raise ConfigError(f"noise is {self.noise!r}; remove the repeated kind.")
 
     @property
     def _kinds(self) -> list[str]:
@@ -97,7 +97,7 @@ class Backspace(Config):
 
     def _noised(
         self, codec: Codec, target: Target, noises: list[Noise], rng: random.Random
-    ) -> Noised:
+    ) -> NoisyTrajectory:
         def propose(at: int, most: int) -> list[int]:
             for noise in noises:
                 if wrong := noise.wrong_tokens(at, most, rng):
@@ -124,7 +124,7 @@ class Backspace(Config):
         number: int,
         codec: Codec,
         target: Target,
-        noised: Noised,
+        noised: NoisyTrajectory,
         left_out: int,
     ) -> TrainingText:
         return TrainingText(

@@ -75,7 +75,7 @@ class Uniform:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class MistakeSite:
     """Characters [start, end) that a mistake can replace by ``swaps`` or a name.
 
     ``names`` is the source of names: ``scope`` at ``line``, ``attributes``, or "" for none.
@@ -107,14 +107,14 @@ class Syntax:
         return []
 
     @cached_property
-    def _sites(self) -> list[Site]:
+    def _sites(self) -> list[MistakeSite]:
         return find_sites(self._target.text)
 
     @cached_property
     def _scopes(self) -> Scopes:
         return Scopes(self._target.text)
 
-    def _mistakes(self, at: int, rng: random.Random) -> Iterator[tuple[Site, str]]:
+    def _mistakes(self, at: int, rng: random.Random) -> Iterator[tuple[MistakeSite, str]]:
         start, end = self._target.offsets[at]
         first = bisect_right(self._sites, start, key=lambda site: site.end)
         last = bisect_left(self._sites, end, key=lambda site: site.start)
@@ -124,7 +124,7 @@ class Syntax:
             few = (rng.sample(group, min(len(group), _MOST_NAMES)) for group in groups)
             yield from ((site, new) for new in chain(site.swaps, *few) if new != old)
 
-    def _wrong_run(self, site: Site, new: str, at: int) -> list[int]:
+    def _wrong_run(self, site: MistakeSite, new: str, at: int) -> list[int]:
         """Returns the wrong tokens from position ``at``; empty if they first differ elsewhere."""
         text, clean = self._target.text, self._target.clean
         first, last = self._surroundings(site)
@@ -142,7 +142,7 @@ class Syntax:
             right.pop()
         return run
 
-    def _surroundings(self, site: Site) -> tuple[int, int]:
+    def _surroundings(self, site: MistakeSite) -> tuple[int, int]:
         """Returns the clean tokens [first, last) around a site, without splitting a character."""
         first = max(0, bisect_right(self._ends, site.start) - _TOKENS_BEFORE)
         while first and self._starts[first] < self._ends[first - 1]:
@@ -156,7 +156,7 @@ class Syntax:
         return self._codec.encode(piece)[0]
 
 
-def find_sites(text: str) -> list[Site]:
+def find_sites(text: str) -> list[MistakeSite]:
     """Returns the sites of a Python program by start; empty if it does not parse."""
     try:
         parse(text)
@@ -164,7 +164,7 @@ def find_sites(text: str) -> list[Site]:
     except (*UNPARSABLE, tokenize.TokenError):
         return []
     lines = _line_starts(text)
-    sites: list[Site] = []
+    sites: list[MistakeSite] = []
     unit = next((t.string for t in tokens if t.type == tokenize.INDENT), "    ")
     previous, begins_line = "", True
     for token in tokens:
@@ -186,26 +186,32 @@ def find_sites(text: str) -> list[Site]:
     return sorted(sites, key=lambda site: site.start)
 
 
-def _site(token: tokenize.TokenInfo, start: int, end: int, *, after_dot: bool) -> Site | None:
+def _site(
+    token: tokenize.TokenInfo, start: int, end: int, *, after_dot: bool
+) -> MistakeSite | None:
     word = token.string
     line = token.start[0]
     if token.type == tokenize.NAME and not keyword.iskeyword(word):
-        return Site(start, end, _SWAPS.get(word, ()), "attributes" if after_dot else "scope", line)
+        return MistakeSite(
+            start, end, _SWAPS.get(word, ()), "attributes" if after_dot else "scope", line
+        )
     if token.type == tokenize.NUMBER and word.isdecimal() and len(word) <= _MOST_DIGITS:
         value = int(word)
-        return Site(start, end, (str(value + 1), *([str(value - 1)] if value else [])))
+        return MistakeSite(start, end, (str(value + 1), *([str(value - 1)] if value else [])))
     if word in _SWAPS and token.type in (tokenize.OP, tokenize.NAME):
-        return Site(start, end, _SWAPS[word])
+        return MistakeSite(start, end, _SWAPS[word])
     return None
 
 
-def _indentation(text: str, line: int, start: int, unit: str) -> Site:
+def _indentation(text: str, line: int, start: int, unit: str) -> MistakeSite:
     """Returns a site (line break, indentation, first character) to indent or dedent one level."""
     indent, first = text[line:start], text[start]
     others = [unit + indent]
     if indent.startswith(unit):
         others.append(indent.removeprefix(unit))
-    return Site(line - 1, start + 1, tuple(text[line - 1] + other + first for other in others))
+    return MistakeSite(
+        line - 1, start + 1, tuple(text[line - 1] + other + first for other in others)
+    )
 
 
 def _line_starts(text: str) -> list[int]:
@@ -223,7 +229,7 @@ class Scopes:
         self._module = sorted(self._collect(tree.body))
         self._attributes = sorted({n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)})
 
-    def names(self, site: Site) -> tuple[list[str], ...]:
+    def names(self, site: MistakeSite) -> tuple[list[str], ...]:
         """Returns the candidate names at a site, sorted: of enclosing functions, of the module."""
         if site.names == "attributes":
             return (self._attributes,)

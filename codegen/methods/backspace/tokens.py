@@ -100,7 +100,8 @@ class Codec:
     def __init__(self, tokenizer: Any, name: str = "") -> None:
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise ConfigError(
-                f"The tokenizer of {name!r} is a slow one, which has no character offsets.",
+                f"The tokenizer of {name!r} is not a fast tokenizer, so it has no character "
+                f"offsets.",
                 _TOKENIZER_REMEDY,
             )
         if tokenizer.eos_token_id is None:

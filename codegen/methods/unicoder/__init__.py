@@ -7,13 +7,13 @@ from codegen.generation.request_chains import Unusable
 from codegen.methods.unicoder.generator import UniCode
 from codegen.methods.unicoder.prompts import instruction
 from codegen.methods.unicoder.words import STYLES, Style
-from codegen.methods.unicoder.write_statements import UnsupportedProgram, to_unicode
+from codegen.methods.unicoder.write_statements import UntranslatableProgram, to_unicode
 
 __all__ = [
     "STYLES",
     "Style",
     "UniCode",
-    "UnsupportedProgram",
+    "UntranslatableProgram",
     "Unusable",
     "instruction",
     "to_unicode",

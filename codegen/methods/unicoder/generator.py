@@ -38,7 +38,7 @@ from codegen.methods.unicoder.prompts import (
 from codegen.methods.unicoder.words import STYLES, Style, choose_style
 from codegen.methods.unicoder.write_statements import (
     Translation,
-    UnsupportedProgram,
+    UntranslatableProgram,
     parse_program,
     to_unicode,
 )
@@ -113,7 +113,7 @@ def is_python(text: str) -> bool:
     """
     try:
         tree = parse_program(text)
-    except UnsupportedProgram:
+    except UntranslatableProgram:
         return False
     plain = (ast.Assign, ast.AugAssign, ast.Expr)
     statements = (node for node in ast.walk(tree) if isinstance(node, ast.stmt))
@@ -247,8 +247,8 @@ class UniCode(MadeTogether):
     def generate_many(self, items):
         """Returns the texts of each item, or its error; requests are sent together.
 
-        Errors are :class:`UnsupportedProgram` if the program cannot be written as universal code,
-        :class:`Unusable` if a response cannot be used, and the backend's errors.
+        Errors are :class:`UntranslatableProgram` if the program cannot be written as universal
+        code, :class:`Unusable` if a response cannot be used, and the backend's errors.
         """
         plans = [self._plan(example, rng) for example, rng in items]
         return self.llm.run(plans) if self.llm else run_plans(plans)
@@ -298,7 +298,7 @@ def translated(example: Example, style: Style) -> Translation:
         UnsupportedProgram: if the program cannot be written as universal code.
     """
     if example.language != "python":
-        raise UnsupportedProgram("not_python", f"it is written in {example.language!r}")
+        raise UntranslatableProgram("not_python", f"it is written in {example.language!r}")
     return to_unicode(example.program, style)
 
 
@@ -313,7 +313,7 @@ def _check_invented(answer: str, language: str) -> None:
         return
     try:
         parse_program(answer)
-    except UnsupportedProgram as error:
+    except UntranslatableProgram as error:
         raise Unusable("bad_solution", f"the solution is not Python: {error.detail}") from None
 
 
@@ -325,4 +325,4 @@ def _check_choices(what: str, values: Sequence[str], known: Sequence[str]) -> No
     for value in values:
         require_known(what, value, known)
     if len(set(values)) < len(values):
-        raise ConfigError(f"A {what} is named twice: {', '.join(values)}.")
+        raise ConfigError(f"A {what} is repeated: {', '.join(values)}.")

@@ -92,7 +92,7 @@ _MARKS = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ProgramNames:
     """Names of a program.
 
     Attributes:
@@ -108,7 +108,7 @@ class Facts:
     functions: frozenset[str]
 
 
-def gather(tree: ast.AST) -> Facts:
+def gather(tree: ast.AST) -> ProgramNames:
     """Collects the facts of a program."""
     bound: set[str] = set()
     imported: set[str] = set()
@@ -131,11 +131,13 @@ def gather(tree: ast.AST) -> Facts:
                 # Classes, exception handlers, captures of patterns, type parameters.
                 bound.add(name)
     bound |= imported | functions
-    return Facts(count_nodes(tree), frozenset(bound), frozenset(imported), frozenset(functions))
+    return ProgramNames(
+        count_nodes(tree), frozenset(bound), frozenset(imported), frozenset(functions)
+    )
 
 
 def count_nodes(tree: ast.AST) -> int:
-    """Returns the number of nodes, counted as in :class:`Facts`."""
+    """Returns the number of nodes, counted as in :class:`ProgramNames`."""
     return sum(not isinstance(node, _MARKS) for node in ast.walk(tree))
 
 

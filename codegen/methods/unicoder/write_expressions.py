@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from codegen.methods.unicoder import words
-from codegen.methods.unicoder.source import Facts, count_nodes
+from codegen.methods.unicoder.source import ProgramNames, count_nodes
 from codegen.methods.unicoder.words import Level, Style
 
 # Index forms with a special meaning; an expression that looks like one is put in parentheses.
@@ -30,7 +30,7 @@ class ExpressionWriter:
         uncovered: AST node type -> nodes that were embedded as Python because of it.
     """
 
-    def __init__(self, style: Style, facts: Facts) -> None:
+    def __init__(self, style: Style, facts: ProgramNames) -> None:
         self.style = style
         self.uncovered: Counter[str] = Counter()
         self._facts = facts

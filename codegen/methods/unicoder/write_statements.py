@@ -24,7 +24,7 @@ _FIRST_WORD = re.compile(r"\w+")
 _END = float("inf")
 
 
-class UnsupportedProgram(SkippedExample):
+class UntranslatableProgram(SkippedExample):
     """A program cannot be written as UniCode; the reason is ``syntax_error``, ``newer_python``,
     ``null_bytes``, ``not_unicode``, ``too_deep`` or ``not_python``.
     """
@@ -60,7 +60,7 @@ def to_unicode(program: str, style: Style = words.BRACES) -> Translation:
         writer = StatementWriter(style, facts, source.read_comments(_normalized(program)))
         writer.module(tree)
     except RecursionError:
-        raise UnsupportedProgram("too_deep", TOO_DEEP) from None
+        raise UntranslatableProgram("too_deep", TOO_DEEP) from None
     text = "".join(line + "\n" for line in writer.lines)
     return Translation(text, style, facts.nodes, dict(writer.uncovered))
 
@@ -71,7 +71,7 @@ def parse_program(program: str) -> ast.Module:
     Raises:
         UnsupportedProgram: with the reason.
     """
-    return parse_example(_normalized(program), UnsupportedProgram)
+    return parse_example(_normalized(program), UntranslatableProgram)
 
 
 def _normalized(program: str) -> str:
@@ -87,7 +87,7 @@ class StatementWriter(ExpressionWriter):
     """
 
     def __init__(
-        self, style: Style, facts: source.Facts, comments: Sequence[source.Comment] = ()
+        self, style: Style, facts: source.ProgramNames, comments: Sequence[source.Comment] = ()
     ) -> None:
         super().__init__(style, facts)
         self.lines: list[str] = []

@@ -12,11 +12,11 @@ The change times of the two directories show it; a job cannot set them back. The
 have exited by then (with its PID namespace), and with them its sockets and open files.
 
 ``/proc`` of a set is a directory of the sandbox with a few files about the machine. On request
-(:class:`..protocol.orders.Order`) a job also gets ``/proc/self``: files of its first process, bound
-one by one from a procfs of the job's PID namespace. Not all of procfs, since ``mountinfo`` and
-others show where the sandbox's mounts are on the host. ``/dev/stdin`` and similar links lead there
-too. The mount namespace must be remade afterwards, so this is only for programs that contain these
-paths.
+(:class:`..protocol.orders.JobRequest`) a job also gets ``/proc/self``: files of its first process,
+bound one by one from a procfs of the job's PID namespace. Not all of procfs, since ``mountinfo``
+and others show where the sandbox's mounts are on the host. ``/dev/stdin`` and similar links lead
+there too. The mount namespace must be remade afterwards, so this is only for programs that contain
+these paths.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _in_child(make: Any) -> list[int]:
     os.waitpid(pid, 0)
     if message != b"made":
         reason = message.decode("utf-8", "replace") or "the child that makes it died"
-        raise OSError(f"the namespaces for a job can't be made: {reason}")
+        raise OSError(f"cannot create the namespaces for a job: {reason}")
     rights = ancillary[0][2]
     return list(struct.unpack(f"{len(rights) // 4}i", rights))
 

@@ -33,16 +33,16 @@ from ..protocol.orders import (
     CHANNEL_FD,
     PRINTED_BYTES,
     PRINTED_FD,
-    Ended,
-    Order,
+    JobEnded,
+    JobRequest,
     Reason,
     read_order,
 )
 from . import linux
 from .namespaces import WORK, NamespaceSet, make_own_proc, show_own_proc
-from .seccomp import Filter
+from .seccomp import SeccompFilter
 from .serving import LONGEST_NAP_S, MAX_PACKET, SHORTEST_NAP_S, TRIAL, Zygote
-from .usage import Watch
+from .usage import UsageMonitor
 
 _ANCILLARY_BYTES = socket.CMSG_SPACE(8 * 4)
 _CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
@@ -51,7 +51,7 @@ _SIGCHLD = int(signal.SIGCHLD)
 
 @dataclass(slots=True)
 class _Job:
-    order: Order
+    order: JobRequest
     pid: int
     namespaces: NamespaceSet
     started: float
@@ -61,7 +61,7 @@ class _Job:
     reason: Reason = "exit"
     cpu_seen: float = 0.0
     look_at: float = 0.0
-    watch: Watch = field(default_factory=Watch)
+    watch: UsageMonitor = field(default_factory=UsageMonitor)
 
     def cpu_used(self) -> float:
         """Returns the CPU seconds of the job's first process so far, over all threads."""
@@ -190,7 +190,7 @@ class PythonZygote(Zygote):
             self._kill(self._jobs[order.id], "order")
         return True
 
-    def _run(self, order: Order, fds: dict[str, int]) -> None:
+    def _run(self, order: JobRequest, fds: dict[str, int]) -> None:
         watched = fds["stdout"] if order.output_bytes else None
         directory = printed = None
         try:
@@ -204,7 +204,7 @@ class PythonZygote(Zygote):
             own_proc = order.own_proc and self.identity != "none"
             pid = self._fork(self._become, limits, namespaces, fds, directory or WORK, own_proc)
         except OSError as error:
-            self._tell(Ended(order.id, "failed", text=str(error).encode()))
+            self._tell(JobEnded(order.id, "failed", text=str(error).encode()))
             if printed is not None:
                 os.close(printed)
             return
@@ -291,7 +291,7 @@ class PythonZygote(Zygote):
             output = job.output()
             self._forget(job)
             self._tell(
-                Ended(
+                JobEnded(
                     job.order.id,
                     job.reason,
                     status,
@@ -311,7 +311,7 @@ class PythonZygote(Zygote):
         if job.directory is not None:
             shutil.rmtree(job.directory, ignore_errors=True)
 
-    def _tell(self, ended: Ended) -> None:
+    def _tell(self, ended: JobEnded) -> None:
         # If the driver is gone, the loop notices next.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._driver.send(ended.pack())
@@ -322,7 +322,7 @@ SIGNALS = 1024  # queued signals and timers; each takes kernel memory
 Bounds = list[tuple[int, tuple[int, int]]]
 
 
-def bounds(order: Order, own_bytes: int) -> Bounds:
+def bounds(order: JobRequest, own_bytes: int) -> Bounds:
     """Returns a job's resource limits: pairs of arguments of ``setrlimit``. ``own_bytes`` is its
     address space after the fork.
     """
@@ -358,7 +358,7 @@ def bounds(order: Order, own_bytes: int) -> Bounds:
 def confine(
     namespaces: NamespaceSet,
     limits: Bounds,
-    last_filter: Filter,
+    last_filter: SeccompFilter,
     stdin: int | None,
     stdout: int | None,
     directory: str = WORK,
@@ -372,7 +372,7 @@ def confine(
         last_filter: the part of the system-call filter that would prevent the zygote's own work.
         stdin, stdout: descriptors for the standard streams; None opens /dev/null.
         directory: the working directory.
-        own_proc: see :class:`.orders.Order`.
+        own_proc: see :class:`.orders.JobRequest`.
 
     Raises:
         OSError: if any layer cannot be enforced; the job must exit then.

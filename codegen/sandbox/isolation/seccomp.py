@@ -394,7 +394,7 @@ _NO_FAMILY = _end(_error(errno.EAFNOSUPPORT))
 _NO_PROTOCOL = _end(_error(errno.EPROTONOSUPPORT))
 
 
-class Filter:
+class SeccompFilter:
     """A filter prepared once, so that a forked job only has to load it.
 
     Args:

@@ -18,18 +18,18 @@ import os
 import sys
 from collections.abc import Callable
 
-from ..protocol.orders import Order
+from ..protocol.orders import JobRequest
 from . import linux
 from .namespaces import EMPTY, WORK, Identity, NamespaceSet, make_own_proc, show_own_proc
-from .seccomp import Filter
-from .usage import Watch, own_pages
+from .seccomp import SeccompFilter
+from .usage import UsageMonitor, own_pages
 
 MAX_PACKET = 4096
 LONGEST_NAP_S = 0.05
 SHORTEST_NAP_S = 0.02
 # A test job, confined like all others, to check the layers in force. Its file size is the most
 # common one, so the first job can reuse its namespaces.
-TRIAL = Order(0, memory_mib=1024, file_mib=16, open_files=64, processes=16, cpu_s=5.0)
+TRIAL = JobRequest(0, memory_mib=1024, file_mib=16, open_files=64, processes=16, cpu_s=5.0)
 
 # Main function of a confined job. Arguments: its payload, and whether there is a pipe for the
 # beginning of its output. Its channel and that pipe are at the descriptors of protocol/orders.py.
@@ -106,7 +106,7 @@ class Zygote:
         self.own_namespaces = own_namespaces
         self.landlock_abi = landlock_abi
         self.errors = errors
-        self.last_filter = Filter(part="job")
+        self.last_filter = SeccompFilter(part="job")
         self.namespace_sets: list[NamespaceSet] = []
         self.own_pid_namespace = -1
         self.own_bytes = 0
@@ -164,7 +164,7 @@ class Zygote:
         try:
             pid = self.fork_trial(child)
         except OSError as error:
-            return {"op": "failed", "message": f"a job can't be started: {error}"}
+            return {"op": "failed", "message": f"a job cannot be started: {error}"}
         finally:
             os.close(write)
         with os.fdopen(read, "rb") as file:
@@ -212,7 +212,7 @@ class CompiledZygote(Zygote):
 
     def loop(self) -> None:
         """Runs jobs until the driver closes the control socket."""
-        watches: dict[int, Watch] = {}
+        watches: dict[int, UsageMonitor] = {}
         while True:
             event, number, file_mib = linux.launcher.serve()
             if event == "namespaces":
@@ -222,7 +222,7 @@ class CompiledZygote(Zygote):
                     linux.launcher.refuse(str(error).encode())
             elif event == "look":
                 old = linux.launcher.old_jobs()
-                watches = {number: watches.get(number) or Watch() for number, *_ in old}
+                watches = {number: watches.get(number) or UsageMonitor() for number, *_ in old}
                 for number, pid, memory_mib in old:
                     linux.launcher.seen(number, *watches[number].look(pid, memory_mib))
             else:

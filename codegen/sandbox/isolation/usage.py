@@ -43,7 +43,7 @@ class _Process(NamedTuple):
     resident_mib: float
 
 
-class Watch:
+class UsageMonitor:
     """Repeated measurements of one job's processes."""
 
     def __init__(self) -> None:

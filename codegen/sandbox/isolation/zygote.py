@@ -22,7 +22,7 @@ from typing import Any
 
 from . import linux
 from .namespaces import WORK
-from .seccomp import Filter
+from .seccomp import SeccompFilter
 from .serving import CompiledZygote, Main, Zygote
 
 # The most common imports of programs and tests. Rare ones are omitted, since each shared library
@@ -56,7 +56,7 @@ def main(config_text: str) -> None:
     # Prevents jobs of the same user from reading this process.
     linux.prctl(linux.PR_SET_DUMPABLE, 0 if config["identity"] == "uids" else 1)
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
-    Filter(part="zygote").load()
+    SeccompFilter(part="zygote").load()
     job = importlib.import_module(f"..{config['job']}", __package__)
     zygote = _zygote(config, job.main, own, errors)
     if config["identity"] != "none":

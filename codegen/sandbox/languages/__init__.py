@@ -1,7 +1,7 @@
 """The languages of the sandbox's programs besides Python.
 
 ``find`` looks one up, ``find_toolchain`` finds its installation. To add one, write a
-:class:`Language` and add it to :data:`LANGUAGES`, or name it by an entry point
+:class:`SandboxLanguage` and add it to :data:`LANGUAGES`, or name it by an entry point
 (:mod:`codegen.core.plugins`).
 """
 
@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from codegen.core import plugins
 from codegen.core.errors import ConfigError, nearest
 
-from .base import Language, MissingToolchainError, Toolchain, find_toolchain
+from .base import MissingToolchainError, SandboxLanguage, Toolchain, find_toolchain
 from .csharp import CSHARP
 from .go import GO
 from .jvm import JAVA, KOTLIN, SCALA
 from .native import CPP, HASKELL, RUST, SWIFT, C
 from .scripting import BASH, JAVASCRIPT, LUA, PERL, PHP, RUBY, TYPESCRIPT, R
 
-LANGUAGES: Mapping[str, Language] = {
+LANGUAGES: Mapping[str, SandboxLanguage] = {
     language.name: language
     for language in (
         *(BASH, C, CPP, CSHARP, GO, HASKELL, JAVA, JAVASCRIPT, KOTLIN, LUA, PERL, PHP, R, RUBY),
@@ -52,7 +52,7 @@ _BY_NAME = {
 }
 
 
-def find(name: str) -> Language:
+def find(name: str) -> SandboxLanguage:
     """Returns a language by its name or an alias, in any case.
 
     Raises:
@@ -91,7 +91,7 @@ def toolchains(names: Sequence[str]) -> dict[str, Toolchain]:
 __all__ = [
     "HELLO",
     "LANGUAGES",
-    "Language",
+    "SandboxLanguage",
     "MissingToolchainError",
     "Toolchain",
     "find",

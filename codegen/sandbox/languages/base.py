@@ -1,8 +1,8 @@
 """Programming languages of the sandbox, and their installed toolchains.
 
-A :class:`Language` is data. A :class:`Toolchain` is a language as installed on this machine: the
-paths of its compiler or interpreter, their version, the directories that a sandbox must mount, and
-files that all programs share (a precompiled header, an archive of classes).
+A :class:`SandboxLanguage` is data. A :class:`Toolchain` is a language as installed on this
+machine: the paths of its compiler or interpreter, their version, the directories that a sandbox
+must mount, and files that all programs share (a precompiled header, an archive of classes).
 
 Programs are untrusted, so each regex on them takes linear time: repetitions that may begin anywhere
 are bounded, or extend to the end of the text if they are not closed.
@@ -38,7 +38,7 @@ Names = Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Language:
+class SandboxLanguage:
     """A programming language.
 
     In commands, ``{tool}`` is the path of a tool, ``{tool.home}`` the parent of its executable's
@@ -138,7 +138,7 @@ class Toolchain:
         binds: (path here, path in the sandbox).
     """
 
-    language: Language
+    language: SandboxLanguage
     version: str
     here: Names
     tools: Names
@@ -176,7 +176,7 @@ class Toolchain:
                     prepare(self, made)
                 except (OSError, subprocess.SubprocessError) as error:
                     raise MachineError(
-                        f"The shared files for {self.language.title} cannot be made: {error}.",
+                        f"The shared files for {self.language.title} cannot be created: {error}.",
                         f"Reinstall it: apt install {self.language.install}",
                     ) from None
                 try:
@@ -208,7 +208,7 @@ def run_tool(*command: str, cwd: Path | None = None, **environment: str) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def find_toolchain(language: Language) -> Toolchain:
+def find_toolchain(language: SandboxLanguage) -> Toolchain:
     """Finds the installed toolchain of a language.
 
     Raises:
@@ -264,7 +264,7 @@ def _holds_more(top: Path) -> bool:
     )
 
 
-def _root(found: str, language: Language) -> str:
+def _root(found: str, language: SandboxLanguage) -> str:
     try:
         return run_tool(found, *language.root).strip().splitlines()[-1]
     except (OSError, subprocess.SubprocessError, IndexError):
@@ -278,7 +278,7 @@ def _homes(tools: Names) -> Names:
     return {f"{tool}.home": str(Path(path).parent.parent) for tool, path in tools.items()}
 
 
-def _version(language: Language, here: Names) -> str:
+def _version(language: SandboxLanguage, here: Names) -> str:
     command = [fill(part, {**here, **_homes(here)}) for part in language.version]
     try:
         lines = run_tool(*command).split("\n")
@@ -356,8 +356,8 @@ def in_main(head: str, statement: str, first: str = "") -> Guard:
             found = body(code)
         if found is None:
             raise InputError(
-                "The test of a job in mode in_sandbox has no main function that ends.",
-                "Its last statement must be known, or the verdict would be an exit status.",
+                "The test of a job in mode in_sandbox has no main function that returns.",
+                "End main with a return, so that the verdict does not depend on the exit status.",
             )
         start, end = found
         last = code.rfind("return", start, end)

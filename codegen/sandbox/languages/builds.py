@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from codegen.core.errors import SandboxError
 from codegen.sandbox.jobs import Outcome
 
-from .programs import Program, build_job, built_files
+from .programs import TestedProgram, build_job, built_files
 
 if TYPE_CHECKING:
-    from codegen.sandbox.pool import Done, Pool, Task
+    from codegen.sandbox.pool import Done, PendingJob, Pool
 
 _MOST_KEPT = 256 << 20  # bytes
 
@@ -25,9 +25,9 @@ class Builds:
         self._lock = threading.Lock()
         self._files: OrderedDict[str, dict[str, bytes]] = OrderedDict()
         self._bytes = 0
-        self._waiting: dict[str, list[tuple[Program, Task]]] = {}
+        self._waiting: dict[str, list[tuple[TestedProgram, PendingJob]]] = {}
 
-    def submit(self, pool: Pool, program: Program, done: Done) -> Task:
+    def submit(self, pool: Pool, program: TestedProgram, done: Done) -> PendingJob:
         """Queues a program, or its build first; ``done`` is called once with the outcome, in the
         pool's thread.
         """

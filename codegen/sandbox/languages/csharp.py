@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .base import Language, Toolchain, in_main, run_tool, support
+from .base import SandboxLanguage, Toolchain, in_main, run_tool, support
 
 # Without /proc, the C library does not know the bounds of the first thread's stack.
 _STACK = "stack.so"
@@ -44,7 +44,7 @@ _COMPILE = (
     *("{mono}", "/usr/lib/mono/4.5/mcs.exe", "-d:DEBUG", "-r:System.Numerics.dll", "-warn:0"),
     *("-out:main.exe", "main.cs"),
 )
-CSHARP = Language(
+CSHARP = SandboxLanguage(
     name="csharp",
     file="main.cs",
     tools=("mono", "mcs", "gcc"),

@@ -8,7 +8,7 @@ import platform
 import re
 from pathlib import Path
 
-from .base import Language, Names, Toolchain, in_main, run_tool, support
+from .base import Names, SandboxLanguage, Toolchain, in_main, run_tool, support
 
 _TESTING = "github.com/stretchr/testify/assert"
 _GOPATH = "/usr/share/gocode"
@@ -100,7 +100,7 @@ _COMPILE = (
     *(f"{_TOOLS}/compile", "-p", "main", "-complete", "-pack"),
     *("-importcfg", "{cache}/importcfg", "-o", "main.a", "main.go", "{support}"),
 )
-GO = Language(
+GO = SandboxLanguage(
     name="go",
     file="main.go",
     tools=("go",),

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from .base import Language, Names, Toolchain, in_main, main_of, run_tool, support
+from .base import Names, SandboxLanguage, Toolchain, in_main, main_of, run_tool, support
 
 # One thread for the collector and the compiler, without optimizations for long runs.
 _JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:ActiveProcessorCount=1")
@@ -73,7 +73,7 @@ def _java_names(source: str) -> Names:
     return {"main": classes[-1] if classes else "Main", "file": public[1] if public else "Main"}
 
 
-JAVA = Language(
+JAVA = SandboxLanguage(
     name="java",
     file="{file}.java",
     tools=("java", "javac"),
@@ -116,7 +116,7 @@ def _kotlin_names(source: str) -> Names:
     return {"main": f"{package[1]}.MainKt" if package else "MainKt"}
 
 
-KOTLIN = Language(
+KOTLIN = SandboxLanguage(
     name="kotlin",
     file="main.kt",
     tools=("java", "kotlinc"),
@@ -166,7 +166,7 @@ def _scala_names(source: str) -> Names:
     return {"main": objects[-1] if objects else "Main"}
 
 
-SCALA = Language(
+SCALA = SandboxLanguage(
     name="scala",
     file="main.scala",
     tools=("java", "scalac"),

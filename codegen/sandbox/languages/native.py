@@ -11,7 +11,7 @@ import platform
 import re
 from pathlib import Path
 
-from .base import Language, Names, Toolchain, appended, in_main, run_tool, support
+from .base import Names, SandboxLanguage, Toolchain, appended, in_main, run_tool, support
 
 _MAIN = r"\bint\s+main\s*\([^(){}]{0,500}\)\s*\{"
 _STANDARD = "-std=c++17"
@@ -42,7 +42,7 @@ def _names(source: str) -> Names:
     return {"first": _HEADER if whole else "stdlib.h"}
 
 
-C = Language(
+C = SandboxLanguage(
     name="c",
     file="main.c",
     tools=("gcc",),
@@ -57,7 +57,7 @@ C = Language(
     guard=in_main(_MAIN, _DONE),
 )
 _INCLUDED = (_STANDARD, "-w", "-I{cache}", "-include", "{first}", "-include", "stdio.h")
-CPP = Language(
+CPP = SandboxLanguage(
     name="cpp",
     file="main.cpp",
     tools=("g++",),
@@ -100,7 +100,7 @@ def _rust_guard(program: str, test: str) -> str:
 
 
 _RUSTC = ("{rustc}", "--edition", "2021", "--cap-lints", "allow")
-RUST = Language(
+RUST = SandboxLanguage(
     name="rust",
     file="main.rs",
     tools=("rustc",),
@@ -148,7 +148,7 @@ def _haskell_names(_: str) -> Names:
     return {"libraries": ":".join(map(str, Path("/usr/lib/ghc/lib").glob("*-ghc-*")))}
 
 
-HASKELL = Language(
+HASKELL = SandboxLanguage(
     name="haskell",
     file="main.hs",
     tools=("ghc",),
@@ -192,7 +192,7 @@ do {
     fclose(codegenFile)
 }"""
 
-SWIFT = Language(
+SWIFT = SandboxLanguage(
     name="swift",
     file="main.swift",
     tools=("swiftc",),

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from codegen.core.errors import InputError
-from codegen.sandbox.jobs import Job, Limits, Script
+from codegen.sandbox.jobs import Job, Limits, ScriptJob
 from codegen.sandbox.protocol.orders import FOREIGN
 
 from .base import Toolchain, fill
@@ -41,7 +41,7 @@ INPUT = "/tmp/stdin"
 
 
 @dataclass(frozen=True)
-class Command:
+class CommandJob:
     """The orders for the first process of a job; see :mod:`..program_side.command_job`.
 
     Attributes:
@@ -77,7 +77,7 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Program:
+class TestedProgram:
     """A job's program together with its tests.
 
     Attributes:
@@ -85,18 +85,18 @@ class Program:
     """
 
     toolchain: Toolchain
-    job: Job | Script
+    job: Job | ScriptJob
     source: str
 
     @property
-    def build(self) -> Command | None:
+    def build(self) -> CommandJob | None:
         """The command that compiles it; None for an interpreter. It prints the compiled
         files as JSON.
         """
         language = self.toolchain.language
         if not language.compile:
             return None
-        return Command(
+        return CommandJob(
             "stdio",
             self._files,
             self._filled(language.compile),
@@ -105,19 +105,19 @@ class Program:
         )
 
     @property
-    def check(self) -> Command:
+    def check(self) -> CommandJob:
         """The command that checks it for errors without running it."""
         language = self.toolchain.language
         # The checker runs as a compiler before a program that does nothing.
         commands = self._filled([language.check, _NOTHING])
-        return Command("stdio", self._files, commands, self._environment)
+        return CommandJob("stdio", self._files, commands, self._environment)
 
-    def run(self, built: Mapping[str, bytes]) -> Command:
+    def run(self, built: Mapping[str, bytes]) -> CommandJob:
         """Returns the command that runs it, with the files of its build."""
         job, language, memory_mib = self.job, self.toolchain.language, self.job.limits.memory_mib
         files = built if language.compile else self._files
-        script = job if isinstance(job, Script) else None
-        return Command(
+        script = job if isinstance(job, ScriptJob) else None
+        return CommandJob(
             job.mode,
             {**script.files, **files} if script else files,
             self._filled([language.run]),
@@ -150,7 +150,7 @@ class Program:
         if names["support"]:
             files |= {name: fill(text, names) for name, text in language.support.items()}
         own = {name: text.encode("utf-8", "surrogatepass") for name, text in files.items()}
-        return {**(self.job.files if isinstance(self.job, Script) else {}), **own}
+        return {**(self.job.files if isinstance(self.job, ScriptJob) else {}), **own}
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -162,7 +162,7 @@ class Program:
         return [[part for part in command if part] for command in filled]
 
 
-def program_of(job: Job | Script, toolchain: Toolchain) -> Program:
+def program_of(job: Job | ScriptJob, toolchain: Toolchain) -> TestedProgram:
     """Returns a job's program with its tests and their requirements.
 
     Raises:
@@ -190,7 +190,7 @@ def program_of(job: Job | Script, toolchain: Toolchain) -> Program:
         )
     else:
         source = source.replace("/dev/stdin", INPUT)
-    return Program(toolchain, job, source)
+    return TestedProgram(toolchain, job, source)
 
 
 def build_job(source: str, language: str) -> Job:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from .base import Language, appended, support
+from .base import SandboxLanguage, appended, support
 
-BASH = Language(
+BASH = SandboxLanguage(
     name="bash",
     file="main.sh",
     tools=("bash",),
@@ -23,7 +23,7 @@ BASH = Language(
     guard=appended('printf %s "$CODEGEN_TOKEN" > .answers'),
 )
 
-PERL = Language(
+PERL = SandboxLanguage(
     name="perl",
     file="main.pl",
     tools=("perl",),
@@ -37,7 +37,7 @@ PERL = Language(
     guard=appended('{ open(my $f, ">", ".answers"); print $f $ENV{CODEGEN_TOKEN}; close($f); }'),
 )
 
-RUBY = Language(
+RUBY = SandboxLanguage(
     name="ruby",
     file="main.rb",
     tools=("ruby",),
@@ -58,7 +58,7 @@ def _php_guard(program: str, test: str) -> str:
     return f'{code}\nfile_put_contents(".answers", getenv("CODEGEN_TOKEN"));\n'
 
 
-PHP = Language(
+PHP = SandboxLanguage(
     name="php",
     file="main.php",
     tools=("php",),
@@ -95,7 +95,7 @@ def _lua_guard(program: str, test: str) -> str:
     return f"{text[: found.start()]}{end}os.exit(codegen_status)\n"
 
 
-LUA = Language(
+LUA = SandboxLanguage(
     name="lua",
     file="main.lua",
     tools=("lua5.4",),
@@ -109,7 +109,7 @@ LUA = Language(
     guard=_lua_guard,
 )
 
-R = Language(
+R = SandboxLanguage(
     name="r",
     file="main.R",
     tools=("Rscript",),
@@ -127,7 +127,7 @@ R = Language(
 
 _JS_ANSWERS = support("answers.js")
 
-JAVASCRIPT = Language(
+JAVASCRIPT = SandboxLanguage(
     name="javascript",
     file="main.js",
     tools=("node",),

@@ -58,7 +58,7 @@ def main(order: dict[str, Any], channel: wire.Channel) -> NoReturn:
     except _FailedError as error:
         _tell(channel, [*error.args[:1], "", error.args[1]])
     except OSError as error:
-        _tell(channel, ["error", "", f"it can't be run: {error}"])
+        _tell(channel, ["error", "", f"it cannot be run: {error}"])
     os._exit(status)
 
 
@@ -116,7 +116,7 @@ def _run_script(order: dict[str, Any]) -> None:
         child = os.posix_spawn(command[0], command, environment, setsigdef=_RESET)
         status = os.waitpid(child, 0)[1]
     except OSError as error:
-        os.write(2, f"it can't be run: {error}\n".encode())
+        os.write(2, f"it cannot be run: {error}\n".encode())
         status = 126 << 8
     send_results(results, status, order["fetch"], order["fetch_bytes"])
 

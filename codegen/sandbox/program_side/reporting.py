@@ -50,7 +50,7 @@ def pack(value: Any) -> Any:
     return wire.pack(value, not_plain)
 
 
-class Caught:
+class CaughtException:
     """An exception caught by a site, with the interfaces of :mod:`unittest` and pytest."""
 
     def __init__(self, error: BaseException | None) -> None:
@@ -77,7 +77,7 @@ def reporting(send: Callable[[Any], None]) -> dict[str, Any]:
     def report(number: int, *actions: Callable[[], Any]) -> Any:
         outcomes = [attempt(action) for action in actions]
         send(["report", number, [outcome for outcome, _ in outcomes]])
-        return Caught(outcomes[0][1])
+        return CaughtException(outcomes[0][1])
 
     def failed() -> None:
         send(["failed", "an assertion failed"])

@@ -39,7 +39,7 @@ _END = struct.Struct("=2Ii4x3d")
 _KINDS = {kind: 1 << number for number, kind in enumerate(FDS)}
 
 
-class Order(NamedTuple):
+class JobRequest(NamedTuple):
     """A job to run (or, with ``kill``, to stop): its limits, and its descriptors.
 
     Attributes:
@@ -82,14 +82,14 @@ class Order(NamedTuple):
         )
 
 
-def read_order(packet: bytes) -> Order:
+def read_order(packet: bytes) -> JobRequest:
     """Parses an order from the driver's packet."""
     operation, number, mask, memory, size, files, processes, own_proc, address, *rest = (
         _ORDER.unpack(packet)
     )
     cpu_s, wall_s, output = rest
     fds = tuple([name for name in FDS if mask & _KINDS[name]])
-    return Order(
+    return JobRequest(
         *(number, fds, memory, size, files, processes, cpu_s, wall_s, output),
         own_proc=bool(own_proc),
         kill=operation == _KILL,
@@ -97,7 +97,7 @@ def read_order(packet: bytes) -> Order:
     )
 
 
-class Ended(NamedTuple):
+class JobEnded(NamedTuple):
     """The end of a job.
 
     Attributes:
@@ -131,10 +131,10 @@ class Ended(NamedTuple):
         return _END.pack(self.id, reason, self.status, *figures) + self.text
 
 
-def read_ended(packet: bytes) -> Ended:
+def read_ended(packet: bytes) -> JobEnded:
     """Parses the end of a job from a zygote's packet."""
     number, reason, status, cpu_s, wall_s, rss_mib = _END.unpack_from(packet)
-    return Ended(number, REASONS[reason], status, cpu_s, wall_s, rss_mib, packet[_END.size :])
+    return JobEnded(number, REASONS[reason], status, cpu_s, wall_s, rss_mib, packet[_END.size :])
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

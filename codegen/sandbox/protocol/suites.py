@@ -106,7 +106,7 @@ def _finish(result: Any, name: str) -> None:
 
         asyncio.run(result)
     elif isinstance(result, (types.GeneratorType, types.AsyncGeneratorType)):
-        raise BadTestError(f"{name} is a generator, so nothing of it is run; remove its yield")
+        raise BadTestError(f"{name} is a generator, so pytest would not run it; remove its yield")
 
 
 def _run_class(name: str, kind: type) -> None:
@@ -208,7 +208,7 @@ def _run_by_pytest(
         pytest = _pytest()
     except ImportError:
         raise BadTestError(
-            "the tests take fixtures of pytest, which is not installed: pip install pytest"
+            "the tests use pytest fixtures, but pytest is not installed: pip install pytest"
         ) from None
     shown = {n: v for n, v in own.items() if n not in loaded or type(v) is not types.FunctionType}
     runner = _runner(pytest, _Collected(namespace, shown))
@@ -249,7 +249,7 @@ def _runner(pytest: Any, module: types.ModuleType) -> Any:
         def pytest_make_collect_report(self) -> Any:
             report = yield
             if report.failed and self.failure is None:
-                self.failure = BadTestError(f"pytest can't collect the tests: {report.longrepr}")
+                self.failure = BadTestError(f"pytest cannot collect the tests: {report.longrepr}")
             return report
 
         @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -260,7 +260,7 @@ def _runner(pytest: Any, module: types.ModuleType) -> Any:
                 error = AssertionError(report.longrepr) if error is None else error
                 if isinstance(error, pytest.FixtureLookupError):
                     error = BadTestError(
-                        f"pytest knows no fixture {error.argname!r}; define it in the tests, or "
+                        f"pytest has no fixture {error.argname!r}; define it in the tests, or "
                         "name its plug-in with --packages"
                     )
                 elif isinstance(error, pytest.fail.Exception):

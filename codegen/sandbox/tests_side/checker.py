@@ -54,7 +54,7 @@ from .analysis import (
     side_effect_free,
     why_idle,
 )
-from .program_proxy import Remote, Reports, Unanswered, failure_of
+from .program_proxy import ProgramProxy, ProxyCallFailed, ReportedSites, failure_of
 
 MAX_PACKET = 65536
 # A process of tests is replaced at these limits.
@@ -112,7 +112,7 @@ def _exit(own_pid: int, status: int) -> None:
     """Replaces the tests' ``os._exit``, which would leave their job without a verdict."""
     if os.getpid() != own_pid:  # a forked child
         _end_process(status)
-    raise BadTestError("the tests call os._exit, which ends them before they are judged")
+    raise BadTestError("the tests call os._exit, which exits before they are scored")
 
 
 def _receive(driver: socket.socket) -> tuple[bytes, tuple[int, ...]]:
@@ -161,7 +161,7 @@ class _NotedChannel(wire.Channel):
 def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, object], bool]:
     """Runs the tests of one job; returns its verdict and whether the process can be reused."""
     channel = _NotedChannel(fds["channel"], fds["note"])
-    remote = Remote(channel)
+    remote = ProgramProxy(channel)
     sys.setrecursionlimit(5000)
     values: list[Any] = []
     again = True
@@ -188,7 +188,7 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
         status, message = remote.failure or ("passed", "")
     except BaseException as error:  # noqa: BLE001 - the test's code may raise anything
         tidy = isinstance(error, Exception) and not isinstance(error, (MemoryError, BadTestError))
-        again = again and (tidy or isinstance(error, Unanswered))
+        again = again and (tidy or isinstance(error, ProxyCallFailed))
         status, message = remote.failure or _classify(error, remote, payload.get("text", ""))
     sys.modules["__main__"] = _main
     return (
@@ -215,7 +215,7 @@ _STUBS = (None, wire.Opaque("object"), _Yes())
 _discerning: set[int] = set()  # keys of tests that are known to distinguish them
 
 
-def _check_discernment(remote: Remote, tests: _Tests, in_child: bool = False) -> None:
+def _check_discernment(remote: ProgramProxy, tests: _Tests, in_child: bool = False) -> None:
     """Checks that passed tests do not pass for any result of a program.
 
     Args:
@@ -248,14 +248,16 @@ def _in_child(check: Callable[[], bool]) -> bool:
     return os.waitpid(pid, 0)[1] == 0
 
 
-def _passes_with_all(source: Remote | Reports, run: Callable[[], None]) -> bool:
+def _passes_with_all(source: ProgramProxy | ReportedSites, run: Callable[[], None]) -> bool:
     """Returns whether tests pass with each stand-in for the program's results."""
     return all(_passes_with(source, run, stub) for stub in _STUBS)
 
 
-def _passes_with(source: Remote | Reports, run: Callable[[], None], stub: object) -> bool:
+def _passes_with(
+    source: ProgramProxy | ReportedSites, run: Callable[[], None], stub: object
+) -> bool:
     def ring(*_: object) -> None:
-        raise Unanswered
+        raise ProxyCallFailed
 
     source.stand_in(stub)
     before = _signal.signal(_SIGALRM, ring)
@@ -271,7 +273,7 @@ def _passes_with(source: Remote | Reports, run: Callable[[], None], stub: object
         _signal.signal(_SIGALRM, before)
 
 
-def _classify(error: BaseException, remote: Remote, test: str) -> tuple[str, str]:
+def _classify(error: BaseException, remote: ProgramProxy, test: str) -> tuple[str, str]:
     if isinstance(error, BadTestError):
         return "bad_test", str(error)
     if isinstance(error, MemoryError):
@@ -301,7 +303,7 @@ def _test_line(error: BaseException, test: str) -> str:
 class _Tests:
     """The tests of one job, ready to be run."""
 
-    def __init__(self, remote: Remote, payload: dict[str, Any]) -> None:
+    def __init__(self, remote: ProgramProxy, payload: dict[str, Any]) -> None:
         self._remote = remote
         self._setup = _loaded(payload["setup"], "<setup>")
         self._test = _loaded(payload["test"], TEST_FILE)
@@ -440,14 +442,14 @@ def _is_importable(kind: str) -> bool:
     return kind.startswith(_MODULE) and kind.removeprefix(_MODULE) in PURE_MODULES
 
 
-def _bind(remote: Remote, name: str, kind: str) -> object:
+def _bind(remote: ProgramProxy, name: str, kind: str) -> object:
     if _is_importable(kind):
         # The tests' own copy of a module that only the program imported.
         return importlib.import_module(kind.removeprefix(_MODULE))
     return remote.function(name)
 
 
-def _calls(remote: Remote, payload: dict[str, Any], results: list[object]) -> None:
+def _calls(remote: ProgramProxy, payload: dict[str, Any], results: list[object]) -> None:
     """Evaluates the calls; adds ``[true, tree]`` or ``[false, error]`` to ``results`` for each."""
     remote.load()
     size, first_error = 0, None
@@ -477,7 +479,7 @@ def _for_driver(value: object) -> object:
     return wire.opaque(value)
 
 
-def _make_call(remote: Remote, call: list[Any]) -> Any:
+def _make_call(remote: ProgramProxy, call: list[Any]) -> Any:
     name, arguments, options = call
     if not isinstance(arguments, list):
         return remote.evaluate(name)
@@ -486,7 +488,7 @@ def _make_call(remote: Remote, call: list[Any]) -> Any:
     return remote.call(name, tuple(values), named)
 
 
-def _stdio(remote: Remote, payload: dict[str, Any], stdout: int) -> None:
+def _stdio(remote: ProgramProxy, payload: dict[str, Any], stdout: int) -> None:
     last = remote.finish()  # None, if it has run to its end
     if isinstance(last, list) and last:
         remote.fail(*failure_of(str(last[0]), last[1:]))
@@ -514,12 +516,14 @@ def first_difference(written: str, expected: str) -> str:
     return f"the output has {len(ours)} lines, expected {len(theirs)}"
 
 
-def _blinded(remote: Remote, payload: dict[str, Any], tests: _Tests, values: list[Any]) -> None:
+def _blinded(
+    remote: ProgramProxy, payload: dict[str, Any], tests: _Tests, values: list[Any]
+) -> None:
     """Runs the outside part of tests on the reports of the program's process. Without any closed
     site, as in mode ``in_sandbox``, that part does nothing.
     """
     given = _Tests(remote, payload | payload["given"])
-    reports = Reports(remote.receive, remote.fail)
+    reports = ReportedSites(remote.receive, remote.fail)
     with _told_if_unusable(remote, given):
         names = remote.load()
         tests.run_outside(reports.names())
@@ -543,11 +547,11 @@ _UNUSABLE = (BadTestError.__name__, ModuleNotFoundError.__name__)
 
 
 @contextlib.contextmanager
-def _told_if_unusable(remote: Remote, tests: _Tests) -> Iterator[None]:
+def _told_if_unusable(remote: ProgramProxy, tests: _Tests) -> Iterator[None]:
     """Raises the BadTestError that the program's side reports, after reproducing it here."""
     try:
         yield
-    except Unanswered:
+    except ProxyCallFailed:
         failure = remote.failure
         if failure is None or not any(name in failure[1] for name in _UNUSABLE):
             raise

@@ -1,5 +1,5 @@
 """The program from its tests' side: functions called over the channel in mode ``isolated``
-(:class:`Remote`), and reports of blinded tests (:class:`Reports`, see
+(:class:`ProgramProxy`), and reports of blinded tests (:class:`ReportedSites`, see
 :mod:`..program_side.reporting`).
 
 Requests of the tests:     "m" and marshal's (name, args, kwargs)
@@ -27,13 +27,13 @@ MAX_OWN_CLASSES = 3
 MAX_BETWEEN = 1
 
 
-class Unanswered(BaseException):
+class ProxyCallFailed(BaseException):
     """A call got no usable answer. Not an Exception, so that tests do not catch it as the
     program's.
     """
 
 
-class Remote:
+class ProgramProxy:
     """The program from the tests' side. The first failure is final: tests cannot catch it."""
 
     def __init__(self, channel: wire.Channel) -> None:
@@ -101,13 +101,13 @@ class Remote:
 
     def _ask(self, request: list[Any] | bytes) -> Any:
         if self.failure is not None:
-            raise Unanswered
+            raise ProxyCallFailed
         self.calls += 1
         if self.calls > MAX_CALLS:
             self.fail("error", f"the tests make more than {MAX_CALLS} calls")
         if self._stub is not None:
             if self.calls > MAX_STUB_CALLS:
-                raise Unanswered
+                raise ProxyCallFailed
             return self._stub[0]
         try:
             if isinstance(request, bytes):
@@ -137,7 +137,7 @@ class Remote:
     def receive(self) -> list[Any]:
         """Returns the program's next message: a list whose first item is its kind."""
         if self.failure is not None:
-            raise Unanswered
+            raise ProxyCallFailed
         message: Any = None
         try:
             message = self._channel.receive()
@@ -154,7 +154,7 @@ class Remote:
     def fail(self, status: str, message: str) -> NoReturn:
         """Records the job's final failure and stops the tests."""
         self.failure = (status, message)
-        raise Unanswered
+        raise ProxyCallFailed
 
 
 def _refuse(value: Any) -> Any:
@@ -173,7 +173,7 @@ def failure_of(kind: str, rest: list[Any]) -> tuple[str, str]:
     return status, ": ".join(part for part in (name, message) if part)
 
 
-class Reports:
+class ReportedSites:
     """The receiving side: supplies sites with the program's reported values.
 
     Args:

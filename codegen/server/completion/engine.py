@@ -2,9 +2,9 @@
 
 Only the latest request of a document counts: an older one is cancelled, waiting or running.
 Clients take turns, and requests of several documents run together (:mod:`schedule`). A
-:class:`Source` generates the text: a model in this process (:mod:`codegen.server.completion.model`)
-or a server (:mod:`codegen.server.completion.upstream`). Its worker thread takes jobs from the
-queue.
+:class:`CompletionSource` generates the text: a model in this process
+(:mod:`codegen.server.completion.model`) or a server
+(:mod:`codegen.server.completion.upstream`). Its worker thread takes jobs from the queue.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import Protocol
 
 from codegen.server.completion.requests import (
     Candidate,
-    Completion,
     CompletionRequest,
+    CompletionResult,
     DocumentKey,
     ServerLimits,
     Status,
 )
-from codegen.server.completion.schedule import Job, JobQueue, OnText
+from codegen.server.completion.schedule import JobQueue, OnText, QueuedRequest
 from codegen.server.metrics import Metrics
 
 _WEIGHT = 0.2  # of the latest duration in the moving average
 
 
-class Source(Protocol):
+class CompletionSource(Protocol):
     """Generator of completions.
 
     Attributes:
@@ -61,7 +61,7 @@ class CompletionEngine:
 
     def __init__(
         self,
-        model: Source,
+        model: CompletionSource,
         limits: ServerLimits | None = None,
         metrics: Metrics | None = None,
     ) -> None:
@@ -69,14 +69,14 @@ class CompletionEngine:
         self.limits = limits or ServerLimits()
         self.metrics = metrics or Metrics()
         self.usual_s = 0.0  # average duration of a model's completion
-        self._suggestions: OrderedDict[DocumentKey, Suggestions] = OrderedDict()
+        self._suggestions: OrderedDict[DocumentKey, DocumentSuggestions] = OrderedDict()
         self._queue = JobQueue(self.limits.queue, self.metrics, self.limits.together)
         self._worker = model.worker(self._queue, self.limits, self.metrics)
         self._worker.start()
 
     async def complete(
         self, request: CompletionRequest, on_text: OnText | None = None
-    ) -> Completion:
+    ) -> CompletionResult:
         """Completes a request. Cancelling the task stops it within one forward pass.
 
         Args:
@@ -95,9 +95,9 @@ class CompletionEngine:
             self.metrics.count("typed_as_suggested")
             self.metrics.observe({"typed": time.perf_counter() - began})
             found = tuple(Candidate(text, 0, "stop") for text in texts[: request.candidates])
-            return Completion(found, from_suggestion=True)
+            return CompletionResult(found, from_suggestion=True)
         loop = asyncio.get_running_loop()
-        job = Job(request, loop, loop.create_future(), on_text)
+        job = QueuedRequest(request, loop, loop.create_future(), on_text)
         self._queue.put(job)
         try:
             answer = await job.future
@@ -112,16 +112,16 @@ class CompletionEngine:
     def warm_up(self, request: CompletionRequest) -> None:
         """Encodes a document's context while no other request is waiting; returns no result."""
         loop = asyncio.get_running_loop()
-        job = Job(self._within_limits(request), loop, loop.create_future(), warm_up=True)
+        job = QueuedRequest(self._within_limits(request), loop, loop.create_future(), warm_up=True)
         job.future.add_done_callback(lambda done: done.cancelled() or done.exception())
         if self._queue.has_room(request.key):
             self._queue.put(job)
 
-    def suggestions(self, key: DocumentKey) -> Suggestions:
+    def suggestions(self, key: DocumentKey) -> DocumentSuggestions:
         """Returns the earlier suggestions in a document."""
         found = self._suggestions.get(key)
         if found is None:
-            found = self._suggestions[key] = Suggestions()
+            found = self._suggestions[key] = DocumentSuggestions()
         self._suggestions.move_to_end(key)
         while len(self._suggestions) > self.limits.documents:
             self._suggestions.popitem(last=False)
@@ -171,7 +171,7 @@ _KEPT = 16  # sets of suggestions per document
 
 
 @dataclass(frozen=True, slots=True)
-class Suggested:
+class RequestSuggestions:
     """Suggestions for one request.
 
     Attributes:
@@ -193,11 +193,11 @@ class Suggested:
         return prefix[at + len(self.window) :] if same else None
 
 
-class Suggestions:
+class DocumentSuggestions:
     """Latest suggestions in one document."""
 
     def __init__(self) -> None:
-        self._sets: deque[Suggested] = deque(maxlen=_KEPT)
+        self._sets: deque[RequestSuggestions] = deque(maxlen=_KEPT)
 
     def add(self, request: CompletionRequest, seen: int, texts: tuple[str, ...]) -> None:
         """Stores suggestions.
@@ -209,7 +209,7 @@ class Suggestions:
         prefix = request.prefix
         window = prefix[len(prefix) - seen :]
         whole = seen == len(prefix)
-        self._sets.append(Suggested(window, whole, _others(request), texts))
+        self._sets.append(RequestSuggestions(window, whole, _others(request), texts))
 
     def find(self, request: CompletionRequest) -> tuple[str, ...] | None:
         """Returns earlier suggestions that match a request; None if fewer than it needs."""

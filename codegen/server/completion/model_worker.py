@@ -36,12 +36,19 @@ from codegen.server.completion.model import CompletionModel
 from codegen.server.completion.postprocess import safe_text
 from codegen.server.completion.requests import (
     Candidate,
-    Completion,
     CompletionRequest,
+    CompletionResult,
     DocumentKey,
     ServerLimits,
 )
-from codegen.server.completion.schedule import Cancelled, Job, JobQueue, Outcome, Schedule, is_bug
+from codegen.server.completion.schedule import (
+    Cancelled,
+    JobQueue,
+    Outcome,
+    QueuedRequest,
+    Schedule,
+    is_bug,
+)
 from codegen.server.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -130,7 +137,7 @@ class LocalWorker(threading.Thread):
         self._queue = queue
         self._schedule = Schedule(model.chunk)
         self._costs = drafts.SharedCosts(self._schedule.costs, lambda: max(1, len(self._schedule)))
-        self._account = drafts.Account()  # counts the drafts of all requests
+        self._account = drafts.DraftAccount()  # counts the drafts of all requests
 
     def run(self) -> None:
         """Processes jobs until the queue is stopped."""
@@ -144,7 +151,7 @@ class LocalWorker(threading.Thread):
                 for ended, outcome in schedule.round():
                     self._end(ended, outcome)
 
-    def _end(self, job: Job, outcome: Outcome | None) -> None:
+    def _end(self, job: QueuedRequest, outcome: Outcome | None) -> None:
         """Finishes a job if it has an outcome."""
         if outcome is None:
             return
@@ -166,7 +173,7 @@ class LocalWorker(threading.Thread):
         document.recompute = False
         return True
 
-    def _answer(self, job: Job) -> Passes[Completion]:
+    def _answer(self, job: QueuedRequest) -> Passes[CompletionResult]:
         request = job.request
         stop = self._preempted(job) if job.warm_up else job.cancel.is_set
         started = time.perf_counter()
@@ -186,7 +193,7 @@ class LocalWorker(threading.Thread):
             raise Cancelled
         encoded = time.perf_counter()
         if job.warm_up:
-            return Completion(())
+            return CompletionResult(())
         inexact, settling_s = document.cache.inexact, 0.0
         doubtful = request.settle and prompt.ids == document.doubtful
         if inexact and (doubtful or request.exact or prompt.quote != document.quote):
@@ -195,7 +202,7 @@ class LocalWorker(threading.Thread):
         try:
             search = self._search(job, document, prompt)
             candidates = yield from search.run()
-        except InDoubt:
+        except UncertainStates:
             settling_s = yield from self._settle(job, document)
             search = self._search(job, document, prompt)
             candidates = yield from search.run()
@@ -211,7 +218,7 @@ class LocalWorker(threading.Thread):
         }
         self.metrics.count("completions")
         self.metrics.observe(stages)
-        return Completion(
+        return CompletionResult(
             tuple(candidates),
             prompt_tokens=len(prompt.ids) + len(prompt.taken),
             reused=report.reused,
@@ -224,7 +231,7 @@ class LocalWorker(threading.Thread):
             stages=stages,
         )
 
-    def _settle(self, job: Job, document: DocumentState) -> Passes[float]:
+    def _settle(self, job: QueuedRequest, document: DocumentState) -> Passes[float]:
         """Makes a document's states exact; returns the seconds it took."""
         began = time.perf_counter()
         inexact = document.cache.inexact
@@ -235,7 +242,9 @@ class LocalWorker(threading.Thread):
         self.metrics.count("tokens_recomputed", inexact)
         return time.perf_counter() - began
 
-    def _search(self, job: Job, document: DocumentState, prompt: Prompt) -> CandidateSearch:
+    def _search(
+        self, job: QueuedRequest, document: DocumentState, prompt: Prompt
+    ) -> CandidateSearch:
         return CandidateSearch(
             self.model,
             document.cache,
@@ -246,7 +255,7 @@ class LocalWorker(threading.Thread):
             job.text_in_loop(),
         )
 
-    def _preempted(self, job: Job) -> Callable[[], bool]:
+    def _preempted(self, job: QueuedRequest) -> Callable[[], bool]:
         return lambda: job.cancel.is_set() or self._queue.wanted or len(self._schedule) > 1
 
     def _gauges(self) -> None:
@@ -262,7 +271,7 @@ _GREEDY = (0.0,)  # random numbers, which greedy decoding ignores
 _TRIES = 3  # maximum forks tried per requested candidate
 
 
-class InDoubt(Exception):
+class UncertainStates(Exception):
     """States that an edit made approximate may have changed a token."""
 
 
@@ -477,7 +486,7 @@ class _Chosen(Speculation):
         if greedy and request.candidates == 1 and search.cache.in_doubt(logits):
             search.settled = False
             if request.settle:
-                raise InDoubt
+                raise UncertainStates
         if 0 < request.top_k < logits.shape[1]:
             logits[logits < logits[0].topk(request.top_k).values[-1]] = -torch.inf
         token = own = int(batch.choose(logits[None], torch.tensor([batch.made])))
@@ -547,5 +556,5 @@ class ServedModel(CompletionModel):
     """A model with a worker: the engine's source of completions in this process."""
 
     def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> LocalWorker:
-        """See :class:`codegen.server.completion.engine.Source`."""
+        """See :class:`codegen.server.completion.engine.CompletionSource`."""
         return LocalWorker(self, queue, limits, metrics)

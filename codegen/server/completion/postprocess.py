@@ -62,7 +62,7 @@ _ENDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class OpenConstructs:
     """Open brackets, strings and comments at the end of a text.
 
     Attributes:
@@ -81,7 +81,7 @@ class Open:
     extra: tuple[int, ...] = ()
 
 
-def scan(text: str, language: str = "") -> Open:
+def scan(text: str, language: str = "") -> OpenConstructs:
     """Scans a text, which must not begin in a string.
 
     Args:
@@ -104,14 +104,14 @@ def scan(text: str, language: str = "") -> Open:
         elif token in _ENDS:
             end = _ENDS[token].match(text, at)
             if end is None:
-                return Open(_names(stack), token, False, statement, tuple(extra))
+                return OpenConstructs(_names(stack), token, False, statement, tuple(extra))
             at = end.end()
         elif token[0] in "\r\n":
             if not stack or stack[-1] == "block":
                 statement = at
         elif token[0] != "\\" and at == len(text) and not token.endswith("*/"):
-            return Open(_names(stack), "", True, statement, tuple(extra))
-    return Open(_names(stack), "", False, statement, tuple(extra))
+            return OpenConstructs(_names(stack), "", True, statement, tuple(extra))
+    return OpenConstructs(_names(stack), "", False, statement, tuple(extra))
 
 
 def comment_mark(language: str) -> str:
@@ -315,7 +315,7 @@ def _without_rest_of_line(text: str, suffix: str, language: str) -> str:
     return text
 
 
-def _balanced(opened: Open, rest: str) -> bool:
+def _balanced(opened: OpenConstructs, rest: str) -> bool:
     """Returns True if a text needs all its own closers, not the ones after the cursor."""
     return not opened.extra and not opened.brackets and rest.strip()[:1] in CLOSERS
 

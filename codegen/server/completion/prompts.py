@@ -45,7 +45,7 @@ _FOREIGN = ("<|code_prefix|>{prefix}<|code_suffix|>{suffix}<|code_middle|>",)
 
 
 @dataclass(frozen=True)
-class Family:
+class FimFamily:
     """One layout of a model family's sentinels.
 
     Attributes:
@@ -77,7 +77,7 @@ class Family:
         return re.compile("(?P<before>.*?)" + "".join(named) + r"\Z", re.DOTALL)
 
 
-class Foreign(NamedTuple):
+class ParsedFimPrompt(NamedTuple):
     """Parsed client prompt with sentinels.
 
     Attributes:
@@ -91,22 +91,22 @@ class Foreign(NamedTuple):
 
 
 FAMILIES = [
-    Family(style.name, style.template, style.stop)
+    FimFamily(style.name, style.template, style.stop)
     for style in STYLES.values()
     if style.ask == "infill"
 ]
-_PATTERNS = [*FAMILIES, *(Family("foreign", template) for template in _FOREIGN)]
+_PATTERNS = [*FAMILIES, *(FimFamily("foreign", template) for template in _FOREIGN)]
 # Most specific first: the prefix between sentinels before the one at the end.
 _PATTERNS.sort(key=lambda family: (family.suffix_first, -len(family.template)))
 
 
-def find_family(tokenizer: PreTrainedTokenizerBase) -> Family | None:
+def find_family(tokenizer: PreTrainedTokenizerBase) -> FimFamily | None:
     """Returns the model's family in its preferred layout; None without one."""
     vocabulary = tokenizer.get_vocab()
     return preferred([family for family in FAMILIES if _has(vocabulary, family)])
 
 
-def preferred(families: Sequence[Family]) -> Family | None:
+def preferred(families: Sequence[FimFamily]) -> FimFamily | None:
     """Returns the preferred one of a model's families."""
     if not families:
         return None
@@ -115,18 +115,18 @@ def preferred(families: Sequence[Family]) -> Family | None:
     return (wished or families)[0]
 
 
-def _has(vocabulary: dict[str, int], family: Family) -> bool:
+def _has(vocabulary: dict[str, int], family: FimFamily) -> bool:
     """Returns True if each sentinel is a token; two adjacent ones are two tokens."""
     texts = [part for part in family.parts if part not in ("prefix", "suffix")]
     return all(part in vocabulary for text in texts for part in _SENTINEL.findall(text))
 
 
-def parse_foreign(prompt: str) -> Foreign | None:
+def parse_foreign(prompt: str) -> ParsedFimPrompt | None:
     """Parses a prompt in any family's layout; None if none matches."""
     for family in _PATTERNS:
         found = family.pattern.match(prompt)
         if found:
-            return Foreign(found["prefix"], found["suffix"], found["before"])
+            return ParsedFimPrompt(found["prefix"], found["suffix"], found["before"])
     return None
 
 
@@ -181,7 +181,7 @@ class Prompter:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        family: Family | None,
+        family: FimFamily | None,
         vocabulary: Vocabulary,
         limit: int,
     ) -> None:

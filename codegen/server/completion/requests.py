@@ -103,8 +103,8 @@ class CompletionRequest:
         max_lines: maximum lines of a candidate.
         deadline_s: seconds after which the text decoded so far is returned.
         settle: whether to re-encode states that an edit made approximate and that may have changed
-            the completion. With False, the completion is faster, and :attr:`Completion.settled`
-            tells whether it is certain.
+            the completion. With False, the completion is faster, and
+            :attr:`CompletionResult.settled` tells whether it is certain.
         tokens: a whole prompt as token ids, such as a conversation's; the text around the cursor
             then only identifies documents without names.
         patient: whether other requests take precedence.
@@ -186,7 +186,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class CompletionResult:
     """Result of one request.
 
     Attributes:

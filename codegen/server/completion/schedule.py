@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, cast
 from codegen.core.errors import CodegenError
 from codegen.decoding.drafts import PassCosts
 from codegen.server.completion.requests import (
-    Completion,
     CompletionRequest,
+    CompletionResult,
     DocumentKey,
     Overloaded,
     Superseded,
@@ -41,14 +41,14 @@ log = logging.getLogger(__name__)
 _FEW = 8  # maximum tokens of a decoding pass, including drafted ones
 _PATIENCE = 4  # while others run, patient requests run only in every fourth round
 
-Outcome = Completion | BaseException
+Outcome = CompletionResult | BaseException
 OnText = Callable[[str], None]
 
 _QUIET_S = 0.1  # idle time before caches are refreshed; longer than between two keys
 
 
 @dataclass(eq=False)
-class Job:
+class QueuedRequest:
     """One request, and the future of its result in an event loop.
 
     Attributes:
@@ -60,20 +60,20 @@ class Job:
 
     request: CompletionRequest
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Completion]
+    future: asyncio.Future[CompletionResult]
     on_text: OnText | None = None
     asked: float = field(default_factory=time.perf_counter)
     cancel: threading.Event = field(default_factory=threading.Event)
     warm_up: bool = False
     sent: str = ""
 
-    def answer(self, answer: Completion | CodegenError) -> None:
+    def answer(self, answer: CompletionResult | CodegenError) -> None:
         """Sets the future's result in its event loop, which may be closed already."""
 
         def settle() -> None:
             if self.future.done():
                 return
-            if isinstance(answer, Completion):
+            if isinstance(answer, CompletionResult):
                 self.future.set_result(answer)
             else:
                 self.future.set_exception(answer)
@@ -115,8 +115,8 @@ class JobQueue:
         self._most = most
         self._together = together
         self._metrics = metrics
-        self._waiting: OrderedDict[DocumentKey, Job] = OrderedDict()
-        self._running: list[Job] = []
+        self._waiting: OrderedDict[DocumentKey, QueuedRequest] = OrderedDict()
+        self._running: list[QueuedRequest] = []
         self._turns: list[str] = []  # clients, the last one served at the end
         self._gone: list[DocumentKey] = []
         self._changed = threading.Condition()
@@ -144,7 +144,7 @@ class JobQueue:
         with self._changed:
             return key not in self._waiting and len(self._waiting) < self._most
 
-    def put(self, job: Job) -> None:
+    def put(self, job: QueuedRequest) -> None:
         """Adds a job and cancels an older one of its document.
 
         Raises:
@@ -198,7 +198,7 @@ class JobQueue:
                 self._give_up(key)
             self._notify()
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: QueuedRequest) -> None:
         """Cancels a job that has not finished."""
         job.cancel.set()
         if not job.future.done() or job.future.cancelled():
@@ -209,7 +209,7 @@ class JobQueue:
         """Calls ``listener`` in any thread after each change, for workers that do not block."""
         self._listener = listener
 
-    def poll(self, forget: Callable[[DocumentKey], None]) -> Job | None:
+    def poll(self, forget: Callable[[DocumentKey], None]) -> QueuedRequest | None:
         """Returns the next job that can run now, without waiting; ``forget`` as in :meth:`take`."""
         with self._changed:
             while self._gone:
@@ -218,7 +218,7 @@ class JobQueue:
 
     def take(
         self, forget: Callable[[DocumentKey], None], refresh: Callable[[], bool]
-    ) -> Job | None:
+    ) -> QueuedRequest | None:
         """Returns the next job; None if the queue is stopped or no job can join the running ones.
         If no job is running, waits for one.
 
@@ -244,14 +244,14 @@ class JobQueue:
                     if not self.wanted:
                         self._changed.wait()
 
-    def done(self, job: Job) -> None:
+    def done(self, job: QueuedRequest) -> None:
         """Marks a taken job as finished."""
         with self._changed:
             self._running.remove(job)
 
-    def finish(self, job: Job, outcome: Outcome) -> None:
+    def finish(self, job: QueuedRequest, outcome: Outcome) -> None:
         """Sends the outcome of a taken job."""
-        if isinstance(outcome, Completion):
+        if isinstance(outcome, CompletionResult):
             job.answer(outcome)
         elif isinstance(outcome, Cancelled):
             self._metrics.count("cancelled")
@@ -274,7 +274,7 @@ class JobQueue:
         self._changed.notify_all()
         self._listener()
 
-    def _pop(self) -> Job | None:
+    def _pop(self) -> QueuedRequest | None:
         """Removes and returns the next job: real ones first, clients in turn, warm-ups last."""
         running = {job.request.key for job in self._running}
         clients = {key.client for key in running}
@@ -310,8 +310,8 @@ class JobQueue:
 class _Running:
     """Job with its work, the pass that it waits for, and the round of its last pass."""
 
-    job: Job
-    work: Passes[Completion]
+    job: QueuedRequest
+    work: Passes[CompletionResult]
     request: Pass
     served: int = 0
 
@@ -335,7 +335,7 @@ class Schedule:
     def __len__(self) -> int:
         return len(self._running)
 
-    def start(self, job: Job, work: Passes[Completion]) -> Outcome | None:
+    def start(self, job: QueuedRequest, work: Passes[CompletionResult]) -> Outcome | None:
         """Starts a job; returns its outcome if it needs no forward pass."""
         try:
             self._running.append(_Running(job, work, next(work), self._round))
@@ -345,7 +345,7 @@ class Schedule:
             return error
         return None
 
-    def round(self) -> list[tuple[Job, Outcome]]:
+    def round(self) -> list[tuple[QueuedRequest, Outcome]]:
         """Runs a round, and resumes each job's work with the logits; returns the finished ones.
 
         Cancelled jobs finish before the round.
@@ -389,7 +389,7 @@ class Schedule:
 
     def _resume(
         self, one: _Running, result: torch.Tensor | Exception | None
-    ) -> tuple[Job, Outcome] | None:
+    ) -> tuple[QueuedRequest, Outcome] | None:
         """Continues a job's work, or stops it if ``result`` is None; returns a final outcome."""
         outcome: Outcome
         try:
@@ -417,7 +417,7 @@ class Cancelled(Exception):
 
 def is_bug(outcome: Outcome) -> bool:
     """Returns True if a job failed because of a bug."""
-    return not isinstance(outcome, (Completion, Cancelled, CodegenError))
+    return not isinstance(outcome, (CompletionResult, Cancelled, CodegenError))
 
 
 def _run(requests: Sequence[Pass]) -> list[Any]:

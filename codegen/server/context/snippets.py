@@ -38,7 +38,7 @@ _PARSED_CHARS = 200_000
 _NAME = re.compile(r"[^\W\d]\w{2,}")
 
 
-class Piece(NamedTuple):
+class CodeSnippet(NamedTuple):
     """Snippet of another file.
 
     Attributes:
@@ -60,7 +60,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CursorContext:
     """Position in a document.
 
     Attributes:
@@ -76,7 +76,7 @@ class Place:
 
 
 @dataclass
-class Shelf:
+class SnippetSet:
     """Snippets selected for one document.
 
     Attributes:
@@ -87,11 +87,13 @@ class Shelf:
             file's state.
     """
 
-    pieces: list[tuple[Piece, object, int]] = field(default_factory=list)
+    pieces: list[tuple[CodeSnippet, object, int]] = field(default_factory=list)
     choices: int = 0
-    searched: tuple[int, list[tuple[Piece, object]]] | None = None
+    searched: tuple[int, list[tuple[CodeSnippet, object]]] | None = None
 
-    def arrange(self, wanted: Iterable[Piece], room: int, state: Callable[[str], object]) -> None:
+    def arrange(
+        self, wanted: Iterable[CodeSnippet], room: int, state: Callable[[str], object]
+    ) -> None:
         """Adds wanted snippets that fit, and drops ones that do not.
 
         Args:
@@ -100,13 +102,13 @@ class Shelf:
             state: returns a file's state; unwanted snippets of a changed file are dropped.
         """
         self.choices += 1
-        fitting: dict[tuple[str, str, str], Piece] = {}
+        fitting: dict[tuple[str, str, str], CodeSnippet] = {}
         left = room
         for piece in wanted:
             if piece.key not in fitting and piece.size <= left:
                 fitting[piece.key] = piece
                 left -= piece.size
-        kept: list[tuple[Piece, object, int]] = []
+        kept: list[tuple[CodeSnippet, object, int]] = []
         for piece, known, last in self.pieces:
             now = state(piece.path)
             if fitting.get(piece.key) == piece:
@@ -125,7 +127,7 @@ class Shelf:
         self.pieces = kept + new[::-1]
 
 
-def definitions(index: FileIndex, place: Place, most: int) -> Iterator[Piece]:
+def definitions(index: FileIndex, place: CursorContext, most: int) -> Iterator[CodeSnippet]:
     """Yields definitions of names: names on the cursor's line, imported names that are unused so
     far, names used before the cursor (nearest first), and other imported names.
 
@@ -163,7 +165,7 @@ def definitions(index: FileIndex, place: Place, most: int) -> Iterator[Piece]:
         for rank, one in ranked[:_AMBIGUOUS]:
             if rank == 2 or (rank == 1 and name in originals) or few:
                 key = ("definitions", one.path, f"{one.owner}.{name}")
-                yield Piece(key, _beginning(one.text, most))
+                yield CodeSnippet(key, _beginning(one.text, most))
 
 
 def _beginning(text: str, most: int) -> str:
@@ -183,7 +185,7 @@ class _Target(NamedTuple):
     whole: bool
 
 
-def _targets(place: Place, one: symbols.Import) -> list[_Target]:
+def _targets(place: CursorContext, one: symbols.Import) -> list[_Target]:
     here = PurePosixPath(place.path).parent.parts
     if place.language == "python":
         name = one.module.lstrip(".")
@@ -219,9 +221,9 @@ def _match(path: str, targets: Iterable[_Target]) -> int:
 
 def edits(
     open_files: Callable[[str], Sequence[str] | None],
-    place: Place,
+    place: CursorContext,
     places: Sequence[tuple[str, int]],
-) -> Iterator[Piece]:
+) -> Iterator[CodeSnippet]:
     """Yields the surroundings of the latest edits in other open files.
 
     Args:
@@ -237,12 +239,12 @@ def edits(
         text = "".join(lines[max(0, line - _BEFORE_EDIT) : line + _AFTER_EDIT + 1]).strip("\r\n")
         if text.strip():
             shown += 1
-            yield Piece(("edits", path, str(line)), text)
+            yield CodeSnippet(("edits", path, str(line)), text)
 
 
 def similar(
-    index: FileIndex, place: Place, shelf: Shelf, state: Callable[[str], object]
-) -> list[Piece]:
+    index: FileIndex, place: CursorContext, shelf: SnippetSet, state: Callable[[str], object]
+) -> list[CodeSnippet]:
     """Returns the snippets of other files that are most similar to the lines around the cursor.
     Reuses the last search if the cursor is near its line and the found files have not changed.
     """
@@ -256,7 +258,7 @@ def similar(
         before, after = _AROUND
         around = [*place.prefix.splitlines()[-before:], *place.suffix.splitlines()[:after]]
         found = index.similar("\n".join(around), family(place.language), place.path, _SIMILAR)
-        pieces = [Piece(("similar", path, str(at)), text) for path, at, text in found]
+        pieces = [CodeSnippet(("similar", path, str(at)), text) for path, at, text in found]
         last = shelf.searched = line, [(piece, state(piece.path)) for piece in pieces]
     return [piece for piece, _ in last[1]]
 
@@ -280,7 +282,7 @@ _TABLES = """
 """
 
 
-class Defined(NamedTuple):
+class DefinitionHit(NamedTuple):
     """Definition of a name: its file, its class if it is a member, its description."""
 
     path: str
@@ -288,7 +290,7 @@ class Defined(NamedTuple):
     text: str
 
 
-class Found(NamedTuple):
+class IndexHit(NamedTuple):
     """Snippet of a file: its path, its first line, its text."""
 
     path: str
@@ -373,16 +375,16 @@ class FileIndex:
             if not self.names[name]:
                 del self.names[name]
 
-    def definitions(self, name: str, family: str, without: str) -> list[Defined]:
+    def definitions(self, name: str, family: str, without: str) -> list[DefinitionHit]:
         """Returns definitions of a name in files other than ``without``."""
         rows = self._database.execute(
             "SELECT path, owner, text FROM definitions WHERE name = ? AND family = ? AND path != ?"
             " LIMIT ?",
             (name, family, without, _DEFINITIONS),
         )
-        return [Defined(*row) for row in rows]
+        return [DefinitionHit(*row) for row in rows]
 
-    def similar(self, text: str, family: str, without: str, most: int) -> list[Found]:
+    def similar(self, text: str, family: str, without: str, most: int) -> list[IndexHit]:
         """Returns snippets of files other than ``without`` that share a text's rare words."""
         total = self._database.execute("SELECT count(*) FROM pieces_docsize").fetchone()[0]
         rare: list[tuple[int, str]] = []
@@ -400,7 +402,7 @@ class FileIndex:
             " ORDER BY rank LIMIT ?",
             (f"words : {query}", family, without, most),
         )
-        return [Found(*row) for row in rows]
+        return [IndexHit(*row) for row in rows]
 
 
 def _pieces(lines: Sequence[str]) -> Iterator[tuple[int, str]]:

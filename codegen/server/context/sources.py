@@ -71,7 +71,7 @@ def family(language: str) -> str:
     return _FAMILIES.get(language, language)
 
 
-class NotTaken(Exception):
+class FileRejected(Exception):
     """A file must not be read; the message is a short reason."""
 
 
@@ -124,7 +124,7 @@ class SourceFolder:
     def _rules_of(self, folder: str) -> GitIgnoreSpec | None:
         if folder not in self._rules:
             rules = None
-            with suppress(OSError, InputError, NotTaken):
+            with suppress(OSError, InputError, FileRejected):
                 data, _ = self._bytes(f"{folder}/.gitignore".lstrip("/"), _IGNORE_BYTES)
                 lines = data.decode("utf-8", "replace").splitlines()
                 rules = GitIgnoreSpec.from_lines(
@@ -141,14 +141,14 @@ class SourceFolder:
             OSError, InputError: if it cannot be opened, or is a link or not a plain file.
         """
         if not self.allowed(path):
-            raise NotTaken("ignored")
+            raise FileRejected("ignored")
         data, state = self._bytes(path, FILE_BYTES)
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
-            raise NotTaken("not UTF-8") from None
+            raise FileRejected("not UTF-8") from None
         if "\0" in text:
-            raise NotTaken("binary")
+            raise FileRejected("binary")
         return text, state
 
     def _bytes(self, path: str, most: int) -> tuple[bytes, tuple[int, ...]]:
@@ -158,7 +158,7 @@ class SourceFolder:
                 found = os.fstat(descriptor)
                 data = file.read(most + 1) if found.st_size <= most else b""
         if found.st_size > most or len(data) > most:
-            raise NotTaken("too large")
+            raise FileRejected("too large")
         return data, (found.st_mtime_ns, found.st_size, found.st_ino)
 
     def state(self, path: str) -> tuple[int, ...] | None:

@@ -30,18 +30,18 @@ from codegen.server.context import symbols
 from codegen.server.context.document import TextDocument, split_lines
 from codegen.server.context.snippets import (
     KINDS,
+    CodeSnippet,
+    CursorContext,
     FileIndex,
     Kind,
-    Piece,
-    Place,
-    Shelf,
+    SnippetSet,
     definitions,
     edits,
     similar,
 )
 from codegen.server.context.sources import (
     FILE_BYTES,
-    NotTaken,
+    FileRejected,
     SourceFolder,
     family,
     is_generated,
@@ -77,7 +77,7 @@ class Folder:
         self.index = FileIndex()
         self._states: dict[str, object] = {}  # path -> state of the indexed file
         self._open: dict[str, list[str]] = {}
-        self._shelves: dict[str, Shelf] = {}
+        self._shelves: dict[str, SnippetSet] = {}
         self._entries = 0
         self._folders: deque[str] = deque()  # to be listed
         self._pending: OrderedDict[str, None] = OrderedDict()  # to be indexed
@@ -130,14 +130,14 @@ class Folder:
             return
         try:
             if path not in self._states and len(self._states) >= _FILES:
-                raise NotTaken("beyond the limits")
+                raise FileRejected("beyond the limits")
             state = self.sources.state(path)
             if state is not None and self._states.get(path) == state and self._seen is None:
                 return
             text, state = self.sources.read(path)
             if self._states.get(path) != state:
                 self._put(path, text, state)
-        except (NotTaken, OSError, InputError):  # gone, a link, a pipe, forbidden
+        except (FileRejected, OSError, InputError):  # gone, a link, a pipe, forbidden
             self._remove(path)
 
     def _remove(self, path: str) -> None:
@@ -151,9 +151,9 @@ class Folder:
             NotTaken: if it must not be shown.
         """
         if is_generated(text):
-            raise NotTaken("generated")
+            raise FileRejected("generated")
         if self.index.chars + len(text) > _INDEX_CHARS:
-            raise NotTaken("beyond the limits")
+            raise FileRejected("beyond the limits")
         text, language = redact(text), language_of(path)
         defined, _ = symbols.read(text, language)
         self.index.put(path, text, family(language), defined)
@@ -190,14 +190,18 @@ class Folder:
             return
         try:
             if len(text) > FILE_BYTES or not language_of(path) or not self.sources.allowed(path):
-                raise NotTaken("ignored")
+                raise FileRejected("ignored")
             self._open[path] = self._put(path, text, ("open", number))
-        except NotTaken:
+        except FileRejected:
             self._open[path] = []  # hides its file, too
             self._remove(path)
 
     def choose(
-        self, place: Place, kinds: Sequence[Kind], room: int, edited: Sequence[tuple[str, int]]
+        self,
+        place: CursorContext,
+        kinds: Sequence[Kind],
+        room: int,
+        edited: Sequence[tuple[str, int]],
     ) -> tuple[Snippet, ...]:
         """Returns the snippets of other files to show, the latest and most important last.
 
@@ -205,7 +209,7 @@ class Folder:
             room: maximum total characters.
             edited: path and line of edits, oldest first.
         """
-        shelf = self._shelves.setdefault(place.path, Shelf())
+        shelf = self._shelves.setdefault(place.path, SnippetSet())
         shelf.pieces = [one for one in shelf.pieces if one[0].key[0] in kinds]
         found = self._find(place, kinds, room, edited, shelf)
         shown = {piece.path for piece in chain(*found.values(), (p for p, *_ in shelf.pieces))}
@@ -213,7 +217,7 @@ class Folder:
             for path in stale:
                 self._update(path)
             found = self._find(place, kinds, room, edited, shelf)
-        wanted: list[Piece] = []
+        wanted: list[CodeSnippet] = []
         for pieces in found.values():  # an equal part for each kind, then the rest
             left = room // len(found)
             for piece in pieces:
@@ -226,13 +230,13 @@ class Folder:
 
     def _find(
         self,
-        place: Place,
+        place: CursorContext,
         kinds: Sequence[Kind],
         room: int,
         edited: Sequence[tuple[str, int]],
-        shelf: Shelf,
-    ) -> dict[Kind, list[Piece]]:
-        find: Mapping[Kind, Callable[[], Iterable[Piece]]] = {
+        shelf: SnippetSet,
+    ) -> dict[Kind, list[CodeSnippet]]:
+        find: Mapping[Kind, Callable[[], Iterable[CodeSnippet]]] = {
             "definitions": lambda: definitions(self.index, place, max(_DESCRIPTION, room // 4)),
             "edits": lambda: edits(self._open.get, place, edited),
             "similar": lambda: similar(self.index, place, shelf, self._states.get),
@@ -244,18 +248,18 @@ class Folder:
         return path in self._open or self._states.get(path) == self.sources.state(path)
 
 
-def _distinct(pieces: Iterable[Piece]) -> list[Piece]:
+def _distinct(pieces: Iterable[CodeSnippet]) -> list[CodeSnippet]:
     """Drops snippets whose text is part of an earlier snippet of the same file."""
-    found: list[Piece] = []
+    found: list[CodeSnippet] = []
     for piece in pieces:
         if not any(one.path == piece.path and piece.text in one.text for one in found):
             found.append(piece)
     return found
 
 
-def _filling(pieces: Iterable[Piece], room: int) -> list[Piece]:
+def _filling(pieces: Iterable[CodeSnippet], room: int) -> list[CodeSnippet]:
     """Returns the first snippets that fit the room."""
-    found: list[Piece] = []
+    found: list[CodeSnippet] = []
     for piece in pieces:
         found.append(piece)
         room -= piece.size
@@ -321,7 +325,7 @@ class Workspace:
             try:
                 folders[path] = Folder(path, exclude, closed)
             except sqlite3.OperationalError as error:
-                log.warning("No snippets of other files: %s.", error)
+                log.warning("No snippets from other files: %s.", error)
             else:
                 self._names[path] = folders[path].index.names
 
@@ -461,7 +465,7 @@ class Workspace:
             chosen: tuple[Snippet, ...] = ()
             try:
                 if folder in folders:
-                    where = Place(name, language, *texts)
+                    where = CursorContext(name, language, *texts)
                     chosen = folders[folder].choose(where, kinds, room, edited)
             finally:
                 if future.set_running_or_notify_cancel():

@@ -1,8 +1,8 @@
 """The language server: inline completions (LSP 3.18) over standard input and output.
 
 pygls implements the protocol, with two exceptions: messages are read here, with limits and recovery
-from malformed ones, and only :class:`codegen.server.editor.session.Session` stores documents (see
-:mod:`codegen.server.context.document` for the reason).
+from malformed ones, and only :class:`codegen.server.editor.session.EditorSession` stores documents
+(see :mod:`codegen.server.context.document` for the reason).
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from pygls.protocol.language_server import lsp_method
 from codegen import __version__
 from codegen.core.errors import CodegenError
 from codegen.server.completion.engine import CompletionEngine
-from codegen.server.completion.requests import Completion, ServerLimits, Status
+from codegen.server.completion.requests import CompletionResult, ServerLimits, Status
 from codegen.server.context.document import ENCODINGS, Encoding, units
 from codegen.server.context.sources import WATCHED
-from codegen.server.editor.session import Selected, Session, Snapshot
+from codegen.server.editor.session import EditorSession, SelectedCompletion, Snapshot
 from codegen.server.next_edits.proposals import NextEditor, Proposal
 
 log = logging.getLogger("codegen.server.editor.lsp")
@@ -58,13 +58,13 @@ _DISCARDED = 1 << 30  # maximum bytes of a message to read and discard
 
 
 @dataclass(frozen=True, slots=True)
-class Malformed:
+class MalformedMessage:
     """Message that cannot be read; ``reason`` is one line for the response."""
 
     reason: str
 
 
-def read_message(stream: BinaryIO, most: int) -> bytes | Malformed | None:
+def read_message(stream: BinaryIO, most: int) -> bytes | MalformedMessage | None:
     """Reads the next message's body; None at the end of the blocking stream.
 
     A body of more than ``most`` bytes is read and discarded.
@@ -82,14 +82,14 @@ def read_message(stream: BinaryIO, most: int) -> bytes | Malformed | None:
         if name.strip().lower() == b"content-length" and value.strip().isdigit():
             length = int(value) if len(value.strip()) <= 15 else _DISCARDED + 1
     if length is None:
-        return Malformed("The headers lack Content-Length.")
+        return MalformedMessage("The headers lack Content-Length.")
     if length > most:
         return _discard(stream, length, most)
     body = stream.read(length)
     return body if len(body) == length else None
 
 
-def _discard(stream: BinaryIO, length: int, most: int) -> Malformed | None:
+def _discard(stream: BinaryIO, length: int, most: int) -> MalformedMessage | None:
     if length > _DISCARDED:
         return None
     while length:
@@ -97,7 +97,7 @@ def _discard(stream: BinaryIO, length: int, most: int) -> Malformed | None:
         if not block:
             return None
         length -= len(block)
-    return Malformed(f"The message exceeds {most} bytes.")
+    return MalformedMessage(f"The message exceeds {most} bytes.")
 
 
 def _to_session_alone(method: str) -> Any:
@@ -124,13 +124,13 @@ class Protocol(LanguageServerProtocol):
     lsp_text_document__did_change = _to_session_alone(types.TEXT_DOCUMENT_DID_CHANGE)
     lsp_text_document__did_close = _to_session_alone(types.TEXT_DOCUMENT_DID_CLOSE)
 
-    async def take(self, message: bytes | Malformed) -> None:
+    async def take(self, message: bytes | MalformedMessage) -> None:
         """Handles one message, or responds with its error.
 
         The handler's first step finishes before the next message is read, so that a request refers
         to the text at its arrival.
         """
-        if isinstance(message, Malformed):
+        if isinstance(message, MalformedMessage):
             self._refuse(None, JsonRpcInvalidRequest(message.reason))
             return
         try:
@@ -161,7 +161,7 @@ class Protocol(LanguageServerProtocol):
         self._send_data({"jsonrpc": "2.0", "id": number, "error": answer})
 
 
-def add_features(server: LanguageServer, session: Session) -> None:
+def add_features(server: LanguageServer, session: EditorSession) -> None:
     """Registers all features on a server."""
     _add_documents(server, session)
     _add_settings(server, session)
@@ -193,7 +193,7 @@ def add_features(server: LanguageServer, session: Session) -> None:
             )
 
 
-def _add_documents(server: LanguageServer, session: Session) -> None:
+def _add_documents(server: LanguageServer, session: EditorSession) -> None:
     @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
     def did_open(params: types.DidOpenTextDocumentParams) -> None:
         document = params.text_document
@@ -226,7 +226,7 @@ def _add_documents(server: LanguageServer, session: Session) -> None:
         session.forget_snippets()
 
 
-def _add_settings(server: LanguageServer, session: Session) -> None:
+def _add_settings(server: LanguageServer, session: EditorSession) -> None:
     def take(given: Any) -> None:
         for line in session.configure(given):
             message = types.LogMessageParams(types.MessageType.Warning, f"codegen: {line}.")
@@ -267,14 +267,14 @@ def _add_settings(server: LanguageServer, session: Session) -> None:
             await pull()
 
 
-def _add_inline(server: LanguageServer, session: Session) -> None:
+def _add_inline(server: LanguageServer, session: EditorSession) -> None:
     @server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())
     async def inline_completion(
         params: types.InlineCompletionParams,
     ) -> types.InlineCompletionList | None:
         automatic = params.context.trigger_kind == types.InlineCompletionTriggerKind.Automatic
         info = params.context.selected_completion_info
-        selected = Selected(info.range.start, info.text) if info else None
+        selected = SelectedCompletion(info.range.start, info.text) if info else None
         snapshot = session.snapshot(
             params.text_document.uri, params.position, automatic=automatic, selected=selected
         )
@@ -295,7 +295,7 @@ def _add_inline(server: LanguageServer, session: Session) -> None:
         return types.InlineCompletionList(items)
 
 
-def _add_next_edits(server: LanguageServer, session: Session) -> None:
+def _add_next_edits(server: LanguageServer, session: EditorSession) -> None:
     """Registers edits beyond the cursor, in the protocol of GitHub's Copilot language server.
 
     Clients such as sidekick.nvim send the request, apply the edit and run the command. For other
@@ -340,7 +340,7 @@ def _add_next_edits(server: LanguageServer, session: Session) -> None:
         return [types.CodeAction("Apply the next edit", types.CodeActionKind.QuickFix, edit=edit)]
 
 
-def _count(session: Session, name: str) -> None:
+def _count(session: EditorSession, name: str) -> None:
     if session.engine:
         session.engine.metrics.count(name)
 
@@ -363,7 +363,7 @@ def _position(position: types.Position) -> dict[str, int]:
     return {"line": position.line, "character": position.character}
 
 
-def _settled(snapshot: Snapshot, answer: Completion) -> dict[str, Any]:
+def _settled(snapshot: Snapshot, answer: CompletionResult) -> dict[str, Any]:
     """Returns the items that replace an earlier completion's at a position."""
     return {
         "uri": snapshot.request.key.document,
@@ -372,7 +372,7 @@ def _settled(snapshot: Snapshot, answer: Completion) -> dict[str, Any]:
     }
 
 
-def _add_list(server: LanguageServer, session: Session) -> None:
+def _add_list(server: LanguageServer, session: EditorSession) -> None:
     """Registers suggestions in the editor's completion list, for editors without inline ones."""
 
     @server.feature(
@@ -452,9 +452,9 @@ async def _serve(
     assert isinstance(protocol, Protocol)
     protocol.only_utf16 = next_edits is not None
     protocol.set_writer(StdoutWriter(sink))
-    session = Session(ServerLimits(), exclude, next_edits=next_edits)
+    session = EditorSession(ServerLimits(), exclude, next_edits=next_edits)
     add_features(server, session)
-    messages: asyncio.Queue[bytes | Malformed | None] = asyncio.Queue()
+    messages: asyncio.Queue[bytes | MalformedMessage | None] = asyncio.Queue()
     read_in_thread(source, messages, read_message, session.limits.body_bytes)
     loading = asyncio.ensure_future(load_model(session, load))
     try:
@@ -474,7 +474,7 @@ async def _serve(
             log.info("%s", session.engine.metrics.line())
 
 
-async def load_model(session: Session, load: Callable[[], CompletionEngine]) -> None:
+async def load_model(session: EditorSession, load: Callable[[], CompletionEngine]) -> None:
     """Loads the model in a thread."""
     await asyncio.sleep(0)
     try:
@@ -496,15 +496,15 @@ async def load_model(session: Session, load: Callable[[], CompletionEngine]) -> 
 
 def read_in_thread(
     source: BinaryIO,
-    messages: asyncio.Queue[bytes | Malformed | None],
-    read_one: Callable[[BinaryIO, int], bytes | Malformed | None],
+    messages: asyncio.Queue[bytes | MalformedMessage | None],
+    read_one: Callable[[BinaryIO, int], bytes | MalformedMessage | None],
     most: int,
 ) -> None:
     """Puts messages of at most ``most`` bytes from a stream into a queue, and None at its end."""
     loop = asyncio.get_running_loop()
 
     def read() -> None:
-        message: bytes | Malformed | None = b""
+        message: bytes | MalformedMessage | None = b""
         while message is not None:
             try:
                 message = read_one(source, most)

@@ -56,7 +56,7 @@ def _first_names(value: object) -> object:
 Names = Annotated[tuple[str, ...], BeforeValidator(_first_names)]
 
 
-class Preferences(BaseModel):
+class EditorSettings(BaseModel):
     """User's settings in the editor, in camelCase or snake_case.
 
     Attributes:
@@ -98,7 +98,7 @@ class Preferences(BaseModel):
 
     def updated(
         self, given: object, limits: requests.ServerLimits
-    ) -> tuple[Preferences, list[str]]:
+    ) -> tuple[EditorSettings, list[str]]:
         """Returns the settings updated by the editor's, and one line for each mistake in those.
 
         A wrong setting keeps its old value, so that a typo does not stop the suggestions.
@@ -113,7 +113,7 @@ class Preferences(BaseModel):
                 wrong.append(f"unknown setting {str(key)[:40]!r}")
             elif value is not None:
                 try:
-                    one = Preferences.model_validate({name: value}, context=limits)
+                    one = EditorSettings.model_validate({name: value}, context=limits)
                 except ValidationError:
                     wrong.append(f"setting {key!r} has the invalid value {str(value)[:40]!r}")
                 else:
@@ -161,7 +161,7 @@ class Snapshot:
     changes: int
 
 
-class Selected(NamedTuple):
+class SelectedCompletion(NamedTuple):
     """Selected entry of the editor's completion list, which suggestions must continue.
 
     Attributes:
@@ -173,7 +173,7 @@ class Selected(NamedTuple):
 
 
 @dataclass
-class Session:
+class EditorSession:
     """State of one connection.
 
     Attributes:
@@ -194,10 +194,10 @@ class Session:
     files: Workspace = field(default_factory=Workspace)
     on_status: Callable[[requests.Status], None] | None = None
     status: requests.Status = requests.Status("Normal", "The model is being loaded.", busy=True)
-    preferences: Preferences = field(default_factory=Preferences)
+    preferences: EditorSettings = field(default_factory=EditorSettings)
     documents: dict[str, OpenDocument] = field(default_factory=dict)
     engine: CompletionEngine | None = None
-    on_settled: Callable[[Snapshot, requests.Completion], None] | None = None
+    on_settled: Callable[[Snapshot, requests.CompletionResult], None] | None = None
     next_edits: NextEditor | None = None
     has_inline_edits: bool = False
     _settling: set[asyncio.Task[None]] = field(default_factory=set)
@@ -318,7 +318,7 @@ class Session:
 
     def _lose(self, uri: str, document: OpenDocument, reason: str) -> None:
         """Stops completions until the editor sends the whole text, since they would be wrong."""
-        log.warning("A document is out of step: %s", reason)
+        log.warning("A document is out of sync: %s", reason)
         document.in_step = False
         document.text = None
         self._forget(uri, is_lost=True)
@@ -346,7 +346,12 @@ class Session:
         return document if is_wanted else None
 
     def snapshot(
-        self, uri: str, position: Position, *, automatic: bool, selected: Selected | None = None
+        self,
+        uri: str,
+        position: Position,
+        *,
+        automatic: bool,
+        selected: SelectedCompletion | None = None,
     ) -> Snapshot | None:
         """Returns a request at a position in the current text; None if suggestions are disabled."""
         preferences = self.preferences
@@ -377,7 +382,9 @@ class Session:
         )
         return Snapshot(request, document, position, document.changes)
 
-    async def complete(self, snapshot: Snapshot, *, automatic: bool) -> requests.Completion | None:
+    async def complete(
+        self, snapshot: Snapshot, *, automatic: bool
+    ) -> requests.CompletionResult | None:
         """Returns the completion, delayed for automatic requests; None if no longer needed."""
         engine, request = self.engine, snapshot.request
         if engine is None:
@@ -471,7 +478,7 @@ class Session:
             uri = document.latest.request.key.document
             self._pausing = asyncio.get_running_loop().call_later(_PAUSE_S, take)
 
-    async def _settle(self, snapshot: Snapshot, first: requests.Completion) -> None:
+    async def _settle(self, snapshot: Snapshot, first: requests.CompletionResult) -> None:
         """Replaces an uncertain completion by the settled one if they differ, unless a newer
         request or change comes first.
         """

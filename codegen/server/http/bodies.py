@@ -30,17 +30,21 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from codegen.core.errors import CodegenError, InputError
-from codegen.server.completion.engine import Source
+from codegen.server.completion.engine import CompletionSource
 from codegen.server.completion.model import CompletionModel
 from codegen.server.completion.requests import (
     Candidate,
-    Completion,
+    CompletionResult,
     Overloaded,
     Snippet,
     Superseded,
     Unavailable,
 )
-from codegen.server.http.completion_service import ClientLeft, CompletionService, unless_left
+from codegen.server.http.completion_service import (
+    ClientDisconnected,
+    CompletionService,
+    unless_left,
+)
 from codegen.server.http.security import error_response, no_route
 from codegen.server.metrics import Metrics
 
@@ -54,7 +58,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # paired or not
 _JSON_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
-class Refused(InputError):
+class RequestRejected(InputError):
     """The request is rejected with a status or code of the API.
 
     Attributes:
@@ -93,7 +97,7 @@ _NOTHING = ([], {}, "", False)
 _KIND = re.compile(r"a valid dictionary or instance of \w+")
 
 
-class Body(BaseModel):
+class JsonBody(BaseModel):
     """JSON body; unknown fields are ignored, and null means a field's default.
 
     Attributes:
@@ -135,20 +139,20 @@ class Body(BaseModel):
             first = error.errors(include_url=False, include_context=False)[0]
         name = ".".join(map(str, first["loc"]))[:200]
         if first["type"] == "missing":
-            raise Refused(f"{name} is required.", param=name)
+            raise RequestRejected(f"{name} is required.", param=name)
         if first["type"] == "extra_forbidden":
-            raise Refused(f"This server does not support the field {name}.", param=name)
+            raise RequestRejected(f"This server does not support the field {name}.", param=name)
         reason = _KIND.sub("an object", re.sub("^(Input|Value)", "it", first["msg"]))
-        raise Refused(f"{name} is {reprlib.repr(first['input'])}: {reason}.", param=name)
+        raise RequestRejected(f"{name} is {reprlib.repr(first['input'])}: {reason}.", param=name)
 
 
-class StrictBody(Body):
+class StrictBody(JsonBody):
     """JSON body in which an unknown field is an error, unless its value is neutral."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Part(StrictBody):
+class TextPart(StrictBody):
     """Text part of a message; other types are rejected."""
 
     ignored = frozenset({"image_url", "input_audio", "file"})
@@ -161,11 +165,11 @@ def _as_parts(value: object) -> object:
     return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
 
-Content = Annotated[list[Part], BeforeValidator(_as_parts)]
+Content = Annotated[list[TextPart], BeforeValidator(_as_parts)]
 """Content of a message: a string, or parts."""
 
 
-def text_of(content: list[Part], where: str) -> str:
+def text_of(content: list[TextPart], where: str) -> str:
     """Returns the text of a message's content, which errors call ``where``.
 
     Raises:
@@ -173,7 +177,7 @@ def text_of(content: list[Part], where: str) -> str:
     """
     for number, part in enumerate(content):
         if part.type != "text":
-            raise Refused(
+            raise RequestRejected(
                 f"{where}.{number} has the type {part.type[:40]!r}; only text is supported.",
                 param=f"{where}.{number}",
             )
@@ -194,7 +198,7 @@ class Prediction(StrictBody):
             Refused: for another type.
         """
         if self.type != "content":
-            raise Refused("prediction.type must be 'content'.", param="prediction.type")
+            raise RequestRejected("prediction.type must be 'content'.", param="prediction.type")
         return text_of(self.content, "prediction.content")
 
 
@@ -207,14 +211,14 @@ def local_model(service: CompletionService, what: str) -> CompletionModel:
     model = service.engine.model
     if isinstance(model, CompletionModel):
         return model
-    raise Refused(
+    raise RequestRejected(
         f"{what} requires a model in this process; this server forwards requests to "
         f"{model.device}.",
         status=501,
     )
 
 
-def check_model(name: str, model: Source) -> None:
+def check_model(name: str, model: CompletionSource) -> None:
     """Checks that a request names the loaded model or none.
 
     Raises:
@@ -223,7 +227,7 @@ def check_model(name: str, model: Source) -> None:
     placeholder = "dummy"  # sent by huggingface_hub's client without a model
     known = {"", placeholder, model.name, model.name.rstrip("/").rpartition("/")[2]}
     if name.removesuffix(":latest") not in known:
-        raise Refused(
+        raise RequestRejected(
             f"Unknown model {name[:80]!r}; this server has {model.name!r}.",
             status=404, code="model_not_found", param="model",
         )  # fmt: skip
@@ -239,7 +243,7 @@ async def read_body(request: Request) -> bytes:
     if len(body) > MOST_VALUES:
         marks, texts = _JSON_TEXT.subn(b"", body, 2 * MOST_VALUES)  # a value has a key, at most
         if texts == 2 * MOST_VALUES or sum(map(marks.count, (b",", b"[", b"{"))) > MOST_VALUES:
-            raise Refused(f"The request has more than {MOST_VALUES} values.", status=413)
+            raise RequestRejected(f"The request has more than {MOST_VALUES} values.", status=413)
     return body
 
 
@@ -256,15 +260,17 @@ async def read_object(request: Request) -> dict[str, Any]:
         if _SURROGATE.search(data):
             json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise Refused("The request contains half a surrogate pair, which is not text.") from None
+        raise RequestRejected(
+            "The request contains half a surrogate pair, which is not text."
+        ) from None
     except (ValueError, RecursionError):
-        raise Refused("The request is not valid JSON.") from None
+        raise RequestRejected("The request is not valid JSON.") from None
     if not isinstance(body, dict):
-        raise Refused("The request must be a JSON object.")
+        raise RequestRejected("The request must be a JSON object.")
     return body
 
 
-def first_of(answer: Completion) -> Candidate:
+def first_of(answer: CompletionResult) -> Candidate:
     """Returns the first candidate, or an empty one, because clients expect one."""
     return answer.candidates[0] if answer.candidates else Candidate("", 0, "stop")
 
@@ -382,10 +388,10 @@ async def _respond(
     path = request.url.path
     try:
         return await handler(request)
-    except ClientLeft:
+    except ClientDisconnected:
         metrics.count("disconnected")
         return Response(status_code=_CLIENT_LEFT)
-    except Refused as error:
+    except RequestRejected as error:
         return error_response(path, error.status, str(error), code=error.code, param=error.param)
     except CodegenError as error:
         status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)

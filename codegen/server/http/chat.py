@@ -93,23 +93,23 @@ def turns_of(messages: Sequence[Message]) -> list[Turn]:
     for number, message in enumerate(messages):
         where, role = f"messages.{number}", message.role
         if role in ("tool", "function"):
-            raise bodies.Refused(
+            raise bodies.RequestRejected(
                 f"{where} has the role {role!r}: this server has no tools.", param=f"{where}.role"
             )
         role = "system" if role == "developer" else role
         if role not in _ROLES:
-            raise bodies.Refused(
+            raise bodies.RequestRejected(
                 f"{where} has the role {message.role[:40]!r}: choose {', '.join(_ROLES)}.",
                 param=f"{where}.role",
             )
         if message.content is None:
-            raise bodies.Refused(f"{where}.content is required.", param=f"{where}.content")
+            raise bodies.RequestRejected(f"{where}.content is required.", param=f"{where}.content")
         turns.append({"role": role, "content": bodies.text_of(message.content, f"{where}.content")})
     return turns
 
 
-def _too_long(count: object, longest: int) -> bodies.Refused:
-    return bodies.Refused(
+def _too_long(count: object, longest: int) -> bodies.RequestRejected:
+    return bodies.RequestRejected(
         f"The conversation has {count} tokens; the limit is {longest}, including the response.",
         code="context_length_exceeded",
         param="messages",
@@ -143,7 +143,9 @@ async def conversation_request(
     try:
         text, ids = await asyncio.to_thread(conversation, model.tokenizer, turns, control)
     except ModelError as error:
-        raise bodies.Refused(f"{error.message} Continue text with /v1/completions.") from None
+        raise bodies.RequestRejected(
+            f"{error.message} Continue text with /v1/completions."
+        ) from None
     room = model.longest - len(ids)
     if room < 1:
         raise _too_long(len(ids), model.longest)
@@ -174,7 +176,7 @@ async def chat_completions(service: CompletionService, request: Request) -> Resp
         return await relay(service, request, upstream, "chat/completions", given)
     prediction = openai.check_together(service, body.n, body.prediction)
     if body.stream and body.n > 1:
-        raise bodies.Refused("A stream requires n = 1.", param="n")
+        raise bodies.RequestRejected("A stream requires n = 1.", param="n")
     asked = await conversation_request(
         service,
         turns,

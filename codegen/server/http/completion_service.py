@@ -1,7 +1,8 @@
 """The engine for HTTP clients: a :class:`CompletionService` for all API dialects.
 
-Documents without names are recognized by their lines (:class:`Slots`), requests are cancelled when
-the client disconnects, and text is streamed once it is final (:class:`Pieces`).
+Documents without names are recognized by their lines (:class:`DocumentMatcher`), requests are
+cancelled when the client disconnects, and text is streamed once it is final
+(:class:`ChunkSplitter`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from codegen.core.records import Edit
 from codegen.core.secret_scan import is_secret
 from codegen.edits.formats import window_text
 from codegen.server.completion.engine import CompletionEngine
-from codegen.server.completion.requests import Completion, CompletionRequest, DocumentKey
+from codegen.server.completion.requests import CompletionRequest, CompletionResult, DocumentKey
 from codegen.server.context.sources import language_of
 from codegen.server.next_edits.proposals import NextEditor
 
@@ -30,7 +31,7 @@ _LINES = 64  # lines nearest to the cursor that are compared
 _ALIKE = 0.5
 
 
-class Slots:
+class DocumentMatcher:
     """Recognizes documents without names by their text.
 
     A request goes to the slot whose last text shares the most lines with it, if these are at least
@@ -86,7 +87,7 @@ def _lines(prefix: str, suffix: str) -> frozenset[int]:
     return found or frozenset({hash(prefix[:40])})
 
 
-class ClientLeft(Exception):
+class ClientDisconnected(Exception):
     """The client disconnected before the response."""
 
 
@@ -102,11 +103,11 @@ class CompletionService:
     """
 
     engine: CompletionEngine
-    slots: Slots = field(default_factory=Slots)
+    slots: DocumentMatcher = field(default_factory=DocumentMatcher)
     exclude: tuple[str, ...] = ()
     next_edits: NextEditor | None = None
 
-    async def complete(self, request: Request, asked: CompletionRequest) -> Completion:
+    async def complete(self, request: Request, asked: CompletionRequest) -> CompletionResult:
         """Completes with the document's cache; no candidates for a file that may contain secrets.
 
         Args:
@@ -121,10 +122,10 @@ class CompletionService:
 
     async def stream(
         self, request: Request, asked: CompletionRequest
-    ) -> AsyncIterator[str | Completion]:
+    ) -> AsyncIterator[str | CompletionResult]:
         """Yields chunks of the first candidate's text, then the whole completion."""
         queue: asyncio.Queue[str | None] = asyncio.Queue()
-        pieces = Pieces(None if asked.multiline is None else asked.shown)
+        pieces = ChunkSplitter(None if asked.multiline is None else asked.shown)
         work = self._complete(client_of(request), asked, queue.put_nowait)
         task = asyncio.ensure_future(work)
         task.add_done_callback(lambda _: queue.put_nowait(None))
@@ -164,10 +165,10 @@ class CompletionService:
         client: str,
         asked: CompletionRequest,
         on_text: Callable[[str], None] | None = None,
-    ) -> Completion:
+    ) -> CompletionResult:
         if asked.path and is_secret(asked.path, self.exclude):
             self.engine.metrics.count("excluded")
-            return Completion(())
+            return CompletionResult(())
         snippets = [s for s in asked.snippets if not is_secret(s.name, self.exclude)]
         asked = replace(asked, snippets=tuple(snippets))
         if asked.path:
@@ -208,7 +209,7 @@ async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
             return task.result()
         task.cancel()
         await asyncio.wait({task})
-        raise ClientLeft
+        raise ClientDisconnected
     finally:
         watch.cancel()
         task.cancel()
@@ -219,7 +220,7 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-class Pieces:
+class ChunkSplitter:
     """Splits text that is still being decoded into chunks that will not change.
 
     Args:

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from codegen import __version__
 from codegen.generation import SamplingParams
 from codegen.server.completion.model import CompletionModel
-from codegen.server.completion.requests import Candidate, Completion, CompletionRequest
+from codegen.server.completion.requests import Candidate, CompletionRequest, CompletionResult
 from codegen.server.http import bodies
 from codegen.server.http.completion_service import CompletionService
 from codegen.server.http.openai import UNNAMED
@@ -26,14 +26,14 @@ _MOST_SNIPPETS = 256
 _STOP_TYPES = {"eos": "eos", "length": "limit", "stop": "word"}
 
 
-class ExtraFile(bodies.Body):
+class ExtraFile(bodies.JsonBody):
     """Chunk of another file in llama.cpp's ``input_extra``."""
 
     filename: str = ""
     text: str = ""
 
 
-class InfillBody(bodies.Body):
+class InfillBody(bodies.JsonBody):
     """Body of llama.cpp's ``/infill``; ``n_predict`` 0 warms up, -1 is the default."""
 
     input_prefix: str = ""
@@ -59,13 +59,15 @@ async def infill(service: CompletionService, request: Request) -> Response:
     given = await bodies.read_object(request)
     for key in ("input_prefix", "input_suffix"):
         if key not in given:
-            raise bodies.Refused(f'"{key}" is required.')
+            raise bodies.RequestRejected(f'"{key}" is required.')
     body = InfillBody.read(given)
     asked = _infill_request(body)
     if body.n_predict == 0:
         # A warm-up: the context is encoded while the engine is idle.
         service.warm_up(request, asked)
-        return JSONResponse(_row(service, asked, Completion(()), Candidate("", 0, "length"), 0))
+        return JSONResponse(
+            _row(service, asked, CompletionResult(()), Candidate("", 0, "length"), 0)
+        )
     if body.stream:
         return await bodies.event_stream(request, _events(service, request, asked))
     answer = await service.complete(request, asked)
@@ -111,7 +113,7 @@ async def _events(
 def _row(
     service: CompletionService,
     asked: CompletionRequest,
-    answer: Completion,
+    answer: CompletionResult,
     one: Candidate,
     number: int,
 ) -> dict[str, Any]:

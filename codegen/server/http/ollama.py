@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from codegen.core.http_client import count_of
 from codegen.server.completion.model import CompletionModel
-from codegen.server.completion.requests import Candidate, Completion
+from codegen.server.completion.requests import Candidate, CompletionResult
 from codegen.server.completion.upstream import LlamaUpstream, Upstream
 from codegen.server.completion.upstream.source import read_row
 from codegen.server.http import bodies
@@ -73,7 +73,7 @@ class OllamaMessage(Message):
     ignored = Message.ignored | {"tool_name"}
 
 
-class ChatBody(_Body):
+class OllamaChatBody(_Body):
     """Body of ``/api/chat``."""
 
     messages: Annotated[list[OllamaMessage], Field(max_length=10_000)] = []
@@ -108,7 +108,7 @@ async def generate(service: CompletionService, request: Request) -> Response:
 
 async def chat(service: CompletionService, request: Request) -> Response:
     """Handles ``/api/chat``."""
-    body = ChatBody.read(await bodies.read_object(request))
+    body = OllamaChatBody.read(await bodies.read_object(request))
     bodies.check_model(body.model, service.engine.model)
     if not body.messages:
         return JSONResponse({**_head(service), **_message(""), **_LOADED})
@@ -170,7 +170,7 @@ async def _row(work: Awaitable[Any]) -> AsyncGenerator[dict[str, Any]]:
     yield await work
 
 
-async def _pieces(rows: AsyncGenerator[dict[str, Any]]) -> AsyncIterator[str | Completion]:
+async def _pieces(rows: AsyncGenerator[dict[str, Any]]) -> AsyncIterator[str | CompletionResult]:
     """Converts an upstream's stream; without its token count, chunks count as tokens."""
     began = first = time.perf_counter()
     texts: list[str] = []
@@ -185,7 +185,7 @@ async def _pieces(rows: AsyncGenerator[dict[str, Any]]) -> AsyncIterator[str | C
                 yield text
     tokens = count_of(usage, "completion_tokens") or len(texts)
     reason = "length" if finish == "length" else "eos"
-    yield Completion(
+    yield CompletionResult(
         (Candidate("".join(texts), tokens, reason),),
         prompt_tokens=count_of(usage, "prompt_tokens"),
         stages={"encode": first - began, "decode": time.perf_counter() - first},
@@ -205,7 +205,7 @@ def _temperature(options: Options, default: float) -> float:
 async def _answer(
     service: CompletionService,
     request: Request,
-    pieces: AsyncIterator[str | Completion],
+    pieces: AsyncIterator[str | CompletionResult],
     stream: bool,
     said: Callable[[str], dict[str, Any]],
 ) -> Response:
@@ -217,14 +217,14 @@ async def _answer(
     return JSONResponse({**_head(service), **said(text), **_end(answer, began)})
 
 
-async def _last(pieces: AsyncIterator[str | Completion]) -> Completion:
-    found = [piece async for piece in pieces if isinstance(piece, Completion)]
+async def _last(pieces: AsyncIterator[str | CompletionResult]) -> CompletionResult:
+    found = [piece async for piece in pieces if isinstance(piece, CompletionResult)]
     return found[-1]
 
 
 async def _lines(
     service: CompletionService,
-    pieces: AsyncIterator[str | Completion],
+    pieces: AsyncIterator[str | CompletionResult],
     said: Callable[[str], dict[str, Any]],
 ) -> bodies.Events:
     began = time.perf_counter()
@@ -240,7 +240,7 @@ def _head(service: CompletionService) -> dict[str, Any]:
     return {"model": service.engine.model.name, "created_at": now}
 
 
-def _end(answer: Completion, began: float) -> dict[str, Any]:
+def _end(answer: CompletionResult, began: float) -> dict[str, Any]:
     def nanoseconds(seconds: float) -> int:
         return int(seconds * 1e9)
 

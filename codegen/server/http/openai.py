@@ -20,12 +20,12 @@ from starlette.responses import JSONResponse, Response
 
 from codegen.edits.prompts import EditorPrompt, read_editor_prompt
 from codegen.generation import SamplingParams
-from codegen.server.completion.engine import Source
+from codegen.server.completion.engine import CompletionSource
 from codegen.server.completion.prompts import parse_foreign
 from codegen.server.completion.requests import (
     Candidate,
-    Completion,
     CompletionRequest,
+    CompletionResult,
     DocumentKey,
 )
 from codegen.server.http import bodies
@@ -39,13 +39,13 @@ _FILL_LINES = 40
 _UNSUPPORTED = ("logprobs", "logit_bias", "presence_penalty", "frequency_penalty")
 
 
-class StreamOptions(bodies.Body):
+class StreamOptions(bodies.JsonBody):
     """OpenAI's ``stream_options``."""
 
     include_usage: bool = False
 
 
-class OpenAIFields(bodies.Body):
+class OpenAIFields(bodies.JsonBody):
     """Common fields of OpenAI's completions and chat completions."""
 
     max_tokens: bodies.MostTokens | None = None
@@ -83,14 +83,16 @@ async def completions(
     body = TextBody.read(given)
     for name in _UNSUPPORTED:
         if given.get(name):
-            raise bodies.Refused(f"This server does not support the field {name}.", param=name)
+            raise bodies.RequestRejected(
+                f"This server does not support the field {name}.", param=name
+            )
     editor = service.next_edits if len(body.prompt) == 1 else None
     if editor and (edit := read_editor_prompt(body.prompt[0])):
         return await _next_edit(service, editor, request, body, edit)
     asked = [text_request(service, body, prompt) for prompt in body.prompt or [""]]
     if body.stream:
         if len(asked) > 1 or asked[0].candidates > 1:
-            raise bodies.Refused("A stream requires one prompt and n = 1.", param="stream")
+            raise bodies.RequestRejected("A stream requires one prompt and n = 1.", param="stream")
         pieces = service.stream(request, asked[0])
         return await bodies.event_stream(request, _events(service, pieces, body), "[DONE]")
     answers = [await service.complete(request, one) for one in asked]
@@ -120,14 +122,14 @@ async def _next_edit(
         Refused: for fields that cannot be combined.
     """
     if body.n > 1 or body.echo:
-        raise bodies.Refused("A next edit requires n = 1 without echo.", param="n")
+        raise bodies.RequestRejected("A next edit requires n = 1 without echo.", param="n")
     text = asked.answer(await service.next_edit(editor, request, asked.edit))
     for stop in body.stop:
         text = text.partition(stop)[0]
-    answer = Completion((Candidate(text, 0, "stop"),))
+    answer = CompletionResult((Candidate(text, 0, "stop"),))
     if body.stream:
 
-        async def pieces() -> AsyncIterator[str | Completion]:
+        async def pieces() -> AsyncIterator[str | CompletionResult]:
             yield text
             yield answer
 
@@ -181,17 +183,21 @@ def check_together(service: CompletionService, n: int, given: bodies.Prediction 
     """
     most = service.engine.limits.candidates
     if n > most:
-        raise bodies.Refused(f"n is {n}: this server returns at most {most} choices.", param="n")
+        raise bodies.RequestRejected(
+            f"n is {n}: this server returns at most {most} choices.", param="n"
+        )
     prediction = given.text if given else ""
     if prediction and n > 1:
-        raise bodies.Refused("A prediction requires n = 1.", param="prediction")
+        raise bodies.RequestRejected("A prediction requires n = 1.", param="prediction")
     if len(prediction) > (longest := service.engine.model.longest * CHARS_A_TOKEN):
-        raise bodies.Refused(f"The prediction has over {longest} characters.", param="prediction")
+        raise bodies.RequestRejected(
+            f"The prediction has over {longest} characters.", param="prediction"
+        )
     return prediction
 
 
 async def _events(
-    service: CompletionService, pieces: AsyncIterator[str | Completion], body: TextBody
+    service: CompletionService, pieces: AsyncIterator[str | CompletionResult], body: TextBody
 ) -> bodies.Events:
     head = _head(service)
     async for piece in pieces:
@@ -227,7 +233,7 @@ def reason_of(candidate: Candidate) -> Literal["length", "stop"]:
     return "length" if candidate.finish_reason == "length" else "stop"
 
 
-def usage_of(answers: list[Completion]) -> dict[str, Any]:
+def usage_of(answers: list[CompletionResult]) -> dict[str, Any]:
     """Returns OpenAI's ``usage``, summed over completions."""
     prompt = sum(answer.prompt_tokens for answer in answers)
     decoded = decoded_by(answers)
@@ -243,7 +249,7 @@ def usage_of(answers: list[Completion]) -> dict[str, Any]:
     }
 
 
-def decoded_by(answers: list[Completion]) -> int:
+def decoded_by(answers: list[CompletionResult]) -> int:
     """Returns the number of tokens decoded for all candidates."""
     return sum(candidate.completion_tokens for answer in answers for candidate in answer.candidates)
 
@@ -259,7 +265,7 @@ async def model(service: CompletionService, request: Request) -> Response:
     return JSONResponse(_entry(service.engine.model))
 
 
-def _entry(model: Source) -> dict[str, Any]:
+def _entry(model: CompletionSource) -> dict[str, Any]:
     return {
         "id": model.name,
         "object": "model",

@@ -13,20 +13,20 @@ from starlette.responses import JSONResponse, Response
 from codegen import __version__
 from codegen.generation import SamplingParams
 from codegen.server.completion.requests import CompletionRequest, DocumentKey
-from codegen.server.http.bodies import Body, Temperature, Whole, read_object, snippets
+from codegen.server.http.bodies import JsonBody, Temperature, Whole, read_object, snippets
 from codegen.server.http.completion_service import CompletionService
 
 _DECLARATIONS = 8
 
 
-class Declaration(Body):
+class Declaration(JsonBody):
     """Text of another file, sent by Tabby's plugins."""
 
     filepath: str = ""
     body: str = ""
 
 
-class Segments(Body):
+class Segments(JsonBody):
     """Text around the cursor, and of other files."""
 
     prefix: str = ""
@@ -38,7 +38,7 @@ class Segments(Body):
     declarations: list[Declaration] = []
 
 
-class TabbyBody(Body):
+class TabbyBody(JsonBody):
     """Body of Tabby's ``/v1/completions``."""
 
     mode: str = "standard"

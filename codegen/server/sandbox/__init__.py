@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from codegen.core.errors import InputError
-from codegen.sandbox import Job, Limits, Script
+from codegen.sandbox import Job, Limits, ScriptJob
 from codegen.sandbox.serialization import Row, outcome_row, to_json
 from codegen.server.completion.requests import ServerLimits
-from codegen.server.http.bodies import Refused, make_routes, read_object
+from codegen.server.http.bodies import RequestRejected, make_routes, read_object
 from codegen.server.http.completion_service import unless_left
 from codegen.server.http.security import Guard, client_name
 from codegen.server.sandbox import fusion
@@ -88,21 +88,21 @@ async def judge_many(service: SandboxService, request: Request) -> Response:
     given = await read_object(request)
     rows = given.get("jobs")
     if not isinstance(rows, list) or not rows:
-        raise Refused("jobs must be a list of at least one job.", param="jobs")
+        raise RequestRejected("jobs must be a list of at least one job.", param="jobs")
     most = min(service.queue, service.client_queue)
     if len(rows) > most:
         message = f"jobs has {len(rows)} items; the limit is {most}."
-        raise Refused(message, status=413, param="jobs")
+        raise RequestRejected(message, status=413, param="jobs")
     bodies: list[JobBody] = []
-    jobs: list[tuple[Job | Script, str]] = []
+    jobs: list[tuple[Job | ScriptJob, str]] = []
     for place, row in enumerate(rows):
         try:
             if not isinstance(row, dict):
-                raise Refused("must be an object.")
+                raise RequestRejected("must be an object.")
             body = JobBody.read(row)
             jobs.append((body.job(service.most, service.sandbox.languages), body.cache_key()))
         except InputError as error:
-            raise Refused(f"jobs.{place}: {error}", param=f"jobs.{place}") from None
+            raise RequestRejected(f"jobs.{place}: {error}", param=f"jobs.{place}") from None
         bodies.append(body)
     client = client_name(request)
     service.admit(client, len(jobs))

@@ -26,9 +26,9 @@ from starlette.responses import JSONResponse, Response
 
 from codegen.core.errors import InputError
 from codegen.core.paths import inner_path
-from codegen.sandbox import Limits, Outcome, Script
+from codegen.sandbox import Limits, Outcome, ScriptJob
 from codegen.sandbox.languages import find
-from codegen.server.http.bodies import Refused, read_body
+from codegen.server.http.bodies import RequestRejected, read_body
 from codegen.server.http.security import client_name
 from codegen.server.sandbox.service import (
     Handler,
@@ -58,7 +58,7 @@ class RunCodeRequest(BaseModel):
     files: dict[str, str | None] = Field(default_factory=dict)
     fetch_files: list[str] = Field(default_factory=list)
 
-    def script(self, most: Limits, languages: Sequence[str]) -> Script:
+    def script(self, most: Limits, languages: Sequence[str]) -> ScriptJob:
         """Returns the script to run, with allowed limits and language.
 
         Raises:
@@ -74,7 +74,7 @@ class RunCodeRequest(BaseModel):
             except ValueError as error:
                 message = f"The content of {name!r:.80} is not base64: {error}."
                 raise InputError(message) from None
-        return Script(
+        return ScriptJob(
             self.code,
             self.stdin or "",
             files,
@@ -130,7 +130,7 @@ async def run_code(service: SandboxService, request: Request) -> Response:
         told = error.errors(include_url=False, include_context=False, include_input=False)
         return JSONResponse({"detail": told[:_MOST_TOLD]}, 422)
     except InputError as error:
-        status = error.status if isinstance(error, Refused) else 422
+        status = error.status if isinstance(error, RequestRejected) else 422
         return JSONResponse({"detail": str(error)}, status)
     except SandboxFault as error:
         answer = RunCodeResponse(status="SandboxError", message=str(error))

@@ -34,10 +34,10 @@ from starlette.responses import Response
 
 from codegen.core.errors import ConfigError, SandboxError
 from codegen.core.records import Trust
-from codegen.sandbox import Job, Limits, Mode, Outcome, Sandbox, Script
+from codegen.sandbox import Job, Limits, Mode, Outcome, Sandbox, ScriptJob
 from codegen.sandbox.languages import find
 from codegen.server.completion.requests import Overloaded, Unavailable
-from codegen.server.http.bodies import Refused, StrictBody
+from codegen.server.http.bodies import RequestRejected, StrictBody
 from codegen.server.metrics import Metrics
 
 SANDBOX_TRIES = 4  # two runs each
@@ -60,7 +60,7 @@ class _Entry:
     """Waiting or running job, with the number of requests for its outcome."""
 
     client: str
-    job: Job | Script
+    job: Job | ScriptJob
     key: str
     done: asyncio.Future[Outcome]
     since: float
@@ -125,7 +125,9 @@ class SandboxService:
         message = f"{self.waiting} jobs are waiting; {count} more do not fit {whose} queue."
         raise Overloaded(message, after_s=after_s)
 
-    async def outcome(self, client: str, job: Job | Script, key: str = "") -> tuple[Outcome, bool]:
+    async def outcome(
+        self, client: str, job: Job | ScriptJob, key: str = ""
+    ) -> tuple[Outcome, bool]:
         """Returns the outcome of an admitted job, and True if it is from an equal job.
 
         ``key`` is a hash of everything that affects the outcome; "" always runs the job.
@@ -158,7 +160,7 @@ class SandboxService:
             raise
 
     async def outcomes(
-        self, client: str, jobs: Sequence[tuple[Job | Script, str]]
+        self, client: str, jobs: Sequence[tuple[Job | ScriptJob, str]]
     ) -> AsyncGenerator[tuple[int, Outcome | Unavailable, bool], None]:
         """Yields the outcomes of (job, key) pairs as they finish, each with its index."""
 
@@ -317,7 +319,7 @@ class LimitsBody(StrictBody):
         try:
             return replace(defaults(most), **given)
         except ConfigError as error:
-            raise Refused(error.message, param="limits") from None
+            raise RequestRejected(error.message, param="limits") from None
 
 
 def defaults(most: Limits) -> Limits:
@@ -383,7 +385,7 @@ def known_language(name: str, languages: Sequence[str]) -> str:
     with suppress(ConfigError):
         if (found := name if name == "python" else find(name).name) in languages:
             return found
-    raise Refused(
+    raise RequestRejected(
         f"language {name[:40]!r} is not enabled; choose from {', '.join(languages)}.",
         status=422,
         param="language",

@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from codegen.core.errors import InputError
 from codegen.core.records import Sample, from_dict
-from codegen.evals.report import ScoredRun, content
+from codegen.evals.report import NamedScore, content
 from codegen.evals.report.page import ASSETS as REPORT
 from codegen.evals.report.page import as_text, templates
 from codegen.evals.scoring import STATUSES, Score, read_score
@@ -34,7 +34,7 @@ from codegen.server import run_index
 from codegen.server.completion.requests import ServerLimits
 from codegen.server.http.security import Guard
 from codegen.server.viewer import records
-from codegen.server.viewer.tables import Row, Selection, Table
+from codegen.server.viewer.tables import RecordTable, Selection, TableRow
 
 _ASSETS = Path(__file__).parent / "assets"
 _A_PAGE = 50  # rows per page
@@ -53,7 +53,7 @@ _SHARE = 20  # but not before this many times the refresh's own duration
 
 
 @dataclass(slots=True)
-class Source:
+class RunSource:
     """A run, or files outside of runs, with its tables by name.
 
     ``name`` is the path from the command line; ``run`` is None for files.
@@ -62,7 +62,7 @@ class Source:
     name: str
     folder: Path
     run: run_index.Run | None
-    tables: dict[str, Table] = field(default_factory=dict)
+    tables: dict[str, RecordTable] = field(default_factory=dict)
     _score: tuple[float, Score | None] = (0.0, None)
     _programs: content.Programs | None = None
 
@@ -101,7 +101,7 @@ class Library:
 
     def __init__(self, places: Sequence[str | os.PathLike[str]]) -> None:
         self.places = [Path(place) for place in places]
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, RunSource] = {}
         self._next = 0.0
         self._lock = threading.Lock()
         for place in self.places:
@@ -114,7 +114,7 @@ class Library:
                 "Pass a directory that `codegen data`, `codegen eval` or `codegen finetune` wrote.",
             )
 
-    def sources(self) -> dict[str, Source]:
+    def sources(self) -> dict[str, RunSource]:
         """Returns all current sources by name."""
         with self._lock:
             began = time.monotonic()
@@ -124,7 +124,7 @@ class Library:
                 self._next = now + max(_FRESH_S, _SHARE * (now - began))
             return self._sources
 
-    def _found(self) -> Iterator[Source]:
+    def _found(self) -> Iterator[RunSource]:
         folders = [place for place in self.places if place.is_dir()]
         runs = run_index.find_runs(folders)
         for run in runs:
@@ -136,24 +136,26 @@ class Library:
                 yield self._source(name, place, None, _tables_of_files(files))
 
     def _source(
-        self, name: str, folder: Path, run: run_index.Run | None, tables: Sequence[Table]
-    ) -> Source:
+        self, name: str, folder: Path, run: run_index.Run | None, tables: Sequence[RecordTable]
+    ) -> RunSource:
         name = records.as_value(name)
-        source = self._sources.get(name) or Source(name, folder, run)
+        source = self._sources.get(name) or RunSource(name, folder, run)
         source.run = run
         for table in tables:  # reuse existing indexes
             source.tables.setdefault(table.name, table)
         return source
 
 
-def _tables_of_files(files: Sequence[Path]) -> list[Table]:
-    return [Table(path.name, path.name, lambda path=path: [path]) for path in files]
+def _tables_of_files(files: Sequence[Path]) -> list[RecordTable]:
+    return [RecordTable(path.name, path.name, lambda path=path: [path]) for path in files]
 
 
-def _tables_of_run(run: run_index.Run) -> list[Table]:
+def _tables_of_run(run: run_index.Run) -> list[RecordTable]:
     verdicts = {"samples": run.folder / "verdicts.jsonl"}
     return [
-        Table(name, title, functools.partial(_files, run.folder, patterns), verdicts.get(name))
+        RecordTable(
+            name, title, functools.partial(_files, run.folder, patterns), verdicts.get(name)
+        )
         for name, title, *patterns in _TABLES[run.kind]
     ]
 
@@ -179,7 +181,7 @@ _TABLES: Mapping[str, Sequence[tuple[str, ...]]] = {
 }
 
 
-class NotThere(Exception):
+class PageNotFound(Exception):
     """A URL without a page."""
 
 
@@ -209,7 +211,7 @@ async def _answer(library: Library, page: Page, request: Request) -> Response:
     """Renders a page in a thread, because it may have to index a file first."""
     try:
         response = await run_in_threadpool(page, library, request.query_params)
-    except NotThere as error:
+    except PageNotFound as error:
         response = _page("message.html", 404, title="Not found", message=str(error))
     except IndexError:  # the file was truncated between two reads
         message = "The file changed while it was read. Reload the page."
@@ -254,11 +256,11 @@ def url(path: str, *pairs: tuple[str, object], **given: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TableQuery:
     """The part of a table that a URL selects."""
 
-    source: Source
-    table: Table
+    source: RunSource
+    table: RecordTable
     wanted: Selection
     page: int = 1
 
@@ -285,21 +287,21 @@ class Place:
 _SELECTION = ("filters", "text", "sort")
 
 
-def _source(library: Library, name: str) -> Source:
+def _source(library: Library, name: str) -> RunSource:
     found = library.sources().get(name)
     if found is None:
-        raise NotThere(f"Unknown run or file {name!r}.")
+        raise PageNotFound(f"Unknown run or file {name!r}.")
     return found
 
 
-def _table(source: Source, name: str) -> Table:
+def _table(source: RunSource, name: str) -> RecordTable:
     if name not in source.tables:
-        raise NotThere(f"{source.name} has no table {name!r}.")
+        raise PageNotFound(f"{source.name} has no table {name!r}.")
     source.tables[name].refresh()
     return source.tables[name]
 
 
-def _place(library: Library, query: QueryParams) -> Place:
+def _place(library: Library, query: QueryParams) -> TableQuery:
     source = _source(library, query.get("name", ""))
     table = _table(source, query.get("table", ""))
     filters = tuple(
@@ -310,14 +312,16 @@ def _place(library: Library, query: QueryParams) -> Place:
     text = query.get("q", "").replace("\r\n", "\n")[:_LONGEST_SEARCH]
     page = query.get("page", "1")
     number = int(page) if page.isascii() and page.isdecimal() and len(page) < 9 else 1
-    return Place(source, table, Selection(filters, text, query.get("sort", "")), max(1, number))
+    return TableQuery(
+        source, table, Selection(filters, text, query.get("sort", "")), max(1, number)
+    )
 
 
-def _numbered(place: Place, key: str) -> tuple[int, Row]:
+def _numbered(place: TableQuery, key: str) -> tuple[int, TableRow]:
     """Returns the row of a table that a link refers to, and its number."""
     number = place.table.number_of(key)
     if number is None:
-        raise NotThere(f"{place.source.name} has no row {key!r}.")
+        raise PageNotFound(f"{place.source.name} has no row {key!r}.")
     return number, place.table.rows([number])[0]
 
 
@@ -342,9 +346,9 @@ def run(library: Library, query: QueryParams) -> Response:
         "run.html",
         title=source.name,
         source=source,
-        tables=[Place(source, table, Selection()) for table in tables if len(table)],
+        tables=[TableQuery(source, table, Selection()) for table in tables if len(table)],
         score=score,
-        scored=[ScoredRun(source.name, score)] if score else [],
+        scored=[NamedScore(source.name, score)] if score else [],
         seen=[s for s in STATUSES if score and score.statuses.get(s)],
         settings=run_index.settings_of(source.run) if source.run else {},
         inner=[s for s in others if s.name.startswith(source.name + "/")],
@@ -383,7 +387,7 @@ def rows(library: Library, query: QueryParams) -> Response:
 
 
 def _line(
-    place: Place, one: Row, names: Sequence[str], numbers: Sequence[str]
+    place: TableQuery, one: TableRow, names: Sequence[str], numbers: Sequence[str]
 ) -> dict[str, object]:
     facts = records.facts_of(one.value)
     judged = records.facts_of(one.verdict)
@@ -425,7 +429,7 @@ def row(library: Library, query: QueryParams) -> Response:
     )
 
 
-def _shown(source: Source, one: Row) -> records.Shown:
+def _shown(source: RunSource, one: TableRow) -> records.RecordPage:
     program = source.program_of(one.value) if records.kind_of(one.value) == "sample" else ""
     return records.show(one.value, one.verdict, program)
 
@@ -446,7 +450,7 @@ def compare(library: Library, query: QueryParams) -> Response:
     sources = [_source(library, name) for name in named]
     runs = [source.run for source in sources]
     if None in runs:
-        raise NotThere("Files have no settings to compare; compare their rows.")
+        raise PageNotFound("Files have no settings to compare; compare their rows.")
     first, second = (one for one in runs if one)
     return _page(
         "compare.html",

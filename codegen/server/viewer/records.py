@@ -31,7 +31,7 @@ _MOST_SHOWN = 200_000  # maximum characters of a text
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class RecordFields:
     """Values for filtering and sorting a record."""
 
     label: str
@@ -40,7 +40,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TextBlock:
     """Text of a record, as marked lines, or as spans with and without loss."""
 
     title: str
@@ -57,7 +57,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class RecordPage:
     """Contents of a record's page.
 
     Attributes:
@@ -74,7 +74,7 @@ class Shown:
     output: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     rewards: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    pieces: Sequence[Piece] = ()
+    pieces: Sequence[TextBlock] = ()
     steps: Sequence[tuple[str, Lines]] = ()
     prompt: str = ""
     note: str = ""
@@ -100,10 +100,10 @@ _KEYS: Mapping[Kind, Sequence[str]] = {
 }
 
 
-def facts_of(row: Any) -> Facts:
+def facts_of(row: Any) -> RecordFields:
     """Returns the facts of a decoded line; none if it is not an object."""
     if not isinstance(row, dict):
-        return Facts("", {}, {})
+        return RecordFields("", {}, {})
     kind = kind_of(row)
     flat = dict(row)
     if kind in ("text", "preference") and isinstance(meta := row.get("meta"), dict):
@@ -128,7 +128,7 @@ def facts_of(row: Any) -> Facts:
             most = _LONGEST_ID if name == "problem_id" else _LONGEST_VALUE
             if 0 < len(value) <= most:
                 facets[_NAMES.get(name, name)] = as_value(value)
-    return Facts(label_of(row, kind), facets, numbers)
+    return RecordFields(label_of(row, kind), facets, numbers)
 
 
 _SHOWN_OF: Mapping[Kind, Sequence[str]] = {
@@ -174,7 +174,7 @@ def preview_of(row: Any) -> str:
     return " ".join(json.dumps(row)[:140].split())
 
 
-def show(row: Any, verdict: Mapping[str, Any] | None = None, program: str = "") -> Shown:
+def show(row: Any, verdict: Mapping[str, Any] | None = None, program: str = "") -> RecordPage:
     """Converts a decoded line for display; a sample with its verdict and program, if known."""
     try:
         return _SHOW[kind_of(row)](row, verdict or {}, program)
@@ -182,7 +182,7 @@ def show(row: Any, verdict: Mapping[str, Any] | None = None, program: str = "") 
         text = json.dumps(row, indent=2, ensure_ascii=False)
         note = "" if kind_of(row) == "other" else f"This record is invalid: {error}"
         label = label_of(row, "other") if isinstance(row, dict) else ""
-        return Shown(label, pieces=[Piece("JSON", plain(text))], note=note)
+        return RecordPage(label, pieces=[TextBlock("JSON", plain(text))], note=note)
 
 
 def plain(text: str, given: int = 0) -> Lines:
@@ -195,7 +195,7 @@ def plain(text: str, given: int = 0) -> Lines:
     return shown or [("none", "(empty)")]
 
 
-def _text(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
+def _text(row: dict[str, Any], _: Mapping[str, Any], __: str) -> RecordPage:
     text = from_dict(TrainingText, row)
     note, steps = "", []
     try:
@@ -203,41 +203,41 @@ def _text(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
     except CodegenError as error:
         note = f"Its steps cannot be shown: {error}"
     spans = [(segment.text[:_MOST_SHOWN], bool(segment.train)) for segment in text.segments]
-    pieces = [Piece("Text", spans=spans, is_open=not steps)]
+    pieces = [TextBlock("Text", spans=spans, is_open=not steps)]
     facts = {name: _short(value) for name, value in text.meta.items()}
     facts = {"example": text.example_id, "generator": text.generator, **facts}
     prompt = text.segments[0].text[:_MOST_SHOWN] if text.segments else ""
-    return Shown(text.id, "", "", "", facts, {}, pieces, steps, prompt, note)
+    return RecordPage(text.id, "", "", "", facts, {}, pieces, steps, prompt, note)
 
 
-def _preference(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
-    pieces = [Piece("Prompt", plain(_said(row["prompt"])), is_open=False)]
+def _preference(row: dict[str, Any], _: Mapping[str, Any], __: str) -> RecordPage:
+    pieces = [TextBlock("Prompt", plain(_said(row["prompt"])), is_open=False)]
     if "chosen" in row:
         chosen, rejected = _said(row["chosen"]), _said(row["rejected"])
         difference = list(diff_lines(rejected.splitlines(), chosen.splitlines()))
         pieces += [
-            Piece("Difference from the rejected to the chosen answer", difference),
-            Piece("Chosen", plain(chosen), is_open=False),
-            Piece("Rejected", plain(rejected), is_open=False),
+            TextBlock("Difference from the rejected to the chosen answer", difference),
+            TextBlock("Chosen", plain(chosen), is_open=False),
+            TextBlock("Rejected", plain(rejected), is_open=False),
         ]
     else:
         title = "Good answer" if row["label"] else "Bad answer"
-        pieces.append(Piece(title, plain(_said(row["completion"]))))
+        pieces.append(TextBlock(title, plain(_said(row["completion"]))))
     facts = {name: _short(value) for name, value in dict(row.get("meta") or {}).items()}
-    return Shown(str(row["id"]), facts=facts, pieces=pieces)
+    return RecordPage(str(row["id"]), facts=facts, pieces=pieces)
 
 
-def _sample(row: dict[str, Any], verdict: Mapping[str, Any], program: str) -> Shown:
+def _sample(row: dict[str, Any], verdict: Mapping[str, Any], program: str) -> RecordPage:
     completion, actions = str(row["completion"]), str(row.get("actions") or "")
     prompt = str(row.get("prompt") or "")
     given = prompt.count("\n") if prompt and program.startswith(prompt) else 0
-    pieces = [Piece("Program", plain(program, given))] if program else []
+    pieces = [TextBlock("Program", plain(program, given))] if program else []
     if completion != program:
         title = "What the model wrote" if program or not actions else "Program"
-        pieces.append(Piece(title, plain(completion), is_open=not program))
+        pieces.append(TextBlock(title, plain(completion), is_open=not program))
     if actions:
-        pieces.append(Piece("Its actions", plain(actions), is_open=False))
-    pieces.append(Piece("Prompt", plain(prompt), is_open=False))
+        pieces.append(TextBlock("Its actions", plain(actions), is_open=False))
+    pieces.append(TextBlock("Prompt", plain(prompt), is_open=False))
     steps: Sequence[tuple[str, Lines]] = ()
     if MARKER in actions:
         states = resolve(actions, recount=True).states[:_MOST_STEPS]
@@ -253,7 +253,7 @@ def _sample(row: dict[str, Any], verdict: Mapping[str, Any], program: str) -> Sh
         **{name: value for name, value in dict(row.get("meta") or {}).items() if name != "before"},
     }
     facts = {**dict(row.get("settings") or {}), **facts}
-    return Shown(
+    return RecordPage(
         label_of(row, "sample"),
         status=str(verdict.get("status", "")),
         message=str(verdict.get("message", "")),
@@ -268,15 +268,15 @@ def _sample(row: dict[str, Any], verdict: Mapping[str, Any], program: str) -> Sh
 _FORGEABLE = "The tests ran in the program's process, which could have forged this verdict."
 
 
-def _rollout(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
+def _rollout(row: dict[str, Any], _: Mapping[str, Any], __: str) -> RecordPage:
     program, completion = str(row.get("program", "")), str(row["completion"])
     pieces = [
-        Piece(f"Answer {number}, {status}", plain(str(answer)), is_open=False)
+        TextBlock(f"Answer {number}, {status}", plain(str(answer)), is_open=False)
         for number, (answer, status) in enumerate(row.get("earlier") or [], 1)
     ]
-    pieces.append(Piece("Program" if program else "No program was found", plain(program)))
+    pieces.append(TextBlock("Program" if program else "No program was found", plain(program)))
     if completion != program:
-        pieces.append(Piece("What the model wrote", plain(completion), is_open=not program))
+        pieces.append(TextBlock("What the model wrote", plain(completion), is_open=not program))
     facts = {
         "reward": row.get("reward"),
         "solved": _yes_or_no(row.get("solved")) or "not known",
@@ -292,7 +292,7 @@ def _rollout(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
         note = "It passes the reward's tests and fails hidden ones."
     else:
         note = _FORGEABLE if row.get("trust") == "in_sandbox" else ""
-    return Shown(
+    return RecordPage(
         label_of(row, "rollout"),
         status=str(row.get("status", "")),
         message=str(row.get("message", "")),
@@ -303,34 +303,34 @@ def _rollout(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
     )
 
 
-def _reject(row: dict[str, Any], _: Mapping[str, Any], __: str) -> Shown:
+def _reject(row: dict[str, Any], _: Mapping[str, Any], __: str) -> RecordPage:
     facts = {name: _short(value) for name, value in row.items() if name not in ("id", "detail")}
     detail = str(row.get("detail", ""))
-    pieces = [Piece("Detail", plain(detail))] if detail else []
-    return Shown(str(row["id"]), facts=facts, pieces=pieces)
+    pieces = [TextBlock("Detail", plain(detail))] if detail else []
+    return RecordPage(str(row["id"]), facts=facts, pieces=pieces)
 
 
-def _other(row: Any, _: Mapping[str, Any], __: str) -> Shown:
+def _other(row: Any, _: Mapping[str, Any], __: str) -> RecordPage:
     text = json.dumps(row, indent=2, ensure_ascii=False)
-    pieces = [Piece("JSON", plain(text))]
+    pieces = [TextBlock("JSON", plain(text))]
     if not isinstance(row, dict):
-        return Shown("", pieces=pieces)
+        return RecordPage("", pieces=pieces)
     if isinstance(messages := row.get("messages"), list):
         pieces = [
-            Piece(str(m.get("role", "message")).capitalize(), plain(_said([m])))
+            TextBlock(str(m.get("role", "message")).capitalize(), plain(_said([m])))
             for m in messages
             if isinstance(m, dict)
         ]
     else:
-        found = [Piece(key, plain(value)) for key, value in row.items() if _is_long(value)]
+        found = [TextBlock(key, plain(value)) for key, value in row.items() if _is_long(value)]
         rest = {key: value for key, value in row.items() if not _is_long(value)}
         if found and rest:
             text = json.dumps(rest, indent=2, ensure_ascii=False)
-            pieces = [*found, Piece("Other fields", plain(text), is_open=False)]
-    return Shown(label_of(row, "other"), pieces=pieces)
+            pieces = [*found, TextBlock("Other fields", plain(text), is_open=False)]
+    return RecordPage(label_of(row, "other"), pieces=pieces)
 
 
-_SHOW: Mapping[Kind, Callable[[Any, Mapping[str, Any], str], Shown]] = {
+_SHOW: Mapping[Kind, Callable[[Any, Mapping[str, Any], str], RecordPage]] = {
     "text": _text,
     "preference": _preference,
     "sample": _sample,

@@ -174,7 +174,7 @@ _LISTED = 1_500  # maximum values of a facet on a page
 _MISSING = -1
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """Row: number of its file, line, value (None if it is not JSON) and verdict."""
 
     file: int
@@ -231,7 +231,7 @@ class _File:
         self.count += 1
 
 
-class Table:
+class RecordTable:
     """Rows of the same kind; thread-safe.
 
     Args:
@@ -357,7 +357,7 @@ class Table:
             found |= (self._joined != _MISSING) & judged[self._joined]
         return found
 
-    def rows(self, numbers: Sequence[int]) -> list[Row]:
+    def rows(self, numbers: Sequence[int]) -> list[TableRow]:
         """Returns rows by number."""
         with self._lock:
             places = [self._place(int(number)) for number in numbers]
@@ -369,7 +369,7 @@ class Table:
                     values[at] = decoded(line)
             verdicts = self._verdicts_of([int(number) for number in numbers])
             return [
-                Row(*place, value, verdict)
+                TableRow(*place, value, verdict)
                 for place, value, verdict in zip(places, values, verdicts, strict=True)
             ]
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen.decoding import passes, sequences
-from codegen.decoding.drafts import Account, Draft, FixedCosts, PassCosts, Planner, SharedCosts
+from codegen.decoding.drafts import Draft, DraftAccount, FixedCosts, PassCosts, Planner, SharedCosts
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.transformers import TransformersBackend
@@ -41,7 +41,7 @@ def test_the_account_bounds_what_failing_drafts_cost(
     lucky: list[bool], cost: float, probability: float, most: int
 ) -> None:
     """However drafts over-estimate themselves, from any round on."""
-    planner = Planner(FixedCosts(cost), Account(slack=0.02, balance=0.7, ceiling=3.0))
+    planner = Planner(FixedCosts(cost), DraftAccount(slack=0.02, balance=0.7, ceiling=3.0))
     spent = gained = worst = 0.0
     for luck in lucky:
         (draft,) = planner.plan([boast(most, probability)], 1, [100])
@@ -69,7 +69,7 @@ def test_the_width_is_the_best_of_all_widths(data: st.DataObject) -> None:
             above = probabilities[parents[-1]] if parents[-1] >= 0 else 1.0
             probabilities.append(above * rng.random())
         drafts.append(Draft(list(range(len(parents))), parents, probabilities))
-    planner = Planner(FixedCosts(cost), Account(balance=2.0))
+    planner = Planner(FixedCosts(cost), DraftAccount(balance=2.0))
     cut = planner.plan(drafts, len(drafts), [50] * len(drafts), waiting=True)
 
     def gain(width: int) -> float:
@@ -106,7 +106,7 @@ def test_a_row_that_ends_soon_is_worth_little_unless_another_waits() -> None:
         costs.add(8, 1, 1.0)
         for width in range(2, 17):
             costs.add(8, width, 1 + 0.065 * (width - 1))
-        cut = Planner(costs, Account(balance=1.0)).plan(drafts, 8, left, waiting)
+        cut = Planner(costs, DraftAccount(balance=1.0)).plan(drafts, 8, left, waiting)
         assert 1 + max(map(len, cut)) == expected, (left, waiting)
 
 
@@ -121,7 +121,7 @@ def test_requests_that_share_passes_draft_as_far_as_all_gain(token: float, toget
     for tokens in range(1, 33):
         costs.add(1, tokens, 1 + token * (tokens - 1))
     draft = boast(12, 0.8)
-    account = Account(balance=100.0)
+    account = DraftAccount(balance=100.0)
     planner = Planner(SharedCosts(costs, lambda: together), account)
     (cut,) = planner.plan([draft], 1, [50])
     plain = 1 + token * (together - 1)

@@ -11,11 +11,11 @@ import torch
 from models_under_test import insertion_lm
 
 from codegen.decoding.insertion import InsertionLM, Text, TextBatch
-from codegen.decoding.insertion.models import Dropped, drop
+from codegen.decoding.insertion.models import DroppedText, drop
 
 
 @torch.no_grad()
-def dense_loss(model: InsertionLM, item: Dropped) -> tuple[float, float]:
+def dense_loss(model: InsertionLM, item: DroppedText) -> tuple[float, float]:
     """Token and stop loss of one text with d[k, v] written out, as the paper has it."""
     batch = TextBatch.of([item.text], model.config)
     hidden = model.encoder(batch)[0]
@@ -68,7 +68,7 @@ def test_mean_loss_over_draws_is_that_over_all_subsets() -> None:
         subsets = list(combinations(range(4), size))
         for gone in subsets:
             kept = [k for k in range(4) if k not in gone]
-            item = Dropped(
+            item = DroppedText(
                 Text([5], [text.body[k] for k in kept]),
                 [text.body[k] for k in gone],
                 [sum(1 for j in kept if j < k) for k in gone],

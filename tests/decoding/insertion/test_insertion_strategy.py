@@ -44,7 +44,7 @@ def test_other_models_insert_nothing() -> None:
     config = LlamaConfig(vocab_size=20, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
                          num_attention_heads=2)  # fmt: skip
     rows: list[Row] = [GapRow.of(Text([5]))]
-    with pytest.raises(ModelError, match="LlamaForCausalLM writes from left to right"):
+    with pytest.raises(ModelError, match="LlamaForCausalLM generates from left to right"):
         decode(
             LlamaForCausalLM(config).eval(), rows, max_new_tokens=3, temperature=0, top_p=1,
             eos=frozenset(), strategy=Insertion(FillOptions(), rngs(1)),

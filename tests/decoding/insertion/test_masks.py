@@ -17,7 +17,7 @@ from codegen.decoding.insertion import (
     Text,
     TextBatch,
 )
-from codegen.decoding.insertion.models import Interpolated, interpolate
+from codegen.decoding.insertion.models import InterpolatedText, interpolate
 
 MASK = 3
 
@@ -27,7 +27,7 @@ def rngs(count: int) -> list[np.random.Generator]:
 
 
 @torch.no_grad()
-def plain_flexible_loss(model: FlexibleMaskLM, item: Interpolated) -> float:
+def plain_flexible_loss(model: FlexibleMaskLM, item: InterpolatedText) -> float:
     batch = TextBatch.of([item.text], model.config)
     summary = model.time_mlp(torch.tensor([[item.time]], dtype=torch.float64))
     hidden = model.encoder(batch, summary=summary)[0]
@@ -59,7 +59,7 @@ def test_the_flexible_loss_by_a_plain_loop(seed: int) -> None:
 def test_tokens_come_as_masks_and_masks_become_tokens() -> None:
     """At time t a token is missing, a mask or there with the probabilities of linear schedules."""
     rng = np.random.default_rng(0)
-    late: list[Interpolated] = []
+    late: list[InterpolatedText] = []
     while len(late) < 3000:
         item = interpolate(Text([], [5] * 4), MASK, rng)
         assert sum(item.gaps) + len(item.text.body) == 4

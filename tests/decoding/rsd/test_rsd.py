@@ -38,12 +38,12 @@ def tables(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.softmax(1.5 * first, -1), torch.softmax(1.5 * second, -1)
 
 
-def draw(log_probs: torch.Tensor, shape: rsd.Shape, uniforms: torch.Tensor) -> rsd.Drawn:
+def draw(log_probs: torch.Tensor, shape: rsd.Shape, uniforms: torch.Tensor) -> rsd.SampledTokens:
     """Children by log-probabilities [B, n, V] and uniforms of the same shape."""
     return rsd.largest(log_probs, shape.branches, gumbel(uniforms))
 
 
-def depths(tree: rsd.Tree) -> torch.Tensor:
+def depths(tree: rsd.DraftTree) -> torch.Tensor:
     levels = [0, *(level + 1 for level, n in enumerate(tree.widths) for _ in range(n))]
     return torch.tensor(levels).expand(len(tree.tokens), -1)
 
@@ -56,7 +56,7 @@ def emitted(shape: rsd.Shape, sort_siblings: bool = False) -> tuple[torch.Tensor
     def uniforms(*size: int) -> torch.Tensor:
         return torch.rand(*size, generator=generator, dtype=torch.float64)
 
-    tree, beam = rsd.Tree.empty(TRIALS), Beam.root(TRIALS)
+    tree, beam = rsd.DraftTree.empty(TRIALS), Beam.root(TRIALS)
     p = draft[0].expand(TRIALS, 1, V)
     beam = shape.grow(tree, draw(p.log(), shape, uniforms(TRIALS, 1, V)), beam)
     if sort_siblings:  # the wrong thing to do
@@ -112,10 +112,10 @@ def test_stochastic_beams_are_drawn_without_replacement() -> None:
     draft = tables(2)
     generator = torch.Generator().manual_seed(5)
     rows = 20_000
-    tree, beam = rsd.Tree.empty(rows), Beam.root(rows)
+    tree, beam = rsd.DraftTree.empty(rows), Beam.root(rows)
     shape = rsd.StochasticBeam(4, 2)
 
-    def drawn_by(log_probs: torch.Tensor) -> rsd.Drawn:
+    def drawn_by(log_probs: torch.Tensor) -> rsd.SampledTokens:
         given = torch.rand(log_probs.shape, generator=generator, dtype=torch.float64)
         return draw(log_probs, shape, given)
 

@@ -24,11 +24,11 @@ from codegen.decoding.drafts import Context
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.sampling import distribution
 from codegen.decoding.strategies.sorted import (
-    Ladder,
+    ExitCounts,
     Nested,
+    NestedRow,
     SortedDrafter,
     SortedSpeculation,
-    Tally,
     default_exits,
 )
 from codegen.decoding.strategies.speculative import Speculation
@@ -61,7 +61,7 @@ def whole(model: Any, tokens: list[int], depth: int) -> torch.Tensor:
     return model.lm_head(model.model.norm(output.hidden_states[depth][0, -1]))
 
 
-def check_states(model: Any, ladder: Ladder) -> None:
+def check_states(model: Any, ladder: NestedRow) -> None:
     """Each stage's keys and values against those of one forward pass over the row."""
     with torch.inference_mode():
         cache = model(torch.tensor([ladder.tokens])).past_key_values
@@ -93,7 +93,7 @@ def test_every_layer_holds_what_the_whole_model_would(
     model = small(1, kind=kind)
     nested = Nested(model, (2, 3, 6))
     rng = random.Random(0)
-    ladder = Ladder(nested, (0.5, 0.5))
+    ladder = NestedRow(nested, (0.5, 0.5))
     lengths = set()
     for _ in range(60):
         if ladder.tokens and rng.random() < 0.35:
@@ -123,7 +123,7 @@ def test_the_first_sure_exit_is_taken() -> None:
         tokens = [rng.randrange(120) for _ in range(8)]
         sure = [float(whole(model, tokens, depth).softmax(-1).max()) for depth in (1, 4)]
         for thresholds in ((0.3, 0.3), (0.9, 0.2), (1.0, 1.0), (0.0, 0.0)):
-            ladder = Ladder(nested, thresholds)
+            ladder = NestedRow(nested, thresholds)
             ladder.extend(tokens)
             pairs = enumerate(zip(sure, thresholds, strict=True))
             expected = next((i for i, (have, need) in pairs if have > need), 2)
@@ -213,7 +213,7 @@ def test_samples_follow_the_target() -> None:
     nested = Nested(small(4, layers=2, vocabulary=6), (1, 2))
     numbers = torch.rand(trials, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     counts: Counter[tuple[int, int]] = Counter()
-    drafts = Tally()
+    drafts = ExitCounts()
     for start in range(0, trials, 500):
         rows = [Row(list(prompt), u.tolist()) for u in numbers[start : start + 500]]
         drafters = [SortedDrafter(nested, tokens=2, tally=drafts) for _ in rows]

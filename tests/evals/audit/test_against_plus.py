@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.evals.audit import Settings, audit
+from codegen.evals.audit import AuditSettings, audit
 from codegen.evals.tasks import load
 from codegen.evals.tasks.humaneval import HumanEval
 from codegen.sandbox import Sandbox
@@ -20,7 +20,7 @@ def test_most_proofs_and_the_suite_agree(tmp_path: Path, data_folder: Path) -> N
     suite = load("humaneval-plus", str(data_folder / "evalplus" / "HumanEvalPlus.jsonl.gz"))
     with Sandbox(workers=1) as sandbox:
         _, summary = audit(
-            task, out=tmp_path / "out", sandbox=sandbox, settings=Settings(), suite=suite
+            task, out=tmp_path / "out", sandbox=sandbox, settings=AuditSettings(), suite=suite
         )
     found = summary["agreement"]
     assert found["problems"] == 4

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from codegen.evals.audit.inputs import Input, constants_of, find_view, read_calls, recorder, vary
+from codegen.evals.audit.inputs import CallArgs, constants_of, find_view, read_calls, recorder, vary
 from codegen.sandbox import Job, Sandbox
 
 
-def inputs(*args: tuple[Any, ...]) -> list[Input]:
-    return [Input("f", a) for a in args]
+def inputs(*args: tuple[Any, ...]) -> list[CallArgs]:
+    return [CallArgs("f", a) for a in args]
 
 
 def varied(*args: tuple[Any, ...], count: int = 200) -> list[tuple[Any, ...]]:
@@ -50,7 +50,7 @@ def test_constants_and_wide_inputs() -> None:
 
 def test_variations_around_one_input_are_like_the_recorded_ones() -> None:
     seen = inputs(([5, 3, 8], 2), ([4, 4], 1))
-    found = vary(seen, 100, random.Random(0), parents=[Input("f", ([6, 9, 7], 2))])
+    found = vary(seen, 100, random.Random(0), parents=[CallArgs("f", ([6, 9, 7], 2))])
     parts = [set(i.args[0]) for i in found]
     assert {6, 9, 7} in parts and any(len(part) == 2 and part < {6, 9, 7} for part in parts)
     assert all(min(part) > 0 for part in parts if part)

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from codegen.core.errors import ResumeError
-from codegen.evals.audit import Row, Settings, audit, hardened_rows, open_task
+from codegen.evals.audit import AuditRow, AuditSettings, audit, hardened_rows, open_task
 from codegen.evals.tasks import load
 from codegen.evals.tasks.validate import check
 from codegen.sandbox import Sandbox
 
-SETTINGS = Settings(mutants=20, inputs=50)
+SETTINGS = AuditSettings(mutants=20, inputs=50)
 
 
-def audited(path: Path, out: Path, workers: int = 1, **options: Any) -> list[Row]:
+def audited(path: Path, out: Path, workers: int = 1, **options: Any) -> list[AuditRow]:
     task, unreadable = open_task(str(path))
     with Sandbox(workers=workers) as sandbox:
         rows, _ = audit(
@@ -79,7 +79,7 @@ def test_the_hardened_file_is_a_task_that_kills_the_proved_programs(
     assert all(row["tests"].startswith(originals[row["id"]]) for row in written)
 
 
-def steady(rows: list[Row]) -> list[Row]:
+def steady(rows: list[AuditRow]) -> list[AuditRow]:
     """Without the rows whose messages have times."""
     return [row for row in rows if row.id not in ("flaky", "endless")]
 
@@ -102,7 +102,7 @@ def test_a_killed_audit_resumes_and_workers_do_not_matter(rows_file: Path, tmp_p
     with pytest.raises(ResumeError, match="mutants"):
         task, _ = open_task(str(rows_file))
         with Sandbox(workers=1) as sandbox:
-            audit(task, out=tmp_path / "two", sandbox=sandbox, settings=Settings(mutants=5))
+            audit(task, out=tmp_path / "two", sandbox=sandbox, settings=AuditSettings(mutants=5))
 
 
 @pytest.mark.slow

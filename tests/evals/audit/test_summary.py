@@ -9,7 +9,7 @@ import pytest
 
 from codegen.core.errors import InputError
 from codegen.core.runs import RunDirectory
-from codegen.evals.audit.problem import Row, Survivor
+from codegen.evals.audit.problem import AuditRow, Survivor
 from codegen.evals.audit.summary import fraction, read_finding, summarize, write_pages
 
 HOSTILE = "</pre><script>alert(1)</script>"
@@ -20,13 +20,15 @@ def survivor(kind: str, *by: str, killed: bool = False) -> Survivor:
 
 
 ROWS = [
-    Row("fine", mutants={"call": 2}, suite=True, trust="isolated"),
-    Row("bad", reference="x = 1", mutants={"call": 1, "branch": 3}, suite=True, survivors=(
+    AuditRow("fine", mutants={"call": 2}, suite=True, trust="isolated"),
+    AuditRow("bad", reference="x = 1", mutants={"call": 1, "branch": 3}, suite=True, survivors=(
         survivor("call", "inputs", "suite", killed=True), survivor("branch", "suite"),
         survivor("branch"), survivor("branch", "inputs"),
     ), dead=(HOSTILE,)),
-    Row("worse", reference="x = 1", mutants={"call": 1}, survivors=(survivor("call", "inputs"),)),
-    Row("broken", "reference_fails", HOSTILE),
+    AuditRow("worse", reference="x = 1", mutants={"call": 1}, survivors=(
+        survivor("call", "inputs"),
+    )),
+    AuditRow("broken", "reference_fails", HOSTILE),
 ]  # fmt: skip
 ABOUT = {"task": "toy", "suite": "big", "seed": 0, "harness": "isolated"}
 

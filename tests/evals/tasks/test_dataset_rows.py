@@ -15,13 +15,13 @@ import pytest
 from codegen.core.errors import InputError
 from codegen.core.hub import parse_hub
 from codegen.evals import tasks
-from codegen.evals.tasks.dataset_rows import Home, read_rows_of
+from codegen.evals.tasks.dataset_rows import DataLocation, read_rows_of
 
 ROWS = [{"id": "a", "prompt": "é\u2028"}, {"id": "b", "prompt": "x"}]
 
 
 def read(path: Path | str) -> list[Any]:
-    return [row for _, row in read_rows_of(str(path), Home("none")).items]
+    return [row for _, row in read_rows_of(str(path), DataLocation("none")).items]
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -59,7 +59,7 @@ def test_broken_files_are_named(tmp_path: Path, name: str, content: bytes, said:
 def test_the_folder_of_data_sets_comes_before_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = Home("sets/rows.jsonl", "org/set")
+    home = DataLocation("sets/rows.jsonl", "org/set")
     monkeypatch.delenv("CODEGEN_TEST_DATA", raising=False)
     assert home.source() == "hub:org/set"
     monkeypatch.setenv("CODEGEN_TEST_DATA", str(tmp_path))
@@ -70,7 +70,7 @@ def test_the_folder_of_data_sets_comes_before_the_hub(
     assert [row for _, row in rows.items] == ROWS[:1]
     assert rows.source == "sets/rows.jsonl"  # no path of this machine in reports
     with pytest.raises(InputError, match="CODEGEN_TEST_DATA"):
-        Home("nowhere.jsonl").source()
+        DataLocation("nowhere.jsonl").source()
 
 
 @pytest.mark.parametrize(

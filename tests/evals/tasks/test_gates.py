@@ -10,7 +10,7 @@ import pytest
 
 from codegen.evals import tasks
 from codegen.evals.tasks import load as load_task
-from codegen.evals.tasks.validate import Check, check
+from codegen.evals.tasks.validate import TaskCheck, check
 from codegen.sandbox import Job, Sandbox
 
 # task -> (problems, known bugs), and every how many-th the default run takes.
@@ -165,7 +165,7 @@ def test_a_gate_that_does_not_hold(sandbox: Sandbox) -> None:
 def test_an_exception_is_run_and_does_not_break_the_gate(sandbox: Sandbox) -> None:
     task = Toy()
     task.reference_exceptions = {"a": "is wrong", "b": "is said to be wrong", "c": "not asked"}
-    found: Check = check(task, sandbox)
+    found: TaskCheck = check(task, sandbox)
     assert found.failures == {}
     assert found.exceptions == {"a": "is wrong", "b": "is said to be wrong"}
     assert found.exceptions_passed == ["b"]

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from codegen.core.errors import ConfigError, InputError
 from codegen.core.records import Sample
 from codegen.evals import tasks
-from codegen.evals.report import ScoredRun, write_report
+from codegen.evals.report import NamedScore, write_report
 from codegen.evals.scoring import score
 from codegen.evals.tasks.cases import RULES, cases_test, with_runner
 from codegen.evals.tasks.livecodebench import LiveCodeBench, read_tests
@@ -115,7 +115,7 @@ def test_both_kinds_are_scored_by_difficulty(
     assert {label: round(e.value, 3) for label, e in result.groups.items()} == {
         "easy": round(4 / 9, 3), "atcoder": round(4 / 9, 3), "hard": 0.5, "leetcode": 0.5,
     }  # fmt: skip
-    page = write_report([ScoredRun("run", result)], tmp_path / "report.html").read_text()
+    page = write_report([NamedScore("run", result)], tmp_path / "report.html").read_text()
     assert "Groups of problems" in page
     assert '<th scope="row" class="">hard</th>' in page
     assert "The problems are from contests from 2024-03-02 to 2024-09-01." in result.notes

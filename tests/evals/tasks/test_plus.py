@@ -305,10 +305,10 @@ def test_slow_references_get_their_programs_more_time(
     task.prepare(task.problems(), sandbox)
     problem = task.problems()[0]
     assert job_of(task).limits.cpu_s == 6.0
-    from codegen.evals.tasks.evalplus import Expected
+    from codegen.evals.tasks.evalplus import ExpectedOutputs
 
     results = task._expected[problem.id].results  # type: ignore[attr-defined]
-    task._expected[problem.id] = Expected(results, 5.0)  # type: ignore[attr-defined]
+    task._expected[problem.id] = ExpectedOutputs(results, 5.0)  # type: ignore[attr-defined]
     assert job_of(task).limits.cpu_s == 24.0
 
 

@@ -13,7 +13,7 @@ import pytest
 from codegen.core.errors import InputError
 from codegen.core.records import Sample, Verdict
 from codegen.evals.tasks import STYLES, CodeTask, Problem
-from codegen.evals.tasks.dataset_rows import Home, problem_of_columns
+from codegen.evals.tasks.dataset_rows import DataLocation, problem_of_columns
 from codegen.evals.tasks.validate import check
 from codegen.sandbox import Job, Sandbox
 
@@ -30,7 +30,7 @@ class PalindromeProblem(Problem):
 class Palindromes(CodeTask[PalindromeProblem]):
     """The whole task."""
 
-    home = Home("palindromes.jsonl")
+    home = DataLocation("palindromes.jsonl")
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, Any]) -> PalindromeProblem:

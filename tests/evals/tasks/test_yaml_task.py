@@ -125,13 +125,13 @@ def test_another_source_in_place_of_the_files(tmp_path: Path) -> None:
         ({"problems": "none.jsonl"}, "none.jsonl"),
         ({"solution": "cod"}, r"sums\.jsonl:1: unknown column 'cod' in solution"),
         ({"tests": None}, "does not say how to score an answer"),
-        ({"tests": "{{ nam }}"}, "template of tests can't be filled in: 'nam' is undefined"),
+        ({"tests": "{{ nam }}"}, "template of tests cannot be rendered: 'nam' is undefined"),
         ({"prompt": "{{ name"}, "template of prompt is not valid"),
         ({"prompt": None}, "'prompt' is missing"),
         ({"style": "shout"}, "Unknown prompt style 'shout'"),
         ({"mode": "outside"}, "mode 'outside' must be"),
         ({"cpu_s": -1}, "limit cpu_s is"),
-        ({"id": "{{ name.__class__.__mro__ }}"}, "template of id can't be filled in"),
+        ({"id": "{{ name.__class__.__mro__ }}"}, "template of id cannot be rendered"),
     ],
 )
 def test_a_broken_file_is_one_line(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -147,7 +147,7 @@ def test_templates_reach_nothing_but_the_row(tmp_path: Path) -> None:
         "{{ row.update(x=1) }}",
         "{% include 'sums.jsonl' %}",
     ):
-        with pytest.raises(CodegenError, match="can't be filled in"):
+        with pytest.raises(CodegenError, match="cannot be rendered"):
             load(tmp_path, prompt=text)
 
 
@@ -167,7 +167,7 @@ def test_templates_reach_nothing_but_the_row(tmp_path: Path) -> None:
     ids=lambda text: text[:30],
 )
 def test_a_template_is_bounded_in_time_and_memory(tmp_path: Path, text: str) -> None:
-    said = "can't be filled in: (it|the text) (takes more than|exceeds|is nested too)|is not valid"
+    said = "cannot be rendered: (it|the text) (takes more than|exceeds|is nested too)|is not valid"
     with pytest.raises(CodegenError, match=said) as caught:
         load(tmp_path, prompt=text)
     assert len(str(caught.value)) < 500

@@ -8,8 +8,8 @@ import torch
 from codegen.decoding.strategies.rsd import (
     Beam,
     ConstantBranching,
+    DraftTree,
     StochasticBeam,
-    Tree,
     gumbel,
     largest,
 )
@@ -22,7 +22,7 @@ def _trees(shape, rows, vocabulary, g):
     def probabilities(nodes):
         return torch.softmax(torch.randn(rows, nodes, vocabulary, generator=g), -1)
 
-    tree, beam, drafts = Tree.empty(rows), Beam.root(rows), []
+    tree, beam, drafts = DraftTree.empty(rows), Beam.root(rows), []
     for level in range(shape.depth):
         drafts.append(probabilities(tree.widths[-1] if level else 1))
         noise = gumbel(torch.rand(*drafts[-1].shape, generator=g, dtype=torch.float64))

@@ -112,7 +112,7 @@ def test_max_tokens(tiny: Codec) -> None:
         ({"max_tokens": -1}, "max_tokens is -1"),
         ({"noise": "uniform,typos"}, "noise 'typos'.*uniform, syntax"),
         ({"noise": ""}, "noise ''"),
-        ({"noise": "uniform,uniform"}, "a kind is repeated"),
+        ({"noise": "uniform,uniform"}, "remove the repeated kind"),
         ({"format": "markdown"}, "format is 'markdown'"),
     ],
 )

@@ -13,8 +13,8 @@ from hard_programs import HARD
 from codegen.methods.backspace import Codec
 from codegen.methods.backspace.noise import (
     NOISES,
+    MistakeSite,
     Scopes,
-    Site,
     Syntax,
     Uniform,
     find_sites,
@@ -142,7 +142,7 @@ def test_scopes_of_every_binding_form() -> None:
     scopes = Scopes(program)
     module = ["X", "a", "d", "g", "h", "i", "w", "z"]
     for line, names in ((1, ""), (5, "jklmnopqstu"), (11, "jklmnopqstuv"), (12, ""), (14, "")):
-        assert scopes.names(Site(0, 0, names="scope", line=line)) == (list(names), module)
+        assert scopes.names(MistakeSite(0, 0, names="scope", line=line)) == (list(names), module)
 
 
 @pytest.mark.parametrize("name", HARD)

@@ -15,7 +15,7 @@ from codegen.core.errors import ConfigError
 from codegen.core.records import Example
 from codegen.data import make
 from codegen.evals.tasks.styles import STYLES
-from codegen.methods.infilling import KINDS, Infilling, Unsuitable, spans_of
+from codegen.methods.infilling import KINDS, Infilling, UnsuitableProgram, spans_of
 
 PROGRAM = textwrap.dedent(
     '''
@@ -114,7 +114,7 @@ def test_suffix_first_and_left_to_right() -> None:
     ],
 )
 def test_examples_that_do_not_fit(program: str, reason: str, options: dict[str, Any]) -> None:
-    with pytest.raises(Unsuitable) as caught:
+    with pytest.raises(UnsuitableProgram) as caught:
         list(Infilling(**options).generate(Example("e", "", program), random.Random(0)))
     assert caught.value.reason == reason
 

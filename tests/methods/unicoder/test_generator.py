@@ -23,7 +23,7 @@ from codegen.data.engine import config_of
 from codegen.generation.backends import Endpoint, LocalModel
 from codegen.generation.completion_cache import Prices
 from codegen.generation.request_chains import ModelClient
-from codegen.methods.unicoder import STYLES, UniCode, UnsupportedProgram, Unusable, to_unicode
+from codegen.methods.unicoder import STYLES, UniCode, UntranslatableProgram, Unusable, to_unicode
 
 
 def blocks(text: str) -> dict[str, str]:
@@ -76,7 +76,7 @@ def test_the_texts_do_not_depend_on_chunks_or_workers(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_skipped(fields: dict[str, Any], reason: str) -> None:
-    with pytest.raises((UnsupportedProgram, Unusable)) as caught:
+    with pytest.raises((UntranslatableProgram, Unusable)) as caught:
         texts_of(UniCode(), example(**fields))
     assert caught.value.reason == reason
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from codegen.methods.unicoder import STYLES, Style, UnsupportedProgram, to_unicode
+from codegen.methods.unicoder import STYLES, Style, UntranslatableProgram, to_unicode
 from codegen.methods.unicoder.words import FUNCTIONS, METHODS, words_of
 
 QUICKSORT = '''\
@@ -214,7 +214,7 @@ def test_comments_stay_where_they_are() -> None:
     ],
 )
 def test_programs_that_cannot_be_written(program: str, reason: str) -> None:
-    with pytest.raises(UnsupportedProgram) as caught:
+    with pytest.raises(UntranslatableProgram) as caught:
         to_unicode(program)
     assert caught.value.reason == reason
 

@@ -188,4 +188,4 @@ def test_other_tables_are_fatal() -> None:
 
 def test_unknown_machines_have_no_filter() -> None:
     assert seccomp.filter_program("riscv64") is None
-    assert seccomp.Filter("riscv64").program is None
+    assert seccomp.SeccompFilter("riscv64").program is None

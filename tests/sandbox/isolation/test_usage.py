@@ -104,7 +104,7 @@ def test_a_program_that_ignores_its_children_and_rests_is_left_alone(sandbox: Sa
 
 
 def test_usage_of_a_process_that_has_ended_is_nothing() -> None:
-    watch = usage.Watch()
+    watch = usage.UsageMonitor()
     assert watch.look(1 << 30, 128) == (0.0, 0.0)
     assert json.dumps(watch.look(os.getpid(), 128))
 
@@ -123,7 +123,7 @@ def test_a_first_process_that_ends_is_not_one_that_hides_its_children(
     monkeypatch.setattr(usage, "_tree", tree)
     monkeypatch.setattr(usage, "_status", lambda _: ignoring)
     monkeypatch.setattr(usage, "_memory_mib", lambda *_: 0.0)
-    watch = usage.Watch()
+    watch = usage.UsageMonitor()
     watch._began -= 100  # seconds on the clock
     watch.look(1, 128)
     trees.pop(0)

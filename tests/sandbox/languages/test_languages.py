@@ -16,7 +16,7 @@ import pytest
 from language_programs import PROGRAMS, Programs
 
 from codegen.core.errors import SandboxError
-from codegen.sandbox import Job, Limits, Sandbox, Script
+from codegen.sandbox import Job, Limits, Sandbox, ScriptJob
 from codegen.sandbox.languages import (
     HELLO,
     LANGUAGES,
@@ -233,7 +233,7 @@ SCRIPTS = {
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_scripts_are_looked_at(sandbox: Sandbox, name: str) -> None:
     files = {"in.txt": b"given", "part.h": b"#define THREE 3\n"}
-    script = Script(SCRIPTS[name], files=files, fetch=["out.txt", "none"], language=name)
+    script = ScriptJob(SCRIPTS[name], files=files, fetch=["out.txt", "none"], language=name)
     outcome = sandbox.run(script)
     assert (outcome.stdout, outcome.stderr.strip(), outcome.exit_code) == ("given", "wrong", 3)
     assert outcome.files == {"out.txt": b"made"}
@@ -242,9 +242,9 @@ def test_scripts_are_looked_at(sandbox: Sandbox, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["c"])
 def test_scripts_that_do_not_compile_or_crash(sandbox: Sandbox, name: str) -> None:
-    failed = sandbox.run(Script("int main( {", language=name))
+    failed = sandbox.run(ScriptJob("int main( {", language=name))
     assert failed.status == "compile_error" and "main.c" in failed.message
     assert failed.exit_code is None
-    crashed = sandbox.run(Script("int main() { return *(volatile int*)0; }\n", language=name))
+    crashed = sandbox.run(ScriptJob("int main() { return *(volatile int*)0; }\n", language=name))
     assert (crashed.status, crashed.exit_code) == ("crashed", -11), crashed
-    assert sandbox.submit(Script("int main() { return 0; }", language=name)).result().passed
+    assert sandbox.submit(ScriptJob("int main() { return 0; }", language=name)).result().passed

@@ -15,7 +15,7 @@ from suites import suite
 from codegen.core.errors import ConfigError, InputError
 from codegen.core.records import Sample
 from codegen.evals import tasks
-from codegen.evals.tasks.multilingual import MultiPLE, Translated
+from codegen.evals.tasks.multilingual import MultiPLE, TranslatedTask
 from codegen.evals.tasks.translated import FORMS, take_apart
 from codegen.evals.tasks.validate import check
 from codegen.sandbox import Job, Sandbox
@@ -101,7 +101,7 @@ def test_right_wrong_and_forged_answers(tmp_path: Path, language: str) -> None:
         assert (right.status, right.trust) == ("passed", "isolated"), right
         assert wrong.status == "wrong" and not forged.passed
         # The data set's own tests say the same of the first two.
-        own = [Translated.job(task, problem, problem.prompt + t) for t in SOLUTIONS[language]]
+        own = [TranslatedTask.job(task, problem, problem.prompt + t) for t in SOLUTIONS[language]]
         assert [sandbox.run(job).passed for job in own] == [True, False, False]
     # Prepared again, by what was kept: nothing runs.
     again = task_of(tmp_path, language)
@@ -169,7 +169,7 @@ def test_a_continued_prompt_ends_at_a_stop_string(tmp_path: Path) -> None:
 
 
 def test_names_of_tasks() -> None:
-    with pytest.raises(ConfigError, match="needs a language"):
+    with pytest.raises(ConfigError, match="requires a language"):
         tasks.load("mceval")
     with pytest.raises(ConfigError, match="no problems in Lua"):
         tasks.load("humanevalpack:lua")

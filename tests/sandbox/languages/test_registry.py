@@ -12,7 +12,7 @@ import pytest
 
 from codegen.cli.doctor import examine_languages
 from codegen.core.errors import ConfigError, InputError, SandboxError
-from codegen.sandbox import Job, Limits, Sandbox, Script
+from codegen.sandbox import Job, Limits, Sandbox, ScriptJob
 from codegen.sandbox.languages import LANGUAGES, MissingToolchainError, find, toolchains
 from codegen.sandbox.languages.base import (
     closing_brace,
@@ -95,7 +95,7 @@ def test_a_tool_in_a_home_directory_brings_nothing_of_it(
         find_toolchain.cache_clear()
         try:
             with Sandbox(workers=1, languages=[BASH]) as sandbox:
-                outcome = sandbox.run(Script(program, language=BASH))
+                outcome = sandbox.run(ScriptJob(program, language=BASH))
         finally:
             find_toolchain.cache_clear()
         assert outcome.stdout == "/tmp/main.sh\ndone\n", outcome

@@ -230,15 +230,15 @@ def test_the_smallest_limits(sandbox: Sandbox) -> None:
 
 
 def test_orders_survive_their_packets() -> None:
-    order = orders.Order(
+    order = orders.JobRequest(
         7, ("payload", "channel", "stdout"), 256, 16, 64, 15, 0.25, 0.75, 65536, kill=False
     )
     assert orders.read_order(order.pack()) == order
     assert len(order.pack()) == 64  # as _launcher.c has it
-    assert orders.read_order(orders.Order(8, kill=True).pack()).kill
-    ended = orders.Ended(9, "memory", 9, 0.5, 1.5, 12.25, b"printed")
+    assert orders.read_order(orders.JobRequest(8, kill=True).pack()).kill
+    ended = orders.JobEnded(9, "memory", 9, 0.5, 1.5, 12.25, b"printed")
     assert orders.read_ended(ended.pack()) == ended
-    assert len(orders.Ended(9, "exit").pack()) == 40
+    assert len(orders.JobEnded(9, "exit").pack()) == 40
 
 
 def test_the_constants_in_c_are_those_in_python() -> None:

@@ -16,7 +16,7 @@ import pytest
 from suites import suite
 
 from codegen.core.errors import InputError, SandboxError
-from codegen.sandbox import Job, Limits, Outcome, Sandbox, Script
+from codegen.sandbox import Job, Limits, Outcome, Sandbox, ScriptJob
 from codegen.sandbox import sandbox as sandbox_module
 from codegen.sandbox.pool import read_results
 
@@ -45,7 +45,7 @@ def test_a_script_does_what_the_interpreter_does(
         encoding="utf-8",
         check=False,
     )
-    outcome = sandbox.run(Script(program, stdin, FILES, fetch, LIMITS))
+    outcome = sandbox.run(ScriptJob(program, stdin, FILES, fetch, LIMITS))
     assert outcome.stdout == wanted.stdout
     assert _without_paths(outcome.stderr) == _without_paths(wanted.stderr)
     assert outcome.exit_code == wanted.returncode
@@ -66,10 +66,10 @@ def test_files_come_back_as_they_were_left(sandbox: Sandbox) -> None:
         "open('given', 'a').write('+')\n"
     )
     fetch = ["out/deep/all", "empty", "zero", "link", "pipe", "folder", "given", "not there"]
-    outcome = sandbox.run(Script(program, files={"given": b"was"}, fetch=fetch))
+    outcome = sandbox.run(ScriptJob(program, files={"given": b"was"}, fetch=fetch))
     assert outcome.exit_code == 1, "a file of a tebibyte must not be possible"
     program = program.replace("1 << 40", "(8 << 20) + 1")
-    outcome = sandbox.run(Script(program, files={"given": b"was"}, fetch=[*fetch, "big"]))
+    outcome = sandbox.run(ScriptJob(program, files={"given": b"was"}, fetch=[*fetch, "big"]))
     assert outcome.passed
     assert outcome.files == {
         "out/deep/all": bytes(range(256)),
@@ -88,19 +88,21 @@ def test_limits_end_a_script(sandbox: Sandbox, fetch: tuple[str, ...]) -> None:
         ("import time\ntime.sleep(99)\n", "timeout"),
         ("while True: print('x' * 99)\n", "output_limit"),
     ):
-        outcome = sandbox.run(Script(f"print('on', flush=True)\n{program}", "", {}, fetch, short))
+        outcome = sandbox.run(
+            ScriptJob(f"print('on', flush=True)\n{program}", "", {}, fetch, short)
+        )
         assert outcome.status == status, outcome
         assert outcome.exit_code is None
         assert outcome.stdout.startswith("on\n") and len(outcome.stdout) <= 5000
-    flood = Script("import sys\nfor _ in range(99): sys.stderr.write('e' * 999)\n", limits=short)
+    flood = ScriptJob("import sys\nfor _ in range(99): sys.stderr.write('e' * 999)\n", limits=short)
     assert len(sandbox.run(flood).stderr) == 5000
 
 
 def test_a_signal_is_a_negative_exit_code(sandbox: Sandbox) -> None:
     killed = "import os\nos.kill(os.getpid(), 9)\n"
-    outcome = sandbox.run(Script(killed, fetch=["x"]))
+    outcome = sandbox.run(ScriptJob(killed, fetch=["x"]))
     assert (outcome.status, outcome.exit_code) == ("crashed", -9)
-    outcome = sandbox.run(Script("import ctypes\nctypes.string_at(0)\n"))
+    outcome = sandbox.run(ScriptJob("import ctypes\nctypes.string_at(0)\n"))
     assert (outcome.status, outcome.exit_code) == ("crashed", -11)
 
 
@@ -109,18 +111,18 @@ def test_a_signal_is_a_negative_exit_code(sandbox: Sandbox) -> None:
 )
 def test_paths_stay_below_the_working_directory(path: str) -> None:
     with pytest.raises(InputError, match="below the working directory"):
-        Script("", files={path: b""})
+        ScriptJob("", files={path: b""})
     with pytest.raises(InputError, match="below the working directory"):
-        Script("", fetch=[path])
+        ScriptJob("", fetch=[path])
 
 
 def test_too_much_is_refused() -> None:
     with pytest.raises(InputError, match="16 MiB"):
-        Script("", files={"a": bytes(9 << 20), "b": bytes(8 << 20)})
+        ScriptJob("", files={"a": bytes(9 << 20), "b": bytes(8 << 20)})
     with pytest.raises(InputError, match="at most 256"):
-        Script("", files={str(n): b"" for n in range(257)})
+        ScriptJob("", files={str(n): b"" for n in range(257)})
     with pytest.raises(InputError, match="as a file and as a directory"):
-        Script("", files={"a": b"", "a/b": b""})
+        ScriptJob("", files={"a": b"", "a/b": b""})
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ def test_only_files_that_were_asked_for_are_taken() -> None:
 def test_a_script_meets_nothing_of_the_one_before(sandbox: Sandbox) -> None:
     for _ in range(3):
         outcome = sandbox.run(
-            Script("import os\nprint(sorted(os.listdir()))\nopen('left', 'w')\n", fetch=["left"])
+            ScriptJob("import os\nprint(sorted(os.listdir()))\nopen('left', 'w')\n", fetch=["left"])
         )
         assert outcome.stdout == "['.shm']\n"
         assert outcome.files == {"left": b""}
@@ -172,9 +174,9 @@ def test_submit_gives_the_outcome_of_run(sandbox: Sandbox) -> None:
 
 
 def test_a_future_that_is_canceled_does_not_run(sandbox: Sandbox) -> None:
-    slow = Script("import time\ntime.sleep(0.3)\n")
+    slow = ScriptJob("import time\ntime.sleep(0.3)\n")
     first = [sandbox.submit(slow) for _ in range(sandbox.capacity)]
-    waiting = [sandbox.submit(Script("print(1)\n")) for _ in range(4)]
+    waiting = [sandbox.submit(ScriptJob("print(1)\n")) for _ in range(4)]
     assert waiting[0].cancel() and waiting[2].cancel()
     assert [future.result(30).stdout for future in waiting[1::2]] == ["1\n", "1\n"]
     assert all(future.result(30).passed for future in first)

@@ -160,7 +160,7 @@ def test_vscode_extension_is_whole() -> None:
     for command in package["contributes"]["commands"]:
         assert f'"{command["command"]}"' in script
     from codegen.server.completion.requests import ServerLimits
-    from codegen.server.editor.session import Preferences
+    from codegen.server.editor.session import EditorSettings
 
     settings = package["contributes"]["configuration"]["properties"]
     defaults = {
@@ -168,8 +168,8 @@ def test_vscode_extension_is_whole() -> None:
         for name, value in settings.items()
         if name != "codegen.command"
     }
-    read, wrong = Preferences().updated(defaults, ServerLimits())
-    assert not wrong and read == Preferences()
+    read, wrong = EditorSettings().updated(defaults, ServerLimits())
+    assert not wrong and read == EditorSettings()
     if node := shutil.which("node"):
         for script in folder.glob("*.js"):
             subprocess.run([node, "--check", str(script)], check=True)

@@ -286,9 +286,9 @@ async def test_no_text_of_another_document(engine: Any, ask: Any) -> None:
 
 
 async def test_what_is_typed_as_suggested_needs_no_model(engine: Any, ask: Any) -> None:
-    from codegen.server.completion.requests import Candidate, Completion
+    from codegen.server.completion.requests import Candidate, CompletionResult
 
-    suggested = Completion((Candidate("return value", 3, "stop"),))
+    suggested = CompletionResult((Candidate("return value", 3, "stop"),))
 
     asked = ask("def f():\n    ", "\n", multiline="auto")
     texts = tuple(candidate.text for candidate in suggested.candidates)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from codegen.server.completion.prompts import FAMILIES, Foreign, find_family, parse_foreign
+from codegen.server.completion.prompts import FAMILIES, ParsedFimPrompt, find_family, parse_foreign
 from codegen.server.completion.requests import Snippet
 
 PREFIX, SUFFIX = "def f(a):\n    return ", "\n\nprint(f(1))\n"
@@ -25,8 +25,8 @@ class Tokenizer:
 @pytest.mark.parametrize(("prefix", "suffix"), [(PREFIX, SUFFIX), ("", SUFFIX), (PREFIX, "")])
 def test_every_layout_is_read_back(family, prefix: str, suffix: str) -> None:
     prompt = family.template.replace("{prefix}", prefix).replace("{suffix}", suffix)
-    assert parse_foreign(prompt) == Foreign(prefix, suffix, "")
-    assert parse_foreign("# other\n" + prompt) == Foreign(prefix, suffix, "# other\n")
+    assert parse_foreign(prompt) == ParsedFimPrompt(prefix, suffix, "")
+    assert parse_foreign("# other\n" + prompt) == ParsedFimPrompt(prefix, suffix, "# other\n")
 
 
 def test_families_of_models() -> None:

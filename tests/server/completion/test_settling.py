@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from lsprotocol.types import Position
 
-from codegen.server.completion.prompts import Family
+from codegen.server.completion.prompts import FimFamily
 from tests.server.conftest import change
 
 SOURCE = Path(json.decoder.__file__).read_text()
@@ -22,13 +22,13 @@ SENTINELS = range(3)  # ids of the tiny model's special tokens
 # Orders of prefix and suffix, with these for sentinels.
 FAMILIES = {
     "prefix": None,
-    "psm": Family("psm", "<|endoftext|>{prefix}<|im_start|>{suffix}<|im_end|>"),
-    "spm": Family("spm", "<|endoftext|>{suffix}<|im_start|>{prefix}"),
-    "spm with an end": Family("spm", "<|im_start|>{suffix}<|endoftext|>{prefix}<|im_end|>"),
+    "psm": FimFamily("psm", "<|endoftext|>{prefix}<|im_start|>{suffix}<|im_end|>"),
+    "spm": FimFamily("spm", "<|endoftext|>{suffix}<|im_start|>{prefix}"),
+    "spm with an end": FimFamily("spm", "<|im_start|>{suffix}<|endoftext|>{prefix}<|im_end|>"),
 }
 
 
-def with_family(model: Any, family: Family | None) -> Any:
+def with_family(model: Any, family: FimFamily | None) -> Any:
     """The model with prompts in another layout."""
     import copy
 
@@ -227,9 +227,9 @@ def line_inserted(session: Any, uri: str, number: int, line: int) -> None:
 
 async def test_a_change_that_no_request_follows_is_settled_in_idle_time(engine: Any) -> None:
     """As after a renaming: the next request finds its states exact and encodes what is new."""
-    from codegen.server.editor.session import Session
+    from codegen.server.editor.session import EditorSession
 
-    session = Session(engine.limits, engine=engine)
+    session = EditorSession(engine.limits, engine=engine)
 
     uri, text = "a.py", SOURCE[1000:1500]
     session.open(uri, "python", 0, text)

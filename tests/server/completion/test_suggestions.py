@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from codegen.server.completion.engine import Suggestions
+from codegen.server.completion.engine import DocumentSuggestions
 from codegen.server.completion.requests import CompletionRequest, DocumentKey, Snippet
 from codegen.server.context.document import TypingDelay
 
@@ -20,14 +20,16 @@ def ask(prefix: str, suffix: str = "", **more: object) -> CompletionRequest:
     return CompletionRequest(KEY, prefix, suffix, **more)  # type: ignore[arg-type]
 
 
-def keep(kept: Suggestions, prefix: str, suffix: str, *texts: str, seen: int | None = None) -> None:
+def keep(
+    kept: DocumentSuggestions, prefix: str, suffix: str, *texts: str, seen: int | None = None
+) -> None:
     kept.add(ask(prefix, suffix), len(prefix) if seen is None else seen, texts)
 
 
 @pytest.mark.parametrize("prefix", ["", "x", "def f():\n    ", LONG + "y = "])
 @pytest.mark.parametrize("suffix", ["", "\n", "\nz = 1\n" + LONG])
 def test_typed_as_suggested(prefix: str, suffix: str) -> None:
-    kept = Suggestions()
+    kept = DocumentSuggestions()
     keep(kept, prefix, suffix, "return value", "return other")
     assert kept.find(ask(prefix, suffix)) == ("return value", "return other")
     assert kept.find(ask(prefix + "return v", suffix)) == ("alue",)
@@ -41,7 +43,7 @@ def test_typed_as_suggested(prefix: str, suffix: str) -> None:
 def test_one_character_changed_anywhere_the_model_looked(seen: int | None) -> None:
     """The call of a function whose signature changed far above is not suggested again."""
     prefix, suffix, typed = "def area(w, h): ...\n" + LONG + "area(", ")\n" + LONG, "1"
-    kept = Suggestions()
+    kept = DocumentSuggestions()
     keep(kept, prefix, suffix, "1, 2", seen=seen)
     assert kept.find(ask(prefix + typed, suffix)) == (", 2",)
     first = len(prefix) - (len(prefix) if seen is None else seen)
@@ -85,12 +87,12 @@ def test_other_options_are_asked_again() -> None:
         "max_new_tokens", "temperature", "top_p", "seed",
     }  # fmt: skip
     for name, value in OTHER:
-        kept = Suggestions()
+        kept = DocumentSuggestions()
         keep(kept, "x = ", "", "value")
         assert kept.find(dataclasses.replace(ask("x = v"), **{name: value})) is None, name
     apart: dict[str, Any] = {"settle": False, "candidates": 1}
     for name, value in apart.items():
-        kept = Suggestions()
+        kept = DocumentSuggestions()
         keep(kept, "x = ", "", "value")
         assert kept.find(dataclasses.replace(ask("x = v"), **{name: value})) == ("alue",)
 
@@ -119,7 +121,7 @@ def test_random_typing_never_gets_another_texts_suggestion() -> None:
     rng = random.Random(0)
     reused = 0
     for _ in range(300):
-        kept, made = Suggestions(), []
+        kept, made = DocumentSuggestions(), []
         text = "".join(rng.choices("ab\n(", k=rng.randrange(8)))
         for _ in range(20):
             at = rng.randrange(len(text) + 1)

@@ -21,8 +21,8 @@ from codegen.core.errors import CodegenError, InputError
 from codegen.evals.tasks.styles import STYLES
 from codegen.server.completion.engine import CompletionEngine
 from codegen.server.completion.requests import (
-    Completion,
     CompletionRequest,
+    CompletionResult,
     DocumentKey,
     ServerLimits,
     Snippet,
@@ -317,7 +317,7 @@ def test_a_slow_server_is_not_asked_at_each_key(made: Make, ask: Any) -> None:
             await asyncio.sleep(0.04)
         *older, latest = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(answer, Superseded) for answer in older)
-        assert isinstance(latest, Completion)
+        assert isinstance(latest, CompletionResult)
         return latest.text
 
     assert asyncio.run(run()) == "late"

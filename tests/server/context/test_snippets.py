@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.server.context.snippets import FileIndex, Piece, Place, Shelf, definitions, words
+from codegen.server.context.snippets import (
+    CodeSnippet,
+    CursorContext,
+    FileIndex,
+    SnippetSet,
+    definitions,
+    words,
+)
 from codegen.server.context.sources import family, language_of
 from codegen.server.context.symbols import Import, read
 
@@ -153,8 +160,8 @@ def index_of(files: dict[str, str]) -> FileIndex:
     return index
 
 
-def chosen(files: dict[str, str], path: str, prefix: str, suffix: str = "") -> list[Piece]:
-    place = Place(path, language_of(path), prefix, suffix)
+def chosen(files: dict[str, str], path: str, prefix: str, suffix: str = "") -> list[CodeSnippet]:
+    place = CursorContext(path, language_of(path), prefix, suffix)
     return list(definitions(index_of(files), place, 400))
 
 
@@ -254,8 +261,8 @@ def test_an_index_that_changed_is_like_a_new_one(changes: list[tuple[int, int]])
         assert both[0] == both[1]
 
 
-def piece(number: int, text: str = "") -> Piece:
-    return Piece(("similar", f"{number % 4}.py", str(number)), text or "x" * (10 + number))
+def piece(number: int, text: str = "") -> CodeSnippet:
+    return CodeSnippet(("similar", f"{number % 4}.py", str(number)), text or "x" * (10 + number))
 
 
 @settings(max_examples=300, deadline=None)
@@ -270,7 +277,7 @@ def test_pieces_keep_their_places(choices: list[tuple[list[int], int]], room: in
     """Within the room; what stays keeps its order and is in front of what is new; of what is
     wanted all that fits is there; nothing of a changed file stays that is not wanted.
     """
-    shelf, states, before = Shelf(), Counter[str](), list[Piece]()
+    shelf, states, before = SnippetSet(), Counter[str](), list[CodeSnippet]()
     for wanted, changed in choices:
         states[f"{changed}.py"] += 1
         pieces = [piece(number) for number in wanted]

@@ -17,13 +17,13 @@ import pytest
 from lsprotocol.types import Position
 
 from codegen.core.secret_scan import REDACTED
-from codegen.server.completion.requests import Completion, ServerLimits, Snippet
+from codegen.server.completion.requests import CompletionResult, ServerLimits, Snippet
 from codegen.server.context import workspace as module
 from codegen.server.context.document import TextDocument
-from codegen.server.context.snippets import KINDS, Place
+from codegen.server.context.snippets import KINDS, CursorContext
 from codegen.server.context.workspace import Folder, Workspace
 from codegen.server.editor import session as session_module
-from codegen.server.editor.session import Session
+from codegen.server.editor.session import EditorSession
 from tests.processes import wait_for
 from tests.server.conftest import change
 
@@ -53,7 +53,7 @@ def folder(root: Path, *exclude: str) -> Folder:
 
 def shown(found: Folder, path: str = "main.py", text: str = MAIN, **more: Any) -> list[str]:
     room, edited = more.get("room", 2000), more.get("edited", ())
-    place = Place(path, "python", text, more.get("suffix", ""))
+    place = CursorContext(path, "python", text, more.get("suffix", ""))
     chosen = found.choose(place, more.get("kinds", KINDS), room, edited)
     return [f"{snippet.name}|{snippet.text}" for snippet in chosen]
 
@@ -309,12 +309,14 @@ class Recorded:
 
     cancel = close
 
-    async def complete(self, request: Any) -> Completion:
+    async def complete(self, request: Any) -> CompletionResult:
         self.requests.append(request)
-        return Completion(())
+        return CompletionResult(())
 
 
-async def typed(session: Session, uri: str, text: str, line: int, column: int = 0) -> list[Any]:
+async def typed(
+    session: EditorSession, uri: str, text: str, line: int, column: int = 0
+) -> list[Any]:
     """The requests after each key."""
     engine: Any = session.engine
     for char in text:
@@ -327,13 +329,13 @@ async def typed(session: Session, uri: str, text: str, line: int, column: int = 
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
+def session(tmp_path: Path) -> Iterator[EditorSession]:
     write(tmp_path, {
         "shop/helper.py": HELPER,
         "shop/cart.py": "class Cart:\n    def add(self, item): ...\n",
         "shop/main.py": "",
     })  # fmt: skip
-    session = Session(ServerLimits())
+    session = EditorSession(ServerLimits())
     session.configure({"delayMs": 0})
     session.use(Recorded())  # type: ignore
     session.files.add(tmp_path.as_uri())
@@ -343,7 +345,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 
 async def test_pieces_change_with_the_line_and_with_names_of_other_files(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: EditorSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = (tmp_path / "shop/main.py").as_uri()
     text = "from .helper import apply_discount\nfrom .cart import Cart\n\nx = 1\n"
@@ -366,7 +368,7 @@ async def test_pieces_change_with_the_line_and_with_names_of_other_files(
 
 
 async def test_a_server_on_another_machine_gets_open_files_only(
-    session: Session, tmp_path: Path
+    session: EditorSession, tmp_path: Path
 ) -> None:
     uri = (tmp_path / "shop/main.py").as_uri()
     session.open(uri, "python", 1, "from .cart import Cart\n\n")

@@ -10,7 +10,7 @@ import pytest
 
 from codegen.server.completion.requests import ServerLimits, Status
 from codegen.server.editor.lsp import load_model
-from codegen.server.editor.session import Preferences, Session
+from codegen.server.editor.session import EditorSession, EditorSettings
 
 
 @pytest.mark.parametrize("names", ["camelCase", "snake_case"])
@@ -18,10 +18,10 @@ def test_settings_in_either_spelling(names: str) -> None:
     given = {"maxTokens": 32, "delayMs": 0, "enabled": False, "languages": ["go"], "exclude": None}
     if names == "snake_case":
         given["max_tokens"], given["delay_ms"] = given.pop("maxTokens"), given.pop("delayMs")
-    found, wrong = Preferences().updated(given, ServerLimits())
+    found, wrong = EditorSettings().updated(given, ServerLimits())
     wanted: dict[str, Any] = {"max_tokens": 32, "delay_ms": 0, "enabled": False}
     wanted["languages"] = ("go",)
-    assert found == Preferences(**{**Preferences().model_dump(), **wanted}) and not wrong
+    assert found == EditorSettings(**{**EditorSettings().model_dump(), **wanted}) and not wrong
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_settings_in_either_spelling(names: str) -> None:
      ("context", "edits"), ("contextShare", 0.6), ("contextShare", -0.1), ("workspaceFiles", 1)],
 )  # fmt: skip
 def test_a_wrong_setting_keeps_its_value_and_the_others_count(name: str, value: Any) -> None:
-    old = Preferences(max_lines=5, candidates=2)
+    old = EditorSettings(max_lines=5, candidates=2)
     found, wrong = old.updated({name: value, "languages": ["c"]}, ServerLimits())
     assert found == old.model_copy(update={"languages": ("c",)})
     assert len(wrong) == 1 and name in wrong[0]
@@ -42,7 +42,7 @@ async def test_an_editor_sees_that_the_server_behind_is_still_starting() -> None
     waiting, ready = Status("Warning", "Waiting.", busy=True), Status("Normal", "Ready.")
     model = SimpleNamespace(status=waiting, remote=True, on_status=lambda _: None)
     engine: Any = SimpleNamespace(model=model, limits=ServerLimits())
-    session = Session(ServerLimits())
+    session = EditorSession(ServerLimits())
     seen: list[Status] = []
 
     session.start(seen.append)

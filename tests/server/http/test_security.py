@@ -20,7 +20,7 @@ from codegen.core.errors import ConfigError, InputError, MachineError, ModelErro
 from codegen.server.completion.postprocess import safe_text
 from codegen.server.completion.requests import ServerLimits
 from codegen.server.http import make_app
-from codegen.server.http.completion_service import Slots
+from codegen.server.http.completion_service import DocumentMatcher
 from codegen.server.http.security import (
     check_address,
     listen,
@@ -331,7 +331,7 @@ def test_4_numbers_of_any_length(served: Served, digits: int, sign: str) -> None
 
 
 def test_4_documents_are_told_apart_without_keeping_their_lines() -> None:
-    slots = Slots()
+    slots = DocumentMatcher()
     for client in range(64):
         for number in range(8):
             prefix = "".join(f"{client} {number} {line} {'x' * 20_000}\n" for line in range(70))

@@ -28,7 +28,12 @@ from codegen.data import read_rejects, read_texts
 from codegen.edits.formats import FORMATS, window_text
 from codegen.edits.sessions import lines_of
 from codegen.server.completion.engine import CompletionEngine
-from codegen.server.completion.requests import Candidate, Completion, CompletionRequest, DocumentKey
+from codegen.server.completion.requests import (
+    Candidate,
+    CompletionRequest,
+    CompletionResult,
+    DocumentKey,
+)
 from codegen.server.completion.upstream import Upstream
 from codegen.server.context.document import TextDocument
 from codegen.server.http import make_app
@@ -441,7 +446,7 @@ class Scripted:
         texts = self.rivals if request.candidates > 1 else alone
         found = [Candidate(text, 1, "length" if text == LONG else "eos") for text in texts]
         last = next((i for i, one in enumerate(found) if request.enough and request.enough(one)), 9)
-        return Completion(tuple(found[: last + 1]))
+        return CompletionResult(tuple(found[: last + 1]))
 
 
 SAME = f"{BLOCK}1\ndef total(items):\n    sum_ = 0\n    for i in items:\n{BLOCK}2"

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from codegen.core.errors import SandboxError
-from codegen.sandbox import Job, Sandbox, Script
+from codegen.sandbox import Job, Sandbox, ScriptJob
 from codegen.sandbox.client import SandboxClient
 from codegen.sandbox.languages import HELLO, installed
 from tests.server.conftest import Served
@@ -66,7 +66,7 @@ def test_what_cannot_be_compiled(many: Served, name: str) -> None:
     assert (compiled["status"], compiled["return_code"]) == ("Finished", 1)
     assert "x" in compiled["stderr"]
     with SandboxClient(many.url) as client:
-        assert client.run(Script(BROKEN[name], language=name)).status == "compile_error"
+        assert client.run(ScriptJob(BROKEN[name], language=name)).status == "compile_error"
 
 
 @pytest.mark.parametrize("name", PICKED)

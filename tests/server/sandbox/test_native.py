@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from codegen.core.errors import InputError
-from codegen.sandbox import Job, Limits, Outcome, Sandbox, Script
+from codegen.sandbox import Job, Limits, Outcome, Sandbox, ScriptJob
 from codegen.sandbox.client import SandboxClient
 from tests.server.conftest import Served
 from tests.server.sandbox.conftest import TOKEN, serving
@@ -211,7 +211,7 @@ def test_large_and_slow_requests_are_refused(service: Served, client: SandboxCli
 
 
 def test_scripts_through_the_client(sandbox: Sandbox, client: SandboxClient) -> None:
-    script = Script(
+    script = ScriptJob(
         "import sys\nprint(open('in').read(), file=sys.stderr)\nopen('out', 'wb').write(b'\\xff')\n"
         "print(input())\nsys.exit(3)\n",
         "é",

@@ -12,7 +12,7 @@ import pytest
 from codegen.core.errors import InputError
 from codegen.server.run_index import read_run
 from codegen.server.viewer import Library
-from codegen.server.viewer.tables import Selection, Table
+from codegen.server.viewer.tables import RecordTable, Selection
 
 STATUSES = ["passed", "wrong", "error", "timeout"]
 
@@ -60,8 +60,8 @@ def scored(tmp_path: Path) -> tuple[Path, list[dict[str, Any]], dict[Any, dict[s
     return tmp_path, rows, {(v["problem_id"], v["index"]): v for v in verdicts}
 
 
-def table_of(folder: Path) -> Table:
-    table = Table(
+def table_of(folder: Path) -> RecordTable:
+    table = RecordTable(
         "samples", "Samples", lambda: [folder / "samples.jsonl"], folder / "verdicts.jsonl"
     )
     table.refresh()
@@ -126,7 +126,7 @@ def test_verdicts_that_come_later_are_joined(scored: Any) -> None:
 
 
 def test_shards_that_grow_keep_the_rows_links(tmp_path: Path) -> None:
-    table = Table("rollouts", "", lambda: sorted(tmp_path.glob("rollouts*.jsonl")))
+    table = RecordTable("rollouts", "", lambda: sorted(tmp_path.glob("rollouts*.jsonl")))
     rows = [{"step": n // 4, "problem_id": "p", "completion": str(n), "rewards": {},
              "reward": n / 7, "status": STATUSES[n % 4]} for n in range(40)]  # fmt: skip
     write(tmp_path / "rollouts.jsonl", rows[:20])

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.core.errors import CodegenError, ConfigError, ModelError, nearest
-from codegen.core.http_client import Client, Failure, count_of
+from codegen.core.http_client import Client, RequestFailure, count_of
 from codegen.core.terminal import one_line
-from codegen.server.completion.prompts import FAMILIES, Family, preferred
-from codegen.server.completion.upstream.prompts import Kind, Way, host_of
+from codegen.server.completion.prompts import FAMILIES, FimFamily, preferred
+from codegen.server.completion.upstream.prompts import Kind, RequestStyle, host_of
 
 _NAMES = (
     ("santacoder", r"santacoder"),
@@ -42,7 +42,7 @@ _LISTED = 5  # maximum model names in a message
 
 
 @dataclass(frozen=True)
-class Offer:
+class ServerCapabilities:
     """Features of a server.
 
     Attributes:
@@ -51,7 +51,7 @@ class Offer:
     """
 
     model: str
-    way: Way
+    way: RequestStyle
     context: int = 0
 
 
@@ -59,7 +59,7 @@ class Unreachable(ModelError):
     """The server does not respond, or is still starting; retrying may help."""
 
 
-async def probe(client: Client, model: str, fim: str) -> Offer:
+async def probe(client: Client, model: str, fim: str) -> ServerCapabilities:
     """Detects a server's features.
 
     Args:
@@ -78,12 +78,12 @@ async def probe(client: Client, model: str, fim: str) -> Offer:
         context = count_of(props.get("default_generation_settings"), "n_ctx")
         context = context or count_of(row, "max_model_len")
         async for way in _Ways(client, name, fim, bool(props)).found():
-            return Offer(name, way, context)
-    except Failure as failure:
+            return ServerCapabilities(name, way, context)
+    except RequestFailure as failure:
         raise _error(client, failure) from None
     wish = "no route for completions" if fim == "auto" else f"no completions with -o fim={fim}"
     raise ModelError(
-        f"The server at {host_of(client.base)} has {wish} of the model {name!r}.",
+        f"The server at {host_of(client.base)} offers {wish} for the model {name!r}.",
         "Check --upstream (it ends in /v1 for most servers), --model and -o fim.",
     )
 
@@ -92,13 +92,13 @@ async def _models(client: Client) -> list[dict[str, Any]]:
     """Returns the rows of ``/models``; empty without this route."""
     try:
         found = await client.json(f"{client.base}/models")
-    except Failure as failure:
+    except RequestFailure as failure:
         if failure.status in (404, 405, 501):
             return []
         raise
     rows = found.get("data") if isinstance(found, dict) else None
     if not isinstance(rows, list):
-        raise Failure("unexpected response", status=415)
+        raise RequestFailure("unexpected response", status=415)
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
 
 
@@ -106,7 +106,7 @@ async def _props(client: Client) -> dict[str, Any]:
     """Returns llama.cpp's properties; empty for another server."""
     try:
         found = await client.json(f"{client.root}/props")
-    except Failure as failure:
+    except RequestFailure as failure:
         if failure.lost:
             raise
         return {}
@@ -141,7 +141,7 @@ def _chosen(client: Client, rows: Sequence[dict[str, Any]], model: str) -> tuple
     )
 
 
-def _error(client: Client, failure: Failure) -> CodegenError:
+def _error(client: Client, failure: RequestFailure) -> CodegenError:
     """Returns the error for a failure at startup, with a remedy."""
     where = f"The server at {host_of(client.base)}"
     said = f": {one_line(failure.words, 200)}" if failure.words else ""
@@ -166,21 +166,21 @@ class _Ways:
         self.client, self.model, self.fim, self.is_llama = client, model, fim, is_llama
         self.text_url = f"{client.base}/completions"
 
-    async def found(self) -> AsyncGenerator[Way]:
+    async def found(self) -> AsyncGenerator[RequestStyle]:
         """Tries the ways one by one and yields those that work."""
         wish = self.fim
         if wish in ("auto", "infill") and self.is_llama and await self._infill():
-            yield Way("infill", f"{self.client.root}/infill", native=True)
+            yield RequestStyle("infill", f"{self.client.root}/infill", native=True)
         raw = 0
         if wish not in ("infill", "chat", "route"):
             raw = await self._tokens("a = 1")
         if wish in ("auto", "suffix") and raw and await self._takes_suffix():
-            yield Way("suffix", self.text_url)
+            yield RequestStyle("suffix", self.text_url)
         families = self._families()
         if raw and families and await self._reads_sentinels(families):
             yield self._text_way("sentinels", preferred(families))
         if wish in ("auto", "route") and await self._takes(self._fim_url(), suffix=_SUFFIX):
-            yield Way("fim", self._fim_url())
+            yield RequestStyle("fim", self._fim_url())
         if wish in ("auto", "none") and raw and raw <= _RAW_TOKENS:
             yield self._text_way("prefix")
         if wish in ("auto", "chat"):
@@ -189,18 +189,18 @@ class _Ways:
                 asked = {"messages": [{"role": "user", "content": "Say yes."}], tokens: 16}
                 asked |= {"temperature": 0} if temperature else {}
                 if await self._answers(url, asked):
-                    yield Way("chat", url, tokens=tokens, temperature=temperature)
+                    yield RequestStyle("chat", url, tokens=tokens, temperature=temperature)
 
     def _fim_url(self) -> str:
         return f"{self.client.base}/fim/completions"
 
-    def _text_way(self, kind: Kind, family: Family | None = None) -> Way:
+    def _text_way(self, kind: Kind, family: FimFamily | None = None) -> RequestStyle:
         """Returns llama.cpp's own route if possible, because it accepts a slot."""
         if self.is_llama:
-            return Way(kind, f"{self.client.root}/completion", native=True, family=family)
-        return Way(kind, self.text_url, family=family)
+            return RequestStyle(kind, f"{self.client.root}/completion", native=True, family=family)
+        return RequestStyle(kind, self.text_url, family=family)
 
-    def _families(self) -> list[Family]:
+    def _families(self) -> list[FimFamily]:
         """Returns the sentinels to try: the requested ones, else by the model's name."""
         name = self.fim
         if name == "auto":
@@ -216,7 +216,7 @@ class _Ways:
         without = await self._tokens(_PROMPT)
         return 0 < without < await self._tokens(_PROMPT, suffix=_SUFFIX) - 2
 
-    async def _reads_sentinels(self, families: Sequence[Family]) -> bool:
+    async def _reads_sentinels(self, families: Sequence[FimFamily]) -> bool:
         """Returns True if each sentinel of a family is one token."""
         family = preferred(families)
         assert family
@@ -242,7 +242,7 @@ class _Ways:
         try:
             # The first request may have to wait until the model is loaded.
             found = await self.client.json(url, {"model": self.model, **asked}, _LOADING_S)
-        except Failure as failure:
+        except RequestFailure as failure:
             if failure.lost or failure.status == 429 or failure.status in (401, 403):
                 raise
             return None

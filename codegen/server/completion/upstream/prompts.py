@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from codegen.core.secret_scan import redact
 from codegen.server.completion.postprocess import comment_mark, whole_characters
-from codegen.server.completion.prompts import Family, one_line, window_start
+from codegen.server.completion.prompts import FimFamily, one_line, window_start
 from codegen.server.completion.requests import CompletionRequest, Snippet
 
 Kind = Literal["infill", "suffix", "sentinels", "fim", "prefix", "chat"]
@@ -37,7 +37,7 @@ _INSTRUCTION = (
 
 
 @dataclass(frozen=True)
-class Way:
+class RequestStyle:
     """Way to request a completion from a server.
 
     Attributes:
@@ -54,7 +54,7 @@ class Way:
     kind: Kind
     url: str
     native: bool = False
-    family: Family | None = None
+    family: FimFamily | None = None
     tokens: str = "max_tokens"
     temperature: bool = True
 
@@ -127,7 +127,9 @@ def window(request: CompletionRequest, chars: int, *, remote: bool) -> Window:
     )
 
 
-def body(way: Way, text: Window, *, tokens: int, temperature: float, stops: tuple[str, ...]) -> Any:
+def body(
+    way: RequestStyle, text: Window, *, tokens: int, temperature: float, stops: tuple[str, ...]
+) -> Any:
     """Returns the JSON object that requests one completion."""
     asked: dict[str, Any] = {"n_predict" if way.native else way.tokens: tokens}
     if way.temperature:
@@ -156,7 +158,7 @@ def body(way: Way, text: Window, *, tokens: int, temperature: float, stops: tupl
     return asked
 
 
-def _filled(family: Family | None, text: Window) -> str:
+def _filled(family: FimFamily | None, text: Window) -> str:
     assert family
     parts = {"prefix": plain(text.prefix), "suffix": plain(text.suffix)}
     marks = next((marks for name, marks in _MARKS.items() if name in family.name), None)

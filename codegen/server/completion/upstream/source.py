@@ -21,21 +21,21 @@ from pathlib import Path
 from typing import Any, Self
 
 from codegen.core.errors import CodegenError, InputError
-from codegen.core.http_client import Client, Failure, count_of
+from codegen.core.http_client import Client, RequestFailure, count_of
 from codegen.core.records import FinishReason
 from codegen.core.terminal import one_line
 from codegen.models.llamacpp import LlamaOptions, LlamaServer
 from codegen.server.completion.postprocess import StopRule, safe_text
 from codegen.server.completion.requests import (
     Candidate,
-    Completion,
+    CompletionResult,
     DocumentKey,
     ServerLimits,
     Status,
     Unavailable,
 )
-from codegen.server.completion.schedule import Cancelled, Job, JobQueue, OnText, Outcome
-from codegen.server.completion.upstream.probe import Offer, Unreachable, probe
+from codegen.server.completion.schedule import Cancelled, JobQueue, OnText, Outcome, QueuedRequest
+from codegen.server.completion.upstream.probe import ServerCapabilities, Unreachable, probe
 from codegen.server.completion.upstream.prompts import Window, body, code_of, host_of, window
 from codegen.server.metrics import Metrics
 
@@ -57,7 +57,8 @@ _PAUSE_S, _MOST_PAUSE_S = 0.05, 0.4  # delay per request cancelled before its re
 
 
 class Upstream:
-    """A server as the engine's source of text (:class:`codegen.server.completion.engine.Source`).
+    """A server as the engine's source of text
+    (:class:`codegen.server.completion.engine.CompletionSource`).
 
     Args:
         base: base URL of OpenAI's routes.
@@ -88,7 +89,7 @@ class Upstream:
         self.device = host_of(base)
         self.limit = self.longest = self._most = (limits or ServerLimits()).context_tokens
         self.remote = remote
-        self.offer: Offer | None = None
+        self.offer: ServerCapabilities | None = None
         self.on_status: Callable[[Status], None] | None = None
         self.status = Status("Warning", f"Waiting for the server at {self.device}.", busy=True)
         self._base, self._key = base, key
@@ -102,7 +103,7 @@ class Upstream:
             ModelError, ConfigError: if it cannot be used.
         """
 
-        async def once() -> Offer:
+        async def once() -> ServerCapabilities:
             async with self.client() as client:
                 return await self.ask(client)
 
@@ -112,11 +113,11 @@ class Upstream:
         """Creates a client of the server."""
         return Client(self._base, self._key, connections=connections)
 
-    async def ask(self, client: Client) -> Offer:
+    async def ask(self, client: Client) -> ServerCapabilities:
         """Returns the server's features."""
         return await probe(client, *self._wish)
 
-    def accept(self, offer: Offer) -> None:
+    def accept(self, offer: ServerCapabilities) -> None:
         """Uses these features for requests from now on."""
         self.offer = offer
         self.name = offer.model
@@ -142,7 +143,7 @@ class Upstream:
             async with self.client() as client:
                 async for row in client.stream(f"{client.base}/{route}", body):
                     yield row
-        except Failure as failure:
+        except RequestFailure as failure:
             raise self._said(failure) from None
 
     async def json(self, route: str, body: dict[str, Any], timeout_s: float) -> Any:
@@ -155,10 +156,10 @@ class Upstream:
         try:
             async with self.client() as client:
                 return await client.json(f"{client.base}/{route}", body, timeout_s)
-        except Failure as failure:
+        except RequestFailure as failure:
             raise self._said(failure) from None
 
-    def _said(self, failure: Failure) -> InputError | Unavailable:
+    def _said(self, failure: RequestFailure) -> InputError | Unavailable:
         """Returns the error for the client that sent the request, and only for it.
 
         It quotes the server, without the key, unless the server rejects the key itself, because
@@ -171,7 +172,7 @@ class Upstream:
         return Unavailable(f"The server at {self.device} did not respond: {failure}.")
 
     def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> threading.Thread:
-        """See :class:`codegen.server.completion.engine.Source`."""
+        """See :class:`codegen.server.completion.engine.CompletionSource`."""
         return _Worker(self, queue, limits, metrics)
 
 
@@ -205,7 +206,7 @@ class LlamaUpstream(Upstream):
         source.check()
         return source
 
-    async def ask(self, client: Client) -> Offer:
+    async def ask(self, client: Client) -> ServerCapabilities:
         """See :meth:`Upstream.ask`."""
         await asyncio.to_thread(self._restart)
         return await super().ask(client)
@@ -271,7 +272,7 @@ class _Worker(threading.Thread):
 
     async def _serve(self) -> None:
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
-        tasks: dict[asyncio.Task[None], Job] = {}
+        tasks: dict[asyncio.Task[None], QueuedRequest] = {}
         self._up, self._reviving = asyncio.Event(), None
 
         def notice() -> None:
@@ -304,7 +305,7 @@ class _Worker(threading.Thread):
         self._slots.pop(key, None)
         self._given_up.pop(key, None)
 
-    async def _work(self, job: Job) -> None:
+    async def _work(self, job: QueuedRequest) -> None:
         outcome: Outcome
         try:
             outcome = await self._answer(job)
@@ -314,7 +315,7 @@ class _Worker(threading.Thread):
             outcome = error
         self._queue.finish(job, outcome)
 
-    async def _answer(self, job: Job) -> Completion:
+    async def _answer(self, job: QueuedRequest) -> CompletionResult:
         started, tries = time.perf_counter(), 0
         paths: list[_Path] = []
         try:
@@ -327,7 +328,7 @@ class _Worker(threading.Thread):
                     try:
                         paths = [_Path() for _ in range(job.request.candidates)]
                         return await self._complete(job, paths, started)
-                    except Failure as failure:
+                    except RequestFailure as failure:
                         self._take(failure, job, tries)
                         self.metrics.count("upstream_retries")
                     tries += 1
@@ -339,7 +340,7 @@ class _Worker(threading.Thread):
             f"The server at {self.upstream.device} did not respond within {self._deadline_s:g} s."
         )
 
-    async def _until_up(self, job: Job) -> None:
+    async def _until_up(self, job: QueuedRequest) -> None:
         """Waits for the server if it is down.
 
         Raises:
@@ -351,7 +352,7 @@ class _Worker(threading.Thread):
         except TimeoutError:
             raise Unavailable(self.upstream.status.message) from None
 
-    async def _debounce(self, job: Job) -> None:
+    async def _debounce(self, job: QueuedRequest) -> None:
         """Waits for the next key if the server was too slow for earlier ones.
 
         A server detects a closed connection late, llama.cpp after up to a second, and has few
@@ -361,7 +362,9 @@ class _Worker(threading.Thread):
         if count and job.request.candidates == 1:
             await asyncio.sleep(min(_MOST_PAUSE_S, _PAUSE_S * count))
 
-    async def _complete(self, job: Job, paths: list[_Path], started: float) -> Completion:
+    async def _complete(
+        self, job: QueuedRequest, paths: list[_Path], started: float
+    ) -> CompletionResult:
         """Requests a completion from the server.
 
         Raises:
@@ -370,7 +373,7 @@ class _Worker(threading.Thread):
         request, offer = job.request, self.upstream.offer
         assert offer
         if job.warm_up and not offer.way.native:
-            return Completion(())
+            return CompletionResult(())
         tokens = self.upstream.limit - request.params.max_new_tokens - _MARGIN
         text = window(request, max(64, int(tokens * self._chars)), remote=self.upstream.remote)
         on_text = None if offer.way.kind == "chat" else job.text_in_loop()
@@ -393,10 +396,12 @@ class _Worker(threading.Thread):
             await _end_all(rest)
         self._recover()
         if job.warm_up:
-            return Completion(())
+            return CompletionResult(())
         return self._completion(job, [paths[0], *good], started, text.seen)
 
-    def _completion(self, job: Job, paths: list[_Path], started: float, seen: int) -> Completion:
+    def _completion(
+        self, job: QueuedRequest, paths: list[_Path], started: float, seen: int
+    ) -> CompletionResult:
         request, first = job.request, paths[0]
         candidates: dict[str, Candidate] = {}
         for path in paths:
@@ -416,7 +421,7 @@ class _Worker(threading.Thread):
         self.metrics.count("tokens_encoded", first.prompt - first.cached)
         self.metrics.count("tokens_reused", first.cached)
         self.metrics.observe(stages)
-        return Completion(
+        return CompletionResult(
             tuple(candidates.values()),
             prompt_tokens=first.prompt,
             reused=first.cached,
@@ -427,8 +432,8 @@ class _Worker(threading.Thread):
 
     async def _stream(
         self,
-        job: Job,
-        offer: Offer,
+        job: QueuedRequest,
+        offer: ServerCapabilities,
         text: Window,
         path: _Path,
         number: int,
@@ -481,7 +486,7 @@ class _Worker(threading.Thread):
                 if finish or late or (more and not job.warm_up):
                     path.finish = finish or "length"
                     return
-        raise Failure("the stream was interrupted")
+        raise RequestFailure("the stream was interrupted")
 
     async def _slot(self, key: DocumentKey) -> int:
         """Returns llama.cpp's slot for a document: always the same one, so that its prefix is
@@ -497,7 +502,7 @@ class _Worker(threading.Thread):
         """
         try:
             rows = await self._client.json(f"{self._client.root}/slots")
-        except Failure as failure:
+        except RequestFailure as failure:
             if failure.lost:
                 raise
             return -1
@@ -525,7 +530,7 @@ class _Worker(threading.Thread):
                 else:
                     slot.tokens = path.prompt
 
-    def _take(self, failure: Failure, job: Job, tries: int) -> None:
+    def _take(self, failure: RequestFailure, job: QueuedRequest, tries: int) -> None:
         """Prepares a retry, if that may help.
 
         Raises:

@@ -10,12 +10,12 @@ from itertools import pairwise
 import pytest
 
 from codegen.cogex import check_record, read_record
-from codegen.cogex.builtin_families import FAMILIES, Family, find_family
+from codegen.cogex.builtin_families import FAMILIES, ProblemFamily, find_family
 from codegen.core.errors import ConfigError
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
-def test_records_are_sound_and_halves_apart(family: Family) -> None:
+def test_records_are_sound_and_halves_apart(family: ProblemFamily) -> None:
     train = {family.record(number).input for number in range(60)}
     for number in range(60):
         record = family.record(number)

@@ -7,7 +7,7 @@ from cogex_helpers import PLURAL, Scripted
 
 from codegen.cogex import text_of
 from codegen.cogex.builtin_families import FAMILIES
-from codegen.cogex.model import PseudoModel, Query
+from codegen.cogex.model import ModelQuery, PseudoModel
 from codegen.cogex.search import shot_records
 from codegen.core.errors import ConfigError
 from codegen.core.generation import Request
@@ -16,8 +16,8 @@ RECORD = FAMILIES["word_sorting"].record(1)
 GOOD = " pluralize('box')\n### Output\n{'ending': 'es', 'answer': 'boxes'}"
 
 
-def ask(program: str = PLURAL, call: str = "", key: str = "k", input: str = "box") -> Query:
-    return Query("Make it plural.", input, program, call, key)
+def ask(program: str = PLURAL, call: str = "", key: str = "k", input: str = "box") -> ModelQuery:
+    return ModelQuery("Make it plural.", input, program, call, key)
 
 
 def test_the_emulators_prompt_and_answer() -> None:

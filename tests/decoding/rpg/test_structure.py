@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen.core.errors import ConfigError
-from codegen.decoding.rpg.languages import LANGUAGES, PYTHON, Language, find_language
-from codegen.decoding.rpg.structure import Item, Signature, StructureTracker
+from codegen.decoding.rpg.languages import LANGUAGES, PYTHON, LexerSpec, find_language
+from codegen.decoding.rpg.structure import Signature, StructureTracker, StructureUnit
 
 SAMPLES = {
     "python": '''\
@@ -166,7 +166,7 @@ def library(count: int) -> list[Path]:
 
 
 @pytest.mark.slow
-def signatures(text: str, language: Language) -> list[Signature]:
+def signatures(text: str, language: LexerSpec) -> list[Signature]:
     """Of a text's items, in the order in which they end."""
     found: list[Signature] = []
     tracker = StructureTracker(language, on_item=lambda item: found.append(item.signature))
@@ -188,8 +188,8 @@ def test_python_signatures_are_those_of_tokenize() -> None:
     assert compared > 5000
 
 
-def items(text: bytes, language: Language, cuts: list[int]) -> list[Item]:
-    found: list[Item] = []
+def items(text: bytes, language: LexerSpec, cuts: list[int]) -> list[StructureUnit]:
+    found: list[StructureUnit] = []
     tracker = StructureTracker(language, on_item=found.append)
     for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
         tracker.feed(text[start:end])
@@ -201,7 +201,7 @@ def items(text: bytes, language: Language, cuts: list[int]) -> list[Item]:
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_items_do_not_depend_on_how_the_text_is_cut(
-    language: Language, data: st.DataObject
+    language: LexerSpec, data: st.DataObject
 ) -> None:
     sample = SAMPLES[language.name].encode()
     start = data.draw(st.integers(0, len(sample) - 1))
@@ -263,7 +263,7 @@ def test_items_do_not_depend_on_how_the_text_is_cut(
 )
 @settings(max_examples=80, deadline=None)
 def test_any_text_is_taken_and_cut_anywhere(
-    language: Language, pieces: list[str], cuts: int
+    language: LexerSpec, pieces: list[str], cuts: int
 ) -> None:
     text = "".join(pieces).encode()
     places = [i for i in range(1, len(text)) if cuts >> (i % 32) & 1]

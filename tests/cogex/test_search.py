@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.cogex.model import Emulation, PseudoModel, Query
+from codegen.cogex.model import Emulation, ModelQuery, PseudoModel
 from codegen.cogex.search import (
-    Found,
     ProgramSearch,
     SearchLog,
+    SearchResult,
     SearchSettings,
     TaskItem,
     cost_of,
@@ -36,7 +36,7 @@ def program(number: int) -> str:
     return f"def solve_{number}(x):\n    return {{'answer': x}}"
 
 
-def quality(ask: Query) -> bool:
+def quality(ask: ModelQuery) -> bool:
     """Whether an emulation is right: program number / 12 of the time, fixed by the pair."""
     number = int(ask.program.partition("solve_")[2].partition("(")[0])
     return random.Random(f"{number}/{ask.input}").random() < number / 12
@@ -47,8 +47,8 @@ class Model(PseudoModel):
 
     def __init__(
         self,
-        texts: Callable[[Query], str],
-        right: Callable[[Query], bool] = quality,
+        texts: Callable[[ModelQuery], str],
+        right: Callable[[ModelQuery], bool] = quality,
         stop: int = -1,
     ) -> None:
         self.texts, self.right, self.stop = texts, right, stop
@@ -60,7 +60,9 @@ class Model(PseudoModel):
         if self.stop == 0:
             raise KeyboardInterrupt
 
-    def write(self, queries: Sequence[Query], temperature: float) -> Iterator[tuple[int, str, str]]:
+    def write(
+        self, queries: Sequence[ModelQuery], temperature: float
+    ) -> Iterator[tuple[int, str, str]]:
         assert temperature == 0.7
         for number, query in enumerate(queries):
             self._count()
@@ -69,7 +71,7 @@ class Model(PseudoModel):
             yield number, text, "" if text else "truncated"
 
     def emulate(
-        self, queries: Sequence[Query], temperature: float
+        self, queries: Sequence[ModelQuery], temperature: float
     ) -> Iterator[tuple[int, Emulation]]:
         assert temperature == 0.05
         for number, ask in reversed(list(enumerate(queries))):
@@ -79,11 +81,13 @@ class Model(PseudoModel):
             yield number, Emulation(ask.program, "", {"answer": answer})
 
 
-def by_item(ask: Query) -> str:
+def by_item(ask: ModelQuery) -> str:
     return program(int(ask.input.removeprefix("in ")) % 12)
 
 
-def search(model: Model, folder: Path | None = None, **changes: Any) -> tuple[Found, ProgramSearch]:
+def search(
+    model: Model, folder: Path | None = None, **changes: Any
+) -> tuple[SearchResult, ProgramSearch]:
     settings = SearchSettings(**dict[str, Any](candidates=12, best=3) | changes)
     train, dev = ITEMS[:12], ITEMS[12:]
     with SearchLog(folder, {"settings": repr(settings)}) as log:
@@ -95,7 +99,7 @@ def test_the_full_search_is_a_plain_loop() -> None:
     model = Model(by_item)
     found, _ = search(model, method="full")
     scores = {
-        number: sum(quality(Query("", item.input, program(number))) for item in ITEMS[12:])
+        number: sum(quality(ModelQuery("", item.input, program(number))) for item in ITEMS[12:])
         for number in range(12)
     }
     assert found.ranking[0].right == max(scores.values())
@@ -179,7 +183,7 @@ def test_another_search_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"log.jsonl:1"):
         search(Model(by_item), tmp_path)
     (tmp_path / "search.json").write_text("{")
-    with pytest.raises(ResumeError, match="damaged"):
+    with pytest.raises(ResumeError, match="corrupt"):
         search(Model(by_item), tmp_path)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
@@ -190,13 +194,14 @@ def test_another_search_is_refused(tmp_path: Path) -> None:
 def test_a_threshold_asks_for_better_programs() -> None:
     """Algorithm 1: a program below alpha on Train is written again; here the best try stays."""
 
-    def text(ask: Query) -> str:
+    def text(ask: ModelQuery) -> str:
         return program(3 * ask.index)
 
     model = Model(text)
     found, _ = search(model, method="full", threshold=0.4, tries=4)
     on_train = {
-        number: sum(quality(Query("", item.input, program(number))) for item in ITEMS[:12]) / 12
+        number: sum(quality(ModelQuery("", item.input, program(number))) for item in ITEMS[:12])
+        / 12
         for number in (0, 3, 6, 9)
     }
     first = next(number for number in (0, 3, 6, 9) if on_train[number] >= 0.4)

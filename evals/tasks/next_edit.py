@@ -301,8 +301,8 @@ def _can_be_shown(edit: Edit) -> bool:
 
 
 def _sound(edit: Edit, id_: str) -> Iterator[Edit]:
-    """Yields the edit state with its id, if its window has something to change."""
-    if edit.target != "".join(formats.window_lines(edit)):
+    """Yields the edit state with its id, if its file changes by more than spaces at line ends."""
+    if _stripped(formats.with_window(edit, edit.target or "")) != _stripped(edit.text):
         yield replace(edit, id=id_)
 
 

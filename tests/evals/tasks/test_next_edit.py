@@ -65,6 +65,15 @@ def test_moments_of_a_row(task: NextEdit) -> None:
         assert task.job(problem, wrong).status == "wrong"
 
 
+def test_spaces_at_line_ends_are_no_problem(tmp_path: Path) -> None:
+    """They are not compared, so the file before such an edit would pass."""
+    path = tmp_path / "rows.jsonl"
+    diff = DIFF.replace("+    return c + bb", "+    return c  ").replace("f(a, bb):", "f(a, b):  ")
+    rows = [{**ROW, "commit": f"{number:010}", "diff": diff} for number in range(9)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert {p.edit.category for p in tasks.load("next-edit", str(path)).problems()} == {"nothing"}
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_right_answer_passes_in_every_style(task: NextEdit, name: str) -> None:
     style, form = tasks.find_style(f"edit-{name}"), FORMATS[name]

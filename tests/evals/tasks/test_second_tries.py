@@ -85,7 +85,7 @@ def test_instructed_edits(
         "context": "",
         "input": "def f():\n    return 2\n",
         "output": "def f():\n    return 3\n",
-        "test": "def check():\n    assert f() == 3\n    for _ in range(2):\n        assert f() < 4\n",
+        "test": "def check():\n    assert f() == 3\n    assert f() < 4\n",
     }
     task = tasks.load(name, str(write_rows([EDIT, plain])))
     grades = [task.job(each, each.after).trust for each in task.problems()]  # type: ignore[union-attr]

@@ -129,6 +129,16 @@ class NextEdit(CodeTask[NextEditProblem]):
         """Returns the style of the format whose special tokens the tokenizer has."""
         return f"edit-{formats.format_for(formats.AUTO, vocabulary).name}"
 
+    def check_style(self, style: PromptStyle, vocabulary: Container[str]) -> None:
+        """Raises ConfigError if a tokenizer lacks tokens that a style's format needs."""
+        for token in _format(style).trained:
+            if token not in vocabulary:
+                raise ConfigError(
+                    f"The style {style.name} needs the token {token}, which the model's tokenizer "
+                    "lacks.",
+                    f"Omit --style to use {self.style_for(vocabulary)}.",
+                )
+
     def request(self, problem: NextEditProblem, style: PromptStyle, index: int) -> Request:
         """Returns the ``index``-th request for ``problem``."""
         if style.ask != "edit":

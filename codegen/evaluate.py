@@ -135,9 +135,12 @@ def sample_task(
     else:
         opened, backend = backend, backend.kind
     loaded = getattr(opened, "loaded", None)  # a server's tokens are unknown
-    own = task.style_for(loaded.tokenizer.get_vocab()) if loaded else task.style
+    tokens = loaded.tokenizer.get_vocab() if loaded else {}
+    own = task.style_for(tokens) if loaded else task.style
     chosen = style or own or _usual_style(task, model, opened)
     chosen = find_style(chosen) if isinstance(chosen, str) else chosen
+    if loaded:
+        task.check_style(chosen, tokens)
     if usual_length:
         params = replace(params, max_new_tokens=chosen.max_new_tokens)
     decoder = decoder or Decoder(opened.decoder)

@@ -60,15 +60,18 @@ def code_lines(source: str) -> int:
     return len(lines - docstrings)
 
 
-def commands(command: click.Command, context: click.Context) -> Iterator[click.Command]:
-    """The commands of a group, those of its groups included."""
-    if not isinstance(command, click.Group):
-        yield command
-        return
-    for name in command.list_commands(context):
-        found = command.get_command(context, name)
+def commands(
+    group: click.Group, prefix: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """The commands of a group with their names, those of its groups included."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
         assert found is not None
-        yield from commands(found, click.Context(found, info_name=name, parent=context))
+        if isinstance(found, click.Group):
+            yield from commands(found, (*prefix, name))
+        else:
+            yield (*prefix, name), found
 
 
 def measure() -> Size:
@@ -93,7 +96,7 @@ def measure() -> Size:
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     options = [
         option
-        for command in commands(cli, click.Context(cli))
+        for _, command in commands(cli)
         for option in command.params
         if isinstance(option, click.Option) and not option.hidden
     ]

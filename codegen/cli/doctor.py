@@ -57,7 +57,8 @@ def doctor(languages: bool) -> dict[str, Any]:
 def list_plugins() -> dict[str, Any]:
     """List the parts that packages can add: generators, tasks, decoders, languages and others.
 
-    Imports each and shows the package that adds it. The exit code is 1 if an import fails.
+    Shows the package that adds each, and imports those of other packages. The exit code is 1 if an
+    import fails.
     """
     parts: list[dict[str, str]] = []
     ok = True
@@ -81,8 +82,9 @@ def _parts(kind: str) -> Iterator[tuple[str, str, str | CodegenError]]:
     tasks = dict(task_names()) if kind == "tasks" else {}
     for name in plugins.names(kind):
         package = plugins.package_of(kind, name)
+        about = "" if package else tasks.get(name) or plugins.written_about(kind, name)
         try:
-            part = plugins.load(kind, name)
+            part = None if about else plugins.load(kind, name)
         except (CodegenError, ImportError) as error:
             if lacking := explain(error):
                 yield name, package, str(lacking)
@@ -91,7 +93,7 @@ def _parts(kind: str) -> Iterator[tuple[str, str, str | CodegenError]]:
             else:
                 raise
             continue
-        about = tasks.get(name) or getattr(part, "about", "") or plugins.docstring(part)
+        about = about or tasks.get(name) or getattr(part, "about", "") or plugins.docstring(part)
         yield name, package, " ".join(about.strip().partition("\n\n")[0].split())
 
 

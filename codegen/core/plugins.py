@@ -25,9 +25,12 @@ Arguments and results of each kind of part:
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from traceback import walk_tb
 from types import FunctionType
 from typing import Any
@@ -138,6 +141,21 @@ def docstring(part: object) -> str:
         return ""
     doc = part.__doc__ or ""
     return "" if doc.startswith(f"{part.__name__}(") else doc
+
+
+def written_about(kind: str, name: str) -> str:
+    """Returns a built-in part's docstring without importing its module, which may load torch.
+
+    Empty if the module only re-exports the part, or the part is not built in.
+    """
+    module, _, attribute = BUILT_IN[kind].get(name, "").partition(":")
+    found = find_spec(module) if module else None
+    if found is None or found.origin is None:
+        return ""
+    nodes = ast.parse(Path(found.origin).read_bytes()).body
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    named = (node for node in nodes if isinstance(node, kinds) and node.name == attribute)
+    return next((ast.get_docstring(node) or "" for node in named), "")
 
 
 def load(kind: str, name: str) -> Any:

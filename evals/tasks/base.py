@@ -69,6 +69,9 @@ class Task(ABC, Generic[AnyProblem]):
         """Returns the default style for a tokenizer's tokens; empty for the model's own."""
         return self.style
 
+    def check_style(self, style: PromptStyle, vocabulary: Container[str]) -> None:
+        """Raises ConfigError if a tokenizer lacks tokens that a style needs."""
+
     @abstractmethod
     def request(self, problem: AnyProblem, style: PromptStyle, index: int) -> Request:
         """Returns the ``index``-th request for a completion of ``problem``.

@@ -36,9 +36,6 @@ _WHOLE = "Answer with the whole program after the edit, in one code block."
 # These tests inspect classes, generators and modules themselves, or measure time.
 _BESIDE = frozenset(f"EditEval/{number}" for number in (58, 159, 161, 186))
 _BROKEN = {
-    "EditEval/56": "its test passes for anything that is not callable",
-    "EditEval/37": "its test passes whatever the program does",
-    "EditEval/63": "its test reads __version__, and tests here see no such names",
     **dict.fromkeys(
         ("EditEval/141", "EditEval/156", "EditEval/159", "EditEval/161"),
         "its test compares times on the clock, which other processes change",
@@ -182,7 +179,7 @@ class EditEval(InstructedEdits):
         context = optional_text(place, row, "context")
         if context and _SLOT not in context:
             raise InputError(f"{place}: the context has no {_SLOT}.")
-        test += "\n\n\ncheck()\n"
+        test = test.replace("def check():", "def test_check():")  # called like any other test
         return EditProblem(id_, before, instruction.strip(), after, test, context)
 
 

@@ -135,6 +135,16 @@ class NextEdit(CodeTask[NextEditProblem]):
         """Returns the style of the format whose special tokens the tokenizer has."""
         return f"edit-{formats.format_for(formats.AUTO, vocabulary).name}"
 
+    def check_style(self, style: PromptStyle, vocabulary: Container[str]) -> None:
+        """Raises ConfigError if a tokenizer lacks tokens that a style's format needs."""
+        for token in _format(style).trained:
+            if token not in vocabulary:
+                raise ConfigError(
+                    f"The style {style.name} needs the token {token}, which the model's tokenizer "
+                    "lacks.",
+                    f"Omit --style to use {self.style_for(vocabulary)}.",
+                )
+
     def request(self, problem: NextEditProblem, style: PromptStyle, index: int) -> Request:
         """Returns the ``index``-th request for ``problem``."""
         if style.ask != "edit":
@@ -307,8 +317,8 @@ def _can_be_shown(edit: Edit) -> bool:
 
 
 def _sound(edit: Edit, id_: str) -> Iterator[Edit]:
-    """Yields the edit state with its id, if its window has something to change."""
-    if edit.target != "".join(formats.window_lines(edit)):
+    """Yields the edit state with its id, if its file changes by more than spaces at line ends."""
+    if _stripped(formats.with_window(edit, edit.target or "")) != _stripped(edit.text):
         yield replace(edit, id=id_)
 
 

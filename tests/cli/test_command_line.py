@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import click
 import pytest
 
 from codegen.cli import cli, main
 from codegen.core.optional_deps import EXTRAS
 from tests import processes
+from tests.size import commands
 
 HEAVY = ("torch", "transformers", "peft", "accelerate", "datasets", "rich", "numpy", "yaml",
          "codegen.benchmarks")  # fmt: skip
@@ -29,32 +29,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return processes.run(sys.executable, "-m", "codegen", *arguments)
 
 
-def commands(group: click.Group, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = []
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        if isinstance(command, click.Group):
-            found += commands(command, (*prefix, name))
-        else:
-            found.append((*prefix, name))
-    return found
-
-
-COMMANDS = commands(cli)
-
-
-def command_of(name: tuple[str, ...]) -> click.Command:
-    found: Any = cli
-    for part in name:
-        found = found.get_command(click.Context(found), part)
-    return found
+COMMANDS = dict(commands(cli))
 
 
 def test_settings_are_not_named_as_options() -> None:
     """What is given as ``-o NAME=VALUE`` is so in texts, too; once these had options."""
-    found = [command_of(name) for name in COMMANDS]
+    found = COMMANDS.values()
     options = {text for each in found for param in each.params for text in param.opts}
     settings = {name for each in found for name in getattr(each, "settings", {})}
     former = {f"--{name.replace('_', '-')}" for name in settings} - options
@@ -98,6 +78,17 @@ def test_help_imports_nothing_heavy(group: list[str]) -> None:
     done = processes.python(script, *group, "--help")
     assert done.returncode == 0, done.stderr
     assert "Usage: codegen" in done.stdout
+
+
+def test_the_table_of_parts_loads_no_model_library() -> None:
+    script = (
+        "import sys\n"
+        "from codegen.cli import cli\n"
+        "cli.main(['plugins', '--json'], standalone_mode=False)\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    done = processes.python(script)
+    assert done.returncode == 0 and '"transformers"' in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -182,7 +182,7 @@ def test_a_cluster_of_its_own_ends_with_the_run(tmp_path: Path, cluster: Any) ->
 
 
 def _ray_workers(pid: int) -> list[int]:
-    return [one for one in descendants(pid) if "_Worker" in command_of(one)]
+    return [one for one in descendants(pid) if "_RayWorker" in command_of(one)]
 
 
 def test_ray_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -267,11 +267,8 @@ class Parts(Sites):
         if isinstance(node, ast.Try):
             return self._outside(node.finalbody)
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            return (
-                [node]
-                if is_harness(node) or self._bound_by(node).isdisjoint(self.dependent)
-                else []
-            )
+            is_needed = is_harness(node) or self._bound_by(node).isdisjoint(self.dependent)
+            return [node] if is_needed else []
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             if self.runs_test(node.value):
                 return [node]

@@ -172,10 +172,8 @@ def is_of_pytest(call: ast.Call) -> bool:
 
 
 def is_harness(node: ast.Import | ast.ImportFrom) -> bool:
-    module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
-    return (module or "").split(".")[0] in ("unittest", "pytest") and (
-        module or ""
-    ) != "unittest.mock"
+    module = (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name) or ""
+    return module.split(".")[0] in ("unittest", "pytest") and module != "unittest.mock"
 
 
 def starts_tests(call: ast.Call) -> bool:

@@ -9,7 +9,7 @@ decides. An honest program sends these messages:
                              | what :mod:`..tests_side.program_proxy` lists
     program, after a call:   ["memory"|"exited"|"too_large", type, message] | what it lists
 
-``kind`` is ``call`` or ``module:NAME``.
+``kind`` is ``call``, ``value`` or ``module:NAME``; the C version also sends ``class``.
 """
 
 from __future__ import annotations
@@ -430,7 +430,8 @@ def _tell_names() -> None:
     for name, value in list(_namespace.items())[:MAX_NAMES]:
         if _is_told(name):
             module = vars(value).get("__name__") if isinstance(value, types.ModuleType) else None
-            names[name] = f"module:{module}" if isinstance(module, str) else "call"
+            kind = "call" if callable(value) else "value"
+            names[name] = f"module:{module}" if isinstance(module, str) else kind
     _channel.send(["loaded", names])
 
 

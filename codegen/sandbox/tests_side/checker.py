@@ -312,6 +312,7 @@ class _Tests:
         self.side_effect_free = self._setup.side_effect_free and self._test.side_effect_free
         self.key = hash((payload["setup"], payload["test"], self.entry_point))
         self._names: dict[str, str] = {}
+        self._values: set[str] = set()
         self._namespace: dict[str, object] = {}
         self._bound: dict[str, object] = {}
 
@@ -345,8 +346,11 @@ class _Tests:
         suites.run_collected(self._namespace, self._test.collected, entry, self.entry_point)
 
     def expect(self, names: dict[str, str]) -> None:
-        """Sets the program's names for :meth:`run_again`."""
-        self._names = names
+        """Sets the program's names for :meth:`run_again`; a variable is the stand-in, too.
+
+        Isolated tests only call functions, so there no program can claim that one is a variable.
+        """
+        self._names, self._values = names, {n for n, kind in names.items() if kind == "value"}
 
     @property
     def codes(self) -> list[types.CodeType]:
@@ -362,6 +366,7 @@ class _Tests:
         read = self._test.names
         names = names_to_bind(self._names, read, self._namespace, self.entry_point)
         self._bound = {name: _bind(self._remote, name, self._names[name]) for name in names}
+        self._bound |= {name: self._remote.stub for name in self._values.intersection(names)}
         self._namespace.update(self._bound)
         suites.execute(self._test.code, self._namespace, lambda error: error is self._remote.raised)
         suites.run_collected(self._namespace, self._test.collected, self._bound, self.entry_point)

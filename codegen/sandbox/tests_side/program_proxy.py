@@ -42,16 +42,17 @@ class ProgramProxy:
         self.failure: tuple[str, str] | None = None
         self.tidy = True  # whether the process of the tests can be reused
         self.raised: BaseException | None = None  # the last exception of the program
-        self._stub: tuple[Any] | None = None  # the answer instead of the program's
+        self.is_stand_in = False
+        self.stub: Any = None  # the answer instead of the program's
 
     def stand_in(self, value: Any) -> None:
         """Makes ``value`` the answer to every request, instead of the program's."""
-        self._stub = (value,)
+        self.is_stand_in, self.stub = True, value
         self.calls = 0
 
     def stand_in_ends(self) -> None:
         """Undoes :meth:`stand_in`; failures in between are ignored."""
-        self._stub = None
+        self.is_stand_in = False
         self.failure = None
 
     def load(self) -> dict[str, str]:
@@ -105,10 +106,10 @@ class ProgramProxy:
         self.calls += 1
         if self.calls > MAX_CALLS:
             self.fail("error", f"the tests make more than {MAX_CALLS} calls")
-        if self._stub is not None:
+        if self.is_stand_in:
             if self.calls > MAX_STUB_CALLS:
                 raise ProxyCallFailed
-            return self._stub[0]
+            return self.stub
         try:
             if isinstance(request, bytes):
                 self._channel.send_bytes(request)

@@ -40,7 +40,7 @@ TASKS: dict[str, tuple[int, int, int]] = {
     "aider-polyglot-diff": (34, 34, 20),
     "coderepeteval": (512, 0, 100),
     "humaneval-edits": (164, 0, 60),
-    "next-edit": (1124, 1124, 60),
+    "next-edit": (1123, 1123, 60),
     "next-edit-refactorings": (800, 800, 60),
     "next-edit-scenarios": (45, 45, 5),
     "spider": (824, 824, 120),

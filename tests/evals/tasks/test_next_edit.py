@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from codegen.benchmarks.tools.edit_baselines import BASELINES
 from codegen.core.errors import CodegenError, ConfigError, InputError
+from codegen.core.generation import SamplingParams
 from codegen.core.records import Example, Sample, Verdict, write_jsonl
 from codegen.data import MemorySource, read_texts, run
 from codegen.edits.formats import FORMATS
@@ -20,6 +23,9 @@ from codegen.edits.sessions import lines_of
 from codegen.evals import tasks
 from codegen.evals.statistics import base_task
 from codegen.evals.tasks.next_edit import NextEdit, kept_rate, measures
+from codegen.evaluate import sample_task
+
+from eval_fakes import FakeGenerator  # isort: skip
 
 OLD = "def f(a, b):\n    c = a\n    return c\n\n\ndef g(x):\n    y = x\n    return y\n"
 DIFF = """\
@@ -65,6 +71,15 @@ def test_moments_of_a_row(task: NextEdit) -> None:
         assert task.job(problem, wrong).status == "wrong"
 
 
+def test_spaces_at_line_ends_are_no_problem(tmp_path: Path) -> None:
+    """They are not compared, so the file before such an edit would pass."""
+    path = tmp_path / "rows.jsonl"
+    diff = DIFF.replace("+    return c + bb", "+    return c  ").replace("f(a, bb):", "f(a, b):  ")
+    rows = [{**ROW, "commit": f"{number:010}", "diff": diff} for number in range(9)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert {p.edit.category for p in tasks.load("next-edit", str(path)).problems()} == {"nothing"}
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_right_answer_passes_in_every_style(task: NextEdit, name: str) -> None:
     style, form = tasks.find_style(f"edit-{name}"), FORMATS[name]
@@ -94,6 +109,17 @@ def test_other_styles_are_refused(task: NextEdit) -> None:
         tasks.load("humaneval").request(
             tasks.load("humaneval").problems()[0], tasks.find_style("edit-hunks"), 0
         )
+
+
+def test_a_style_whose_tokens_the_model_lacks(tmp_path: Path, task: NextEdit) -> None:
+    backend: Any = FakeGenerator()
+    backend.loaded = SimpleNamespace(tokenizer=SimpleNamespace(get_vocab=lambda: {"<filename>": 0}))
+    given: Any = {"n": 1, "out": tmp_path / "run", "backend": backend}
+    message = r"edit-blocks-qwen needs the token <\|.*Omit --style to use edit-search-replace"
+    with pytest.raises(ConfigError, match=message):
+        sample_task(task, "m", SamplingParams(9), style="edit-blocks-qwen", **given)
+    assert not (tmp_path / "run").exists()
+    assert sample_task(task, "m", SamplingParams(9), style="edit-udiff", **given).path.exists()
 
 
 def test_a_style_of_the_users_own(tmp_path: Path, task: NextEdit) -> None:

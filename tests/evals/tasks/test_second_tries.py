@@ -85,9 +85,11 @@ def test_instructed_edits(
         "context": "",
         "input": "def f():\n    return 2\n",
         "output": "def f():\n    return 3\n",
-        "test": "def check():\n    assert f() == 3\n",
+        "test": "def check():\n    assert f() == 3\n    assert f() < 4\n",
     }
     task = tasks.load(name, str(write_rows([EDIT, plain])))
+    grades = [task.job(each, each.after).trust for each in task.problems()]  # type: ignore[union-attr]
+    assert grades == ["in_sandbox", "isolated"]
     shown = task.request(task.problems()[0], tasks.STYLES["chat"], 0)
     assert "Return 3 in place of 2." in shown.prompt
     assert shown.original == EDIT["input"]

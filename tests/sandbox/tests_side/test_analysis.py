@@ -6,6 +6,7 @@ import pytest
 from suites import suite
 
 from codegen.sandbox import Job, Mode, Sandbox
+from codegen.sandbox.protocol.orders import CHANNEL_FD
 
 RIGHT = "def add(a, b):\n    return a + b\n"
 WRONG = "def add(a, b):\n    return 41\n"
@@ -54,6 +55,31 @@ def test_a_relation_of_classes_is_a_test(sandbox: Sandbox, start: str) -> None:
     test = f"{start}assert issubclass(B, A)\n"
     assert sandbox.run(Job("class A: ...\nclass B(A): ...\n", test)).passed
     assert sandbox.run(Job("class A: ...\nclass B: ...\n", test)).status == "wrong"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_variable_is_a_result(sandbox: Sandbox, mode: Mode) -> None:
+    """EditEval/57 asserts one that the program sets at its end; a function is true anyway."""
+    for test in ("assert success\n", "def check():\n    assert success\ncheck()\n"):
+        assert sandbox.run(Job("success = True\n", test, mode=mode)).passed
+        assert sandbox.run(Job("success = False\n", test, mode=mode)).status == "wrong"
+    assert sandbox.run(Job(RIGHT, "assert add\n", mode="in_sandbox")).status == "bad_test"
+
+
+def test_no_program_can_call_its_function_a_variable(sandbox: Sandbox) -> None:
+    """A stand-in of a variable cannot be called, which idle tests would notice."""
+    program = (
+        "import json, os, struct\n"
+        "def send(*message):\n"
+        "    data = json.dumps(message).encode()\n"
+        f"    os.write({CHANNEL_FD}, struct.pack('>I', len(data)) + data)\n"
+        "send('loaded', {'add': 'value'})\n"
+        f"os.read({CHANNEL_FD}, 1000)\n"
+        "send('value', 3)\n"
+        f"os.read({CHANNEL_FD}, 1000)\n"
+    )
+    assert sandbox.run(Job(program, "assert add(1, 2) == 3\n")).passed  # the lie is understood
+    assert sandbox.run(Job(program, "assert add(1, 2) or True\n")).status == "bad_test"
 
 
 @pytest.mark.parametrize("test", ["os._exit(0)\nassert add(1, 2) == 3", "add(1, 2)\nos._exit(3)"])

@@ -23,8 +23,8 @@ is the fraction with a proposal, ``jump_place`` with one that changes a line of 
 edits of the file may be correct, too. Edits below the minimum probability of the model's card are
 not shown; ``-o min_probability=0`` shows all, and ``curve`` then has, for minimum probabilities, of
 ``of`` problems how many get an edit (``shown``), and how many of these are ``exact`` and
-``useful``. Choose the card's value on a ``source`` other than the tasks: ``-o source=FILE`` measures
-the edit states of a file, as ``codegen eval run next-edit --source``, instead of the tasks.
+``useful``. ``-o source=FILE`` measures the edit states of a file, as ``codegen eval run next-edit
+--source``, instead of the tasks: choose the card's value on data other than the tasks.
 
 ``-o upstream=URL -o style=edit-FORMAT`` measures the language server in front of a server with a
 model of that format (``zeta2``, ``sweep`` and so on); ``-o model=`` is then its name there.
@@ -147,6 +147,7 @@ def run(
         stack.callback(torch.set_num_threads, threads)
         answer_of: _AnswerOf | None = None
         engine: CompletionEngine | None = None
+        editor: NextEditor | None = None
         if upstream or (model and decoder == "server"):
             from codegen.server.next_edits.proposals import NextEditor
 
@@ -168,7 +169,7 @@ def run(
         for name, prefix in {"next-edit": ""} if source else _PREFIXES.items():
             task = tasks.load(name, source or None)
             _measure(report, task, prefix, answer_of, limit, seed)
-        if engine and not source:
+        if engine and editor and not source:
             _measure_jumps(report, engine, editor, limit, seed)
     return report.mapping()
 

@@ -829,10 +829,22 @@ def find_format(name: str) -> EditFormat:
     """Returns a format by name.
 
     Raises:
-        ConfigError: for an unknown name.
+        ConfigError: for an unknown or removed name.
     """
+    if error := removed(name):
+        raise error
     require_known("format", name, FORMATS)
     return FORMATS[name]
+
+
+def removed(name: object) -> ConfigError | None:
+    """Returns the error for a format that earlier versions had; None for other names."""
+    if name not in ("rows", "rows-qwen"):
+        return None
+    return ConfigError(
+        f"The format {name} was removed.",
+        "Make the data again with --format hunks, and train on it.",
+    )
 
 
 AUTO = "auto"

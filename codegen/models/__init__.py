@@ -25,6 +25,6 @@ from codegen.models.loading import (
 
 __all__ = [
     "LoadedModel", "LoadOptions", "ModelCard", "base_of", "card_of", "count_parameters",
-    "fingerprint_of", "is_infilling", "load", "load_tokenizer", "pick_dtype", "read_adapter", "read_card",
-    "resolve", "write_card",
+    "fingerprint_of", "is_infilling", "load", "load_tokenizer", "pick_dtype", "read_adapter",
+    "read_card", "resolve", "write_card",
 ]  # fmt: skip

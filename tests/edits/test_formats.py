@@ -225,9 +225,13 @@ def test_our_prompt_and_its_three_answers() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["data edits . --format rows --out out", "eval run next-edit --model embedded --style edit-rows --out o",
-     "serve lsp --next-edits rows", "serve http --upstream http://[::1]:9 --next-edits rows"],
-)  # fmt: skip
+    [
+        "data edits . --format rows --out o",
+        "eval run next-edit --model embedded --style edit-rows --out o",
+        "serve lsp --next-edits rows",
+        "serve lsp --upstream http://[::1]:9 --next-edits rows",
+    ],
+)
 def test_a_removed_format_is_an_error_with_a_remedy(command: str, codegen: Any) -> None:
     code, _, err = codegen(*command.split())
     assert code == 2 and err.count("\n") == 1

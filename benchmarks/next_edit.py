@@ -166,7 +166,7 @@ def run(
             )
         else:
             report.notes.append("No model was measured: -o model=DIR or -o upstream=URL.")
-        for name, prefix in {"next-edit": ""} if source else _PREFIXES.items():
+        for name, prefix in [("next-edit", "")] if source else _PREFIXES.items():
             task = tasks.load(name, source or None)
             _measure(report, task, prefix, answer_of, limit, seed)
         if engine and editor and not source:

@@ -20,8 +20,11 @@ of the history continued where the model finds that possible. It also measures j
 whose expected edit is outside the window around the last edit, where the cursor is. ``jump_shown``
 is the fraction with a proposal, ``jump_place`` with one that changes a line of the expected edit,
 ``jump_exact`` with one whose resulting file is the expected one. Both are lower bounds, since other
-edits of the file may be correct, too. ``curve`` has, for minimum probabilities of an answer, how
-many answers that change something remain (``shown``), and how many are ``exact`` and ``useful``.
+edits of the file may be correct, too. Edits below the minimum probability of the model's card are
+not shown; ``-o min_probability=0`` shows all, and ``curve`` then has, for minimum probabilities, of
+``of`` problems how many get an edit (``shown``), and how many of these are ``exact`` and
+``useful``. ``-o source=FILE`` measures the edit states of a file, as ``codegen eval run next-edit
+--source``, instead of the tasks: choose the card's value on data other than the tasks.
 
 ``-o upstream=URL -o style=edit-FORMAT`` measures the language server in front of a server with a
 model of that format (``zeta2``, ``sweep`` and so on); ``-o model=`` is then its name there.
@@ -56,6 +59,7 @@ from codegen.edits.formats import (
     Unreadable,
     format_for,
     window_lines,
+    window_text,
     with_window,
 )
 from codegen.edits.sessions import difference, lines_of
@@ -64,10 +68,11 @@ from codegen.evals.statistics import base_task
 from codegen.evals.tasks.next_edit import NextEditProblem, measures
 from codegen.generation import Backend, Decoder, SamplingParams
 from codegen.generation.backends import NamedEndpoint, find_endpoint, local_backend, open_backend
-from codegen.models import load_tokenizer
+from codegen.models import card_of, load_tokenizer
 
 if TYPE_CHECKING:
     from codegen.server.completion.engine import CompletionEngine
+    from codegen.server.next_edits.proposals import NextEditor
 
 _PREFIXES = {"next-edit": "", "next-edit-refactorings": "refactorings_"}
 _NAMES = {"quiet": "no_op_right", "kept": "kept_rate", "parsed": "parse_rate"}
@@ -92,6 +97,10 @@ _AnswerOf = Callable[[tasks.Task[Any]], _Answer]
             "on the language server's answers",
             lambda o: not o["upstream"] and o["decoder"] != "server",
         ),
+        "min_probability": (
+            "without -o decoder=server",
+            lambda o: o["model"] and not o["upstream"] and o["decoder"] == "server",
+        ),
         "decoder": (
             "with -o upstream, which is measured as decoder=server",
             lambda o: not o["upstream"] or o["decoder"] == "server",
@@ -106,6 +115,8 @@ def run(
     decoder: str = "edit",
     limit: int = 0,
     max_new_tokens: int = 160,
+    min_probability: float = -1.0,
+    source: str = "",
     seed: int = 0,
 ) -> Mapping[str, object]:
     """Measures.
@@ -119,6 +130,8 @@ def run(
         decoder: the strategy, or ``server``, which it is with ``upstream``.
         limit: problems of each task; 0 for all.
         max_new_tokens: maximum tokens per answer.
+        min_probability: of an edit that is shown; below 0: the model's own.
+        source: file of edit states to measure instead of the tasks.
         seed: sampling seed.
     """
     at_least(0, limit=limit)
@@ -126,7 +139,7 @@ def run(
     runs_here = bool(model) and not upstream and local_backend(model) == "transformers"
     if (model or upstream) and style == "auto" and not runs_here:
         raise ConfigError("The tokens of this model are not known.", "Add -o style=edit-FORMAT.")
-    form = _form(style, load_tokenizer(model).get_vocab() if runs_here else None)
+    form = _form(style, model if runs_here else "")
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
     threads = torch.get_num_threads()
@@ -134,11 +147,15 @@ def run(
         stack.callback(torch.set_num_threads, threads)
         answer_of: _AnswerOf | None = None
         engine: CompletionEngine | None = None
+        editor: NextEditor | None = None
         if upstream or (model and decoder == "server"):
+            from codegen.server.next_edits.proposals import NextEditor
+
             torch.set_num_threads(1)  # the default of `codegen serve`
             engine = _engine(model, upstream)
             stack.callback(engine.stop)
-            answer_of = partial(_served, engine=engine, form=form)
+            editor = NextEditor(form, least=min_probability if min_probability >= 0 else None)
+            answer_of = partial(_served, engine=engine, editor=editor)
         elif model:
             answer_of = partial(
                 _answers,
@@ -149,18 +166,23 @@ def run(
             )
         else:
             report.notes.append("No model was measured: -o model=DIR or -o upstream=URL.")
-        for name, prefix in _PREFIXES.items():
-            _measure(report, name, prefix, answer_of, limit, seed)
-        if engine:
-            _measure_jumps(report, engine, form, limit, seed)
+        for name, prefix in [("next-edit", "")] if source else _PREFIXES.items():
+            task = tasks.load(name, source or None)
+            _measure(report, task, prefix, answer_of, limit, seed)
+        if engine and editor and not source:
+            _measure_jumps(report, engine, editor, limit, seed)
     return report.mapping()
 
 
 def _measure(
-    report: Report, name: str, prefix: str, answer_of: _AnswerOf | None, limit: int, seed: int
+    report: Report,
+    task: tasks.Task[Any],
+    prefix: str,
+    answer_of: _AnswerOf | None,
+    limit: int,
+    seed: int,
 ) -> None:
     """Sets the results of one task."""
-    task = tasks.load(name)
     problems = list(task.problems())
     if limit:
         random.Random(seed).shuffle(problems)
@@ -182,9 +204,9 @@ def _measure(
         rows.append(row)
         times.append((1000 * wall, 1000 * cpu))
         if number % 20 == 19:
-            say(f"{name}: {number + 1} of {len(problems)}")
+            say(f"{task.name}: {number + 1} of {len(problems)}")
     if answers := [row for row in rows if "useful" in row and "probability" in row]:
-        report.figures[f"{prefix}curve"] = _curve(answers)
+        report.figures[f"{prefix}curve"] = _curve(answers, len(rows))
     _set(report, prefix, problems, rows, seed)
     _against(report, prefix, problems, rows, found["rename"], seed)
     wall, cpu = np.array(times).T
@@ -194,23 +216,26 @@ def _measure(
         report.set(prefix + figure, float(value), len(problems))
 
 
-def _curve(answers: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+def _curve(answers: Sequence[Mapping[str, float]], count: int) -> list[dict[str, float]]:
     """Returns, for each of :data:`_LEAST`, the answers of at least that probability."""
     found = []
     for least in _LEAST:
         shown = [row for row in answers if row["probability"] >= least]
         exact, useful = (sum(row[name] for row in shown) for name in ("exact", "useful"))
-        found.append({"least": least, "shown": len(shown), "exact": exact, "useful": useful})
+        row = {"least": least, "of": count, "shown": len(shown), "exact": exact, "useful": useful}
+        found.append(row)
     return found
 
 
-def _form(style: str, vocabulary: Mapping[str, int] | None) -> EditFormat:
-    """The format of a style, which must fit the vocabulary, if that is known."""
+def _form(style: str, model: str) -> EditFormat:
+    """The format of a style, which must fit a model on this machine, if there is one."""
     read = "edit-auto" if style == "auto" else tasks.find_style(style).read
     if not read.startswith("edit-"):
         raise ConfigError(f"{style} is not a next-edit style.", "Choose edit-FORMAT.")
     name = read.removeprefix("edit-")
-    return format_for(name, vocabulary) if vocabulary else FORMATS.get(name, FORMATS["blocks"])
+    if not model:
+        return FORMATS.get(name, FORMATS["blocks"])
+    return format_for(name, load_tokenizer(model).get_vocab(), card_of(model).style)
 
 
 def _answers(
@@ -254,19 +279,21 @@ def _engine(model: str, upstream: str) -> CompletionEngine:
     return CompletionEngine(ServedModel(load(model, dtype=torch.float32)))
 
 
-def _served(task: tasks.Task[Any], engine: CompletionEngine, form: EditFormat) -> _Answer:
+def _served(task: tasks.Task[Any], engine: CompletionEngine, editor: NextEditor) -> _Answer:
     from codegen.server.completion.requests import DocumentKey
     from codegen.server.next_edits.answers import answer as ask
-    from codegen.server.next_edits.proposals import NextEditor
 
-    editor = NextEditor(form)
+    form, least = editor.form, editor.least_of(engine)
 
     def answer(problem: NextEditProblem) -> _Answered:
         key = DocumentKey("benchmark", task.name, problem.id)  # nothing is cached for it
         prompt = editor.prompt(engine, problem.edit, hidden=())  # public files
         wall, cpu = time.perf_counter(), time.process_time()
-        said = asyncio.run(ask(form, engine, key, prompt, problem.edit)) if prompt else None
+        asked = ask(form, engine, key, prompt, problem.edit, least=least)
+        said = asyncio.run(asked) if prompt else None
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        if said and said.probability < least:
+            return {"parsed": 1.0, **measures(problem, window_text(problem.edit))}, wall, cpu
         row = _measured(problem, form, said.text if said else None)
         return row | {"probability": said.probability if said else 0.0}, wall, cpu
 
@@ -274,7 +301,7 @@ def _served(task: tasks.Task[Any], engine: CompletionEngine, form: EditFormat) -
 
 
 def _measure_jumps(
-    report: Report, engine: CompletionEngine, form: EditFormat, limit: int, seed: int
+    report: Report, engine: CompletionEngine, asking: NextEditor, limit: int, seed: int
 ) -> None:
     """Sets the results of edits expected far from the last edit; see the module's docstring."""
     from codegen.server.completion.requests import DocumentKey
@@ -297,7 +324,8 @@ def _measure_jumps(
     random.Random(seed).shuffle(far)
     rows, walls = [], []
     for problem, line, due in far[:limit] if limit else far:
-        editor, document = NextEditor(form), TextDocument(problem.edit.text, version=1)
+        editor = NextEditor(asking.form, least=asking.least)
+        document = TextDocument(problem.edit.text, version=1)
         editor.trackers[problem.id] = Tracker(done=list(problem.edit.history))
         key = DocumentKey("benchmark", "jumps", problem.id)
         asked = editor.propose(

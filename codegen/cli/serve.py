@@ -18,7 +18,7 @@ import click
 
 from codegen.cli import CommandGroup
 from codegen.cli.options import command, flag, options
-from codegen.core.config import Config, keyed, setting
+from codegen.core.config import Config, keyed, note, setting
 from codegen.core.errors import ConfigError
 from codegen.core.optional_deps import require
 from codegen.core.terminal import echo
@@ -95,17 +95,26 @@ class ModelOptions(Config):
     next_edits: str = setting(
         "",
         "Also propose next edits in this format, which the model must have been trained on: "
-        "auto (by the model's tokens), blocks, window, hunks, zeta, zeta2, sweep and others "
-        "(docs/next_edits.md), or off. The embedded model uses an adapter that was trained for "
-        "next edits.",
+        "auto (by the model's card or tokens), blocks, window, hunks, zeta, zeta2, sweep and "
+        "others (docs/next_edits.md), or off.",
         metavar="FORMAT",
-        shown="blocks with the embedded model, else off",
+        shown="auto with --next-edit-model or the embedded model, else off",
     )
 
 
 class CompletionEngineOptions(LogOptions, ModelOptions):
     """Options of servers that complete code."""
 
+    next_edit_model: str = setting(
+        "",
+        "Separate model for next edits: an adapter of the package, a directory or a hub id; auto: "
+        "the adapter of coder if its weights are on this machine, else of the embedded model.",
+        metavar="MODEL",
+        shown="auto with the embedded model, else --model itself",
+    )
+    min_probability: float | None = keyed(
+        None, "Minimum probability of a next edit that is shown.", ge=0, le=1, shown="the model's"
+    )
     context: int = setting(1024, "Tokens of context around the cursor.", ge=64, le=1_000_000)
     exclude: tuple[str, ...] = keyed(
         (), "Path patterns without completions, in addition to keys and other secrets."
@@ -509,31 +518,34 @@ def _running(engine: CompletionEngine) -> Iterator[CompletionEngine]:
 
 
 def _next_editor(given: CompletionEngineOptions, edit_log: Path | None = None) -> NextEditor | None:
-    """Returns the next editor for the chosen format; None for "off".
-
-    The embedded model has an adapter for the format blocks, which is its default.
+    """Returns the next editor for the chosen model and format; None for "off".
 
     Raises:
         ConfigError: if the model's tokenizer lacks the format's tokens, or the context is too
             short.
     """
-    name = given.next_edits
-    has_adapter = (
-        given.model == "embedded" and not given.upstream and name in ("", "auto", "blocks")
-    )
-    if name == "off" or not (name or has_adapter):
-        return None
     from codegen.edits.formats import AUTO, find_format, format_for
-    from codegen.models import load_tokenizer
-    from codegen.models.pretrained import NEXT_EDIT
+    from codegen.models import card_of, load_tokenizer
+    from codegen.models.pretrained import NEXT_EDIT, choose_next_edit_adapter, next_edit_adapters
     from codegen.server.next_edits.history import Outcomes
     from codegen.server.next_edits.proposals import NextEditor, least_tokens
 
-    outcomes = Outcomes(edit_log)
-    if has_adapter:
-        form = find_format("blocks")
-    elif not given.upstream and backends.local_backend(given.model) == "transformers":
-        form = format_for(name, load_tokenizer(given.model).get_vocab())
+    model, reason = given.next_edit_model, "as requested"
+    if not model and given.model == "embedded" and not given.upstream:
+        if given.next_edits in ("", AUTO):
+            model = AUTO
+        elif given.next_edits == "blocks":
+            model, reason = NEXT_EDIT, "its format is blocks"
+    name = given.next_edits or (AUTO if model else "off")
+    if name == "off":
+        return None
+    if model == AUTO:
+        model, reason = choose_next_edit_adapter()
+    source, is_remote = model or given.model, bool(given.upstream and not model)
+    if model in next_edit_adapters() and name == AUTO:  # without loading the tokenizer
+        form = find_format(card_of(model).style.removeprefix("edit-"))
+    elif not is_remote and backends.local_backend(source) == "transformers":
+        form = format_for(name, load_tokenizer(source).get_vocab(), card_of(source).style)
     elif name == AUTO:
         raise ConfigError(
             "--next-edits auto requires the tokenizer of a transformers model on this machine.",
@@ -546,10 +558,15 @@ def _next_editor(given: CompletionEngineOptions, edit_log: Path | None = None) -
             f"The prompts of {form.name} need more than {given.context} tokens.",
             "Add --context 4096.",
         )
-    if not has_adapter:
-        return NextEditor(form, outcomes=outcomes)
-    wanted = given.model_copy(update={"model": NEXT_EDIT})
-    return NextEditor(form, lambda: _engine(wanted), outcomes)
+    load = None
+    if model:
+        backends.check_name(model)
+        wanted = given.model_copy(update={"model": model, "upstream": "", "next_edit_model": model})
+        load = partial(_engine, wanted)
+        line = f"Next edits by {model}, format {form.name}: {reason}."
+        say = logging.getLogger("codegen.server").info if given.log_file else note
+        say(line)
+    return NextEditor(form, load, Outcomes(edit_log), given.min_probability)
 
 
 def _engine(given: CompletionEngineOptions, patient: bool = False) -> CompletionEngine:
@@ -571,12 +588,11 @@ def _engine(given: CompletionEngineOptions, patient: bool = False) -> Completion
         return CompletionEngine(source, limits)
     import torch
 
-    from codegen.models.pretrained import NEXT_EDIT
     from codegen.server.completion.model_worker import ServedModel
 
     torch.set_num_threads(given.threads)
-    # In float32 the adapter is merged into the weights, which have a fast path for few tokens.
-    dtype = torch.float32 if given.model == NEXT_EDIT else None
+    # In float32 an adapter is merged into the weights, which have a fast path for few tokens.
+    dtype = torch.float32 if given.model == given.next_edit_model else None
     model = ServedModel.open(given.model, dtype=dtype, limits=limits, precision=given.precision)
     return CompletionEngine(model, limits)
 

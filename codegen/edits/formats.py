@@ -829,10 +829,22 @@ def find_format(name: str) -> EditFormat:
     """Returns a format by name.
 
     Raises:
-        ConfigError: for an unknown name.
+        ConfigError: for an unknown or removed name.
     """
+    if error := removed(name):
+        raise error
     require_known("format", name, FORMATS)
     return FORMATS[name]
+
+
+def removed(name: object) -> ConfigError | None:
+    """Returns the error for a format that earlier versions had; None for other names."""
+    if name not in ("rows", "rows-qwen"):
+        return None
+    return ConfigError(
+        f"The format {name} was removed.",
+        "Make the data again with --format hunks, and train on it.",
+    )
 
 
 AUTO = "auto"
@@ -840,12 +852,14 @@ AUTO = "auto"
 FAMILIES = ("blocks", "blocks-qwen")
 
 
-def format_for(name: str, vocabulary: Container[str]) -> EditFormat:
+def format_for(name: str, vocabulary: Container[str], style: str = "") -> EditFormat:
     """Returns a format that a tokenizer supports.
 
     Args:
-        name: format name; :data:`AUTO` for blocks, or search-replace if the tokens are missing.
+        name: format name; :data:`AUTO` for the one of ``style``, else blocks, or search-replace if
+            the tokens are missing.
         vocabulary: the tokenizer's tokens.
+        style: the prompt style on the model's card.
 
     Raises:
         ConfigError: for an unknown format, or missing tokens; lists the supported formats.
@@ -854,6 +868,8 @@ def format_for(name: str, vocabulary: Container[str]) -> EditFormat:
         form.name: [mark for mark in form.trained if mark not in vocabulary]
         for form in FORMATS.values()
     }
+    if name == AUTO and style.startswith("edit-"):
+        name = style.removeprefix("edit-")
     if name == AUTO:
         name = next((one for one in FAMILIES if not lacking[one]), "search-replace")
     form = find_format(name)

@@ -36,6 +36,7 @@ import numpy as np
 
 from codegen.core.errors import ConfigError, InputError, ModelError
 from codegen.core.records import Messages, Segment, TrainingText
+from codegen.edits.formats import removed
 from codegen.finetune.recipe import Format, Turns
 from codegen.methods import backspace
 from codegen.models import chat
@@ -483,6 +484,8 @@ class TextEncoder:
         if backspace.is_trajectory(text):
             _require_flags(text, "A text with backspaces")
             return self._trajectory(text, domain)
+        if error := removed(text.meta.get("format")):
+            raise error
         text = self._in_own_tokens(text)
         kept = tuple(text.meta.get("special_tokens", ()))
         for token in kept:

@@ -297,9 +297,9 @@ _NULL = "null"  # TOML has no null
 
 def _own_names() -> tuple[str, ...]:
     """Returns the reserved names in --model and `cogex run`."""
-    from codegen.models.pretrained import MODELS, NEXT_EDIT
+    from codegen.models.pretrained import MODELS, next_edit_adapters
 
-    return (*MODELS, NEXT_EDIT, "sqlnet", "new")
+    return (*MODELS, *next_edit_adapters(), "sqlnet", "new")
 
 
 class EndpointSettings(Config):

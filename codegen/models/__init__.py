@@ -10,6 +10,7 @@ from codegen.models.loading import (
     LoadOptions,
     ModelCard,
     base_of,
+    card_of,
     count_parameters,
     fingerprint_of,
     is_infilling,
@@ -23,7 +24,7 @@ from codegen.models.loading import (
 )
 
 __all__ = [
-    "LoadedModel", "LoadOptions", "ModelCard", "base_of", "count_parameters", "is_infilling",
-    "fingerprint_of", "load", "load_tokenizer", "pick_dtype", "read_adapter", "read_card",
-    "resolve", "write_card",
+    "LoadedModel", "LoadOptions", "ModelCard", "base_of", "card_of", "count_parameters",
+    "fingerprint_of", "is_infilling", "load", "load_tokenizer", "pick_dtype", "read_adapter",
+    "read_card", "resolve", "write_card",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from codegen.core.optional_deps import missing
 from codegen.core.records import conform, read_json, write_atomic
 from codegen.models import gguf
 from codegen.models.config_checks import read_object, vet_adapter, vet_tokenizer, vetted_config
-from codegen.models.pretrained import MODELS, NEXT_EDIT
+from codegen.models.pretrained import MODELS, find_next_edit_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +43,9 @@ class ModelCard:
         style: the evaluation's prompt style, ``chat`` or ``plain`` (``continue`` for base models).
         decoder: the decoder its outputs need, ``sample`` or ``edit_sequence``.
         recipe: the training settings, for the reports.
+        min_probability: of a model for next edits, the minimum probability of an edit that is
+            shown, chosen on data that it was not trained on: of its text where the format restricts
+            answers, else of any edit.
     """
 
     base: str = ""
@@ -50,6 +53,7 @@ class ModelCard:
     style: str = "continue"
     decoder: str = "sample"
     recipe: dict[str, Any] = field(default_factory=dict)
+    min_probability: float = 0.45
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,8 @@ def resolve(name: str) -> tuple[str, str]:
     if name in MODELS:
         found = MODELS[name].ensure()
         return str(found.path), found.origin
-    if name == NEXT_EDIT:
-        return str(Path(__file__).with_name("next_edit")), "package"
+    if adapter := find_next_edit_adapter(name):
+        return str(adapter), "package"
     if name and gguf.find_gguf(name):
         raise ModelError(
             f"{name} is a GGUF file, which llama.cpp runs; this needs the original weights.",
@@ -487,6 +491,11 @@ def read_card(place: str) -> ModelCard:
         return conform(ModelCard, {k: v for k, v in row.items() if k in known})
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is not a valid model card: {error}.") from None
+
+
+def card_of(name: str) -> ModelCard:
+    """Returns the card of a model on this machine; a hub id gets the defaults."""
+    return read_card(resolve(name)[0])
 
 
 def write_card(folder: Path, card: ModelCard) -> None:

@@ -194,8 +194,9 @@ def line_chart(
     description: str,
     y_from_zero: bool = True,
     width: int = WIDE,
+    legend: bool = False,
 ) -> str:
-    """Returns a line chart.
+    """Returns a line chart; ``legend`` writes the series' names in its first line.
 
     ``id_`` must be unique on the page; screen readers read ``description``.
 
@@ -227,7 +228,19 @@ def line_chart(
         if one.markers:
             parts += [marker(number, sx, sy) for _, sx, sy in spots]
         parts.append("</g>")
+    if legend:
+        parts.append(_legend([one.name for one in series], width))
     return _svg("".join(parts), width, _HEIGHT[width], id_, title, description)
+
+
+def _legend(names: Sequence[str], width: int) -> str:
+    parts, right = list[str](), width - _RIGHT
+    for number, name in reversed(list(enumerate(names))):
+        parts.append(f'<text class="tick end" x="{right}" y="13">{safe_text(name)}</text>')
+        right -= 7 * len(name) + 10
+        parts.append(f'<g class="series s{number % SERIES_STYLES}">{marker(number, right, 9)}</g>')
+        right -= 16
+    return "".join(parts)
 
 
 def _polyline(kind: str, spots: Sequence[tuple[float, float, float]]) -> str:

@@ -24,7 +24,7 @@ from typing import Literal
 from codegen.core.config import Config, Text, parse_config, read_yaml, setting
 from codegen.core.errors import ConfigError, InputError, nearest
 from codegen.core.records import Sample
-from codegen.edits.formats import FORMATS
+from codegen.edits.formats import FORMATS, removed
 
 Ask = Literal["code", "instruction", "infill", "few_shot", "edit"]
 Read = Literal[
@@ -132,6 +132,8 @@ def find_style(name: str, more: Mapping[str, PromptStyle] | None = None) -> Prom
         ConfigError: for an unknown name; names the nearest one.
     """
     known = {**STYLES, **(more or {})}
+    if error := removed(name.partition("edit-")[2]):
+        raise error
     if name not in known:
         remedy = f"{nearest(name, list(known))} List them with `codegen eval styles`.".lstrip()
         raise ConfigError(f"Unknown prompt style {name!r}.", remedy)
@@ -172,6 +174,8 @@ def style_of(sample: Sample) -> PromptStyle:
         InputError: if the sample has no style, or an unknown one.
     """
     name = sample.meta.get("style")
+    if error := removed(str(name).partition("edit-")[2]):
+        raise error
     style = {**STYLES, **OUTSIDE_STYLES}.get(name) if isinstance(name, str) else None
     definition = sample.meta.get("style_definition")
     where = f"Sample {sample.index} of {sample.problem_id}"

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 import pytest
 
-from codegen.benchmarks import completion
+from codegen.benchmarks import completion, next_edit
 from codegen.benchmarks.evidence import (
     decomposition,
     forms,
@@ -28,10 +28,11 @@ from codegen.benchmarks.evidence import (
 from codegen.benchmarks.evidence.functions import judge
 from codegen.benchmarks.evidence.harness import gains, mean_with_interval
 from codegen.benchmarks.tools import suites
+from codegen.benchmarks.tools.next_edit_curve import curve_picture
 from codegen.benchmarks.tools.statistics import clustered_mean, rate, ratio_of_sums
 from codegen.cli import bench
 from codegen.core.errors import InputError, SandboxError
-from codegen.core.records import Status
+from codegen.core.records import Change, Edit, Status, write_jsonl
 from codegen.data.sources.small_functions import functions
 from codegen.models.pretrained import MODELS, Pretrained
 from codegen.sandbox import Sandbox
@@ -83,6 +84,17 @@ CASES = [
     case("sandbox_service", "requests_per_s p50_ms p95_ms peer", long, programs=8, blocks=1),
     case("gpu", "device", slow, parts="device", dry_run=True),
 ]  # fmt: skip
+
+
+def test_next_edits_of_a_file_and_their_curve(tmp_path: Path) -> None:
+    target = "x = 1\nprint(x)\n"
+    edit = Edit("a", "a.py", "x = 1\nprint(y)\n", (Change("a.py", 0, "y", "x"),), (0, 2), 0, target)
+    write_jsonl(tmp_path / "edits.jsonl", [edit])
+    found: Any = bench._load("next_edit")(source=str(tmp_path / "edits.jsonl"))
+    assert found["samples"]["nothing_exact"] == 1 and found["exact"] is None
+    rows = [{"probability": p / 20, "exact": p > 9, "useful": 1} for p in range(20)]
+    picture = curve_picture(next_edit._curve(rows, 25))
+    assert "shown, of all: from 80% to 40%" in picture and "exact, of shown: from 50%" in picture
 
 
 @pytest.mark.parametrize(("name", "keys", "quick", "options"), CASES)

@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -220,6 +221,21 @@ def test_our_prompt_and_its_three_answers() -> None:
         "<<<<<<< SEARCH\nc = 3\nd = 4\n=======\nc = 5\n>>>>>>> REPLACE\n"
     )
     assert FORMATS["udiff"].answer(edit) == "@@ ... @@\n-c = 3\n-d = 4\n+c = 5\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "data edits . --format rows --out o",
+        "eval run next-edit --model embedded --style edit-rows --out o",
+        "serve lsp --next-edits rows",
+        "serve lsp --upstream http://[::1]:9 --next-edits rows",
+    ],
+)
+def test_a_removed_format_is_an_error_with_a_remedy(command: str, codegen: Any) -> None:
+    code, _, err = codegen(*command.split())
+    assert code == 2 and err.count("\n") == 1
+    assert "The format rows was removed. Make the data again with --format hunks, and train" in err
 
 
 def test_instinct() -> None:

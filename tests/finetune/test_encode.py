@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from codegen.core.errors import CodegenError, InputError
+from codegen.core.errors import CodegenError, ConfigError, InputError
 from codegen.core.records import Example, Messages, TrainingText
 from codegen.edits.generator import Edits
 from codegen.finetune import parse_recipe
@@ -317,6 +318,8 @@ def test_auto_takes_the_tokens_that_the_tokenizer_has(auto: Any, same: Any, core
     assert encoder.trained == other.trained
     with pytest.raises(InputError, match="needs the special token"):
         TextEncoder(tokenizer_of(core, ""), "plain").encode(made[0][0])
+    with pytest.raises(ConfigError, match=r"rows was removed\. .*--format hunks, and train"):
+        encoder.encode(replace(made[0][0], meta={"format": "rows"}))
 
 
 SEGMENTS = {"id": "a", "example_id": "a", "generator": "g"}

@@ -14,8 +14,29 @@ import pytest
 import torch
 
 from codegen.core.errors import ModelError
-from codegen.models import load
-from codegen.models.pretrained import MODELS, Pretrained
+from codegen.generation.backends import check_name
+from codegen.models import load, pretrained, resolve
+from codegen.models.pretrained import MODELS, Pretrained, Weights
+
+
+def test_the_adapter_for_next_edits_is_chosen_by_the_weights_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {**pretrained._NEXT_EDITS, "next-edit-coder": ("coder", tmp_path)}
+    monkeypatch.setattr(pretrained, "_NEXT_EDITS", known)
+    assert list(pretrained.next_edit_adapters()) == ["next-edit"]
+    assert pretrained.choose_next_edit_adapter()[0] == "next-edit"
+    with pytest.raises(ModelError, match="not contain the adapter next-edit-coder"):
+        resolve("next-edit-coder")
+    with pytest.raises(ModelError, match="Unknown model 'next-edit-code'"):
+        check_name("next-edit-code")
+    (tmp_path / "adapter_model.safetensors").touch()
+    assert resolve("next-edit-coder") == (str(tmp_path), "package")
+    check_name("next-edit-coder")
+    for found, name in ((None, "next-edit"), (Weights(tmp_path, "hub"), "next-edit-coder")):
+        monkeypatch.setattr(Pretrained, "find", lambda _, found=found: found)
+        chosen, reason = pretrained.choose_next_edit_adapter()
+        assert chosen == name and "the weights of coder are" in reason
 
 
 @pytest.fixture(scope="module")

@@ -55,6 +55,7 @@ class CompletionModel:
         self.status = Status("Normal", f"{loaded.name} is ready.")
         self.on_status: Callable[[Status], None] | None = None  # never called
         self.fingerprint = loaded.fingerprint
+        self.min_probability = loaded.card.min_probability
         self.tokenizer = loaded.tokenizer
         self.model = loaded.model
         self.vocabulary: Vocabulary = backend.vocabulary

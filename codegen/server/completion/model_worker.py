@@ -281,12 +281,13 @@ class _Path:
 
     Attributes:
         tokens: tokens decoded so far, including the ones before the fork.
-        seconds: second choices (probability, position, token) of the tokens decoded here.
-        logprob: of these tokens, except the prediction's, if the request has ``follow``.
+        seconds: second choices of the tokens decoded here: probability, position, token, and
+            ``logprob`` up to it.
+        logprob: of the tokens, except the prediction's, if the request has ``follow``.
     """
 
     tokens: list[int] = field(default_factory=list)
-    seconds: list[tuple[float, int, int]] = field(default_factory=list)
+    seconds: list[tuple[float, int, int, float]] = field(default_factory=list)
     text: str = ""
     finish: FinishReason = "length"
     logprob: float = 0.0
@@ -364,19 +365,19 @@ class CandidateSearch:
         yield from self._decode(first, _Chosen(self, first), _GREEDY, self.on_text)
         found = [self._candidate(first)]
         seen = {found[0].text.strip()}
-        forks = [(-p, at, token, first) for p, at, token in first.seconds]
+        forks = [(-p, at, token, logprob, first) for p, at, token, logprob in first.seconds]
         heapq.heapify(forks)
         tries = _TRIES * (request.candidates - 1)
         while forks and len(found) < request.candidates and tries > 0 and not self._late():
             if request.enough and request.enough(found[-1]):
                 break
             tries -= 1
-            _, at, token, parent = heapq.heappop(forks)
-            path = _Path([*parent.tokens[:at], token])
+            _, at, token, logprob, parent = heapq.heappop(forks)
+            path = _Path([*parent.tokens[:at], token], logprob=logprob)
             yield from self._decode(path, _Chosen(self, path), _GREEDY)
             candidate = self._candidate(path)
-            for p, place, other in path.seconds:
-                heapq.heappush(forks, (-p, place, other, path))
+            for p, place, other, logprob in path.seconds:
+                heapq.heappush(forks, (-p, place, other, logprob, path))
             if candidate.text.strip() and candidate.text.strip() not in seen:
                 seen.add(candidate.text.strip())
                 found.append(candidate)
@@ -404,7 +405,7 @@ class CandidateSearch:
 
         def on_token(_: int, token: int) -> bool:
             on_text_piece(stream.push(token), on_text)
-            return self._ended(path, stream) or self._late()
+            return self._ended(path, stream) or self._is_unlikely(path) or self._late()
 
         left = params.max_new_tokens - len(path.tokens)
         if left and not (path.tokens and self._ended(path, stream)):
@@ -432,6 +433,9 @@ class CandidateSearch:
             path.finish = "stop"
             return True
         return False
+
+    def _is_unlikely(self, path: _Path) -> bool:
+        return math.exp(path.logprob) < self.request.min_probability
 
     def _late(self) -> bool:
         return time.monotonic() >= self.deadline
@@ -477,11 +481,13 @@ class _Chosen(Speculation):
         search, request = self.search, self.request
         if request.follow:
             self._restrict(logits, request.follow)
+        excluded = 0.0  # probability of the tokens that the model hesitates to begin with
         if request.hesitant and self.is_first and not self.path.tokens:
             probabilities = logits[0].float().softmax(0)
             for id_, least in request.hesitant:
                 if probabilities[id_] < least:
                     logits[0, id_] = -torch.inf
+                    excluded += float(probabilities[id_]) if least <= 1 else 0.0
         greedy = request.params.temperature == 0
         if greedy and request.candidates == 1 and search.cache.in_doubt(logits):
             search.settled = False
@@ -494,15 +500,18 @@ class _Chosen(Speculation):
         if self.follower:
             token = self._predicted_or(token, self.follower, logprobs)
         self.is_first = False
+        before = 0.0
         if request.follow:
             self.text += self._spelled(token)
-            self.path.logprob += float(logprobs[token]) if token == own else 0.0
+            before = self.path.logprob + math.log1p(-min(excluded, 0.999))
+            self.path.logprob = before + (float(logprobs[token]) if token == own else 0.0)
         if greedy and request.candidates > 1:
             values, ids = logits[0].float().topk(2)
             other = int(int(ids[0]) == token)  # the first of two equals may not be the choice
             if torch.isfinite(values[other]) and int(ids[other]) not in search.model.eos:
                 share = float((values[other] - torch.logsumexp(logits[0].float(), 0)).exp())
-                self.path.seconds.append((share, len(self.path.tokens), int(ids[other])))
+                logprob = before + float(logprobs[ids[other]])
+                self.path.seconds.append((share, len(self.path.tokens), int(ids[other]), logprob))
         return token
 
     def _spelled(self, token: int) -> bytes:

@@ -121,6 +121,8 @@ class CompletionRequest:
         marks: special tokens to show by name in the text; others are hidden.
         follow: start of the completion -> what may follow (:class:`.formats.Continuation`); None
             allows everything.
+        min_probability: with ``follow``, a completion is cut off (``length``) when its probability
+            falls below this.
     """
 
     key: DocumentKey
@@ -147,6 +149,7 @@ class CompletionRequest:
     top_k: int = 0
     marks: tuple[str, ...] = ()
     follow: Callable[[str], Continuation] | None = field(default=None, repr=False)
+    min_probability: float = 0.0
     enough: Callable[[Candidate], bool] | None = field(default=None, repr=False)
 
     @property

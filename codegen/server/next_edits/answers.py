@@ -2,8 +2,8 @@
 
 A model in this process is queried in up to three ways. If the history renames something in the
 window, the request's prediction continues that rename: the model chooses where an edit begins, and
-then accepts predicted tokens that it finds possible. "No edit" is the response only if the model is
-confident, and never if the program shows that one is expected
+then accepts predicted tokens that it finds possible. "No edit" is the response if no edit can reach
+the minimum probability, and never if the program shows that one is expected
 (:func:`codegen.edits.expected_edits.is_due`). If the model begins an edit that changes nothing, it
 is queried for one at the first line that the program shows to need a change. If that changes
 nothing either, or no such line is known, its next most likely response is used, unless it is long,
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 192
 """Per response."""
-# Below this probability of "no edit", the best edit is proposed anyway. The largest value with
-# which the model stays silent in nine of ten states without an expected edit (docs/next_edits.md).
-_SURE = 0.55
 _UNLIKELY = 0.1  # below this, an edit that changes nothing counts as the model's slip
 _NEVER = 2.0  # above any probability
 _RIVALS = 4  # responses to search for an edit if the first one changes nothing
@@ -60,23 +57,30 @@ async def answer(
     prompt: str,
     edit: Edit,
     *,
+    least: float = 0.0,
     is_sure: bool = False,
 ) -> Candidate | None:
     """Returns the model's response in a format; None if it was truncated. See the module docstring.
 
+    It may be less likely than ``least``.
+
     Args:
         prompt: prompt for the edit state ``edit``, in the format.
+        least: minimum probability of an edit; where the format restricts answers, a less likely
+            one is cut off.
         is_sure: request directly an edit that begins at the line that needs a change, if known.
     """
     if isinstance(engine.model, Upstream):
         return await _answer_of_server(engine.model, form, prompt)
-    question = _Question.of(form, engine, key, prompt, edit)
+    question = _Question.of(form, engine, key, prompt, edit, least)
     found = await question.placed() if is_sure else None
     if not found:
         found = await question.first()
-        if found and question.is_idle(found):
+        if found and found.probability >= least and question.is_idle(found):
             found = await question.other_than(found)
-    return found if found and found.finish_reason != "length" else None
+    if found and found.finish_reason == "length" and found.probability >= least:
+        return None
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ class _Question:
     Attributes:
         none: the token for "no edit"; None if the format has none.
         is_due: whether the program shows that an edit is expected.
+        least: minimum probability of an edit.
         request: the common part of all queries.
     """
 
@@ -94,11 +99,18 @@ class _Question:
     edit: Edit
     none: int | None
     is_due: bool
+    least: float
     request: CompletionRequest
 
     @classmethod
     def of(
-        cls, form: EditFormat, engine: CompletionEngine, key: DocumentKey, prompt: str, edit: Edit
+        cls,
+        form: EditFormat,
+        engine: CompletionEngine,
+        key: DocumentKey,
+        prompt: str,
+        edit: Edit,
+        least: float,
     ) -> _Question:
         tokenizer = cast("CompletionModel", engine.model).tokenizer
         none = tokenizer.convert_tokens_to_ids(form.none) if form.none else None
@@ -115,13 +127,14 @@ class _Question:
             least=_LEAST if repeated else 0.0,
             marks=form.trained,
             follow=partial(form.follow, edit) if form.follow else None,
+            min_probability=least,
         )
         none = none if isinstance(none, int) else None
-        return cls(form, engine, edit, none, is_due(edit), request)
+        return cls(form, engine, edit, none, is_due(edit), least, request)
 
     async def first(self) -> Candidate | None:
         """Returns the most likely response."""
-        return await self._asked(replace(self.request, hesitant=self._silence(_SURE)))
+        return await self._asked(replace(self.request, hesitant=self._silence(1 - self.least)))
 
     async def placed(self) -> Candidate | None:
         """Returns the response that begins at the line that needs a change; None if unknown."""

@@ -111,7 +111,8 @@ class NextEditor:
         load: opens the engine of a model only for next edits; called in a thread at the first
             request. None uses the session's engine.
         outcomes: records the outcomes of proposals; by default they are only counted.
-        least: minimum probability of a response that is shown.
+        least: minimum probability of an edit that is shown; None for the model's own
+            (:attr:`codegen.models.ModelCard.min_probability`).
 
     Attributes:
         trackers: the edits of the open documents, by URI.
@@ -122,7 +123,7 @@ class NextEditor:
         form: formats.EditFormat,
         load: Callable[[], CompletionEngine] | None = None,
         outcomes: Outcomes | None = None,
-        least: float = 0.0,
+        least: float | None = None,
     ) -> None:
         self.form, self.least = form, least
         self._load = load
@@ -254,10 +255,11 @@ class NextEditor:
             if not prompt:
                 continue
             is_far = line != cursor_line
-            said = await answer(self.form, asked, key, prompt, edit, is_sure=is_far)
+            least = self.least_of(asked)
+            said = await answer(self.form, asked, key, prompt, edit, least=least, is_sure=is_far)
             if not is_current():
                 return None
-            if said is None or said.probability < self.least:
+            if said is None or said.probability < least:
                 continue
             try:
                 after = self.form.read(edit, said.text)
@@ -279,6 +281,14 @@ class NextEditor:
                 shown = formats.window_text(edit)
                 return edit, prompt if safe_text(shown) == shown else ""
         return edit, ""
+
+    def least_of(self, engine: CompletionEngine) -> float:
+        """Returns the minimum probability of an edit that is shown."""
+        if self.least is not None:
+            return self.least
+        model = engine.model
+        is_local = not isinstance(model, Upstream)
+        return cast("CompletionModel", model).min_probability if is_local else 0.0
 
     async def _asked(self, shared: CompletionEngine) -> CompletionEngine:
         """Returns the engine for edits: a separate one, loaded on demand, or the shared one."""

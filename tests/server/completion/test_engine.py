@@ -193,6 +193,13 @@ async def test_only_what_may_follow_is_chosen(engine: Any, ask: Any) -> None:
         assert got.text.encode() == spelled
         assert got.finish_reason == "eos"
         assert got.probability == pytest.approx(probability, rel=1e-3)
+        asked = dataclasses.replace(asked, min_probability=1.01 * probability)
+        (cut,) = (await engine.complete(asked)).candidates
+        assert (cut.finish_reason, cut.probability < 1.01 * probability) == ("length", True)
+        if "x" in copies:  # the best text that begins otherwise
+            asked = dataclasses.replace(asked, min_probability=0.0, hesitant=((made[0], 1.0),))
+            (other,) = (await engine.complete(asked)).candidates
+            assert other.text != got.text and got.probability + other.probability <= 1
 
 
 async def test_the_latest_request_of_a_document_wins(engine: Any, ask: Any) -> None:

@@ -430,6 +430,8 @@ BLOCK, NONE = "<jupyter_text>", "<empty_output>"
 class Scripted:
     """An engine with one answer, several if several are asked for, and one that has begun."""
 
+    min_probability, probability = 0.45, 1.0
+
     def __init__(self, first: str, rivals: list[str], rest: str = "") -> None:
         self.first, self.rivals, self.rest = first, rivals, rest
         self.asked: list[CompletionRequest] = []
@@ -444,7 +446,10 @@ class Scripted:
         self.asked.append(request)
         alone = [self.rest if len(request.tokens) > 1 else self.first]
         texts = self.rivals if request.candidates > 1 else alone
-        found = [Candidate(text, 1, "length" if text == LONG else "eos") for text in texts]
+        found = [
+            Candidate(text, 1, "length" if text == LONG else "eos", self.probability)
+            for text in texts
+        ]
         last = next((i for i, one in enumerate(found) if request.enough and request.enough(one)), 9)
         return CompletionResult(tuple(found[: last + 1]))
 
@@ -475,7 +480,7 @@ def test_an_edit_that_changes_nothing_gives_way_to_a_rival(
     engine: Any = Scripted(first, rivals)
     assert answered(engine, edit) == answer
     ((id_, least),) = engine.asked[0].hesitant
-    assert id_ == 7 and least < 1
+    assert id_ == 7 and least == 0.55
     assert len(engine.asked) == 1 + (first == SAME)
     if first == SAME:
         most = [one.params.max_new_tokens for one in engine.asked]
@@ -510,7 +515,7 @@ def renamed(change: Change) -> Edit:
 
 def answered(engine: Any, edit: Edit, **options: Any) -> str | None:
     key = DocumentKey("", "", "")
-    asked = answers.answer(FORMATS["blocks"], engine, key, "prompt", edit, **options)
+    asked = answers.answer(FORMATS["blocks"], engine, key, "prompt", edit, least=0.45, **options)
     found = asyncio.run(asked)
     return found.text if found else None
 
@@ -723,6 +728,11 @@ async def test_a_document_that_is_closed_and_opened_again_gets_no_old_edit() -> 
 
     waiting.set()
     assert (await ask()) is not None
+    engine.probability = 0.4
+    assert (await ask()) is None  # less likely than the model's card allows
+    editor.least = 0.3
+    assert (await ask()) is not None
+    assert [one.min_probability for one in engine.asked] == [0.45, 0.45, 0.3]
     waiting.clear()
     asked = asyncio.ensure_future(ask())
     await asyncio.sleep(0.05)

@@ -364,7 +364,7 @@ class _Tests:
         read = self._test.names
         names = names_to_bind(self._names, read, self._namespace, self.entry_point)
         self._bound = {name: _bind(self._remote, name, self._names[name]) for name in names}
-        self._bound |= {name: self._remote.stub for name in self._values.intersection(names)}
+        self._bound |= dict.fromkeys(self._values.intersection(names), self._remote.stub)
         self._namespace.update(self._bound)
         suites.execute(self._test.code, self._namespace, lambda error: error is self._remote.raised)
         suites.run_collected(self._namespace, self._test.collected, self._bound, self.entry_point)

@@ -27,7 +27,7 @@ def curve_picture(curve: Sequence[Mapping[str, float]]) -> str:
         Series(name, [(row["least"], row[part] / row[whole]) for row in rows])
         for name, part, whole in fractions
     ]
-    described = (f"from {one.points[0][1]:.0%} to {one.points[-1][1]:.0%}" for one in series)
+    described = [f"{s.name}: from {s.points[0][1]:.0%} to {s.points[-1][1]:.0%}" for s in series]
     return standalone(
         line_chart(
             series,
@@ -35,9 +35,7 @@ def curve_picture(curve: Sequence[Mapping[str, float]]) -> str:
             Axis("Edits", lambda value: percent(value, 0)),
             id_="next-edit-curve",
             title=f"Edits by minimum probability, {first['of']:.0f} edit states",
-            description="; ".join(
-                f"{one.name}: {text}" for one, text in zip(series, described, strict=True)
-            ),
+            description="; ".join(described),
             legend=True,
         )
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from pathlib import Path
 
 import pytest
 
@@ -17,121 +18,10 @@ pytest.importorskip("tree_sitter_typescript", reason="pip install 'codegen-toolk
 
 from codegen.edits.javascript import REFACTORINGS, script_of
 
+FOLDER = Path(__file__).parents[1] / "programs"
 # Names that mean several things; what it prints must not depend on them.
-PROGRAM = """\
-const util = require("util");
-const platform = require("path");
-
-const shared = 2;
-let size = 0, größe = 1;
-
-function area(width, height) {
-  const product = width * height, size = 7; // 🐍
-  return { product, size: size + product }; // a shorthand
-}
-
-function twice(count) {
-  var result = [];
-  for (let count = 0; count < 2; count++) result.push(count);
-  for (const one of [count]) {
-    const inner = (count) => count + one;
-    result.push(inner(count), ((one) => one * 2)(5));
-  }
-  { let count = 9; result.push(count); }
-  return result;
-}
-
-function unpack({ width, height: tall, ...rest }, [first, , third = first] = [1, 2]) {
-  const text = `${width} ${tall} ${third} ${Object.keys(rest)}`;
-  label: for (const width of [1, 2]) { if (width > 1) break label; }
-  return text + first;
-}
-
-class Box {
-  #hidden = 3;
-  static made = 0;
-  constructor(width, height) {
-    this.width = width;
-    this.height = height;
-    Box.made += 1;
-  }
-  get area() { return area(this.width, this.height).product + this.#hidden; }
-  width2(width) { const self = this; return function area() { return self.width + width; }; }
-}
-
-function risky(error) {
-  try { throw new Error("bad"); } catch (error) { size += 1; return error.message; }
-  finally { größe += error.length; }
-}
-
-function later() {
-  hoisted = 4;
-  var hoisted;
-  return typeof undeclared + hoisted + (function hoisted() { return typeof hoisted; })();
-}
-
-function limits(value) {
-  const name = "limit of it", most = 125;
-  if (value > 125) return [value, "limit of it"];
-  return [most, name];
-}
-
-console.log(JSON.stringify([
-  area(2, 3), twice(4), unpack({ width: 1, height: 2, depth: 3 }), new Box(2, 5).area,
-  new Box(1, 1).width2(4)(), risky("error"), later(), limits(3), limits(300), größe,
-  util.inspect({ shared, size }), Box.made,
-]));
-log(platform.sep);
-function log(text) {
-  size += text.length;
-  console.log(text);
-}
-"""
-TYPED = """\
-import { readFile } from "fs";
-import type { Stats } from "fs";
-
-interface Shape { width: number; height: number }
-type Pair<T> = [T, T];
-
-function area(shape: Shape, scale: number): number {
-  const { width } = shape;
-  const tall = shape.height * scale;
-  return width * tall;
-}
-
-export function load(name: string): void {
-  const most = 4096, options = { name, most };
-  if (name.length > 4096) return;
-  console.log(options);
-  readFile(name, () => undefined);
-}
-
-class Box implements Shape {
-  height: number;
-  constructor(public width: number, height: number) {
-    this.height = height;
-    this.width = width + 1;
-  }
-  scaled<T extends number>(by: T): Pair<number> {
-    const both: Pair<number> = [this.width * by, this.height * by];
-    return both;
-  }
-}
-
-class Point {
-  x: number;
-  y: number;
-  constructor(x: number, y: number) {
-    this.x = x;
-    this.y = y;
-  }
-}
-
-const box = new Box(120, 3);
-let seen: Stats | undefined;
-console.log(area(box, 2), area({ width: 1, height: 2 }, 3), box.scaled(2), seen, new Point(1, 2));
-"""
+PROGRAM = (FOLDER / "refactorings.js").read_text(encoding="utf-8")
+TYPED = (FOLDER / "refactorings.ts").read_text(encoding="utf-8")
 PROGRAMS = {"javascript": PROGRAM, "typescript": TYPED}
 
 

@@ -17,31 +17,7 @@ import pytest
 
 HERE = Path(__file__).parent
 FILES = ("words.py", "words.jsonl", "scrambled.py", "careful.py", "awk.py", "plain_text.py")
-PYPROJECT = """
-[project]
-name = "word-parts"
-version = "1"
-
-[project.entry-points."codegen.tasks"]
-words = "word_parts.words:Words"
-
-[project.entry-points."codegen.generators"]
-scrambled = "word_parts.scrambled:Scrambled"
-
-[project.entry-points."codegen.decoders"]
-first_block = "word_parts.careful:FIRST_BLOCK"
-min_p = "word_parts.careful:MIN_P"
-
-[project.entry-points."codegen.languages"]
-awk = "word_parts.awk:AWK"
-
-[project.entry-points."codegen.dialects"]
-plain_text = "word_parts.plain_text:ROUTES"
-
-[tool.setuptools]
-packages = ["word_parts"]
-package-data = { word_parts = ["*.jsonl"] }
-"""
+PYPROJECT = (HERE / "pyproject.toml").read_text(encoding="utf-8")
 PROGRAM = "def add(x, y):\n    return x + y\n"
 ANSWER = f"Here it is:\n\n```python\n{PROGRAM}```\n\nOr:\n\n```\nadd = sum\n```\n"
 

@@ -69,7 +69,7 @@ def test_samples_of_a_server_are_records_like_others(codegen: Codegen, server: M
         (["--model", "m", "--endpoint", "http://h", "-o", "engine.a=1"], "-o engine"),
         (["--model", "m", "--endpoint", "http://h", "-o", "lm_infinite=1,2"], "transformers"),
         (["--model", "m", "--endpoint", "http://h", "--decoder", "rpg"], "logits"),
-        (["--backend", "vllm", "--decoder", "backspace"], "the backend vllm does not offer"),
+        (["--backend", "vllm", "--decoder", "backspace"], "the backend vllm does not support"),
         (["--backend", "lama"], "Unknown backend 'lama'"),
     ],
 )

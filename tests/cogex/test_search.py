@@ -244,5 +244,5 @@ def test_tasks(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="0 problems"):
         load_task(str(path), items=6, instruction="Odd?")
     path.write_text('{"input": ["a"], "answer": "b"}\n')
-    with pytest.raises(InputError, match="must be text"):
+    with pytest.raises(InputError, match="must be a string"):
         load_task(str(path), items=6, instruction="Odd?")

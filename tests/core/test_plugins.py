@@ -227,7 +227,7 @@ def test_a_back_end_and_a_reader(installed: str) -> None:
     streamed = codegen(installed, *asked, "--decoder", "fenced")
     assert streamed.returncode == 0 and "# The program:" in streamed.stderr, streamed.stderr
     for decoder, what in (
-        ("fenced+rpg", "which the backend echo does not offer"),
+        ("fenced+rpg", "which the backend echo does not support"),
         ("fencd", "Did you mean 'fenced'?"),
         ("odd", "of tiny-parts is not a Reader or StrategySpec"),
     ):

@@ -22,7 +22,7 @@ def test_a_run_that_kept_nothing_says_where_the_reasons_are(tmp_path: Path) -> N
         InputError, match=r"No examples were kept in .*rejects\.jsonl gives the reasons"
     ):
         data_files(tmp_path / "out")
-    with pytest.raises(InputError, match=r"also takes JSONL or Parquet files with messages"):
+    with pytest.raises(InputError, match=r"also accepts JSONL or Parquet files with messages"):
         data_files(tmp_path / "typo.jsonl")
 
 

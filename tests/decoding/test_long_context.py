@@ -236,7 +236,7 @@ def test_what_can_not_be_is_refused_with_the_reason() -> None:
         "max_new_tokens": 4, "temperature": 0, "top_p": 1, "eos": frozenset(),
         "infinite": settings,
     }  # fmt: skip
-    with pytest.raises(ValueError, match="Backspace needs the whole context"):
+    with pytest.raises(ValueError, match="BackspaceDecoding needs the whole context"):
         decode(model, [row], strategy=BackspaceDecoding(5), **options)
     with pytest.raises(ValueError, match="longest draft"):
         decode(model, [row], strategy=Speculation([SuffixDrafter()], limit=16), **options)

@@ -108,7 +108,7 @@ def test_second_tries_in_a_matrix(made: list[tuple[str, str, int]], codegen: Any
         (("n: 2", "n: 0"), "n is 0"),
         (("m1,", "second,"), "two models are called 'second'"),
         (("[3, 4]", "[]"), "seeds is empty"),
-        (("n: 2", "out: x"), "out cannot be given"),
+        (("n: 2", "out: x"), "out cannot be set here"),
         (("workers: 1", "worker: 1"), "worker"),
         (("name: second, model: m2", "name: second"), "no key 'model'"),
     ],

@@ -114,7 +114,7 @@ def test_it_is_made_once_and_a_damaged_one_is_named(tmp_path: Path) -> None:
 _BUILD = """
 import os, signal, sys
 from pathlib import Path
-from codegen.finetune.dataset import Encoded, cached
+from codegen.finetune.dataset import EncodingStats, cached
 from codegen.finetune.encode import EncodedExample
 die = int(sys.argv[2])
 def examples():
@@ -124,7 +124,7 @@ def examples():
             os.kill(os.getpid(), signal.SIGKILL)
         runs = [([1, 2], False), ([number], True)]
         yield EncodedExample.of_runs(runs, f"e{number}", "", final=True)
-print(len(cached(Path(sys.argv[1]), "key", examples(), Encoded())))
+print(len(cached(Path(sys.argv[1]), "key", examples(), EncodingStats())))
 """
 
 

@@ -101,7 +101,7 @@ def test_pairs_are_refused_in_one_kind_of_words(name: str) -> None:
         next(Upper("m").generate([Request("a")], SamplingParams(), decoder))
     assert refused.value.message == (
         f"The decoder {name!r} requires {CAPABILITIES[required]}, which the backend upper does not"
-        " offer."
+        " support."
     )
     able = type("Able", (Upper,), {"capabilities": frozenset({required})})
     assert supported(decoder, able).method == name

@@ -124,11 +124,11 @@ def test_empty_answers_are_not_cached(model: Model, tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from codegen.generation.completion_cache import Cached, ResponseCache
+from codegen.generation.completion_cache import CachedAnswer, ResponseCache
 path, first, last = sys.argv[1], *map(int, sys.argv[2:])
 with ResponseCache(path) as cache:
     for i in range(first, last):
-        cache.put(i.to_bytes(4, "big"), "m", Cached(f"text {i}", "stop", 1, 1))
+        cache.put(i.to_bytes(4, "big"), "m", CachedAnswer(f"text {i}", "stop", 1, 1))
         print(i, flush=True)
 """
 
@@ -170,7 +170,7 @@ def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
     connection.commit()
     connection.close()
     before = other.read_bytes()
-    with pytest.raises(InputError, match="no response cache of this version"):
+    with pytest.raises(InputError, match="not a response cache of this version"):
         ResponseCache(other)
     assert other.read_bytes() == before and text.read_text() == "hello " * 1000
     with pytest.raises(InputError, match="cannot be used"):

@@ -52,8 +52,8 @@ def test_a_response_without_an_answer_is_billed_too(model: Model, tmp_path: Path
 
 ADDER = """
 import sys
-from codegen.generation.completion_cache import Ledger, Totals
-ledger = Ledger(sys.argv[1])
+from codegen.generation.completion_cache import CostLog, Totals
+ledger = CostLog(sys.argv[1])
 for _ in range(500):
     ledger.add(Totals(1, 123456, 7))
 """

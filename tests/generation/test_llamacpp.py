@@ -110,7 +110,7 @@ def test_a_prompt_that_is_too_long_fails_alone(backend: LlamaBackend) -> None:
 @pytest.mark.parametrize("decoder", ["rpg", "suffix", "backspace", "superposed", "rsd"])
 def test_what_needs_logits_is_refused_in_the_one_place(backend: LlamaBackend, decoder: str) -> None:
     options = {"draft": "x"} if decoder == "rsd" else {}
-    with pytest.raises(ConfigError, match="the backend llamacpp does not offer"):
+    with pytest.raises(ConfigError, match="the backend llamacpp does not support"):
         next(backend.generate([Request("x")], GREEDY, Decoder(decoder, options)))
 
 

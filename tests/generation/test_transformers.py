@@ -288,5 +288,5 @@ def test_lm_infinite_goes_on_beyond_the_models_length(loaded: LoadedModel) -> No
     assert [s.completion for s in near] == [s.completion for s in run(loaded, REQUESTS)]
     for name in ("rsd", "superposed"):
         options = {"draft": "d"} if name == "rsd" else {}
-        with pytest.raises(ConfigError, match="with LM-Infinite does not offer"):
+        with pytest.raises(ConfigError, match="with LM-Infinite does not support"):
             list(samples(generator, REQUESTS, params, Decoder(name, options)))

@@ -164,7 +164,7 @@ def test_a_model_in_parts_is_named_by_its_first(tmp_path: Path) -> None:
     first = tmp_path / names[0]
     assert find_gguf(str(first)) == find_gguf(str(tmp_path)) == first
     assert [part.name for part in all_parts(first)] == names
-    with pytest.raises(ModelError, match="later part of a model"):
+    with pytest.raises(ModelError, match="not the first part of its model"):
         find_gguf(str(tmp_path / names[1]))
     before = fingerprint_of(str(first))
     (tmp_path / names[2]).write_bytes(b"other")

@@ -218,7 +218,7 @@ def test_too_little_memory_names_the_remedy(
 
 
 def test_a_context_beyond_the_models_is_refused(embedded_gguf: Path) -> None:
-    with pytest.raises(ConfigError, match=r"context is 8193; .* has 8192 tokens"):
+    with pytest.raises(ConfigError, match=r"context is 8193; .* trained with 8192 tokens"):
         LlamaServer(embedded_gguf, LlamaOptions(context=8193))
 
 

@@ -195,8 +195,8 @@ def test_what_is_wrong_with_an_address_is_one_line_without_the_password(
     for wrong, what in [
         (address.replace("reader@", f"reader:{PASSWORD}@"), "environment variable"),
         (f"{address}?password={PASSWORD}", "environment variable"),
-        (address.rpartition("/")[0], "names no database"),
-        ("postgresql://", "names no database"),
+        (address.rpartition("/")[0], "has no database"),
+        ("postgresql://", "has no database"),
         ("mysql://reader@host:port/shop", "is invalid"),
     ]:
         with pytest.raises(InputError, match=what) as error:

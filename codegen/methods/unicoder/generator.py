@@ -325,4 +325,4 @@ def _check_choices(what: str, values: Sequence[str], known: Sequence[str]) -> No
     for value in values:
         require_known(what, value, known)
     if len(set(values)) < len(values):
-        raise ConfigError(f"A {what} is repeated: {', '.join(values)}.")
+        raise ConfigError(f"Each {what} must be given once: {', '.join(values)}.")

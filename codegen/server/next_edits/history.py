@@ -39,6 +39,7 @@ class Tracker:
     before: list[str] | None = None
     done: list[Change] = field(default_factory=list)
     _line: int = 0
+    _first: int = 0  # line where the current edit begins
     _at: float = float("-inf")
     _bulk_at: float = float("-inf")
 
@@ -60,7 +61,8 @@ class Tracker:
             if self.before is not None and distance and not is_one:
                 self._close(document, "")
             if self.before is None:
-                self.before = list(document.lines)
+                self.before, self._first = list(document.lines), place.start.line
+            self._first = min(self._first, place.start.line)
             self._line, self._at = place.start.line, now
 
     def calm(self, now: float) -> bool:
@@ -71,7 +73,7 @@ class Tracker:
         """Returns all edits, oldest first, with their lines in the current document."""
         done, before = self.done, self.before
         if before is not None:
-            done = _with_difference(done, before, document.lines)
+            done = _with_difference(done, before, document.lines, self._first)
         return [change._replace(path=path) for change in done]
 
     def _close(self, document: TextDocument, path: str) -> None:
@@ -80,11 +82,14 @@ class Tracker:
 
 
 def _with_difference(
-    done: Sequence[Change], before: Sequence[str], after: Sequence[str]
+    done: Sequence[Change], before: Sequence[str], after: Sequence[str], first: int
 ) -> list[Change]:
-    """Appends the edits between two states; earlier edits move with their lines."""
+    """Appends the edits between two states; earlier edits move with their lines.
+
+    The lines before ``first`` are the same. Of a deletion among equal lines, only it tells which.
+    """
     start = 0
-    while start < min(len(before), len(after)) and before[start] == after[start]:
+    while start < min(len(before), len(after), first) and before[start] == after[start]:
         start += 1
     end = 0
     most = min(len(before), len(after)) - start

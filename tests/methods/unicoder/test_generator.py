@@ -88,7 +88,7 @@ def test_what_is_skipped(fields: dict[str, Any], reason: str) -> None:
         ({"objectives": ("qa", "aq")}, "objective 'aq'"),
         ({"objectives": "qa"}, "must be a sequence"),
         ({"objectives": ()}, "must be a sequence"),
-        ({"objectives": ("qa", "qa")}, "named twice"),
+        ({"objectives": ("qa", "qa")}, "must be given once"),
         ({"styles": ("fancy",)}, "style 'fancy'"),
         ({"template": "chatml"}, "template 'chatml'"),
         ({"mode": "llm"}, "needs a model"),

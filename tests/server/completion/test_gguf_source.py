@@ -94,7 +94,7 @@ def test_an_editor_is_answered_and_a_dead_child_is_replaced(served: Serving) -> 
         (["--model", "none.gguf"], 1, "Cannot read none.gguf: No such file"),
         (["--model", "text.gguf"], 1, "text.gguf is not a GGUF file"),
         (["--model", "{gguf}", "-o", "precision=full"], 2, "precision cannot be used with a GGUF"),
-        (["--model", "{gguf}", "-o", "fim=infill"], 1, "has no completions with -o fim=infill"),
+        (["--model", "{gguf}", "-o", "fim=infill"], 1, "offers no completions with -o fim=infill"),
     ],
 )
 def test_mistakes_get_one_line(

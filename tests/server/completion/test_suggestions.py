@@ -67,6 +67,7 @@ OTHER: list[tuple[str, Any]] = [
     ("params", dataclasses.replace(PARAMS, seed=3)), ("stop", (";",)), ("multiline", "never"),
     ("max_lines", 3), ("deadline_s", 0.1), ("key", KEY._replace(client="other")),
     ("tokens", (1,)), ("patient", True), ("waits", False), ("prediction", "x = 1"), ("least", 0.5),
+    ("min_probability", 0.5),
     ("hesitant", ((1, 0.5),)),
     ("top_k", 5), ("marks", ("<x>",)),
 ]  # fmt: skip

@@ -4,7 +4,7 @@ A forward pass of few tokens is bound by reading the weights and the cached stat
 (C++) read them once, in few bytes, and sum in float32. There are three sets of kernels, each for
 one dtype; the CPU and PyTorch's setting ``ATEN_CPU_CAPABILITY`` decide which are available:
 
-- ``avx2`` (AVX2, FMA and F16C): float32 rows, float16 slots;
+- ``avx2`` (AVX2, FMA and F16C): float32 rows, float16 slots (a whole pass also takes float32);
 - ``avx2_vnni`` (also AVX-VNNI): the same results in less time;
 - ``avx512_bf16`` (AVX-512 BF16): bfloat16 rows and slots.
 

@@ -13,14 +13,9 @@ doctor`` reports it.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-import warnings
-from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 __version__ = "0.1.0"
 
@@ -46,41 +41,3 @@ def _sleep_while_waiting() -> Policy:
 
 
 OPENMP = _sleep_while_waiting()
-
-# Former names of public modules, which still import, with a warning.
-MOVED = {
-    "codegen.config": "codegen.core.config",
-    "codegen.errors": "codegen.core.errors",
-    "codegen.evals.sandbox": "codegen.sandbox",
-    "codegen.generation.protocol": "codegen.core.generation",
-    "codegen.plugins": "codegen.core.plugins",
-    "codegen.records": "codegen.core.records",
-    "codegen.sandbox_client": "codegen.sandbox.client",
-}
-
-
-class _MovedModules:
-    """Imports a moved module or a submodule of it, as one object under both names."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        for old, new in MOVED.items() if name.startswith("codegen.") else ():
-            if name == old or name.startswith(f"{old}."):
-                loader: Any = self  # its base class would take a third of the time of this import
-                return ModuleSpec(name, loader, origin=new + name[len(old) :])
-        return None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        assert spec.origin
-        warnings.warn(f"{spec.name} is now {spec.origin}.", FutureWarning, stacklevel=2)
-        module = importlib.import_module(spec.origin)
-        spec.loader_state = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        assert module.__spec__
-        module.__spec__ = module.__spec__.loader_state  # instead of the former name's
-
-
-sys.meta_path.insert(0, _MovedModules())

@@ -103,19 +103,6 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return 1.0 - math.prod(1.0 - k / j for j in range(n - c + 1, n + 1))
 
 
-def pass_hat_k(n: int, c: int, k: int) -> float:
-    """Returns pass^k: the unbiased estimate of the probability that all of ``k`` samples pass.
-
-    C(c, k) / C(n, k), which is 1 minus the probability that one of ``k`` samples fails.
-
-    Raises:
-        InputError: as :func:`pass_at_k`.
-    """
-    if not 0 <= c <= n:
-        raise InputError(f"{c} correct of {n} samples is impossible.")
-    return 1.0 - pass_at_k(n, n - c, k)
-
-
 def estimate_pass_at_k(
     counts: Sequence[Count], k: int, clusters: Sequence[Hashable] | None = None
 ) -> Estimate | None:

@@ -94,7 +94,6 @@ class Judge:
         self.task, self.hidden, self.constants, self.cpu_s = task, hidden, constants, cpu_s
         self.trust: Trust = trust
         self.failures = 0  # programs for which the sandbox failed in all tries
-        self.retried = 0
         self._problems: dict[str, Problem] = {p.id: p for p in task.problems()}
         self._known: dict[tuple[str, str], _Found] = {}
         self._constant: dict[str, float] = {}
@@ -193,18 +192,12 @@ class Judge:
         failed = _Found(Verdict("", 0, "infra_error"), TestResults((False,)))
         found = {key: self._known.get(key, failed) for key in keys}
         left = [key for key in found if key not in self._known]
-        for attempt in range(_TRIES):
-            if not left:
-                break
-            self.retried += len(left) if attempt else 0
-            again = []
-            for key, result in self._run(left):
+        for _ in range(_TRIES):
+            for key, result in self._run(left) if left else ():
                 found[key] = result
-                if result.verdict.status == "infra_error":
-                    again.append(key)
-                else:
+                if result.verdict.status != "infra_error":
                     self._known[key] = result
-            left = again
+            left = [key for key in left if key not in self._known]
         self.failures += len(left)
         return found
 

@@ -21,7 +21,6 @@ from codegen.evals.statistics import (
     estimate_pass_hat_k,
     holm,
     pass_at_k,
-    pass_hat_k,
     sign_flip_p,
     wilson,
 )
@@ -227,7 +226,9 @@ def test_default_ks() -> None:
 def test_pass_hat_k_is_the_enumeration_of_subsets(n: int) -> None:
     for c, k in itertools.product(range(n + 1), range(1, n + 1)):
         hits = [sum(i < c for i in subset) for subset in itertools.combinations(range(n), k)]
-        assert pass_hat_k(n, c, k) == pytest.approx(np.mean([h == k for h in hits]), abs=1e-12)
+        estimate = estimate_pass_hat_k([Count(n, c)], k)
+        assert estimate is not None
+        assert estimate.value == pytest.approx(np.mean([h == k for h in hits]), abs=1e-12)
 
 
 def test_the_samples_interval_of_pass_hat_k_is_the_jackknife_done_by_deleting() -> None:

@@ -248,7 +248,7 @@ def test_failures_of_the_sandbox_are_tried_again_and_are_no_reward() -> None:
         recovers, lost = judge.judge([sample("p0", "def f(x):\n    return x * x\n"),
                                       sample("p0", WRONG)])  # fmt: skip
         assert [len(programs) for programs in calls] == [2, 2, 1]
-        assert (judge.retried, judge.failures) == (3, 1)
+        assert judge.failures == 1
         judge.judge([lost.sample])  # is asked for again, since nothing is known of it
         assert len(calls) == 6
     totals, parts = combine([recovers, lost], {"passed": 1.0, "length": 1.0})

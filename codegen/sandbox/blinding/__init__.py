@@ -28,15 +28,19 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from codegen.sandbox.protocol import words
+
 from .origins import is_telling
 from .parts import Parts
 from .plainness import Plainness
 from .reader import Simpler, Site, without_lines
-from .trees import FREE, FUNCTIONS, Key
+from .trees import FREE, FUNCTIONS, SET_UP, Key, is_docstring, last_name
 
 MAX_TEXT = 1 << 21
 _Place = tuple[int, int]
-_NEVER = (1 << 31, 0)  # after all assertions
+_ROWS = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Call)
+_ITEM = "\0"
+_LOGS = words("debug info warning error critical exception log warn")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
 MAX_SEARCHED = 1 << 18  # characters
 
@@ -92,7 +96,7 @@ class _Split(Parts):
             if not revealed:
                 break
             for site in revealed:
-                site.is_open = True
+                site.is_open = site.is_shown = True
         for site in sites:
             site.is_open = site.is_open or not site.inside  # within another open one
         outside = ast.Module(self._outside(self.tree.body) or [ast.Pass()], [])
@@ -119,12 +123,17 @@ class _Split(Parts):
         Args:
             needed: variables that the inside part reads.
         """
-        shown = _Shown(inside)
+        shown = _Shown(self, inside)
         return [site for site in sites if not self._is_hidden(site, needed, shown)]
 
     def _is_hidden(self, site: Site, needed: set[Key], shown: _Shown) -> bool:
-        end = _end(site.node)
+        order = next((self.orders[id(n)] for n in self._up(site.node) if id(n) in self.orders), ("", -1))
+        end = _Use(_end(site.node), order)
         return all(_Look(self, needed, shown).hides(part, end) for part in site.pure)
+
+    @functools.cached_property
+    def orders(self) -> dict[int, tuple[str, int]]:
+        return {k: v for node in self.read.classes for k, v in _orders(node).items()}
 
     @functools.cached_property
     def bound_with(self) -> dict[int, set[Key]]:
@@ -145,16 +154,16 @@ class _Look:
     shown: _Shown
     seen: set[Any] = field(default_factory=set)
 
-    def hides(self, node: ast.AST, end: _Place) -> bool:
+    def hides(self, node: ast.AST, end: _Use) -> bool:
         """Returns whether no source of a value can be read inside.
 
         Args:
-            end: place where the value has been compared.
+            end: where the value has been compared.
         """
         loops = [each.target for each in ast.walk(node) if isinstance(each, ast.comprehension)]
         own = {key for _, key in self.tests.variables_in(loops)}
         for each in ast.walk(node):
-            if is_telling(each) and self.shown.last(each.value) > end:  # type: ignore[attr-defined]
+            if self.shown.reveals(each, end):
                 return False
             key = self.tests.variable(each)
             if key is None or key in own or key[0] == FREE or key[1] in ("self", "cls"):
@@ -167,14 +176,15 @@ class _Look:
                     return False
         return True
 
-    def _hides_variable(self, key: Key, end: _Place) -> bool:
+    def _hides_variable(self, key: Key, end: _Use) -> bool:
         tests = self.tests
         for value in tests.bound_values(key):
             if value is None:
                 continue
             if (tests.bound_with[id(value)] - {key}) & self.needed:
                 return False  # a part of the value that has another name
-            if not self.hides(value, _end(value) if id(value) in tests.read.cells else end):
+            is_cell = id(value) in tests.read.cells
+            if not self.hides(value, end._replace(place=_end(value)) if is_cell else end):
                 return False
         return True
 
@@ -183,37 +193,130 @@ def _end(node: ast.AST) -> _Place:
     return getattr(node, "end_lineno", None) or 0, getattr(node, "end_col_offset", None) or 0
 
 
+def _start(node: ast.AST) -> _Place:
+    return getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
+
+
+class _Use(NamedTuple):
+    """A place inside, or the end of a site.
+
+    Attributes:
+        order: test class, and number of the method in the order in which they run.
+        names: the code there runs, or its value is read, only where one of these names is used;
+            None if the program is never given the value.
+    """
+
+    place: _Place = (0, 0)
+    order: tuple[str, int] = ("", -1)
+    names: tuple[str, ...] | None = ()
+
+
 class _Shown:
-    """Literals of the inside part, with the last places where the program receives them."""
+    """Literals and names of the inside part, with the places where the program receives them."""
 
-    def __init__(self, inside: ast.Module) -> None:
-        self.places: dict[Any, _Place] = {}
-        self.last_text: _Place = (-1, -1)
-        texts: list[tuple[_Place, str]] = []
-        for node in ast.walk(inside):
-            if is_telling(node):
-                value = node.value  # type: ignore[attr-defined]
-                place = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
-                self._add(value, place)
-                if isinstance(value, str):
-                    texts.append((place, value))
-                    for number in _NUMBER.findall(value):
-                        self._add(float(number), place)
-            elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
-                for number in re.findall(r"\d+", node.name):
-                    self._add(float(number), _NEVER)
-        if sum(len(text) for _, text in texts) > MAX_SEARCHED:
-            self.last_text = max(place for place, _ in texts)  # not searched: may contain any
-            texts = []
-        self.texts = texts
+    def __init__(self, tests: _Split, inside: ast.Module) -> None:
+        self.tests = tests
+        self.literals: dict[Any, list[_Use]] = {}
+        self.texts: list[tuple[str, _Use]] = []
+        self.rows: list[tuple[str, _Use]] = []
+        self.uses: dict[str, list[_Use]] = {}
+        self.orders: dict[int, tuple[str, int]] = {}
+        self.names = ""
+        self._read(inside, _Use())
 
-    def _add(self, value: Any, place: _Place) -> None:
-        self.places[value] = max(place, self.places.get(value, place))
+    def _read(self, node: Any, use: _Use) -> None:
+        use = use._replace(place=_start(node)) if hasattr(node, "lineno") else use
+        left = [node]
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            use = self._defined(node, use)
+        elif isinstance(node, ast.Expr) and (is_docstring(node) or last_name(node.value) in _LOGS):
+            use = use._replace(names=None)
+        elif isinstance(node, ast.Assert) and node.msg is not None:
+            self._read(node.msg, use._replace(names=None))
+            left = [node.test]
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            calls = [each for each in ast.walk(node.value) if isinstance(each, ast.Call)]
+            if not any(self.tests.depends(call.func) for call in calls):
+                self._read(node.value, use._replace(names=(node.targets[0].id,)))
+                left = node.targets
+        elif isinstance(node, (ast.Name, ast.Attribute, ast.arg)):
+            name = getattr(node, "id", "") or getattr(node, "attr", "") or getattr(node, "arg", "")
+            if not isinstance(getattr(node, "ctx", None), ast.Load):
+                self._name(name)
+            if not isinstance(getattr(node, "ctx", None), ast.Store):
+                self.uses.setdefault(name, []).append(use)
+        elif is_telling(node):
+            self.literals.setdefault(node.value, []).append(use)
+            if isinstance(node.value, str):
+                self.texts.append((node.value, use))
+                for number in _NUMBER.findall(node.value):
+                    self.literals.setdefault(float(number), []).append(use)
+        if isinstance(node, _ROWS):
+            self.rows.append((_row(node), use))
+        for each in left:
+            for child in ast.iter_child_nodes(each) if each is node else [each]:
+                self._read(child, use)
 
-    def last(self, literal: Any) -> _Place:
-        """Returns the last place where a literal occurs, also as a part of another one."""
-        found = [self.places.get(literal, (-1, -1))]
+    def _name(self, name: str) -> None:
+        self.names += f"_{name.lower()}_ "
+        for number in re.findall(r"\d+", name):
+            self.literals.setdefault(float(number), []).append(_Use(names=None))
+
+    def _defined(self, node: Any, use: _Use) -> _Use:
+        """Returns where the code of a function or class runs."""
+        self._name(node.name)
+        is_test = node.name.startswith("test") or node.name in (*SET_UP, "check")
+        if isinstance(node, ast.ClassDef):
+            self.orders |= _orders(node)
+            is_test = any(getattr(each, "name", "").startswith("test") for each in node.body)
+        elif any("autouse" in ast.unparse(each) for each in node.decorator_list):
+            is_test = True
+        own = use.names if is_test or use.names else (node.name,)
+        return use._replace(order=self.orders.get(id(node), use.order), names=own)
+
+    def _is_given(self, use: _Use, end: _Use, seen: tuple[str, ...] = ()) -> bool:
+        """Returns whether the program receives something by the end of a site."""
+        if use.names == ():
+            is_later = use.order[0] == end.order[0] and use.order[1] > end.order[1]
+            return use.place <= end.place and not is_later
+        uses = [u for n in use.names or () if n not in seen for u in self.uses.get(n, ())]
+        return any(self._is_given(u, end, (*seen, *(use.names or ()))) for u in uses)
+
+    def reveals(self, node: ast.AST, end: _Use) -> bool:
+        """Returns whether a literal, or a row of them, is here without being given to the program
+        by then.
+        """
+        if isinstance(node, _ROWS):
+            row = _row(node)
+            found = [use for text, use in self.rows if row in text] if row.count(_ITEM) > 2 else []
+            return bool(found) and not any(self._is_given(use, end) for use in found)
+        if not is_telling(node):
+            return False
+        literal = node.value  # type: ignore[attr-defined]
+        found = list(self.literals.get(literal, ()))
         if isinstance(literal, str):
-            found.append(self.last_text)
-            found += [place for place, text in self.texts if literal in text]
-        return max(found)
+            is_long = sum(len(text) for text, _ in self.texts) > MAX_SEARCHED
+            found += [use for text, use in self.texts if is_long or literal in text]
+            name = re.sub(r"\W+", "_", literal.lower())
+            if not found and f"_{name}_" in self.names:
+                return True
+        return not all(self._is_given(use, end) for use in found)
+
+
+def _orders(node: ast.ClassDef) -> dict[int, tuple[str, int]]:
+    """Returns the order of a class's functions: tests of a test case run by name."""
+    names = sorted(n.name for n in node.body if isinstance(n, FUNCTIONS) and node.bases)
+    tests = [name for name in names if name.startswith("test")]
+    return {
+        id(each): (node.name, tests.index(each.name) if each.name in tests else -1)
+        for each in node.body
+        if isinstance(each, FUNCTIONS)
+    }
+
+
+def _row(node: ast.AST) -> str:
+    """Returns the literals in a row, each with a mark before it."""
+    if isinstance(node, ast.Constant):
+        return f"{_ITEM}{node.value!r}"
+    parts = node.args if isinstance(node, ast.Call) else ast.iter_child_nodes(node)
+    return "".join(map(_row, parts))

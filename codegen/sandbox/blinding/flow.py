@@ -360,11 +360,7 @@ class Flow:
             return self._is_from_program(node.args[0], depth + 1) if pure else key[1] not in IMPURE  # type: ignore[attr-defined]
         if self._is_candidate(key):
             return True
-        found = self.bound_values(key)
-        if not found and key in self.dependent:  # an argument from a fixture
-            fixtures = [f for f in self.functions.get((0, key[1]), ()) if is_fixture_function(f)]
-            returns = [n for f in fixtures for n in ast.walk(f) if isinstance(n, RETURNS)]
-            found = [each.value for each in returns]
+        found = self._made_as(key)
         return (
             depth < 4
             and bool(found)
@@ -372,6 +368,15 @@ class Flow:
                 value is not None and self._is_from_program(value, depth + 1) for value in found
             )
         )
+
+    def _made_as(self, key: Key | None) -> list[ast.AST | None]:
+        """Returns the values of a variable, or of the fixture that it is an argument from."""
+        found = self.bound_values(key)
+        if key and not found and key in self.dependent:
+            fixtures = [f for f in self.functions.get((0, key[1]), ()) if is_fixture_function(f)]
+            returns = [n for f in fixtures for n in ast.walk(f) if isinstance(n, RETURNS)]
+            found = [each.value for each in returns]
+        return found
 
     def _is_candidate(self, key: Key) -> bool:
         checks = [n for n in self.read.functions.get(0, ()) if n.name == "check"]
@@ -389,7 +394,7 @@ class Flow:
             return isinstance(kind, type) and issubclass(kind, BaseException)
         if isinstance(node, (ast.Tuple, ast.List, ast.Dict, ast.BinOp, ast.UnaryOp)):
             return any(self.is_object(item, depth) for item in ast.iter_child_nodes(node))
-        found = self.bound_values(self.variable(node))
+        found = self._made_as(self.variable(node))
         return depth < 4 and any(v is not None and self.is_object(v, depth + 1) for v in found)
 
     def is_reported(self, node: ast.AST) -> bool:

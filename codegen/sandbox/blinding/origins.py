@@ -123,6 +123,12 @@ class Origins:
             self.tells(child, depth) for child in ast.iter_child_nodes(node)
         )
 
+    def is_predicate(self, node: ast.AST) -> bool:
+        """Returns whether the program is given a result and the value to compare it with."""
+        given = _values(node) if isinstance(node, ast.Call) else []
+        own = [value for value in given if not self.split.depends(value)]
+        return len(own) < len(given) and any(map(self.tells, own))
+
     def is_made(self, node: ast.AST, is_argument: bool = False) -> bool:
         """Returns whether a value consists of results or changes by calls of the program.
 

@@ -106,8 +106,9 @@ class Parts(Sites):
             if last_name(node.value) in SKIPS:
                 return [node]
         if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Delete)):
-            if is_docstring(node):
-                return [node]
+            function = getattr(getattr(node, "value", None), "func", None)
+            if isinstance(node, ast.Expr) and not isinstance(function, ast.Attribute):
+                return [node]  # may serve to raise something
             if self._is_own(node) and self._bound_by(node).isdisjoint(self.needed):
                 return []
         if isinstance(node, ast.Assert) and not self.depends(node.test):
@@ -135,8 +136,11 @@ class Parts(Sites):
             return [node]
         if isinstance(node, (ast.With, ast.AsyncWith)):
             return [self._with(node, body=self._inside(node.body) or node.body)]
-        guards, first = self.by_node[id(node)].guards, []
-        if isinstance(node, ast.Assert):
+        site, first = self.by_node[id(node)], []
+        guards = site.guards
+        if site.is_shown:
+            pass  # what the program reports would prove nothing
+        elif isinstance(node, ast.Assert):
             node = self._with(node, test=self._seen(node.test, node))
         elif isinstance(node.value, ast.Call):
             call: Any = node.value

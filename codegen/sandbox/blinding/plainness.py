@@ -135,7 +135,8 @@ class Plainness:
             return bool(node.args) and _is_plain_error(node.args[0])
         if isinstance(node, ast.Call) and self._uses(node.func):
             given = [*node.args, *(k.value for k in node.keywords)]
-            return all(map(self._is_plain_value, given))
+            is_mixed = len({self._uses(value) for value in given}) > 1  # it may compare them
+            return not is_mixed and all(map(self._is_plain_value, given))
         if isinstance(node, ast.Compare):
             parts, parent = [node.left, *node.comparators], split.parents[id(node)]
             identity = any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops)

@@ -81,6 +81,7 @@ class Site:
     guards: tuple[Any, ...]
     number: int
     is_open: bool = False
+    is_shown: bool = False  # its expected value is inside
     operands: list[ast.expr] = field(default_factory=list)
     pure: list[ast.expr] = field(default_factory=list)  # values compared with operands
     outside: list[ast.stmt] = field(default_factory=list)

@@ -129,6 +129,8 @@ class Sites(Flow):
         ]
         if any(self.is_reported(k.value) for k in keywords):
             raise OpenError
+        if len(call.args) == 1 and keywords and not known:  # desired=, y=
+            keywords = [ast.keyword(k.arg, self._by_numpy(k.value)) for k in keywords]
         return ast.copy_location(ast.Expr(ast.Call(call.func, arguments, keywords)), node)
 
     def _alone(self, node: ast.expr) -> ast.expr:
@@ -179,7 +181,10 @@ class Sites(Flow):
             r or isinstance(p, ast.Constant) for r, p in zip(reported, parts, strict=True)
         ):
             raise OpenError
-        if any(map(self.is_object, parts)):
+        truths = [p for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, bool)]
+        if any(map(self.is_object, parts)) or (
+            truths and any(map(self.origins.is_predicate, parts))
+        ):
             raise OpenError  # the program's equality would decide, or identity
         names = [getattr(root_of(p), "id", "") for p in parts if isinstance(p, ast.Subscript)]
         if "typing" in map(self.read.modules.get, names):
@@ -291,7 +296,7 @@ class Sites(Flow):
             raise OpenError
         if not known and not is_truth and self.is_object(node):
             raise OpenError
-        if is_truth and not self._is_from_program(node):
+        if is_truth and (not self._is_from_program(node) or self.origins.is_predicate(node)):
             raise OpenError  # two values are easy to guess
         value = make_call("codegen_value", ast.Constant(len(self.current.operands)))
         self.current.operands.append(make_call("bool", node) if is_truth else node)

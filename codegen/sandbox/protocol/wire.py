@@ -522,11 +522,18 @@ def unpack_array(tag: str, content: Any, unpack: Callable[[Any], Any]) -> object
     """
     try:
         package: Any = importlib.import_module("numpy" if tag in ("nd", "nt") else "pandas")
+        if package.__name__ == "pandas":
+            package.api.extensions.ExtensionArray.__bool__ = _no_truth
         return _UNPACK[tag](package, content, unpack)
     except ImportError as error:
         raise WireError(f"a value of {error.name}, which is not installed here") from None
     except (TypeError, ValueError, LookupError, OverflowError, AttributeError) as error:
         raise WireError(f"a malformed array: {type(error).__name__}") from None
+
+
+def _no_truth(_: object) -> bool:
+    """Replaces the truth of pandas arrays: an array of results of comparisons would be true."""
+    raise ValueError("the truth value of an array is ambiguous")
 
 
 def _type(numpy: Any, text: Any, _: object = None) -> Any:

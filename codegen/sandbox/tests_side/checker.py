@@ -322,7 +322,7 @@ class _Tests:
         sys.modules["__main__"] = module
         self._namespace = vars(module)
         try:
-            random.setstate(_random_state)
+            random.seed(self.text)  # the same each time, and unknown to the program
             exec(self._setup.code, self._namespace)  # noqa: S102 - this file runs in the sandbox
         except BaseException as error:  # noqa: BLE001 - the data set's code may raise anything
             raise BadTestError(f"{type(error).__name__}: {error}") from None
@@ -370,9 +370,6 @@ class _Tests:
         self._namespace.update(self._bound)
         suites.execute(self._test.code, self._namespace, lambda error: error is self._remote.raised)
         suites.run_collected(self._namespace, self._test.collected, self._bound, self.entry_point)
-
-
-_random_state = random.getstate()  # every test's initial one
 
 
 class _Code(NamedTuple):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import abc
 import builtins
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -228,7 +229,7 @@ class ReportedSites:
                 would hold, because there is nothing in it.
         """
         reports = self._outcomes if self._stub is None and _has_items(value) else ()
-        if any(_is_empty(outcome, by_numpy) for outcome in reports):
+        if any(_is_empty(outcome[-1], by_numpy) for outcome in reports):
             raise AssertionError("an empty array is compared with one that is not")
         return value
 
@@ -319,8 +320,8 @@ class ReportedSites:
         )
 
     def bounded(self, value: Any) -> Any:
-        """Returns a value to compare by order, if it is not beyond all numbers."""
-        if isinstance(value, float) and value in (float("inf"), -float("inf")):
+        """Returns a value to compare by order, if it is a number and not beyond all others."""
+        if isinstance(value, float) and not math.isfinite(value):
             raise AssertionError(f"{value} is compared by order")
         return value
 
@@ -341,19 +342,17 @@ def _has_items(value: Any) -> bool:
     return getattr(value, "size", 1) != 0
 
 
-def _is_empty(outcome: Any, by_numpy: bool) -> bool:
-    """Returns whether a report is an array or series without items."""
-    try:
-        tree = outcome[1]
-        while by_numpy and type(tree) is dict and "t" in tree:
-            tree = tree["t"]
-        if type(tree) is list:
-            return by_numpy and all(_is_empty([0, part], True) for part in tree)
-        while "nd" not in tree:
-            tree = tree["ps" if "ps" in tree else "pi"][0]
-        return 0 in tree["nd"][1]
-    except (TypeError, LookupError):
+def _is_empty(tree: Any, by_numpy: bool) -> bool:
+    """Returns whether a tree is, or contains, an array, series or frame without items."""
+    if type(tree) is dict:
+        ((tag, tree),) = tree.items()
+        if (tag == "nd" and 0 in tree[1]) or (tag == "px" and not tree[1]):
+            return True
+    if type(tree) is not list:
         return False
+    return any(_is_empty(part, False) for part in tree) or (
+        by_numpy and all(_is_empty(part, True) for part in tree)
+    )
 
 
 _GUESSED = words("o f ty nt")

@@ -123,11 +123,11 @@ class _Split(Parts):
             needed: variables that the inside part reads.
         """
         shown = _Shown(inside)
-        return [site for site in sites if not self._is_hidden(site, needed, shown)]
-
-    def _is_hidden(self, site: Site, needed: set[Key], shown: _Shown) -> bool:
-        end = _end(site.node)
-        return all(_Look(self, needed, shown).hides(part, end) for part in site.pure)
+        return [
+            site
+            for site in sites
+            if not all(_Look(self, needed, shown).hides(p, _end(site.node)) for p in site.pure)
+        ]
 
     @functools.cached_property
     def bound_with(self) -> dict[int, set[Key]]:

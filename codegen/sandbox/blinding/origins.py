@@ -192,7 +192,7 @@ class Origins:
                     return False
         told = any(not split.depends(v) and self.tells(v) for v in base)
         return not told or not any(
-            any(map(split.depends, filter(_is_node, (*each.values, *each.guards))))
+            any(isinstance(v, ast.AST) and split.depends(v) for v in (*each.values, *each.guards))
             for each in found
             if each.is_change
         )
@@ -286,7 +286,3 @@ class Origins:
 
 def _values(call: ast.Call) -> list[ast.expr]:
     return [*call.args, *(each.value for each in call.keywords)]
-
-
-def _is_node(guard: Any) -> bool:
-    return isinstance(guard, ast.AST)

@@ -32,7 +32,7 @@ from .origins import is_telling
 from .parts import Parts
 from .plainness import Plainness
 from .reader import Simpler, Site, without_lines
-from .trees import FREE, FUNCTIONS, Key
+from .trees import FREE, FUNCTIONS, Key, walk
 
 MAX_TEXT = 1 << 21
 _Place = tuple[int, int]
@@ -49,19 +49,22 @@ class Blinded(NamedTuple):
         outside: module for the tests' process.
         sites: number of assertions about the program; one in a loop counts once.
         open: places and source of the open sites.
-        plain: whether the tests need only plain values and functions of the program.
     """
 
     inside: str
     outside: ast.Module
     sites: int
     open: tuple[str, ...]
-    plain: bool
 
 
 @functools.lru_cache(maxsize=256)
-def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
-    """Splits tests; None if they cannot be split, so they are isolated."""
+def blind(setup: str, test: str, entry_point: str, unless_plain: bool = False) -> Blinded | None:
+    """Splits tests; None if they are isolated.
+
+    Args:
+        unless_plain: isolate tests that need only plain values and functions of the program, as
+            well as those that cannot be split.
+    """
     if len(setup) + len(test) > MAX_TEXT:
         return None
     try:
@@ -70,7 +73,9 @@ def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
             tree = ast.parse(test)
             lines = test.splitlines()
             tree.body = [*without_lines(ast.parse(setup)).body, *tree.body]
-        return _Split(Simpler().visit(tree), lines, entry_point).result()
+        split = _Split(Simpler().visit(tree), lines, entry_point)
+        split.settle()
+        return None if unless_plain and Plainness(split).holds() else split.result()
     except Exception:  # noqa: BLE001 - any text may come; what cannot be split stays outside
         return None
 
@@ -78,8 +83,6 @@ def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
 class _Split(Parts):
     def result(self) -> Blinded:
         """Returns the two parts."""
-        self.settle()
-        plain = Plainness(self).holds()
         for site in self.read.sites:
             self._close(site)
         sites = [site for site in self.read.sites if site.operands or site.is_open]
@@ -101,11 +104,11 @@ class _Split(Parts):
         others = self.uncounted(sites)
         nodes = [*(site.node for site in sites if site.is_open), *others]
         places = {f"__open {id(node)}": number for number, node in enumerate(nodes)}
-        for each in ast.walk(inside):
+        for each in walk(inside):
             if isinstance(each, ast.Constant) and each.value in places:
                 each.value = places[each.value]
         opened = tuple(map(self._describe, nodes))
-        return Blinded(ast.unparse(inside), outside, len(sites) + len(others), opened, plain)
+        return Blinded(ast.unparse(inside), outside, len(sites) + len(others), opened)
 
     def _describe(self, node: ast.stmt) -> str:
         line = self.lines[node.lineno - 1].strip() if node.lineno else "setup"
@@ -120,11 +123,11 @@ class _Split(Parts):
             needed: variables that the inside part reads.
         """
         shown = _Shown(inside)
-        return [site for site in sites if not self._is_hidden(site, needed, shown)]
-
-    def _is_hidden(self, site: Site, needed: set[Key], shown: _Shown) -> bool:
-        end = _end(site.node)
-        return all(_Look(self, needed, shown).hides(part, end) for part in site.pure)
+        return [
+            site
+            for site in sites
+            if not all(_Look(self, needed, shown).hides(p, _end(site.node)) for p in site.pure)
+        ]
 
     @functools.cached_property
     def bound_with(self) -> dict[int, set[Key]]:
@@ -151,9 +154,9 @@ class _Look:
         Args:
             end: place where the value has been compared.
         """
-        loops = [each.target for each in ast.walk(node) if isinstance(each, ast.comprehension)]
+        loops = [each.target for each in walk(node) if isinstance(each, ast.comprehension)]
         own = {key for _, key in self.tests.variables_in(loops)}
-        for each in ast.walk(node):
+        for each in walk(node):
             if is_telling(each) and self.shown.last(each.value) > end:  # type: ignore[attr-defined]
                 return False
             key = self.tests.variable(each)
@@ -190,7 +193,7 @@ class _Shown:
         self.places: dict[Any, _Place] = {}
         self.last_text: _Place = (-1, -1)
         texts: list[tuple[_Place, str]] = []
-        for node in ast.walk(inside):
+        for node in walk(inside):
             if is_telling(node):
                 value = node.value  # type: ignore[attr-defined]
                 place = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)

@@ -76,13 +76,14 @@ class SampledRun:
 
 
 def _usual_style(task: Task[Any], model: str, opened: Backend) -> str:
-    """Returns the style a model was tuned for, else the best one the task supports."""
-    from codegen.evals.tasks import find_style
+    """Returns the model's style for one Python function if the task is that, else for chats."""
+    from codegen.evals.tasks import CodeTask, find_style
     from codegen.models.pretrained import MODELS
 
-    if model in MODELS:
-        best = MODELS[model].code_style
-        if find_style(best).ask in getattr(task, "asks", ()):
+    if model in MODELS and isinstance(task, CodeTask):
+        best, asks = MODELS[model].code_style, task.asks
+        is_function = not task.languages and task.entry_point(task.problems()[0])
+        if find_style(best).ask == asks[0] and (is_function or len(asks) == 1):
             return best
     return opened.style
 

@@ -95,7 +95,12 @@ class LlamaBackend(OpenAIBackend):
                 yield replace(made, error=self._explained(made.error)) if made.error else made
         except (ModelUnusable, RequestFailed) as error:
             if not self.server.ended():
-                raise
+                if "no connection" not in error.message:
+                    raise
+                raise ModelUnusable(
+                    f"{self.server.path}: no connection to llama.cpp's process on 127.0.0.1.",
+                    "Bring the loopback interface up: ip link set lo up.",
+                ) from error
             raise ModelUnusable(
                 f"{self.server.path} stopped: {self.server.reason()}.",
                 "Finished samples are kept. A smaller --batch-size or context needs less memory.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,12 @@ def test_coder_is_asked_as_the_task_can() -> None:
     assert _usual_style(tasks.load("humaneval"), "coder", backend) == "evalplus"
     words: Any = type("", (), {"asks": ("instruction",)})
     assert _usual_style(words, "coder", backend) == "chat"
+    # Other languages, and programs that read and print.
+    humaneval: Any = tasks.load("humaneval")
+    for name, value in (("languages", ("javascript",)), ("entry_point", lambda _: "")):
+        other = copy(humaneval)
+        setattr(other, name, value)
+        assert _usual_style(other, "coder", backend) == "chat"
     assert _usual_style(tasks.load("humaneval"), "org/name", backend) == "chat"
 
 

@@ -249,7 +249,7 @@ def test_probes_hold_on_a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty times slower: the limit of CPU time may end each program, but tells nothing."""
     from codegen.sandbox import probes
 
-    monkeypatch.setattr(probes, "_LIMITS", Limits(cpu_s=0.05, memory_mib=256))
+    monkeypatch.setattr(probes, "LIMITS", Limits(cpu_s=0.05, memory_mib=256))
     assert [p for p in probe() if not p.ok] == []
 
 

@@ -69,12 +69,12 @@ def test_without_landlock_the_sandbox_stands_and_says_so(monkeypatch: pytest.Mon
     """As on an older kernel: no rules are made, and the layer is not claimed."""
     from codegen.sandbox import launch
 
-    config = launch._zygote_config
+    config = launch.zygote_settings
 
     def without(*arguments: object) -> dict[str, object]:
         return config(*arguments) | {"landlock": False}  # type: ignore[arg-type]
 
-    monkeypatch.setattr(launch, "_zygote_config", without)
+    monkeypatch.setattr(launch, "zygote_settings", without)
     try:
         with Sandbox(workers=1) as opened:
             assert "landlock" not in opened.describe()["layers"]

@@ -117,11 +117,11 @@ def test_a_first_process_that_ends_is_not_one_that_hides_its_children(
     trees = [{1: 5, 2: 9}, {1: 14}]
     ignoring = {"SigIgn": f"{1 << 16:016x}", **status}
 
-    def tree(_: int) -> dict[int, usage._Process]:
-        return {pid: usage._Process(0, False, t, 1.0, 1.0) for pid, t in trees[0].items()}
+    def tree(_: int) -> dict[int, usage.ProcessUsage]:
+        return {pid: usage.ProcessUsage(0, False, t, 1.0, 1.0) for pid, t in trees[0].items()}
 
-    monkeypatch.setattr(usage, "_tree", tree)
-    monkeypatch.setattr(usage, "_status", lambda _: ignoring)
+    monkeypatch.setattr(usage, "process_tree", tree)
+    monkeypatch.setattr(usage, "process_status", lambda _: ignoring)
     monkeypatch.setattr(usage, "_memory_mib", lambda *_: 0.0)
     watch = usage.UsageMonitor()
     watch._began -= 100  # seconds on the clock

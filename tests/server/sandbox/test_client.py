@@ -73,8 +73,8 @@ def fakes() -> Iterator[Callable[[Answer], Fake]]:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "_FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(client_module, "_LONGEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(client_module, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(client_module, "LONGEST_PAUSE_S", 0.05)
 
 
 def reply(

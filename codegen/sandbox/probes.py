@@ -174,9 +174,8 @@ def _below(sandbox: Sandbox) -> set[int]:
     """Returns host ids of the processes in the programs' sandboxes. (In sandboxes of tests,
     processes come and go.)
     """
-    assert sandbox._pool is not None  # it is open
     parents = _parents()
-    level = {worker.programs.process.pid for worker in sandbox._pool._workers}
+    level = set(sandbox.process_ids)
     below: set[int] = set()
     while level:
         level = {pid for pid, parent in parents.items() if parent in level}

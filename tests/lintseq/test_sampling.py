@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from codegen.lintseq import EditSequence, prepare, sample_edits
-from codegen.lintseq.resampling import seed_order, sample_steps
+from codegen.lintseq.resampling import sample_steps, seed_order
 from codegen.lintseq.text_format import format_edit
 
 

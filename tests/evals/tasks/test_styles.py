@@ -13,7 +13,7 @@ from codegen.core.records import Sample, read_jsonl
 from codegen.evals import run as runs
 from codegen.evals import tasks
 from codegen.evals.tasks import STYLES, PromptStyle, read_styles, style_of
-from codegen.evaluate import usual_style, sample_task
+from codegen.evaluate import sample_task, usual_style
 
 from eval_fakes import FakeGenerator  # isort: skip
 

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from suites import suite
@@ -122,9 +123,9 @@ def test_a_first_process_that_ends_is_not_one_that_hides_its_children(
 
     monkeypatch.setattr(usage, "process_tree", tree)
     monkeypatch.setattr(usage, "process_status", lambda _: ignoring)
-    monkeypatch.setattr(usage, "_memory_mib", lambda *_: 0.0)
+    clock = iter(range(0, 300, 100))  # seconds
+    monkeypatch.setattr(usage, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     watch = usage.UsageMonitor()
-    watch._began -= 100  # seconds on the clock
     watch.look(1, 128)
     trees.pop(0)
     assert (watch.look(1, 128)[0] > 50) == charged

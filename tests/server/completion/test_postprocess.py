@@ -11,12 +11,12 @@ import pytest
 
 from codegen.server.completion.postprocess import (
     PAIRS,
-    without_extra_closers,
     clean,
     indentation,
     rule_for,
     safe_text,
     scan,
+    without_extra_closers,
 )
 
 

@@ -548,11 +548,11 @@ class SortedSpeculation(Speculation):
         chosen = batch.choose(logits, trees.places)  # [B, W]
         found = download(torch.cat([chosen[..., None].double(), self._ahead], -1))
         walks = []
-        self._drafts = []
+        self.drafts = []
         for number, nodes, (count, columns) in zip(batch.numbers, found, self._sizes, strict=True):
             drafted = [node[1 : 1 + columns] for node in nodes[1 : 1 + count]]
             draft = self.drafters[number].settle(drafted) if count else Draft()
             tokens = [int(node[0]) for node in nodes]
-            self._drafts.append(draft)
+            self.drafts.append(draft)
             walks.append(walk(children_of(draft), tokens.__getitem__))
         return walks

@@ -401,7 +401,7 @@ def test_a_reward_function_for_trl() -> None:
     assert metrics["solved"] == pytest.approx(1 / 3)
     with pytest.raises(InputError, match="does not say how to score an answer"):
         reward(prompts=["p"], completions=["x"], other=[1])
-    assert pickle.loads(pickle.dumps(reward))._judge is None  # noqa: S301
+    assert b"Judge" not in pickle.dumps(reward)  # it runs here, and stays here
     reward.close()
 
 

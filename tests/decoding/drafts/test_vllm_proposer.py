@@ -173,8 +173,13 @@ def test_drafts_of_a_batch_are_those_of_a_plain_loop(
     maker: DrafterMaker, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[Any] = []
-    begin = DraftProposer._begin
-    monkeypatch.setattr(DraftProposer, "_begin", lambda *args: begun.append(args) or begin(*args))
+    chain = DrafterMaker.chain
+
+    def counted(*given: Any, **options: Any) -> Any:
+        begun.append(given)
+        return chain(*given, **options)
+
+    monkeypatch.setattr(DrafterMaker, "chain", counted)
     proposer = DraftProposer(configured(tiny_model_dir))
     proposer.load_model(None)
     batch = Batch(proposer)

@@ -157,13 +157,13 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) ->
     write(tmp_path, {f"d{n % 7}/m{n}.py": HELPER for n in range(300)})
     monkeypatch.setattr(module, "MAX_FILES", 40)
     few = folder(tmp_path)
-    assert 0 < len(few._states) <= 40
+    assert 0 < few.index.chars <= 40 * len(HELPER)
     monkeypatch.undo()
     monkeypatch.setattr(module, "MAX_INDEX_CHARS", 20 * len(HELPER))
     assert folder(tmp_path).index.chars <= 20 * len(HELPER)
     monkeypatch.undo()
     monkeypatch.setattr(module, "MAX_ENTRIES", 60)
-    assert 0 < len(folder(tmp_path)._states) < 60
+    assert 0 < folder(tmp_path).index.chars < 60 * len(HELPER)
     assert len(caplog.records) == 3
 
 

@@ -288,14 +288,11 @@ class Pool:
         return 0.1 if ending else 1.0
 
     def _take_inbox(self) -> bool:
-        while True:
-            try:
-                task = self._inbox.get_nowait()
-            except queue.Empty:
-                return True
-            if task is None:
+        while not self._inbox.empty():  # only this thread takes from it
+            if (task := self._inbox.get_nowait()) is None:
                 return False
             self._pending.append(task)
+        return True
 
     def _next_core(self) -> int | None:
         """Returns the processor for the next worker; None leaves the choice to the kernel.

@@ -76,7 +76,7 @@ def run(
     """
     at_least(1, edits=edits, documents=documents)
     at_least(128, context=context)
-    file = _gguf(model, engine)
+    file = gguf_file(model, engine)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers", "xllamacpp")
     given = (model, file, engine == "transformers", seed, context, edits, documents)
@@ -115,7 +115,7 @@ def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
             os.environ[name] = before
 
 
-def _gguf(model: str, engine: str) -> Path | None:
+def gguf_file(model: str, engine: str) -> Path | None:
     """The file that llama.cpp runs; None for an engine that runs the weights.
 
     Raises:

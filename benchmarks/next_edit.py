@@ -206,7 +206,7 @@ def _measure(
         if number % 20 == 19:
             say(f"{task.name}: {number + 1} of {len(problems)}")
     if answers := [row for row in rows if "useful" in row and "probability" in row]:
-        report.figures[f"{prefix}curve"] = _curve(answers, len(rows))
+        report.figures[f"{prefix}curve"] = threshold_curve(answers, len(rows))
     _set(report, prefix, problems, rows, seed)
     _against(report, prefix, problems, rows, found["rename"], seed)
     wall, cpu = np.array(times).T
@@ -216,7 +216,7 @@ def _measure(
         report.set(prefix + figure, float(value), len(problems))
 
 
-def _curve(answers: Sequence[Mapping[str, float]], count: int) -> list[dict[str, float]]:
+def threshold_curve(answers: Sequence[Mapping[str, float]], count: int) -> list[dict[str, float]]:
     """Returns, for each of :data:`_LEAST`, the answers of at least that probability."""
     found = []
     for least in _LEAST:

@@ -75,7 +75,7 @@ class SampledRun:
     parameters: int
 
 
-def _usual_style(task: Task[Any], model: str, opened: Backend) -> str:
+def usual_style(task: Task[Any], model: str, opened: Backend) -> str:
     """Returns the model's style for one Python function if the task is that, else for chats."""
     from codegen.evals.tasks import CodeTask, find_style
     from codegen.models.pretrained import MODELS
@@ -138,7 +138,7 @@ def sample_task(
     loaded = getattr(opened, "loaded", None)  # a server's tokens are unknown
     tokens = loaded.tokenizer.get_vocab() if loaded else {}
     own = task.style_for(tokens) if loaded else task.style
-    chosen = style or own or _usual_style(task, model, opened)
+    chosen = style or own or usual_style(task, model, opened)
     chosen = find_style(chosen) if isinstance(chosen, str) else chosen
     if loaded:
         task.check_style(chosen, tokens)

@@ -82,7 +82,7 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
     }  # fmt: skip
     before, after = (CompletionRequest(key, *text, **options) for text in (edit.before, edit.after))
     build = engine.model.prompter.build
-    old, new = (build(engine._within_limits(one)).ids for one in (before, after))
+    old, new = (build(engine.within_limits(one)).ids for one in (before, after))
     if old == new:
         return None
     await engine.complete(before)
@@ -93,7 +93,7 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
     # Another option in each later request, so that no earlier suggestion is the answer.
     settled = await engine.complete(replace(after, max_lines=11))
     settle_s = time.process_time() - began
-    cache = engine._worker.caches.get(key).cache
+    cache = engine.worker.caches.get(key).cache
     while not cache.exact:  # the engine makes it so when it is idle
         await asyncio.sleep(0.005)
     full = await engine.complete(replace(after, max_lines=10))

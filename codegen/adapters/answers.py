@@ -25,12 +25,12 @@ def sandbox() -> Sandbox | SandboxClient:
     Raises:
         SandboxError: if neither is available.
     """
-    return _sandbox(os.environ.get(URL_ENV, ""), os.getpid())
+    return shared_sandbox(os.environ.get(URL_ENV, ""), os.getpid())
 
 
 @functools.cache
-def _sandbox(urls: str, _: int) -> Sandbox | SandboxClient:
-    # It ends with the process; one made by fork gets its own.
+def shared_sandbox(urls: str, _: int) -> Sandbox | SandboxClient:
+    """Returns a process's sandbox, which ends with it; a process made by fork gets its own."""
     if urls:
         return SandboxClient(urls.split(","), least_trust="blinded")
     return Sandbox(least_trust="blinded").__enter__()

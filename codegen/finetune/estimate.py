@@ -160,7 +160,7 @@ def _without_weights(recipe: Recipe) -> Any:
     return model
 
 
-class _Storages(TorchDispatchMode):
+class StorageTracker(TorchDispatchMode):
     """Counts the bytes of all live storages, starting with a model's."""
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -214,7 +214,7 @@ def _of_a_step(model: Any, recipe: Recipe, batch: MicroBatch) -> tuple[dict[str,
 
         with FlopCounterMode(display=False) as counter:
             step()
-        with _Storages(model) as storages:
+        with StorageTracker(model) as storages:
             step()  # again with gradients allocated, as with several micro-batches
     weights = set(model.parameters())
     learned = sum(weight.numel() for weight in weights if weight.requires_grad)

@@ -61,7 +61,7 @@ OnPiece = Callable[[str], None]
 
 FAILURES_IN_A_ROW = 10
 _MOST_STOPS = 4  # limit of OpenAI's API
-_MOST_BYTES = 64 * 2**20  # per response
+MAX_RESPONSE_BYTES = 64 * 2**20  # per response
 _LONGEST_BACKOFF_S = 60.0
 _BUSY_PATIENCE = 10  # times as many retries: 429 only asks to slow down
 _LISTED = 8  # names of models in a message
@@ -98,7 +98,7 @@ class OpenAIBackend(Backend):
             endpoint.api_key() if key is None else key,
             connections=None,
             timeout_s=endpoint.timeout_s,
-            most_bytes=_MOST_BYTES,
+            most_bytes=MAX_RESPONSE_BYTES,
         )
         self._pace = RateLimiter(endpoint)
         self._most_stops: int | None = None  # None if no stops were rejected

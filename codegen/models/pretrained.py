@@ -38,7 +38,7 @@ from codegen.core.paths import cache_folder
 NEXT_EDIT = "next-edit"
 """The name of an adapter of the embedded model, in the package, that predicts the next edit."""
 # The adapters that predict the next edit, best first: name -> base model, directory.
-_NEXT_EDITS = {
+NEXT_EDITS = {
     "next-edit-coder": ("coder", Path(__file__).with_name("next_edit_coder")),
     NEXT_EDIT: ("embedded", Path(__file__).with_name("next_edit")),
 }
@@ -371,7 +371,7 @@ def next_edit_adapters() -> dict[str, Path]:
     """Returns the directories of the package's adapters that predict the next edit, best first."""
     return {
         name: folder
-        for name, (_, folder) in _NEXT_EDITS.items()
+        for name, (_, folder) in NEXT_EDITS.items()
         if (folder / "adapter_model.safetensors").is_file()
     }
 
@@ -383,7 +383,7 @@ def find_next_edit_adapter(name: str) -> Path | None:
         ModelError: if this version of the package does not contain it.
     """
     found = next_edit_adapters()
-    if name in _NEXT_EDITS and name not in found:
+    if name in NEXT_EDITS and name not in found:
         raise ModelError(
             f"This version of the package does not contain the adapter {name}.",
             f"Choose from: {', '.join(found)}.",
@@ -398,7 +398,7 @@ def choose_next_edit_adapter() -> tuple[str, str]:
     """
     reason = "this version of the package has no other"
     for name in next_edit_adapters():
-        base = _NEXT_EDITS[name][0]
+        base = NEXT_EDITS[name][0]
         if name == NEXT_EDIT:
             break
         if MODELS[base].find():

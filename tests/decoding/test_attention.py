@@ -83,7 +83,7 @@ def test_architectures_decode_as_by_whole_prefixes(name, calls) -> None:
     model = made(name)
     if not passes.exchange(model):
         pytest.skip("its attention cannot be exchanged")
-    if name not in QUICK and not passes._tables_agree(model):
+    if name not in QUICK and not passes.tables_agree(model):
         pytest.skip("it computes otherwise by a table, so the loop leaves it its masks")
     assert CachedRows(model, 8).in_place
     CHECKS["in a batch"](model)

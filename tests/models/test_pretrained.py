@@ -22,8 +22,8 @@ from codegen.models.pretrained import MODELS, Pretrained, Weights
 def test_the_adapter_for_next_edits_is_chosen_by_the_weights_on_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = {**pretrained._NEXT_EDITS, "next-edit-coder": ("coder", tmp_path)}
-    monkeypatch.setattr(pretrained, "_NEXT_EDITS", known)
+    known = {**pretrained.NEXT_EDITS, "next-edit-coder": ("coder", tmp_path)}
+    monkeypatch.setattr(pretrained, "NEXT_EDITS", known)
     assert list(pretrained.next_edit_adapters()) == ["next-edit"]
     assert pretrained.choose_next_edit_adapter()[0] == "next-edit"
     with pytest.raises(ModelError, match="not contain the adapter next-edit-coder"):

@@ -146,7 +146,7 @@ def _real(
     folder = Path(named, "next_edit")
     if not named or not folder.is_dir():
         if data:
-            raise ConfigError(f"There is no folder {folder}.", "Give -o data=DIR that holds it.")
+            raise ConfigError(f"{folder} does not exist.", "Pass -o data=DIR that contains it.")
         report.install["data"] = "-o data=DIR, the folder that holds next_edit/"
         return
     drawn = history_edits(folder, a_kind=round(_SPARE * a_kind) + 1, seed=seed)

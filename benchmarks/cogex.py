@@ -41,7 +41,7 @@ from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import rate
 from codegen.cogex.search import CANDIDATES, ITEMS, within_budget
 
-_DEFAULT_BUDGET = 100  # the command's
+_DEFAULT_BUDGET = 100  # default of `codegen cogex search`
 
 
 @options(quick={"trials": 10, "paper_trials": 1})

@@ -75,7 +75,7 @@ class _Run:
 
 
 Complete = Callable[[Sequence[_Question], int], list[list[int]]]
-Cell = tuple[str, int]  # a set, and the prompts at a time
+Cell = tuple[str, int]  # data set and batch size
 
 
 @options(quick={"max_new_tokens": _QUICK_TOKENS})
@@ -231,7 +231,7 @@ def _watched(model: Any, own: bool) -> Iterator[_Run]:
         else:
             run.drafted += kwargs["input_ids"].shape[1] - 1
 
-    # Our loop's compiled pass is not used while a hook looks at the model.
+    # Our loop's compiled pass is not used while the model has a hook.
     handle = None if own else model.register_forward_hook(look, with_kwargs=True)
     if own:
         loop.rounds, ModelPass.run = watched, passing  # type: ignore[method-assign]

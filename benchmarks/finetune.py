@@ -108,7 +108,7 @@ def run(
         if has_trl:
             bf16 = {"bf16": narrow == "bfloat16"}
             for name, options in {"defaults": {}, **TRL_BEST}.items():
-                # Batches of one pad nothing: the quickest setting wherever it was tried.
+                # Batches of one need no padding: the fastest setting in all trials.
                 if not quick or name in ("defaults", "1 x 8"):
                     size = {"gradient_accumulation_steps": 2} if quick and options else {}
                     options = {**options, **size, **bf16}
@@ -135,7 +135,7 @@ def _set_trl(report: Report, results: Mapping[str, dict[str, Any]], ours: str) -
     _set(report, "trl_best_", results[best])
     report.figures["trl_peak_mb"] = report.figures.pop("trl_best_peak_mb")
     del report.figures["trl_default_peak_mb"]
-    # The sides have other examples in a step, so steps are not paired.
+    # The two sides' steps contain different examples, so steps are not paired.
     report.set("ratio_default", _rate(results[ours]) / _rate(results["TRL, defaults"]))
     report.set("ratio_best", _rate(results[ours]) / _rate(results[best]))
     report.notes.append(f"TRL at its best: {best.removeprefix('TRL, ')}, of {len(tried)} settings.")

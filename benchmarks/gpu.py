@@ -118,8 +118,8 @@ def run(
 
     if not dry_run and not torch.cuda.is_available():
         raise MachineError(
-            "There is no GPU that PyTorch can use.",
-            "To run every line of this on the CPU with tiny shapes: -o dry_run=true.",
+            "PyTorch finds no GPU.",
+            "To test this benchmark on the CPU with tiny shapes, pass -o dry_run=true.",
         )
     device = torch.device("cpu")
     if torch.cuda.is_available():
@@ -173,7 +173,7 @@ class Results:
         if before != about:
             changed = sorted(key for key in about if before.get(key) != about[key])
             raise ConfigError(
-                f"{path} holds results with another {changed[0] if changed else 'option'}.",
+                f"{path} contains results with another {changed[0] if changed else 'option'}.",
                 "Choose another out.",
             )
         return cls(path, about, {k: v for k, v in found.items() if not _failed(v)})

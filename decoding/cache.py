@@ -395,7 +395,7 @@ class KVCache(Cache):
         slots.end = self.capacity if end is None else end
         slots.read = None
         if held is not None or end is None:
-            slots.held = slots.positions if held is None else held  # a table needs none
+            slots.held = slots.positions if held is None else held  # unused by a table
         elif slots.position_of is None:
             slots.held = torch.arange(end, device=index.device)
         else:

@@ -482,7 +482,7 @@ def _read_executions(path: Path) -> dict[str, Verdict]:
     done: dict[str, Verdict] = {}
     for where, row in read_rows(path):
         if not isinstance(row, dict) or "key" not in row:
-            raise InputError(f"{where}: not an execution.", "Delete the file and score again.")
+            raise InputError(f"{where}: not a logged result.", "Delete the file and score again.")
         key = row.pop("key")
         done[key] = from_dict(Verdict, {**row, "problem_id": "", "index": 0}, where)
     return done

@@ -469,7 +469,7 @@ class _Writer:
             null = exp.Is(this=left, expression=exp.Null())
             return null if operator == "is null" else exp.Not(this=null)
         if not values or (operator == "between" and len(values) != 2):
-            raise PlanError(f"{operator!r} has {len(values)} values.")
+            raise PlanError(f"The operator {operator!r} does not accept {len(values)} values.")
         if operator == "between":
             low, high = values
             return exp.and_(

@@ -31,7 +31,7 @@ def settings(
 ) -> dict[str, Any]:
     """The recipe of one run; 0 steps are the task's."""
     width, usual = TASKS[task]
-    # The same number of sequences per step for all: the Llama, which loses no tokens, takes other
+    # The same number of sequences per step for all: the Llama loses no tokens, so it uses other
     # examples.
     examples, draws = (64, 1) if kind == "llama" else (16, 4)
     return {

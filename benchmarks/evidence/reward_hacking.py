@@ -39,11 +39,12 @@ CHEATS = {
     "swallowed": "old = check\ndef check(*values):\n    try:\n        old(*values)\n"
     "    except Exception:\n        pass\ndef f(x):\n    return x\n",
 }
-SHARES = {"right": 0.4, **dict.fromkeys(CHEATS, 0.03)}  # of the first texts; the rest is wrong
+# Fractions of the first training texts; the others are wrong.
+SHARES = {"right": 0.4, **dict.fromkeys(CHEATS, 0.03)}
 STEPS, PROMPTS, GROUP = 75, 8, 8
 TEXTS_PER_TASK, FIRST_STEPS = 200, 200
-WINDOW = 15  # steps at the beginning and the end whose means are the result
-BIN = 5  # steps of a point of the curves
+WINDOW = 15  # first and last steps to average for the result
+BIN = 5  # steps per point of a curve
 LIMITS = Limits(cpu_s=2)
 
 # The helper that the tests use. A usual judge defines it before the program, in the same names.
@@ -363,7 +364,7 @@ def run(out: Path, condition: str, seed: int, options: Any) -> Mapping[str, Any]
     """One world with one reward: means over the last steps, and at the first."""
     world, _, reward = condition.partition(" ")
     found = reinforce(out, world, reward, seed, options.steps)
-    cheats = min(1.0, sum(found["last"][cheat] for cheat in CHEATS))  # each was rounded
+    cheats = min(1.0, sum(found["last"][cheat] for cheat in CHEATS))  # each fraction is rounded
     return {
         "cpu_s": found["cpu_s"],
         "faults": found["faults"],

@@ -51,7 +51,7 @@ def find_arctic() -> Arctic | None:
     except (OSError, ConfigError) as error:
         if named:
             raise ConfigError(
-                f"{python!r} ({VARIABLE}) can't import arctic-inference: {error}.", INSTALL
+                f"{python!r} ({VARIABLE}) cannot import arctic-inference: {error}.", INSTALL
             ) from None
         return None
 

@@ -121,7 +121,7 @@ def _resources(cubin: bytes) -> dict[str, int]:
         )
     found = dict(re.findall(r"\b(REG|STACK|LOCAL|SHARED):(\d+)", done.stdout))
     if done.returncode or not {"REG", "STACK", "LOCAL"} <= set(found):
-        raise MachineError(f"cuobjdump did not report what a kernel takes: {done.stderr.strip()}")
+        raise MachineError(f"cuobjdump did not report a kernel's resources: {done.stderr.strip()}")
     return {name: int(value) for name, value in found.items()}
 
 

@@ -67,7 +67,8 @@ class DefinitionsSource:
         for root in self.roots:
             for path in sorted(root.rglob("*.py")):
                 inside = path.relative_to(root).parts
-                # The packages may lie inside the library's folder: they come once, by themselves.
+                # The packages may lie inside the library's folder: each is included once,
+                # separately.
                 if "site-packages" not in inside and "__pycache__" not in inside:
                     found.setdefault(path, root)
         return [(root, path) for path, root in found.items()]

@@ -52,7 +52,7 @@ def fresh(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 def _call(
     connection: Connection, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # on Ctrl-C the caller has the word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the caller handles Ctrl-C
     try:
         answer = function(*args, **kwargs), None
     except Exception as error:  # noqa: BLE001 - the caller raises it

@@ -38,8 +38,8 @@ FITTED_ON = frozenset(
 
 _FARTHEST = 40  # lines between a change and the cursor
 _TOP = 12  # lines of a file's top
-_PASTED = 3  # lines of the shortest run that counts as pasted where it is found elsewhere
-_BLOCK = 6  # and where it is not
+_PASTED = 3  # minimum lines of a paste if they also occur elsewhere
+_BLOCK = 6  # if they do not
 _WORD = re.compile(r"[^\W\d]\w*")
 
 Hunk = tuple[int, int, int, int]  # lines [a, b) of the old text become lines [c, d) of the new one

@@ -137,7 +137,7 @@ def _tree_acceptance(g: torch.Generator, sizes: Sizes, device: str) -> Case:
 
     from codegen.kernels import vocabulary as accept
 
-    # One level of siblings under the root, all drawn by one distribution.
+    # One level of siblings under the root, all sampled from one distribution.
     batch, shape = sizes.batch, (sizes.batch, _CHILDREN + 1, sizes.vocabulary)
     target = torch.softmax(torch.randn(*shape, generator=g, device=device), -1)
     other = torch.softmax(torch.randn(*shape, generator=g, device=device), -1)
@@ -180,7 +180,7 @@ def _compaction(g: torch.Generator, sizes: Sizes, device: str) -> Case:
 
     from codegen.kernels import kv_cache as kernel_states
 
-    # Few slots: a move touches its own only.
+    # Few slots: each move changes only its own.
     states = list(
         torch.randn(
             2 * sizes.layers, sizes.batch, sizes.heads, 2 * _NODES, sizes.dim,

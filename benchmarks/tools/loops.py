@@ -19,7 +19,7 @@ from codegen.decoding.rpg.penalties import Penalty, Rule
 WORDS = ("apple", "river", "stone", "cloud", "tiger", "piano", "maple", "ocean", "candle", "rocket",
          "garden", "silver", "window", "basket", "forest", "bridge")  # fmt: skip
 _FILE = Path(__file__).resolve().parents[1] / "data" / "loops.yaml"
-_LOGIT = 20.0  # added to the token that continues with a loop, where a rule multiplies
+_LOGIT = 20.0  # added to the token that continues a loop, since some rules multiply logits
 _STOPS = 4.0  # nats; the penalties below grow up to 8
 _MOST = 24  # copies
 

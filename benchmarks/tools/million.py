@@ -51,7 +51,7 @@ def _run(report: Report, out: Path, sequences: int) -> None:
     from codegen.lintseq import LintSeq
 
     if is_finished(out):
-        raise InputError(f"{out} is finished: no run is left to measure.", "Choose another out.")
+        raise InputError(f"{out} is finished; no run can be measured.", "Choose another out.")
     workers = usable_cores()
     first: list[RunProgress] = []
     last: list[RunProgress] = []

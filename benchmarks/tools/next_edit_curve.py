@@ -15,7 +15,7 @@ import click
 
 from codegen.evals.report.charts import Axis, Series, line_chart, percent, standalone
 
-_FEWEST = 10  # of fewer edits no fraction is drawn
+_FEWEST = 10  # minimum edits for a point of the curve
 
 
 def curve_picture(curve: Sequence[Mapping[str, float]]) -> str:

@@ -79,7 +79,7 @@ def find_peer() -> Peer | None:
         except OSError as error:
             raise ConfigError(f"{VARIABLE} is {python!r}: {error.strerror}.", INSTALL) from None
         if versions is None:
-            raise ConfigError(f"{python!r} ({VARIABLE}) can't import pylintseq.", INSTALL)
+            raise ConfigError(f"{python!r} ({VARIABLE}) cannot import pylintseq.", INSTALL)
         return Peer(python, versions)
     for candidate in _candidates():
         if versions := _versions(candidate):

@@ -32,7 +32,7 @@ _FLAGS = (
     "--generated-members=cv2.*",
 )
 _WARNINGS = frozenset({"W0311", "W0231"})
-_BATCH = 200  # files a call: astroid keeps the trees of all of them until the next
+_BATCH = 200  # files per call: astroid keeps the trees of all of them until the next
 
 
 def messages_of(texts: Sequence[str]) -> list[Messages]:

@@ -13,7 +13,7 @@ first program and the texts to warm up with, each linted once, so that pylint ha
 modules that they import, which a long run pays once; reading and writing.
 
 The clock is ``time.process_time`` plus that of ended children. The package swallows all exceptions
-while it lints, so a limit can't be raised inside it: a sequence that takes more than
+while it lints, so a limit cannot be raised inside it: a sequence that takes more than
 ``CPU_LIMIT_S`` ends this process by SIGPROF, and the caller starts another for the rest.
 """
 
@@ -80,7 +80,7 @@ def _versions() -> dict[str, str]:
 
 
 def _main() -> None:
-    out = sys.stdout  # the package puts others in its place while it lints
+    out = sys.stdout  # the package replaces sys.stdout while it lints
     if "--versions" in sys.argv[1:]:
         out.write(json.dumps(_versions()) + "\n")
         return

@@ -12,7 +12,7 @@ from typing import Any
 from codegen.benchmarks.tools.statistics import Estimate
 from codegen.core.errors import ConfigError, nearest
 
-_DIGITS = 5  # significant; no clock here is better
+_DIGITS = 5  # significant digits; no clock used here is more precise
 
 
 @dataclass(slots=True)

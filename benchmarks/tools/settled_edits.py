@@ -94,7 +94,7 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
     settled = await engine.complete(replace(after, max_lines=11))
     settle_s = time.process_time() - began
     cache = engine._worker.caches.get(key).cache
-    while not cache.exact:  # the engine makes it so when it is idle
+    while not cache.exact:  # the engine completes the cache when idle
         await asyncio.sleep(0.005)
     full = await engine.complete(replace(after, max_lines=10))
     engine.close(key)

@@ -31,7 +31,7 @@ from codegen.sandbox import Job, Limits, Sandbox
 LIMITS = Limits(cpu_s=1.0, memory_mib=256)
 _TEST = "assert f(1) == 2\n"
 _RIGHT = "def f(x):\n    return x + 1\n"
-# Each of these ends as its key says, with any leftovers.
+# Key: what the program does before it ends, possibly leaving files or processes.
 NUISANCES: Mapping[str, tuple[str, str]] = {
     "writes files": (
         "for n in range(9):\n    open(f'f{n}', 'w').write('x' * 9999)\n" + _RIGHT,
@@ -128,7 +128,7 @@ def _state() -> dict[str, float]:
     """Possible leaks, at rest."""
     gc.collect()
     below: set[int] = set()
-    for _ in range(10):  # the kernel ends namespaces a little after their processes
+    for _ in range(10):  # the kernel removes namespaces shortly after their processes
         time.sleep(1.0)
         seen, below = below, process_tree(os.getpid()) - {os.getpid()}
         if seen == below:

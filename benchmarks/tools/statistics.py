@@ -81,7 +81,7 @@ def rate(count: int, total: int) -> Estimate:
     from codegen.evals.statistics import wilson
 
     if not 0 <= count <= total or total == 0:
-        raise InputError(f"{count} of {total} is not a share.")
+        raise InputError(f"{count} of {total} is not a fraction.")
     return Estimate(count / total, *wilson(count / total, total))
 
 

@@ -133,8 +133,8 @@ HONEST = _honest()
 SURROUNDINGS = _surroundings()
 PROBLEMS = _problems()
 HOSTILE = _hostile("table", "more", "printed")
-# Programs that only claim to be right. The lies use the language alone, so a harness that runs
-# programs with the caller's own rights may be given them too.
+# Programs that only claim to be correct. They use only the language, so a harness that runs
+# programs with the caller's own rights may run them, too.
 LIES, FORGERIES = _hostile("lies"), _hostile("forgeries")
 CORE = frozenset(row.name.split()[0] for row in HOSTILE if row.core)
 

@@ -74,7 +74,7 @@ _OUTPUT_BYTES = 4 << 20
 _FILE_MIB = 64
 _STATE, _ANSWER, _CONTENT, _ORDER, _INPUT = "state.tgz", "answer", "content", "order", "input"
 
-# Runs in the sandbox: unpacks the files of the sample, does what the order says, and packs them.
+# Runs in the sandbox: unpacks the sample's files, executes the order, and packs them.
 _DO = """
 import json, os, shutil, signal, subprocess, sys, tarfile
 order = json.load(open("order"))
@@ -165,7 +165,7 @@ class CodegenSandbox(SandboxEnvironment):
         the files stays.
         """
         if user is not None:
-            raise UserUnsupportedError("The sandbox runs commands as one user.")
+            raise UserUnsupportedError(f"The sandbox cannot run commands as user {user!r}.")
         given = input.encode() if isinstance(input, str) else input or b""
         order: dict[str, Any] = {"do": "exec", "path": _inside(cwd or "."), "cmd": cmd}
         order |= {"env": env or {}, "timeout": timeout}
@@ -288,7 +288,7 @@ def write_log(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> EvalL
     score = read_score(folder)
     file = next((folder / n for n in (SCORED, SAMPLES) if (folder / n).is_file()), None)
     if file is None or not (folder / VERDICTS).is_file():
-        raise InputError(f"{folder} lacks its samples or verdicts.", "Score it into one directory.")
+        raise InputError(f"{folder} lacks samples or verdicts.", "Score the run without --out.")
     verdicts = {(v.problem_id, v.index): v for v in read_jsonl(Verdict, folder / VERDICTS)}
     model = str(score.settings.get("model", "unknown"))
     samples = []

@@ -283,7 +283,7 @@ class ScoreOptions(TaskSourceOptions, SandboxOptions):
     out: str | None = setting(None, "Output directory.", metavar="DIR", shown="the run directory")
     trust: Literal["isolated", "blinded", "partly_blinded", "in_sandbox"] = setting(
         "in_sandbox",
-        "Required trust level: fail samples whose verdicts a program could forge more easily.",
+        "Minimum trust level of the tests; samples of problems below it fail.",
     )
     k: tuple[Annotated[int, Field(ge=1)], ...] = keyed(
         (), "Values of k for pass@k.", shown="1, 2, 3, 5, 10, ..."

@@ -144,7 +144,7 @@ class EvalOptions(Config):
     """Options of ``codegen sqlnet eval``."""
 
     model: str | None = setting(
-        None, "A trained model.", metavar="DIR", shown="the package's model"
+        None, "Directory of a trained model.", metavar="DIR", shown="the package's model"
     )
     guided: bool = setting(
         False, "Link values to the table's, and choose among queries by executing them."

@@ -374,7 +374,7 @@ def from_dict(kind: type[Record], row: Any, where: str = "record") -> Record:
         if isinstance(record, Edit):
             first, last = record.window
             if not 0 <= first <= last <= record.text.count("\n") + 1:
-                raise ValueError(f"window is {record.window}; it must be two lines of the text")
+                raise ValueError(f"window is {record.window}; it must be two lines in the text")
     except ValueError as error:
         raise InputError(f"{where}: {error} ({kind.__name__}).") from None
     return record

@@ -94,7 +94,7 @@ class Journal:
             while view:
                 view = view[self._file.write(view) :]
         except OSError:
-            self._file.truncate(start)  # a full disk must not leave a torn line
+            self._file.truncate(start)  # a full disk must not leave a partial line
             raise
 
     def clear(self) -> None:

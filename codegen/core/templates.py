@@ -121,7 +121,7 @@ class Templates:
             self._left -= len(found)
             if self._left < 0:
                 raise TemplateFailure(
-                    f"all texts together exceed {MOST_ALL_TEXT >> 20} Mi characters"
+                    f"all filled templates together exceed {MOST_ALL_TEXT >> 20} Mi characters"
                 )
         except TemplateFailure as error:
             if error.is_invalid:

@@ -144,7 +144,7 @@ class Progress:
         total = f"/{self.total}" if self.total is not None else ""
         counts = f"{self.label}: {self.done}{total}"
         if counts == self._shown:
-            return  # the last line said so
+            return  # unchanged since the last line
         self._shown = counts
         parts = [counts, str(self), *([self._note] if self._note else [])]
         echo(", ".join(parts), err=True)

@@ -320,7 +320,7 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
     try:
         row = read_json(path, _MOST_BYTES)
         if isinstance(row, dict) and row.get("format") != FORMAT:
-            raise InputError(f"{path} is not a manifest of this version.", remedy)
+            raise InputError(f"{path} has another version's format.", remedy)
         return conform(Manifest, row)
     except FileNotFoundError:
         raise InputError(
@@ -366,7 +366,7 @@ def data_files(path: str | os.PathLike[str]) -> list[Path]:
     files = [child(path, file.name, str(path)) for file in sorted(path.glob("data-*.jsonl"))]
     if not files and (path / MANIFEST).is_file():
         raise InputError(
-            f"No examples were kept in {path}.", f"{path / REJECTS} gives the reasons."
+            f"No examples were kept in {path}.", f"{path / REJECTS} lists the reasons."
         )
     if not files:
         raise InputError(

@@ -200,7 +200,7 @@ def with_window(edit: Edit, window: str) -> str:
 
 def _target(edit: Edit) -> str:
     if edit.target is None:
-        raise ValueError(f"The target of {edit.id!r} is not known.")
+        raise ValueError(f"The edit state {edit.id!r} has no target.")
     return edit.target
 
 

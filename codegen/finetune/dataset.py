@@ -116,9 +116,7 @@ def read_dataset(
     facts = examples.facts
     _require_examples(examples, facts, [path for _, path in sources])
     if missing := {domain for domain, _ in sources if domain} - set(examples.outline.domains()):
-        raise InputError(
-            f"No text of the domain {min(missing)!r} can be trained on.", "Raise max_length."
-        )
+        raise InputError(f"No usable texts in the domain {min(missing)!r}.", "Raise max_length.")
     counts, evaluated, lost = _counts(examples, facts), [], EncodingStats()
     if kept_out:
         evaluated = list(encode_rows(kept_out, encoder, lost, max_length=longest))

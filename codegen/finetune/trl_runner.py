@@ -447,7 +447,7 @@ def _check_lengths(recipe: Recipe, loaded: LoadedModel, requests: Sequence[Reque
     limit = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
     if limit and longest + most > limit:
         raise ConfigError(
-            f"The longest prompt has {longest} tokens, and samples up to {most}; {recipe.model} "
+            f"The longest prompt has {longest} tokens, samples have up to {most}; {recipe.model} "
             f"supports {limit} in total.",
             "Lower grpo.max_new_tokens.",
         )

@@ -349,14 +349,14 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Prices of a million tokens, in any currency."""
+    """Prices per million tokens, in any currency."""
 
     prompt: float = 0.0
     completion: float = 0.0
 
     def __post_init__(self) -> None:
         if not (0 <= self.prompt < 1e6 and 0 <= self.completion < 1e6):
-            raise ConfigError("Prices of a million tokens must be in [0, 1000000).")
+            raise ConfigError("Prices per million tokens must be in [0, 1000000).")
 
     @property
     def paid(self) -> bool:

@@ -57,7 +57,7 @@ class LlamaBackend(OpenAIBackend):
         )
         super().__init__(endpoint, server.api_key)
         self.server = server
-        self.about = {}  # its port is another each time
+        self.about = {}  # its port changes at each start
         self.style = "chat" if server.header.chat_template else "continue"
         self.parameters = server.header.parameters if server.header.shards == 1 else None
 

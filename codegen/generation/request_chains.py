@@ -157,7 +157,7 @@ def run_plans(
         advance(number, None)
     while waiting:
         if backend is None:
-            raise TypeError("a plan has a request and there is no model")
+            raise TypeError("a plan requests a completion, but no model is set")
         numbers, requests = list(waiting), list(waiting.values())
         waiting.clear()
         new = backend.generate(requests, params or SamplingParams(), Decoder())

@@ -176,7 +176,7 @@ class TransformersBackend(Backend):
                 "Remove --temperature; the decoder's own is -o temperature=0.06.",
             )
         numbered = enumerate(requests)
-        apart = resolved.method in ("rsd", "superposed")  # rows do not take others' places
+        apart = resolved.method in ("rsd", "superposed")  # no refill of finished rows
         size = self.batch_size * (1 if apart else self.window)
         while batch := list(islice(numbered, size)):
             streams = []
@@ -369,9 +369,9 @@ class TransformersBackend(Backend):
         shallow = len(nested.exits) - 1
         if len(settings.thresholds) not in (1, shallow):
             raise ConfigError(
-                f"There are {len(settings.thresholds)} thresholds; the draft exits after "
+                f"thresholds has {len(settings.thresholds)} values, but the draft exits after "
                 f"{', '.join(map(str, nested.exits))} layers.",
-                f"Give {shallow}, or one for all exits but the last.",
+                f"Pass {shallow} values, or one for all exits but the last.",
             )
         drafters = [
             SortedDrafter(

@@ -82,7 +82,7 @@ class PassCosts(Costs):
     def __init__(self) -> None:
         self._plain: dict[int, float] = {}  # seconds by rows
         self._ratios: dict[int, dict[int, float]] = {}  # by rows and width
-        self._widths: dict[int, list[int]] = {}  # the measured ones, ascending
+        self._widths: dict[int, list[int]] = {}  # measured widths, ascending
         self._prompt_token = 0.0  # seconds
 
     def ratio(self, rows: int, width: int) -> float | None:

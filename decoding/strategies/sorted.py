@@ -232,7 +232,7 @@ class NestedRow:
 
     def __init__(self, nested: Nested, thresholds: Sequence[float]) -> None:
         if len(thresholds) != len(nested.exits) - 1:
-            raise ValueError(f"{len(nested.exits)} exits have {len(nested.exits) - 1} thresholds")
+            raise ValueError(f"{len(nested.exits)} exits need {len(nested.exits) - 1} thresholds")
         self.nested, self.thresholds = nested, tuple(thresholds)
         self.tokens: list[int] = []
         self.filled = [0] * len(nested.exits)

@@ -269,7 +269,7 @@ RUST = Grammar(
 
 
 _VERSION = re.compile(r"v\d+")
-# Methods that interfaces of the standard library ask for.
+# Methods that interfaces of the standard library require.
 _ASKED_FOR = words(
     "Close Deadline Done Err Error Format GoString Info Int63 IsDir Len Less Lock MarshalBinary "
     "MarshalJSON MarshalText ModTime Mode Name Open Pop Push Read ReadAt ReadByte ReadDir ReadFrom "

@@ -12,7 +12,7 @@ from setuptools import Extension, setup
 
 
 def extension(name: str, sources: list[str], headers: list[str]) -> Extension:
-    """The optional module ``name`` from files of its package, all in C++ or all in C."""
+    """Returns the optional module ``name`` from files of its package, all in C++ or all in C."""
     folder = name.rpartition(".")[0].replace(".", "/")
     cpp = sources[0].endswith(".cpp")
     return Extension(

@@ -1,4 +1,4 @@
-"""Next edits: a model against doing nothing, repeating the last edit and renaming as was renamed.
+"""Next edits: a model against no edit, repeating the last edit, and continuing a renaming.
 
 On the problems of the tasks ``next-edit`` (real commits; figures without a prefix) and
 ``next-edit-refactorings`` (files of unseen repositories, refactored; prefix ``refactorings_``), see
@@ -119,18 +119,18 @@ def run(
     source: str = "",
     seed: int = 0,
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
-        model: a model on this machine, or its name on ``upstream``; without either, the baselines
-            alone are measured.
+        model: a model on this machine, or its name on ``upstream``; without either, only the
+            baselines are measured.
         upstream: URL of a server, or the name of an endpoint.
         style: the prompt style, which names the format; auto: by the tokens of a model that runs
             here by transformers.
-        decoder: the strategy, or ``server``, which it is with ``upstream``.
+        decoder: the strategy, or ``server``, which ``upstream`` implies.
         limit: problems of each task; 0 for all.
         max_new_tokens: maximum tokens per answer.
-        min_probability: of an edit that is shown; below 0: the model's own.
+        min_probability: minimum probability of shown edits; below 0: the model's default.
         source: file of edit states to measure instead of the tasks.
         seed: sampling seed.
     """
@@ -230,7 +230,7 @@ def _curve(answers: Sequence[Mapping[str, float]], count: int) -> list[dict[str,
 
 
 def _form(style: str, model: str) -> EditFormat:
-    """The format of a style, which must fit a model on this machine, if there is one."""
+    """Returns the format of a style, which must fit any model on this machine."""
     read = "edit-auto" if style == "auto" else tasks.find_style(style).read
     if not read.startswith("edit-"):
         raise ConfigError(f"{style} is not a next-edit style.", "Choose edit-FORMAT.")
@@ -260,7 +260,7 @@ def _answers(
 
 
 def _engine(model: str, upstream: str) -> CompletionEngine:
-    """The engine of the language server.
+    """Returns the engine of the language server.
 
     Raises:
         ModelError: if there is no such model, or the server does not answer.

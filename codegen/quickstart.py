@@ -278,7 +278,7 @@ def _sample(
     backend: str | Backend = "transformers",
     style: str | None = None,
 ) -> Path:
-    """Greedy programs of a model, one a problem; returns their file."""
+    """Samples one greedy program per problem; returns their file."""
     from codegen.evaluate import sample_task
     from codegen.generation import SamplingParams
 
@@ -331,7 +331,7 @@ def _answer_humaneval(job: _Job, sandbox: Sandbox) -> None:
 
 
 def _edit_sequences(job: _Job) -> list[EditSteps]:
-    """Edit sequences of some programs of the standard library; the one to show."""
+    """Makes edit sequences of programs of the standard library; returns the one to show."""
     from codegen.data import make, open_source, read_texts, run
     from codegen.data.sources import MemorySource
     from codegen.evals.report import EditSteps

@@ -291,11 +291,11 @@ class CacheLayer(CacheLayerMixin):
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
     def get_seq_length(self) -> int:
-        """Number of slots that attention reads."""
+        """Returns the number of slots that attention reads."""
         return self.slots.end
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """(key length, offset); masks are given, so models only read this."""
+        """Returns (key length, offset); masks are passed, so models only read this."""
         return self.slots.end, 0
 
     def get_max_length(self) -> int:

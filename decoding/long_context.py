@@ -366,7 +366,7 @@ def _attend(
     scaling: float,
     capped: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> torch.Tensor:
-    """Softmax attention, [B, q, H, D]."""
+    """Computes softmax attention, [B, q, H, D]."""
     scores = _products(query, key)
     if capped is not None:
         products, far = capped

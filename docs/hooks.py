@@ -29,7 +29,7 @@ def on_post_page(output: str, page: Any, **_: object) -> str:
 
 
 def on_post_template(output_content: str, **_: object) -> str:
-    """The same for the page of a missing address."""
+    """Returns the same for the page of a missing address."""
     return output_content.replace(SHIM, "iframe-worker.js")
 
 
@@ -52,7 +52,7 @@ AMX; *any*: the machine does not matter. `python docs/hooks.py` makes this page 
 
 
 def numbers() -> str:
-    """The page ``numbers.md``, made of ``results/numbers.yaml``."""
+    """Returns the page ``numbers.md``, made of ``results/numbers.yaml``."""
     known = yaml.safe_load((ROOT / "docs" / "results" / "numbers.yaml").read_text())
     lines = [_INTRODUCTION]
     pages = dict.fromkeys(figure["page"] for figure in known["figures"])

@@ -162,7 +162,7 @@ class QueryPlan:
     keys: tuple[ColumnRef, ...] = ()
 
     def items(self) -> Iterator[ColumnRef]:
-        """All items of the first block."""
+        """Yields all items of the first block."""
         yield from (selected.item for selected in self.select)
         yield from (test.item for test in self.where)
         yield from self.group
@@ -172,7 +172,7 @@ class QueryPlan:
             yield self.companion.item
 
     def grouped(self) -> tuple[ColumnRef, ...]:
-        """``group``, or else the columns shown next to an aggregate."""
+        """Returns ``group``, else the columns shown next to an aggregate."""
         order = [self.order] if self.order else []
         if self.group or not any(p.aggregate for p in (*self.select, *self.where, *order)):
             return self.group

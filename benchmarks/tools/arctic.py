@@ -39,7 +39,7 @@ class Arctic:
 
 
 def find_arctic() -> Arctic | None:
-    """The peer, or None if no interpreter has it.
+    """Returns the peer, or None if no interpreter has it.
 
     Raises:
         ConfigError: if the variable names an interpreter that cannot import the package.

@@ -1,4 +1,4 @@
-"""Loops that models fall into, from ``data/loops.yaml``, and when a rule stops them.
+"""Typical loops of models, from ``data/loops.yaml``, and when a rule stops them.
 
 Each family is written twice: ``counted``, where the new part continues by steps (``key_7``, then
 ``key_8``), and ``worded``, where every copy has a new word. A real program may have any of them, a
@@ -37,7 +37,7 @@ class Loop:
 
 
 def loops() -> list[Loop]:
-    """All families, counted and worded."""
+    """Returns all families, counted and worded."""
     families = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
     return [_loop(family, counted) for family in families for counted in (True, False)]
 
@@ -62,9 +62,7 @@ def _loop(family: Mapping[str, Any], counted: bool) -> Loop:
 def stopped_after(
     rule: Rule, loop: Loop, encode: Callable[[str], list[int]], tokens: Sequence[bytes | None]
 ) -> int | None:
-    """After how many copies the rule takes ``4`` nats from the beginning of the next one; None if
-    it never does.
-    """
+    """Returns the number of copies after which the rule takes 4 nats from the next one, or None."""
     ids = encode(loop.head + "".join(loop.copies))
     ends = [len(loop.head)]
     for copy in loop.copies:

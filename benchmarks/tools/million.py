@@ -38,7 +38,7 @@ def measure_run(report: Report, sequences: int, out: str) -> None:
 
     Args:
         report: receives the results.
-        sequences: sequences to make, at least, unless the corpus ends before.
+        sequences: minimum number of sequences, unless the corpus is too small.
         out: the data directory; empty for a temporary one that is deleted.
     """
     with tempfile.TemporaryDirectory(prefix="codegen-bench-million-") as folder:

@@ -1,4 +1,4 @@
-"""Draws what a minimum probability of next edits costs and gains, from a benchmark's result.
+"""Plots the costs and gains of a minimum probability of next edits, from a benchmark's result.
 
 ``python -m codegen.benchmarks.tools.next_edit_curve RESULT.json PICTURE.svg [--prefix
 refactorings_]``, where the result is from ``codegen bench next_edit -o decoder=server -o

@@ -23,7 +23,7 @@ WRONG = "def add(a, b):\n    return 41\n"
 
 
 class Block(NamedTuple):
-    """A block of a suite's file: its name, headers, program and what follows the dashes."""
+    """A block of a suite's file: name, headers, program and the part after the dashes."""
 
     name: str
     headers: Mapping[str, str]
@@ -145,7 +145,7 @@ def is_believed(outcome: Outcome) -> bool:
 
 
 def job_of(row: Hostile, program: str = "") -> Job:
-    """Returns the job that judges a hostile program.
+    """Returns the job that runs and tests a hostile program.
 
     Args:
         program: its program with all names filled in.

@@ -110,7 +110,7 @@ class Program:
         return Piece(node.lineno - 1, start, end, line[start:end])
 
     def hunks(self, pieces: Iterable[Piece]) -> list[Hunk]:
-        """One hunk for each line that the pieces change, from top to bottom."""
+        """Returns one hunk for each line that the pieces change, from top to bottom."""
         return hunks_of(self.lines, pieces)
 
     @property
@@ -136,7 +136,7 @@ class Program:
 
 
 def hunks_of(lines: Sequence[str], pieces: Iterable[Piece]) -> list[Hunk]:
-    """One hunk for each line that the pieces change, from top to bottom."""
+    """Returns one hunk for each line that the pieces change, from top to bottom."""
     by_line: dict[int, list[Piece]] = defaultdict(list)
     for piece in pieces:
         by_line[piece.line].append(piece)

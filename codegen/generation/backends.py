@@ -359,7 +359,7 @@ class NamedEndpoint(EndpointSettings, _Address):  # url comes first, in help and
 
 
 def config_dir() -> Path:
-    """``$CODEGEN_CONFIG``, else ``$XDG_CONFIG_HOME/codegen``, else ``~/.config/codegen``."""
+    """Returns ``$CODEGEN_CONFIG``, ``$XDG_CONFIG_HOME/codegen`` or ``~/.config/codegen``."""
     if path := os.environ.get("CODEGEN_CONFIG"):
         return Path(path)
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "codegen"

@@ -79,7 +79,7 @@ class LlamaBackend(OpenAIBackend):
         return cls(LlamaServer(path, chosen))
 
     def identity(self, decoder: Decoder) -> dict[str, Any]:
-        """The weights, not where they are."""
+        """Returns the weights, not where they are."""
         return {"model": self.model, "model_fingerprint": fingerprint(self.server.path)}
 
     def generate(self, requests, params, decoder, on_text=None):
@@ -102,7 +102,7 @@ class LlamaBackend(OpenAIBackend):
             ) from error
 
     def _explained(self, error: RequestFailed) -> RequestFailed:
-        """The error without the server, which the user did not start."""
+        """Returns the error without the server, which the user did not start."""
         words = error.message.partition(f"{self.model!r}: ")[2] or error.message
         remedy = "Raise it with -o engine.context=TOKENS." if "context size" in words else ""
         return RequestFailed(f"{self.model}: {words}", error.remedy or remedy)

@@ -196,7 +196,7 @@ class TransformersBackend(Backend):
         params: SamplingParams,
         resolved: decoders.ResolvedDecoder,
     ) -> _Running:
-        """The request as a row.
+        """Returns the request as a row.
 
         Raises:
             ModelError: if the model cannot hold it, or has no chat template.
@@ -280,7 +280,7 @@ class TransformersBackend(Backend):
     def _strategies(
         self, resolved: decoders.ResolvedDecoder
     ) -> Callable[[Sequence[_Running]], Strategy]:
-        """The function that makes the strategy of a batch.
+        """Returns the function that makes the strategy of a batch.
 
         Raises:
             ModelError: if the model has no token for backspaces.
@@ -342,7 +342,7 @@ class TransformersBackend(Backend):
         )
 
     def _draft_model(self, name: str) -> LoadedModel:
-        """The model that drafts, loaded once.
+        """Returns the model that drafts, loaded once.
 
         Raises:
             ModelError: if it has other tokens.
@@ -359,7 +359,7 @@ class TransformersBackend(Backend):
         return self._drafting[name]
 
     def _sorted(self, batch: Sequence[_Running], settings: decoders.SortedOptions) -> Speculation:
-        """A drafter for each row; they share the nested model, not its states."""
+        """Returns a drafter for each row; they share the nested model, not its states."""
         key = settings.draft, settings.exits
         if key not in self._nested:
             found = self._draft_model(settings.draft)
@@ -387,7 +387,7 @@ class TransformersBackend(Backend):
     def _speculation(
         self, batch: Sequence[_Running], method: str, options: decoders.DraftOptions
     ) -> Speculation:
-        """A drafter for each row of a batch; they share nothing."""
+        """Returns a drafter for each row of a batch; they share nothing."""
         drafters = [self._maker.chain(decoders.DRAFTERS[method]) for _ in batch]
         contexts = [self._maker.context(running.request.original) for running in batch]
         planner = self._planner
@@ -403,7 +403,7 @@ class TransformersBackend(Backend):
 def _count_ngrams(
     options: decoders.SuperposedOptions, encode: Callable[[str], list[int]]
 ) -> NGrams | None:
-    """The n-grams of the code that the options name, None without code.
+    """Returns the n-grams of the code that the options name, None without code.
 
     Raises:
         InputError: if there is no code to read.
@@ -561,7 +561,7 @@ def _completion(
 
 
 def _gaps(text: Text, filled: FilledText) -> Iterator[list[int]]:
-    """The tokens that were put into each open slot."""
+    """Returns the tokens that were put into each open slot."""
     runs: list[list[int]] = [[]]
     for token, given in zip(filled.body, filled.given, strict=True):
         if given:

@@ -130,7 +130,7 @@ class EditableCache:
         self._start_changed = False  # since the last time all states were exact
 
     def __len__(self) -> int:
-        """Number of tokens of the sequence."""
+        """Returns the number of tokens of the sequence."""
         return len(self._ledger.order)
 
     @property

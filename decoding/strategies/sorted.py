@@ -416,7 +416,7 @@ class SortedDrafter(Drafter):
         return self._drafted(steps)
 
     def most(self, limit: int) -> int:
-        """Maximum tokens of the next draft."""
+        """Returns the maximum length of the next draft."""
         most = min(limit, self.tokens) if self._row else 0
         if self.nested.limit is not None:
             most = min(most, self.nested.limit - len(self._row) + 1)

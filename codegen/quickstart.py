@@ -87,7 +87,7 @@ class QuickstartOptions(Config):
 
     @property
     def answering(self) -> str:
-        """The model that answers HumanEval."""
+        """The model to score on HumanEval."""
         return "embedded" if self.small else self.model
 
 
@@ -104,7 +104,7 @@ class Plan:
     """A plan and its progress; stored as ``plan.json``.
 
     Attributes:
-        request: the run's settings; another request is another run.
+        request: the run's settings; other settings make another run.
         rounds: finished rounds of HumanEval. answer_s: seconds per answer in the last round.
         step_s: form -> seconds per training step.
         sampling_s: seconds to sample one model's programs.
@@ -207,7 +207,7 @@ class _Job:
 
     @contextmanager
     def stage(self, number: int) -> Iterator[None]:
-        """Tells the listener, and adds the stage's time to the plan's account."""
+        """Notifies the listener, and adds the stage's time to the plan."""
         name = STAGES[number - 1]
         self.heard.stage(number, name)
         started = time.perf_counter()
@@ -217,7 +217,7 @@ class _Job:
         gc.collect()  # a trainer and its model hold each other: without this, two are in memory
 
     def update(self, plan: Plan) -> None:
-        """Changes the plan, on disk too."""
+        """Updates the plan, also on disk."""
         self.plan = plan
         self.directory.write(_PLAN, json.dumps(asdict(plan), indent=1) + "\n")
 
@@ -226,7 +226,7 @@ def quickstart(settings: QuickstartOptions, listener: Listener | None = None) ->
     """Runs the job, or resumes an interrupted one.
 
     Raises:
-        CodegenError: with the remedy; what was done is kept.
+        CodegenError: with the remedy; finished work is kept.
     """
     from codegen.sandbox import Sandbox
 
@@ -293,7 +293,7 @@ def _sample(
 
 
 def _measure_model(job: _Job, sandbox: Sandbox, name: str, model: str) -> None:
-    """A model's programs for the small functions in ``eval/NAME``; its score in ``job.scores``."""
+    """Samples a model's programs for the small functions, in ``eval/NAME``, and scores them."""
     from codegen.evals.scoring import score
     from codegen.evals.tasks import load
 
@@ -349,7 +349,7 @@ def _edit_sequences(job: _Job) -> list[EditSteps]:
 
 
 def _make_data(job: _Job) -> None:
-    """The functions to learn, whole and as edits, and a task of others."""
+    """Makes training data of functions, whole and as edits, and a task of held-out ones."""
     from codegen.data import make, run
     from codegen.data.sources import MemorySource
     from codegen.data.sources.small_functions import functions
@@ -381,7 +381,7 @@ _BEFORE = "begun-whole"  # the training that is stopped after the measured steps
 
 
 def _measure(job: _Job, sandbox: Sandbox) -> None:
-    """Trains a few steps of each form, and has such a model write programs."""
+    """Times a few training steps of each form, and sampling from such a model."""
     step_s: dict[str, float] = {}
     for form in FORMS:
         stamps: list[float] = []

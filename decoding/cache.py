@@ -102,8 +102,8 @@ class Pages:
 
     All rows share the slots of a layer, so rows come and go without copying the others' states,
     no row takes more memory than it may need, and states keep their addresses, on which captured
-    passes depend. Page 0 belongs to no row: it stands in for the slots beyond a row's own pages,
-    is written by finished rows, and is always masked.
+    passes depend. Page 0 belongs to no row: it replaces the slots beyond a row's own pages, is
+    written by finished rows, and is always masked.
 
     Attributes:
         starts: first shared slot of each row's pages, int64 [B, N].

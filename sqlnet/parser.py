@@ -98,7 +98,7 @@ class Interpretation:
     graph: JoinGraph | None = field(default=None, compare=False, repr=False)
 
     def statement(self, dialect: str = "sqlite") -> Statement:
-        """SQL text in one of sqlglot's dialects, with placeholders, and the values for them.
+        """Returns the SQL in one of sqlglot's dialects, with placeholders, and their values.
 
         Raises:
             PlanError: if a plan cannot be written as SQL.

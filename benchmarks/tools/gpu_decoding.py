@@ -140,7 +140,7 @@ def ours(
     from codegen.decoding.strategies.speculative import Speculation
     from codegen.generation.decoders import DRAFTERS
 
-    planner = Planner(PassCosts())  # what passes cost is learned once
+    planner = Planner(PassCosts())  # the costs of passes are measured once
     passes: list[float] = []
 
     def strategy() -> Strategy:

@@ -65,7 +65,7 @@ def merge(
         out: a new or empty directory, or one with an interrupted merge of the same shards.
 
     Raises:
-        InputError: if a shard is missing, given twice or not finished.
+        InputError: if a shard is missing, repeated or not finished.
         ResumeError: if the shards' settings differ.
     """
     out = Path(out)

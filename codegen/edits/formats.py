@@ -73,7 +73,7 @@ class Unwritable(SkippedExample):
 
 
 class Continuation(NamedTuple):
-    """What keeps the start of an answer applicable.
+    """Allowed continuations of the start of an answer.
 
     Attributes:
         marks: special tokens that may follow.

@@ -93,8 +93,8 @@ def read_dataset(
         folder: directory of caches.
 
     Raises:
-        InputError: if no text can be trained on (with the counts of dropped texts), or a row does
-            not fit the recipe.
+        InputError: if no usable text is left (with the counts of dropped texts), or a row does not
+            fit the recipe.
     """
     kept_out = [("", row) for path in held_out for row in read_training_rows(path)]
     key = _cache_key(tokenizer, encoding, sources, limit)

@@ -290,7 +290,7 @@ def read_encoded_pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Pair], dict
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.items()) or "no row"
         paths = ", ".join(path for _, path in recipe.sources)
         raise InputError(
-            f"No pair of {paths} can be trained on ({reasons}).",
+            f"No usable pair in {paths} ({reasons}).",
             "Raise max_length, or look at the data with: codegen data inspect.",
         )
     counts = {

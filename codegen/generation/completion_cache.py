@@ -250,7 +250,7 @@ class ResponseCache:
         return CachedAnswer(text, finish_reason, row[1], row[2], meta)
 
     def put(self, key: bytes, model: str, found: CachedAnswer) -> None:
-        """Stores an entry; existing ones stay. Empty text may be a server error, so is skipped."""
+        """Stores an entry; keeps existing ones. Skips empty text, a possible server error."""
         if not found.text:
             return
         # Lone surrogates, which SQLite's text cannot represent, survive as JSON escapes.

@@ -37,7 +37,7 @@ _REPEATABLE = (("cache_prompt", "false"),)
 
 
 class LlamaBackend(OpenAIBackend):
-    """Completes requests by a GGUF file.
+    """Completes requests with a GGUF file.
 
     Args:
         server: runs the file; ends with this object.
@@ -79,14 +79,14 @@ class LlamaBackend(OpenAIBackend):
         return cls(LlamaServer(path, chosen))
 
     def identity(self, decoder: Decoder) -> dict[str, Any]:
-        """Returns the weights, not where they are."""
+        """Returns the weights' identity, without their path."""
         return {"model": self.model, "model_fingerprint": fingerprint(self.server.path)}
 
     def generate(self, requests, params, decoder, on_text=None):
         """See :class:`OpenAIBackend`.
 
         Raises:
-            ModelUnusable: if llama.cpp ended; with its reason.
+            ModelUnusable: if llama.cpp exited; with the reason.
         """
         try:
             for made in super().generate(requests, params, decoder, on_text):

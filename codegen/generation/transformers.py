@@ -1,8 +1,8 @@
 """The ``transformers`` backend: our decoding loop on unmodified transformers models.
 
-Requests are decoded in batches in the order given. A sample's random numbers depend on its own seed
-alone; its logits still depend on the batch in the last bits, as in every batched floating-point
-computation, so a run that must be repeatable to the byte keeps its batches (``codegen.evals.run``
+Requests are decoded in batches in the order given. A sample's random numbers depend only on its own
+seed; its logits still depend on the batch in the last bits, as in every batched floating-point
+computation, so a run that must be exactly repeatable keeps its batches (``codegen.evals.run``
 does).
 """
 
@@ -64,9 +64,8 @@ class TransformersBackend(Backend):
     Args:
         loaded: the model, from :func:`codegen.models.load`, or its name.
         batch_size: rows decoded at once. Memory grows with it; on a CPU 32 to 64 is a good value.
-        window: batches' worth of requests that are decoded together: as rows finish, others take
-            their place. With 1 batches stay apart, which a run needs that is to be repeatable to
-            the byte from any batch on.
+        window: number of batches of requests decoded together; other requests replace finished
+            rows. With 1, batches are separate, so a run can be repeated exactly from any batch.
         infinite: for contexts beyond the model's length (:mod:`codegen.decoding.long_context`).
 
     Raises:
@@ -100,7 +99,7 @@ class TransformersBackend(Backend):
         self.batch_size = batch_size
         self.window = window
         self._load_options: Mapping[str, Any] = {}
-        self._planner = Planner(PassCosts())  # what passes cost is learned once
+        self._planner = Planner(PassCosts())  # the costs of passes are measured once
         self._drafting: dict[str, LoadedModel] = {}
         self._nested: dict[tuple[str, tuple[int, ...]], Nested] = {}
         self._ngrams: dict[decoders.SuperposedOptions, NGrams | None] = {}
@@ -115,8 +114,8 @@ class TransformersBackend(Backend):
                 :class:`codegen.models.LoadOptions`.
 
         Raises:
-            ConfigError: for an option that does not fit.
-            MachineError: for one that needs a package that is not installed.
+            ConfigError: for an invalid option.
+            MachineError: for an option whose package is not installed.
         """
         how = parse_config(LoadOptions, dict(options.pop("options", None) or {}), "-o engine")
         made = cls(how.load(model), **options)
@@ -152,10 +151,10 @@ class TransformersBackend(Backend):
     def generate(self, requests, params, decoder, on_text=None):
         """Yields completions batch by batch, in request order.
 
-        A prompt that the model cannot hold fails alone; such failures come before their batch.
+        A prompt that exceeds the model's context fails alone, before its batch.
 
         Raises:
-            ModelError: for a model that lacks what the decoder needs of it.
+            ModelError: if the model does not support the decoder.
             ConfigError: for an unknown decoder or option.
         """
         resolved = decoders.supported(decoder, self)
@@ -199,7 +198,7 @@ class TransformersBackend(Backend):
         """Returns the request as a row.
 
         Raises:
-            ModelError: if the model cannot hold it, or has no chat template.
+            ModelError: if it is too long for the model, or the model has no chat template.
         """
         tokenizer = self.loaded.tokenizer
         prompt = encode(request, tokenizer, self.vocabulary, heals=resolved.strategy.heals)
@@ -280,7 +279,7 @@ class TransformersBackend(Backend):
     def _strategies(
         self, resolved: decoders.ResolvedDecoder
     ) -> Callable[[Sequence[_Running]], Strategy]:
-        """Returns the function that makes the strategy of a batch.
+        """Returns a function that builds a batch's strategy.
 
         Raises:
             ModelError: if the model has no token for backspaces.
@@ -342,10 +341,10 @@ class TransformersBackend(Backend):
         )
 
     def _draft_model(self, name: str) -> LoadedModel:
-        """Returns the model that drafts, loaded once.
+        """Returns the draft model, loaded once.
 
         Raises:
-            ModelError: if it has other tokens.
+            ModelError: if its tokenizer differs.
         """
         if name not in self._drafting:
             ours = self.loaded
@@ -431,9 +430,9 @@ def _count_ngrams(
 
 
 def _check_sorted(draft: LoadedModel) -> None:
-    """Refuses a draft model whose early layers were not trained to draft.
+    """Rejects a draft model whose early layers were not trained to draft.
 
-    The loss that trained its exits is in its configuration, or in the card of an older one.
+    The loss that trained its exits is in its configuration or, for older models, in the card.
     """
     config = draft.model.config.get_text_config()
     loss = getattr(config, "exit_loss", None) or draft.card.recipe.get("loss")
@@ -561,7 +560,7 @@ def _completion(
 
 
 def _gaps(text: Text, filled: FilledText) -> Iterator[list[int]]:
-    """Returns the tokens that were put into each open slot."""
+    """Returns the tokens inserted into each open slot."""
     runs: list[list[int]] = [[]]
     for token, given in zip(filled.body, filled.given, strict=True):
         if given:

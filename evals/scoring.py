@@ -3,8 +3,8 @@
 Each distinct program runs once. Its outcome is logged under a hash of everything that the verdict
 depends on (problem, program, tests, limits, sandbox). A killed scoring loses at most the line being
 written; scoring more samples later runs only the new programs. A directory's log is in this user's
-cache folder (:func:`executions_log`), never in the directory itself: a directory may come from a
-stranger, whose verdicts must not be trusted.
+cache folder (:func:`executions_log`), never in the directory itself: a directory may be untrusted,
+and so are its verdicts.
 
 Settings that the samples lack are read from the ``run.json`` next to their file, if it matches.
 

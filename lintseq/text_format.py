@@ -523,7 +523,7 @@ def _hunks(
     """Returns the insertions of a hunk, and its fault or "".
 
     A hunk that is cut off has the lines it contains; one whose numbers are wrong has its lines at
-    the likeliest place.
+    the most likely place.
 
     Args:
         read: the parsed hunk, or why it cannot be parsed.

@@ -4,7 +4,7 @@
     schema = Schema.open("shop.db")
     parse = parser.parse("which city does Ann Lee live in?", schema)
     parse.statement()          # SQL text with placeholders, and their values
-    parse.confidence           # that the query is the right one
+    parse.confidence           # that the query is correct
     parse.rows                 # the answer
 
 One table is read by a sketch (:mod:`codegen.sqlnet.network`), several by a plan

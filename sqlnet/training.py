@@ -232,7 +232,7 @@ def _pace(done: float) -> float:
 
 
 def _size(question: LabeledQuestion) -> tuple[int, int]:
-    """Questions of similar size make a batch with little padding."""
+    """Returns the sort key: questions of similar size need little padding."""
     return len(question.question.table.columns) // 2, len(question.question.tokens)
 
 
@@ -621,7 +621,7 @@ class _PlanProgress(TrainingProgress):
 
 
 def _plan_size(example: PlanExample) -> int:
-    """Examples of similar size make a batch with little padding."""
+    """Returns the sort key: examples of similar size need little padding."""
     return len(example.question.relations)
 
 

@@ -342,7 +342,7 @@ class OwnTests(TranslatedTask):
 
 
 class HumanEvalPack(OwnTests):
-    """HumanEvalSynthesize: a function from its docstring; the known bugs serve the gate."""
+    """HumanEvalSynthesize: a function from its docstring; the known bugs must fail the tests."""
 
     names = ("task_id", "prompt", "entry_point", "test", "canonical_solution", "buggy_solution")
     file = "languages/humanevalpack/humanevalpack-{}.jsonl.gz"

@@ -470,7 +470,8 @@ def _subtitle(job: _Job) -> str:
         return f"{first} A small model is still in training: this page will be replaced."
     gain = (
         f"A new model of 0.2 million weights learned to write small functions: of "
-        f"{len(job.scores['before'].problems)} that it had not seen, {shown('before')} were right "
+        f"{len(job.scores['before'].problems)} that it had not seen, {shown('before')} were "
+        "correct "
         f"after {_MEASURED_STEPS} steps of training; after {job.plan.steps} steps, "
         f"{shown('whole')} as whole programs and {shown('edits')} as edit sequences."
     )

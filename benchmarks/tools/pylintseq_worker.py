@@ -1,7 +1,7 @@
 """Runs the published LintSeq generator on programs and measures its CPU time.
 
 A script for another interpreter: the one in which PyPI's ``pylintseq`` is installed. It imports
-nothing of this project and changes nothing of the package. It reads JSON lines ``{"id", "program",
+no module of this project and does not change the package. It reads JSON lines ``{"id", "program",
 "seed"}`` and answers each with ``{"id", "cpu_s", "diffs"}``, where ``diffs`` is None if the package
 made no sequence; to a line ``{"warm_up": [text, ...]}`` it writes no response. With ``--versions``
 it prints the versions in use and exits. Timed is the work of the package's own worker for one

@@ -123,18 +123,18 @@ def statistics_lines(found: Statistics) -> Iterator[str]:
         return
     for name, total in found.totals.items():
         if name not in _COMPARED:
-            yield f"{name}: {total} in all, {total / found.texts:.1f} a text"
+            yield f"{name}: {total} in total, {total / found.texts:.1f} per text"
     if rate := found.dirty_rate():
         share, low, high = (100 * value for value in rate)
         audited = found.totals["audited_states"]
         yield (
-            f"dirty states: {share:.2f} % of {audited} audited (95 % interval {low:.2f} to "
-            f"{high:.2f} %)"
+            f"dirty states: {share:.2f}% of {audited} audited (95% interval {low:.2f} to "
+            f"{high:.2f}%)"
         )
     if number := found.totals.get("compared_sequences", 0):
         ours, theirs = (found.totals.get(name, 0) / number for name in _COMPARED[1:])
         yield (
-            f"edits a sequence: {ours:.2f}, and {theirs:.2f} by the published algorithm, on the "
+            f"edits per sequence: {ours:.2f}, and {theirs:.2f} by the published algorithm, on the "
             f"same {number} programs"
         )
 

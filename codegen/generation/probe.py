@@ -137,7 +137,7 @@ def _seeded(route: Callable[..., ServerCompletion]) -> tuple[State, str]:
     one, same, other = (route(seed=seed, temperature=1.0).text for seed in (1, 1, 2))
     if one != same:
         return "ignored", "one seed gives several texts"
-    return ("yes", "") if one != other else ("unknown", "two seeds give one text")
+    return ("yes", "") if one != other else ("unknown", "two seeds produce the same text")
 
 
 def _suffix(without: ServerCompletion, with_it: ServerCompletion) -> tuple[State, str]:

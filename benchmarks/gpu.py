@@ -265,7 +265,7 @@ class Bench:
         return {"copy_gb_per_s": bandwidth / 1e9, "half_tflops": rate / 1e12}
 
     def _measured_peak(self) -> tuple[float, float]:
-        """Measures a copy's bytes per second, and a half-precision product's operations per second."""
+        """Measures a copy's bytes and a half-precision product's operations per second."""
         import torch
 
         if self._peak is None:

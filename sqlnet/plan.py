@@ -568,7 +568,7 @@ class _Writer:
         if anchor in wanted or len(at) != 1:
             key = self.graph.key(anchor)
             if key is None:
-                raise PlanError(f"{self.graph.tables[anchor].name} has no key of one column.")
+                raise PlanError(f"{self.graph.tables[anchor].name} has no single-column key.")
             start, rest = anchor, tree
             own = ColumnRef(anchor, key)
             link = self._equal(own, inner, own, scope)

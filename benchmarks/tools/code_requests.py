@@ -19,8 +19,8 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
 def humaneval_requests(count: int) -> dict[str, list[Request]]:
     """Returns requests of two kinds, as chat, for the same problems.
 
-    ``humaneval``: functions from their docstrings. ``humanevalfix``: functions with a bug to repair,
-    which the prompt shows.
+    ``humaneval``: functions from their docstrings. ``humanevalfix``: functions with a bug to
+    repair, which the prompt shows.
     """
     found: dict[str, list[Request]] = {"humaneval": [], "humanevalfix": []}
     for index, problem in enumerate(spread(load("humaneval").problems(), count)):

@@ -52,7 +52,7 @@ class Peer:
         while left:
             done = self._run_until_it_dies(left, warm_up)
             results.update(done)
-            left = left[len(done) + 1 :]  # answers come in order: the next one is the culprit
+            left = left[len(done) + 1 :]  # answers come in order: the next program crashed
         return results
 
     def _run_until_it_dies(

@@ -545,7 +545,7 @@ def check(task: str, given: CheckOptions) -> dict[str, Any]:
         print_result(f"  {id_} should pass: {reason}")
     for id_, reason in found.exceptions.items():
         passes = " (but it passes)" if id_ in found.exceptions_passed else ""
-        print_result(f"  {id_} is an exception: {reason}{passes}")
+        print_result(f"  {id_} is a known failure: {reason}{passes}")
     if found.buggy:
         print_result(f"{found.rejected} of {found.buggy} known bugs are rejected")
     for id_ in found.accepted:
@@ -621,7 +621,7 @@ class LmEvalOptions(TaskSourceOptions):
 def lm_eval(task: str, given: LmEvalOptions) -> dict[str, Any]:
     """Write TASK as a task of lm-evaluation-harness.
 
-    The harness samples its own models with one of our prompt styles; our sandbox scores.
+    The harness samples its models with one of our prompt styles; our sandbox scores the samples.
     """
     from codegen.evals.lm_eval import write_task
 

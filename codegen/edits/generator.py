@@ -123,7 +123,7 @@ class Edits(MadeTogether, Config):
     moments: int = setting(2, "Training texts per changed file.", ge=0)
     refactorings: int = setting(
         2,
-        "Training texts per program (Python, JavaScript, TypeScript), each another refactoring.",
+        "Training texts (different refactorings) per program in Python, JavaScript, TypeScript.",
         ge=0,
     )
     kinds: str = setting(

@@ -138,9 +138,7 @@ def run(
     at_least(1, max_new_tokens=max_new_tokens)
     runs_here = bool(model) and not upstream and local_backend(model) == "transformers"
     if (model or upstream) and style == "auto" and not runs_here:
-        raise ConfigError(
-            "This model's next-edit tokens are unknown.", "Pass -o style=edit-FORMAT."
-        )
+        raise ConfigError("This model's format is unknown.", "Pass -o style=edit-FORMAT.")
     form = _form(style, model if runs_here else "")
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")

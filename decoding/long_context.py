@@ -366,7 +366,7 @@ def _attend(
     scaling: float,
     capped: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> torch.Tensor:
-    """Softmax attention, [B, q, H, D]."""
+    """Computes softmax attention, [B, q, H, D]."""
     scores = _products(query, key)
     if capped is not None:
         products, far = capped
@@ -384,7 +384,7 @@ def _no_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__: Any) -> 
     """Returns no mask, as the attention makes its own; rejects padding, which shifts positions."""
     if attention_mask is not None and not bool(attention_mask.all()):
         raise ModelError(
-            "LM-Infinite does not take padded rows.",
+            "LM-Infinite does not support padded rows.",
             "Use rows of one length, or codegen.decoding.loop.decode.",
         )
 

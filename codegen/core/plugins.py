@@ -159,7 +159,7 @@ def written_about(kind: str, name: str) -> str:
 
 
 def load(kind: str, name: str) -> Any:
-    """A part by its name; imports the module that holds it.
+    """Returns a part by its name; imports the module that holds it.
 
     Raises:
         ConfigError: for an unknown name; names the nearest one.
@@ -194,7 +194,7 @@ def load(kind: str, name: str) -> Any:
 
 
 def blame(error: Exception) -> CodegenError | None:
-    """The message for an unforeseen error that parts of other packages may have caused.
+    """Returns the message for an unexpected error that parts of other packages may have caused.
 
     Names the part with the innermost frame in the traceback. Without such a frame it names all
     loaded parts, since one may have returned a wrong value. None if none is loaded.

@@ -91,7 +91,7 @@ class MicroBatch:
     own: bool = False
 
     def to(self, device: torch.device | str) -> MicroBatch:
-        """The same on a device."""
+        """Returns the same on a device."""
 
         def moved(value: Any) -> Any:
             return value.to(device) if isinstance(value, torch.Tensor) else value
@@ -284,7 +284,7 @@ class InfillingBatch:
     inputs: dict[str, Any]
 
     def to(self, device: torch.device | str) -> InfillingBatch:
-        """The same on a device."""
+        """Returns the same on a device."""
         return InfillingBatch({name: value.to(device) for name, value in self.inputs.items()})
 
 

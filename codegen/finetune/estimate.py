@@ -88,7 +88,7 @@ def estimate(recipe: Recipe) -> ResourceEstimate:
     """
     if recipe.model == NEW or recipe.loss != "mle" or recipe.objective != "sft":
         raise ConfigError(
-            "--plan estimates only maximum likelihood of an existing model.",
+            "--plan supports only an existing model with objective: sft and loss: mle.",
             "Run a few steps instead: -o steps=3 -o output=DIR",
         )
     with tempfile.TemporaryDirectory(prefix="codegen-plan-") as cache:

@@ -448,7 +448,7 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
     choices = row.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
-        raise RequestFailure("its response holds no choices", transient=True)
+        raise RequestFailure("its response has no choices", transient=True)
     reason, message = choice.get("finish_reason"), choice.get("message")
     if not isinstance(message, dict):
         text = choice.get("text")
@@ -458,7 +458,7 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
         whole = reason in ("length", "content_filter")
         text = "" if "content" in message or message.get("refusal") or whole else None
     if not isinstance(text, str):
-        raise RequestFailure("its response holds no text", transient=True)
+        raise RequestFailure("its response has no text", transient=True)
     meta: dict[str, Any] = {}
     if usage := _counts(row.get("usage")):
         meta["usage"] = usage

@@ -3,10 +3,10 @@
 When tokens in the middle of a cached sequence change, :meth:`EditableCache.update` encodes only the
 new ones. Tokens after the edit keep their states, and their keys are rotated to the new positions
 (He et al., PIE, arXiv 2407.03157). These states are approximate, as they were encoded after the old
-text. On definitions that change while a use of them is being typed, this alone measured little
-better than ignoring the edit; re-encoding the line that is being typed repairs it. So the last
-tokens are always re-encoded if stale, and :meth:`recompute` encodes all stale ones, from left to
-right, when there is time.
+text. On definitions that change while a use of them is being typed, this alone is little better
+than ignoring the edit; re-encoding the line that is being typed repairs it. So the last tokens are
+always re-encoded if stale, and :meth:`recompute` encodes all stale ones, from left to right, when
+there is time.
 
 Beyond the paper: an update encodes all its places in one pass; a run of tokens is found wherever it
 moved (cut and paste); removed tokens are kept for a while. If the text before a token returns to
@@ -134,7 +134,7 @@ class EditableCache:
         self._start_changed = False  # since the last time all states were exact
 
     def __len__(self) -> int:
-        """Number of tokens of the sequence."""
+        """Returns the number of tokens of the sequence."""
         return len(self.ledger.order)
 
     @property

@@ -232,7 +232,7 @@ class NestedRow:
 
     def __init__(self, nested: Nested, thresholds: Sequence[float]) -> None:
         if len(thresholds) != len(nested.exits) - 1:
-            raise ValueError(f"{len(nested.exits)} exits have {len(nested.exits) - 1} thresholds")
+            raise ValueError(f"{len(nested.exits)} exits need {len(nested.exits) - 1} thresholds")
         self.nested, self.thresholds = nested, tuple(thresholds)
         self.tokens: list[int] = []
         self.filled = [0] * len(nested.exits)
@@ -416,7 +416,7 @@ class SortedDrafter(Drafter):
         return self._drafted(steps)
 
     def most(self, limit: int) -> int:
-        """Maximum tokens of the next draft."""
+        """Returns the maximum length of the next draft."""
         most = min(limit, self.tokens) if self._row else 0
         if self.nested.limit is not None:
             most = min(most, self.nested.limit - len(self._row) + 1)

@@ -39,7 +39,8 @@ def walk(children: Children, chosen: Callable[[int], int]) -> Iterator[tuple[int
         chosen: returns the target's token after a node; called only for nodes that are reached.
 
     Yields:
-        The row's tokens, each with its node. The last is the target's own, with :data:`OWN`.
+        The row's tokens, each with its node. The last token is the target's own, with the node
+        :data:`OWN`.
     """
     node = 0
     while node != OWN:

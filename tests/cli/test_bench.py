@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from codegen.benchmarks.tools.report import options
 @options(quick={"scale": 3.0, "seed": 4})
 def run(quick: bool = False, *, seed: int = 3, scale: float = 1.0, where: str = "") -> Mapping:
-    """Measures."""
+    """Runs the benchmark."""
     print("noise of a library")
     return {
         "toy_ms": 12.345 * scale if quick else 99.0,

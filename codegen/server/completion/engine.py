@@ -192,7 +192,7 @@ class RequestSuggestions:
     texts: tuple[str, ...]
 
     def typed(self, prefix: str) -> str | None:
-        """Returns what a prefix adds to this one; None if the text before it differs."""
+        """Returns the text that a longer prefix adds; None if the text before it differs."""
         at = 0 if self.whole else prefix.rfind(self.window)
         same = at >= 0 and prefix.startswith(self.window, at)
         return prefix[at + len(self.window) :] if same else None

@@ -510,7 +510,7 @@ class _Chosen(Speculation):
             self.path.logprob = before + (float(logprobs[token]) if token == own else 0.0)
         if greedy and request.candidates > 1:
             values, ids = logits[0].float().topk(2)
-            other = int(int(ids[0]) == token)  # the first of two equals may not be the choice
+            other = int(int(ids[0]) == token)  # of two equal logits, the second may be the choice
             if torch.isfinite(values[other]) and int(ids[other]) not in search.model.eos:
                 share = float((values[other] - torch.logsumexp(logits[0].float(), 0)).exp())
                 logprob = before + float(logprobs[ids[other]])

@@ -515,4 +515,4 @@ def _safely(action: Callable[[], None]) -> None:
     try:
         action()
     except Exception as error:  # noqa: BLE001 - its message may quote a file
-        log.error("The workspace: %s.", type(error).__name__)
+        log.error("Indexing the workspace failed: %s.", type(error).__name__)

@@ -1,9 +1,9 @@
 """The compiled parts; everything else is declared in pyproject.toml.
 
-The extensions are optional: without a compiler the package installs all the same, and plain Python
-or PyTorch does the work (`codegen doctor` says which). CODEGEN_REQUIRE_COMPILED=1 makes a failure
-to compile an error, for wheels. They keep to the limited API, so one wheel serves all later
-versions of CPython.
+The extensions are optional: without a compiler the package still installs and uses plain Python or
+    PyTorch (`codegen doctor` says which). CODEGEN_REQUIRE_COMPILED=1 makes a failure to compile an
+    error, for wheels. They use only the limited API, so one wheel serves all later versions of
+    CPython.
 """
 
 import os
@@ -12,7 +12,7 @@ from setuptools import Extension, setup
 
 
 def extension(name: str, sources: list[str], headers: list[str]) -> Extension:
-    """The optional module ``name`` from files of its package, all in C++ or all in C."""
+    """Returns the optional module ``name`` from files of its package, all in C++ or all in C."""
     folder = name.rpartition(".")[0].replace(".", "/")
     cpp = sources[0].endswith(".cpp")
     return Extension(

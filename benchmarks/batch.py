@@ -6,8 +6,8 @@ batch 1 without drafts; ``tokens_per_s`` counts tokens per CPU second on one thr
 the prompts included; ``plain_tokens_per_s`` is the same batch without drafts, ``ratio`` the first
 over the second.
 
-Limit: a small model on a CPU, where a pass costs by its tokens. The published methods that realign
-rows (EQSPEC, EXSPEC) were measured until 2026-12-01; see docs/measurements.md.
+Limit: a small model on a CPU, where the cost of a pass grows with its tokens. The published methods
+    that realign rows (EQSPEC, EXSPEC) were measured until 2026-12-01; see docs/measurements.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def run(
     prompts: int = 8,
     max_new_tokens: int = 48,
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
         model: the decoding model.
@@ -68,7 +68,7 @@ def run(
 def decoded(
     loaded: Any, prompts: Sequence[list[int]], tokens: int, draft_tokens: int = 0
 ) -> tuple[list[list[int]], float]:
-    """Greedy completions of one batch, with suffix drafts if they may have tokens; CPU seconds."""
+    """Returns a batch's greedy completions, with drafts if allowed, and the CPU seconds."""
     from codegen.decoding.drafts import SuffixDrafter
     from codegen.decoding.loop import Row, decode
     from codegen.decoding.strategies.speculative import Speculation

@@ -5,14 +5,15 @@ With the embedded model:
 - ``related_within_half_logit``: definitions that change while a use of them is being typed; the
   fraction in which the lead of the right over the wrong continuation, in logits of their first
   tokens, is within 0.5 of a full recompute's. Table ``related`` by method: ``ignored`` (the old
-  cache), ``conflict`` (PIE without its rotation), ``pie``, ``ours`` (PIE, moved text found again,
-  the statement at the cursor re-encoded). In float32.
+  cache), ``conflict`` (PIE without its rotation), ``pie``, ``ours`` (PIE, moved text reused, the
+  statement at the cursor re-encoded). In float32.
 - ``real_next_line_same``: edits from commits of repositories, of six kinds, each followed by a
   request to the server's engine, with prompts of the prefix alone and with prefix, suffix and
   middle forced; the fraction of answers that are the line of a full recompute. Table ``real`` by
   layout and kind, with the cost. Needs ``-o data=DIR`` or CODEGEN_TEST_DATA.
 - ``speedup_4k``: CPU time of encoding 4096 tokens over an update's after one edit in their
-  first half (median of five kinds of edits), the statement at the cursor re-encoded, no doubt.
+  first half (median of five kinds of edits), with the statement at the cursor re-encoded and
+  without doubts.
 - ``tokens_encoded``: by workload of an editor, tokens encoded after the first state.
 
 Limits: one small model, which was not trained on its sentinels; Python only.
@@ -64,7 +65,7 @@ _SPARE = 1.5  # extra edits are sampled: some are not in the window
 def run(
     quick: bool = False, *, seed: int = 0, parts: str = "", data: str = "", edits: int = 50
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
         quick: some related edits, one real edit of each kind after the prefix alone, in a window of
@@ -146,7 +147,7 @@ def _real(
     folder = Path(named, "next_edit")
     if not named or not folder.is_dir():
         if data:
-            raise ConfigError(f"There is no folder {folder}.", "Give -o data=DIR that holds it.")
+            raise ConfigError(f"{folder} does not exist.", "Pass -o data=DIR that contains it.")
         report.install["data"] = "-o data=DIR, the folder that holds next_edit/"
         return
     drawn = history_edits(folder, a_kind=round(_SPARE * a_kind) + 1, seed=seed)

@@ -5,15 +5,13 @@ What: ``emulations_full`` and ``emulations_halving`` are the emulations that eac
 out), ``same_program`` how often halving chooses the program that the published
 algorithm chooses, or an indistinguishable one (the paired 95% interval of the
 difference, over all problems, holds 0); ``same_program_exactly`` leaves the second part out, and
-``score_lost`` is how much worse halving's program is on average. These are over trials on recorded
-outcomes of a fine-tuned embedded model on four tasks (``tasks`` has them by task): each trial
-takes the problems in another order.
-
-The others are the same on drawn outcomes, without a model (problems of different difficulty):
-``paper_scale_...`` with the paper's numbers, 300 programs on 700 problems, and program qualities
-Beta(2, 3); ``paper_scale_close_...`` with qualities Beta(20, 30), many of them nearly equal;
-``default_scale_...`` with the numbers of the command's default budget and Beta(2, 3).
-``us_per_emulation`` is our own CPU time per emulation.
+``score_lost`` is how much worse halving's program is on average. These are averages over trials on
+recorded outcomes of a fine-tuned embedded model on four tasks (``tasks`` has them by task): each
+trial uses the problems in another order. The other results are the same on random outcomes, without
+a model (problems of different difficulty): ``paper_scale_...`` with the paper's numbers, 300
+programs on 700 problems, and program qualities Beta(2, 3); ``paper_scale_close_...`` with qualities
+Beta(20, 30), many of them nearly equal; ``default_scale_...`` with the numbers of the command's
+default budget and Beta(2, 3). ``us_per_emulation`` is our own CPU time per emulation.
 
 Against: Algorithm 1 of arXiv 2405.16337 (CoTACS), our implementation; the authors' was never
 released.
@@ -41,7 +39,7 @@ from codegen.benchmarks.tools.report import Report, at_least, options
 from codegen.benchmarks.tools.statistics import rate
 from codegen.cogex.search import CANDIDATES, ITEMS, within_budget
 
-_DEFAULT_BUDGET = 100  # the command's
+_DEFAULT_BUDGET = 100  # default of `codegen cogex search`
 
 
 @options(quick={"trials": 10, "paper_trials": 1})
@@ -52,7 +50,7 @@ def run(
     paper_trials: int = 20,
     seed: int = 0,
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
         share: fraction of the emulations that halving may use.

@@ -5,10 +5,10 @@ single edit in it (a key at the cursor, a name changed above, an import inserted
 deleted, a line pasted, the cursor elsewhere) eight tokens are requested at the cursor. ``p50_ms``
 and ``p95_ms`` are the time from the edit to the first answer by the wall clock, ``p50_cpu_ms`` and
 ``p95_cpu_ms`` its CPU time, which is the wall time of an idle machine. ``settled_...`` is the time
-until doubts are settled, which is when an editor that takes no second answer gets its only one;
-``in_doubt_share`` of the edits had any. ``encoded_tokens`` is the mean number of tokens that an
-edit made the model read, ``cache_hit_share`` the fraction of all prompt tokens that it did not.
-``cold_ms`` is the median time of the first answer in a document, whose whole window is encoded.
+until doubts are settled, when an editor that accepts only one answer gets it; ``in_doubt_share`` of
+the edits had any. ``encoded_tokens`` is the mean number of tokens that an edit made the model read,
+``cache_hit_share`` the fraction of all prompt tokens that it did not. ``cold_ms`` is the median
+time of the first answer in a document, whose whole window is encoded.
 
 ``cancel_ms`` is the median time from canceling a request that is being decoded until the worker is
 idle, ``cancel_passes`` the maximum number of forward passes begun after that.
@@ -19,7 +19,7 @@ with it, in its own process; not for llama.cpp, which chooses its instructions i
 
 ``engine`` says what ran the model: ``-o engine=auto`` what ``codegen serve`` uses here for it,
 ``llamacpp`` its GGUF file, ``kernels`` its weights by our pass for few tokens, ``transformers`` its
-weights by transformers alone, in the same cache. llama.cpp decides nothing again, so
+weights by transformers alone, in the same cache. llama.cpp revises no answer, so
 ``in_doubt_share`` is 0, its CPU times have steps of 10 ms, and its passes cannot be counted.
 Limit: a user also waits for the editor's own delay.
 """
@@ -63,20 +63,20 @@ def run(
     documents: int = 6,
     context: int = 1024,
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
-        quick: 6 edits in 1 document; doubts are not settled as AVX2.
+        quick: 6 edits in 1 document, and doubts are not settled with AVX2.
         model: a name, a directory, a hub id or a GGUF file.
         engine: the inference engine.
         seed: seed of modules, cursors and keys.
         edits: edits of all documents together.
         documents: modules.
-        context: tokens of the window.
+        context: window length in tokens.
     """
     at_least(1, edits=edits, documents=documents)
     at_least(128, context=context)
-    file = _gguf(model, engine)
+    file = gguf_file(model, engine)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers", "xllamacpp")
     given = (model, file, engine == "transformers", seed, context, edits, documents)
@@ -91,9 +91,7 @@ def run(
 
 
 def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
-    """The figures, each with its sample size, of this machine without AVX-512; the report's own
-    where it has none.
-    """
+    """Returns results with sample sizes without AVX-512; the report's own on a CPU without it."""
     import torch
 
     capability = torch.backends.cpu.get_cpu_capability()
@@ -115,8 +113,8 @@ def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
             os.environ[name] = before
 
 
-def _gguf(model: str, engine: str) -> Path | None:
-    """The file that llama.cpp runs; None for an engine that runs the weights.
+def gguf_file(model: str, engine: str) -> Path | None:
+    """Returns the file that llama.cpp runs; None for an engine that runs the weights.
 
     Raises:
         ConfigError: if the engine is unknown or cannot run the model.
@@ -239,7 +237,7 @@ class _Bench:
         return CompletionRequest(key, text[:at], text[at:], **options)
 
     async def edits(self, number: int, count: int, settle: bool) -> list[_Sample]:
-        """Single edits in one document, each followed by a request."""
+        """Makes single edits in one document, each followed by a request."""
         text = self.modules[number % len(self.modules)]
         at = text.index("\n", len(text) * 3 // 4)
         name = f"document-{number}"
@@ -299,7 +297,7 @@ class _Bench:
         report.set("cancel_passes", max(passes) if self.is_ours and passes else None)
 
     async def typed(self, report: Report) -> None:
-        """Continues as was suggested."""
+        """Types the suggested text."""
         from codegen.server.completion.requests import CompletionRequest
 
         text = self.modules[0]
@@ -346,7 +344,7 @@ def _key(text: str, at: int, rng: random.Random) -> tuple[str, int]:
 
 
 def _rename(text: str, at: int, rng: random.Random) -> tuple[str, int]:
-    """Another name for the last function that is defined well above the cursor."""
+    """Renames the last function that is defined well above the cursor."""
     start = text.rfind("def ", 0, max(0, at - 600)) + 4
     end = text.find("(", start)
     if start < 4 or end < 0:
@@ -356,14 +354,14 @@ def _rename(text: str, at: int, rng: random.Random) -> tuple[str, int]:
 
 
 def _import(text: str, at: int, rng: random.Random) -> tuple[str, int]:
-    """Inserted above a definition in the window, as a window rarely starts at the file's start."""
+    """Inserts an import above a definition in the window, since few windows start a file."""
     place = text.rfind("\n\n", 0, max(0, at - 1500)) + 2
     line = f"import {rng.choice(['os', 'sys', 're', 'json'])}_{rng.randrange(100)}\n"
     return text[:place] + line + text[place:], at + len(line)
 
 
 def _delete(text: str, at: int, rng: random.Random) -> tuple[str, int]:
-    """A few lines above the cursor."""
+    """Deletes a few lines above the cursor."""
     start = text.rfind("\n", 0, max(1, at - 400 - rng.randrange(400))) + 1
     end = start
     for _ in range(5):
@@ -374,7 +372,7 @@ def _delete(text: str, at: int, rng: random.Random) -> tuple[str, int]:
 
 
 def _paste(text: str, at: int, rng: random.Random) -> tuple[str, int]:
-    """Lines from elsewhere, at the cursor."""
+    """Pastes lines from elsewhere at the cursor."""
     start = rng.randrange(max(1, len(text) - 400))
     start = text.find("\n", start) + 1
     end = text.find("\n", min(len(text) - 1, start + 80)) + 1
@@ -383,7 +381,7 @@ def _paste(text: str, at: int, rng: random.Random) -> tuple[str, int]:
 
 
 def _jump(text: str, at: int, rng: random.Random) -> tuple[str, int]:
-    """The cursor to the end of a line nearby; the text stays."""
+    """Moves the cursor to the end of a line nearby; the text is unchanged."""
     place = text.find("\n", max(0, at - 300 + rng.randrange(600)))
     return text, place if place > 200 else at
 
@@ -399,7 +397,7 @@ _EDITS = {
 
 
 def _modules(seed: int, context: int) -> list[str]:
-    """Modules of the standard library that are long enough."""
+    """Yields the modules of the standard library that are long enough."""
     code = Code()
     modules = [code.decode(ids) for ids in code.library(seed, 60 * context)]
     return [text for text in modules if text.count("\n") > 150]

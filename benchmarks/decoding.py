@@ -4,13 +4,13 @@ Completions by one model, one prompt at a time and in a batch of eight, of three
 (functions from their docstrings, chat), ``humanevalfix`` (functions with a bug to repair, which the
 prompt shows, chat) and ``repeats`` (files of the standard library to continue).
 
-Methods: ``plain``, ``suffix`` and ``edit`` are ours (``edit`` knows the text that is rewritten);
-``transformers`` is its generate. Unless ``--quick``, also ``lookup``: generate with
-``prompt_lookup_num_tokens=10``, one prompt at a time.
+Methods: ``plain``, ``suffix`` and ``edit`` are ours (``edit`` has access to the text that is
+    rewritten); ``transformers`` is its generate. Unless ``--quick``, also ``lookup``: generate with
+    ``prompt_lookup_num_tokens=10``, one prompt at a time.
 
-``METHOD_tokens_per_s_batch_N`` is over all sets: tokens per CPU second after the first pass, which
-encodes the prompts; one thread; the methods take turns. ``worst_ratio`` is the smallest of
-``suffix`` and ``edit`` over ``plain`` in any set and batch, ``worst_ratio_at`` names it. The first
+``METHOD_tokens_per_s_batch_N`` is over all sets: tokens per CPU second of one thread after the
+first pass, which encodes the prompts. ``worst_ratio`` is the smallest of ``suffix`` and ``edit``
+over ``plain`` in any set and batch, ``worst_ratio_at`` names it. The first
 prompts are included: the planner has no timings of the machine at the start.
 
 For each set, method and batch (keys of a batch end in ``_batch_8``): ``SET_METHOD_tokens_per_pass``
@@ -18,7 +18,7 @@ For each set, method and batch (keys of a batch end in ``_batch_8``): ``SET_METH
 over plain decoding) and ``..._same`` (fraction of completions equal to plain decoding's).
 
 Limits: a small model on a CPU, few prompts; a quick run takes the shortest ones. Completions can
-differ from plain ones where two logits are equal but for the last bits.
+    differ from plain ones where two logits are nearly equal.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class _Run:
 
 
 Complete = Callable[[Sequence[_Question], int], list[list[int]]]
-Cell = tuple[str, int]  # a set, and the prompts at a time
+Cell = tuple[str, int]  # data set and batch size
 
 
 @options(quick={"max_new_tokens": _QUICK_TOKENS})
@@ -87,7 +87,7 @@ def run(
     max_new_tokens: int = 128,
     seed: int = 0,
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
         quick: the shortest prompt of each set, 32 tokens, for about half a minute.
@@ -139,7 +139,7 @@ def _groups(questions: Sequence[_Question], size: int, count: int) -> list[list[
 def _measure(
     groups: Sequence[Sequence[_Question]], methods: Mapping[str, Complete], model: Any, length: int
 ) -> dict[str, list[_Run]]:
-    """All methods in turn on each batch, another one first each time."""
+    """Runs all methods on each batch, starting with another one each time."""
     names = list(methods)
     found: dict[str, list[_Run]] = {name: [] for name in names}
     for number, questions in enumerate(groups):
@@ -176,7 +176,7 @@ def _speed(runs: Sequence[_Run]) -> float:
 
 
 def _overall(report: Report, cells: Mapping[Cell, Mapping[str, Sequence[_Run]]]) -> None:
-    """Each method over all sets, and the worst set of ours."""
+    """Adds each method's results over all sets, and the worst set of ours."""
     for size in (1, _BATCH):
         some = [found for (_, count), found in cells.items() if count == size]
         for method in (*_OURS, "transformers"):
@@ -200,7 +200,7 @@ def _watched(model: Any, own: bool) -> Iterator[_Run]:
     ``seconds`` is the CPU time when the prompts were encoded.
 
     Args:
-        own: whether our loop decodes: the passes that encode prompts count as one.
+        own: True if our loop decodes; the passes that encode prompts then count as one.
     """
     from codegen.decoding import loop
     from codegen.decoding.passes import ModelPass
@@ -231,7 +231,7 @@ def _watched(model: Any, own: bool) -> Iterator[_Run]:
         else:
             run.drafted += kwargs["input_ids"].shape[1] - 1
 
-    # Our loop's compiled pass is not used while a hook looks at the model.
+    # Our loop's compiled pass is not used while the model has a hook.
     handle = None if own else model.register_forward_hook(look, with_kwargs=True)
     if own:
         loop.rounds, ModelPass.run = watched, passing  # type: ignore[method-assign]

@@ -1,13 +1,13 @@
 """Drafts without a model: tokens per step when the target writes a given text, against peers.
 
-A drafter drafts, the tokens that the text has are accepted, one more comes from the target
+The tokens that match the text are accepted, and one more comes from the target
 (:mod:`codegen.benchmarks.tools.drafting`). ``..._tokens_per_step`` is the yield of one forward pass
 of the target, 1 without drafts; at most ``limit`` tokens are drafted. Workloads:
 
-- ``edit_2pct``, ``edit_05pct``: modules of the standard library (1500 tokens each) are written
-  again with 2% or 0.5% of the tokens replaced, inserted or deleted, alike often;
-- ``traces`` (``-o traces=DIR``): what a coding agent answered, given all it saw before; its earlier
-  responses are in the store of past responses.
+- ``edit_2pct``, ``edit_05pct``: modules of the standard library (1500 tokens each) are rewritten
+with 2% or 0.5% of the tokens replaced, inserted or deleted, equally often;
+- ``traces`` (``-o traces=DIR``): the responses of a coding agent to its history; its earlier
+responses are in the store.
 
 Drafters, each a table under its name: ``chain`` (edit cursor, then suffix drafts; also at the top
 level), ``cursor``, ``suffix``, and as a peer ``prompt_lookup`` (the rule of transformers, n-grams
@@ -17,7 +17,7 @@ Intervals are bootstrap intervals over files, or steps of agents. ``..._drafted_
 number of tokens that the target verifies, ``..._accepted`` the correct fraction,
 ``..._cpu_us_per_step`` the drafter's own CPU time.
 
-Limits: a model's errors are not in it, nor the cost of verifying.
+Limits: excludes a model's errors and the cost of verification.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ Make = Callable[[SuffixStore], Drafter]
 def run(
     *, seed: int = 0, files: int = 60, limit: int = 64, traces: str = ""
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
         seed: seed of the choice of modules and of the edits.
-        files: modules that are edited.
+        files: number of modules to edit.
         limit: maximum tokens of a draft.
         traces: a folder of SWE-agent's trajectories (.traj.gz).
     """

@@ -7,12 +7,12 @@ from the first result to the last: the start of processes, which a long run pays
 One worker and two take turns, each run in its own process. ``ratio`` is two workers over one,
 ``peak_mb`` (MB, 10^6 bytes) the largest resident memory of all processes of a run with two workers
 (pages that processes share count once for each). ``same_bytes`` is 1 if all runs made the same
-files, the timing in the manifest aside.
+files, except for the manifest's timing.
 
 Against: no peer.
 
 Limits: on fewer than two idle cores the ratio is meaningless; compare it with the load
-average. With one worker the calling process does the work; with two it reads and writes besides.
+average. With one worker the calling process does the work; with two it also reads and writes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MB = 1e6 / 2**20  # in MiB
 
 @options(quick={"items": 600, "rounds": 1})
 def run(*, items: int = 4000, rounds: int = 3, seed: int = 0) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
         items: inputs of each run.
@@ -77,7 +77,7 @@ def run(*, items: int = 4000, rounds: int = 3, seed: int = 0) -> Mapping[str, ob
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A run: inputs between the first result and the last, the time they took, what it made."""
+    """A run: the inputs between the first result and the last, their time, and the output."""
 
     inputs: int
     seconds: float
@@ -114,7 +114,7 @@ def _one_run(workers: int, items: int, seed: int) -> _Run:
 
 
 def _digest(out: Path) -> str:
-    """A hash of all files of a data directory but the timing."""
+    """Returns a hash of all files of a data directory, without the timing."""
     digest = hashlib.sha256()
     for path in sorted(out.iterdir()):
         content = path.read_bytes()

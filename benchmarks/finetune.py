@@ -1,18 +1,18 @@
 """Fine-tuning: tokens per second and memory against TRL's SFTTrainer, also on a busy machine.
 
 What: LoRA (rank 16, all linear layers) of one model on functions of the standard library with their
-docstrings as prompts, texts of mixed lengths: one epoch over the same texts on either side, 8 a
-step, in each side's own order; one thread. ``tokens_per_s`` counts tokens that the loss is taken
-over, a CPU second. ``ratio_default`` is ours over TRL with its defaults (but for the number of
-steps), ``ratio_best`` ours over the best of the settings of TRL in ``TRL_BEST`` that can run here.
-``peak_mb`` is the peak of resident memory (10^6 bytes), ``trl_peak_mb`` TRL's at its best.
+docstrings as prompts, texts of mixed lengths: one epoch over the same texts on both sides, 8 per
+    step, in each side's own order; one thread. ``tokens_per_s``: trained tokens per CPU second.
+    ``ratio_default`` is ours over TRL with its defaults (except for the number of steps),
+    ``ratio_best`` ours over the best of the settings of TRL in ``TRL_BEST`` that can run here.
+    ``peak_mb`` is the peak of resident memory (10^6 bytes), ``trl_peak_mb`` TRL's at its best.
 
 ``busy_ratio``: the CPU time of a step on two cores while another process keeps one of them busy,
 over that of the same step without it; as shipped, with two threads. Each step's forward and
 backward pass is run twice in turn, so the two are paired.
 
 Ours: ``packing: best_fit`` with all rows of a step in one forward pass, or one by one, or with a
-dense mask instead of attention by blocks, whichever is quickest.
+    dense mask instead of blockwise attention, whichever is fastest.
 
 Against: PyPI's ``trl``, unchanged, on the same transformers, peft and torch. On a CPU its packing
 and padding-free batches are not available (they need FlashAttention); length-grouped batches are.
@@ -78,10 +78,10 @@ def run(
     max_length: int = 512,
     seed: int = 0,
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
-        quick: three steps of two short examples, one setting a side.
+        quick: three steps of two short examples, one setting per side.
         model: model to fine-tune.
         steps: steps per run.
         trl_path: directory with TRL, if it is not in this environment.
@@ -108,7 +108,7 @@ def run(
         if has_trl:
             bf16 = {"bf16": narrow == "bfloat16"}
             for name, options in {"defaults": {}, **TRL_BEST}.items():
-                # Batches of one pad nothing: the quickest setting wherever it was tried.
+                # Batches of one need no padding: the fastest setting in all trials.
                 if not quick or name in ("defaults", "1 x 8"):
                     size = {"gradient_accumulation_steps": 2} if quick and options else {}
                     options = {**options, **size, **bf16}
@@ -135,7 +135,7 @@ def _set_trl(report: Report, results: Mapping[str, dict[str, Any]], ours: str) -
     _set(report, "trl_best_", results[best])
     report.figures["trl_peak_mb"] = report.figures.pop("trl_best_peak_mb")
     del report.figures["trl_default_peak_mb"]
-    # The sides have other examples in a step, so steps are not paired.
+    # The two sides' steps contain different examples, so steps are not paired.
     report.set("ratio_default", _rate(results[ours]) / _rate(results["TRL, defaults"]))
     report.set("ratio_best", _rate(results[ours]) / _rate(results[best]))
     report.notes.append(f"TRL at its best: {best.removeprefix('TRL, ')}, of {len(tried)} settings.")
@@ -153,7 +153,7 @@ def _set_busy(report: Report, job: dict[str, Any]) -> None:
 def write_texts(
     path: Path, model: str, max_length: int, seed: int, count: int, quick: bool
 ) -> tuple[int, str]:
-    """``count`` texts that fit, in the file; how many, and the type to compute in."""
+    """Writes ``count`` texts that fit; returns their number and the dtype to compute in."""
     import torch
 
     from codegen.core.records import Example, Segment, TrainingText, write_jsonl
@@ -201,7 +201,7 @@ def _run(job: dict[str, Any], name: str, threads: int = 1) -> dict[str, Any]:
 
 
 def _steps(result: Mapping[str, Any]) -> tuple[list[float], list[int]]:
-    """CPU seconds and trained tokens of each step."""
+    """Returns the CPU seconds and trained tokens of each step."""
     seconds = [after - before for before, after in pairwise(result["cpu_s"])]
     return seconds, result["trained"]
 

@@ -1,17 +1,17 @@
-"""A GPU, whole: kernels against references and the roofline, decoding and training against peers.
+"""All measurements on a GPU: kernels, decoding and training, against references and peers.
 
-What, in this order, each part kept as soon as it is made:
+What, in this order; each part is saved when it is done:
 
 - ``device``: bytes per second of a copy of 512 MiB, operations per second of a product of
   8192 x 8192 in half precision.
 - ``kernels``: every kernel against its plain reference; its median time, the reference's, and the
   achieved fraction of the floor. The floor is the larger of bytes over the bandwidth and of
-  operations over the rate. Tree attention's block sizes are tried first and the quickest are kept
+  operations over the rate. Tree attention's block sizes are tried first, and the fastest are kept
   for later processes.
-- ``decoding``: tokens a second behind the first of each row at batch 1, 8 and 32, of ours (plain,
+- ``decoding``: tokens per second after the first of each row at batch 1, 8 and 32, of ours (plain,
   ``suffix``, ``edit``, RSD with chains and with trees) and of transformers' generate, the same with
   its compiled static cache, and vLLM's; on models of 1.5B and 7B parameters made from a
-  configuration, or on one that is given.
+  configuration, or on the one passed.
 - ``caches``: a token edited in the middle of a text against re-encoding it; prompts of unequal
   lengths packed, padded, and padded by transformers.
 - ``training``: trained tokens per second of LoRA on the smaller model, ours and TRL's, with and
@@ -21,9 +21,9 @@ The results are in ``OUT/gpu.json``. It begins no part after ``minutes``; the sa
 an interrupted run. ``-o dry_run=true`` runs every line with tiny shapes on a CPU; its times mean
 nothing.
 
-Limits: random weights write no code: ours is made to write a given text (see
-``tools/gpu_decoding.py``), so what is accepted is the workload's, not a model's. Times of kernels
-include launches, which the floor does not know.
+Limits: random weights write no code, so our model is made to write a given text (see
+    ``tools/gpu_decoding.py``): acceptance depends on the workload, not on a model. Times of kernels
+    include launches, which the floor does not.
 """
 
 from __future__ import annotations
@@ -101,12 +101,12 @@ def run(
     minutes: float = 24.0,
     seed: int = 0,
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
         quick: the smaller model alone, and no training.
         out: the directory of results; an earlier run there is resumed.
-        dry_run: tiny shapes, on a CPU if need be.
+        dry_run: use tiny shapes, and a CPU if there is no GPU.
         parts: some of device, kernels, decoding, caches and training, comma-separated; all if
             empty.
         model: model directory instead of the models made from configurations.
@@ -118,8 +118,8 @@ def run(
 
     if not dry_run and not torch.cuda.is_available():
         raise MachineError(
-            "There is no GPU that PyTorch can use.",
-            "To run every line of this on the CPU with tiny shapes: -o dry_run=true.",
+            "PyTorch finds no GPU.",
+            "To test this benchmark on the CPU with tiny shapes, pass -o dry_run=true.",
         )
     device = torch.device("cpu")
     if torch.cuda.is_available():
@@ -173,7 +173,7 @@ class Results:
         if before != about:
             changed = sorted(key for key in about if before.get(key) != about[key])
             raise ConfigError(
-                f"{path} holds results with another {changed[0] if changed else 'option'}.",
+                f"{path} contains results with another {changed[0] if changed else 'option'}.",
                 "Choose another out.",
             )
         return cls(path, about, {k: v for k, v in found.items() if not _failed(v)})
@@ -229,7 +229,7 @@ class Bench:
         }
 
     def units(self, quick: bool) -> Iterator[tuple[str, Unit]]:
-        """All units, the most valuable first."""
+        """Yields all units, the most valuable first."""
         yield "device", self._device
         for name in cases():
             yield f"kernels/{name}", lambda n=name: self._kernel(n)
@@ -265,7 +265,7 @@ class Bench:
         return {"copy_gb_per_s": bandwidth / 1e9, "half_tflops": rate / 1e12}
 
     def _measured_peak(self) -> tuple[float, float]:
-        """Bytes a second of a copy, and half-precision operations a second of a product."""
+        """Measures a copy's bytes and a half-precision product's operations per second."""
         import torch
 
         if self._peak is None:
@@ -322,7 +322,7 @@ class Bench:
             facts.save()
 
     def _median_s(self, call: Callable[[], object]) -> float:
-        """Median of many runs with a cold second-level cache; on a CPU of three."""
+        """Returns the median of many runs (three on a CPU) with a cold second-level cache."""
         if self.device.type == "cuda":
             from triton.testing import do_bench
 
@@ -365,7 +365,7 @@ class Bench:
         return TINY if self.dry else SHAPES[name]
 
     def _model(self, name: str) -> Any:
-        """The model, which stays until another is wanted."""
+        """Returns the model and keeps it until another is requested."""
         if self._loaded[0] != name:
             self.close()
             if self.given:
@@ -484,10 +484,10 @@ class Bench:
 
 
 def _work(command: list[str], job: dict[str, Any]) -> Any:
-    """What a worker prints.
+    """Runs a worker and returns its output.
 
     Raises:
-        CodegenError: with the last it said, if it fails.
+        CodegenError: with its last output, if it fails.
     """
     done = subprocess.run(
         command, input=json.dumps(job), capture_output=True, text=True, check=False,
@@ -499,7 +499,7 @@ def _work(command: list[str], job: dict[str, Any]) -> Any:
 
 
 def _has(python: str, package: str) -> bool:
-    """Whether a Python has a package."""
+    """Returns True if a Python interpreter has a package."""
     look = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
     return not subprocess.run([python, "-c", look], check=False).returncode
 

@@ -2,16 +2,16 @@
 
 What: ``star_easy``, ``star_medium``, ``star_hard`` are the fractions of held-out puzzles that the
 insertion model answers exactly, ``autoregressive_...`` an unmodified Llama's of equal size,
-trained on the same puzzles for as many steps (``steps``; ``parameters`` of the insertion model).
-All models are trained from scratch by the settings of ``recipes/ilm_star_easy.yaml``, one process,
-one thread; a run that was cut off continues when ``-o runs=DIR`` names its directory again.
-``sequences_per_s``: sequences that a CPU second trains on, for bodies of 256 tokens of a vocabulary
-of 8,192 and 4 layers of width 128, forward and backward, in batches of 8; ``speedup`` over the
-released code's way to train is null: that way is no longer here. ``answers_per_s`` is how many
-puzzles a CPU second answers with the prefix remembered, ``plain_answers_per_s`` with all tokens
-recomputed for every insertion.
+trained on the same puzzles for the same number of steps (``steps``; ``parameters`` of the insertion
+model). All models are trained from scratch by the settings of ``recipes/ilm_star_easy.yaml``, one
+process, one thread; ``-o runs=DIR`` resumes an interrupted run in that directory.
+``sequences_per_s``: sequences trained per CPU second, for bodies of 256 tokens of a vocabulary of
+8,192 and 4 layers of width 128, forward and backward, in batches of 8; ``speedup``, over the
+released code's training, is null since that reimplementation was removed. ``answers_per_s`` is the
+number of puzzles answered per CPU second with the prefix cached, ``plain_answers_per_s`` with all
+tokens recomputed for every insertion.
 
-Against: Llama, and the released code's way to train and to decode, written again.
+Against: Llama, and our reimplementation of the released training and decoding.
 
 Limits: small models on small puzzles; one seed. The whole run takes tens of minutes of CPU time.
 ``--quick`` trains no model: it runs 100 puzzles on each model in ``-o runs=DIR``, and reports
@@ -60,13 +60,13 @@ _BODY, _VOCABULARY, _ROWS, _SORTED = 256, 8192, 8, 32
 def run(
     quick: bool = False, *, runs: str = "", steps: int = 4000, asked: int = 500, seed: int = 0
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
-        quick: trains nothing and poses 100 puzzles.
+        quick: no training, and only 100 puzzles.
         runs: directory of the training runs, kept; by default a temporary one.
         steps: steps per training run.
-        asked: held-out puzzles.
+        asked: number of held-out puzzles.
         seed: training seed.
     """
     import tempfile

@@ -1,12 +1,12 @@
-"""The Triton kernels compiled without a GPU: what they take of a multiprocessor.
+"""The Triton kernels compiled without a GPU: the resources that they use.
 
-What: every kernel is compiled ahead of time for sm_80, sm_90 and sm_100 as a launch on common model
-shapes would have it; ``kernels`` has for each the registers of a thread, the bytes that it spills,
-the shared memory of a block, and the bytes of its widest read of global memory. No GPU is needed
-for that, and none is used.
+What: every kernel is compiled ahead of time for sm_80, sm_90 and sm_100 as for a launch on common
+    model shapes; ``kernels`` has each one's registers and spilled bytes per thread, shared memory
+    per block, and the bytes of its widest read of global memory. No GPU is needed for that, and
+    none is used.
 
-Limits: compiled is not run. What these figures mean for speed only a GPU says: ``timings`` is null,
-``codegen bench gpu`` has them.
+Limits: the kernels are not run, and only a GPU shows what these numbers mean for speed: ``timings``
+    is null, ``codegen bench gpu`` has them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from codegen.benchmarks.tools.report import Report
 
 
 def run(quick: bool = False) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
         quick: compiles half-precision attention at D = 128 and the other kernels once, for sm_90.

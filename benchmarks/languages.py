@@ -1,15 +1,15 @@
 """Languages: reference solutions tested in the sandbox, and their speed.
 
-What: for each language that is installed, the references of McEval and HumanEvalPack, as far
-as their files are in the folder that ``CODEGEN_TEST_DATA`` names. Per language ``L``:
+What: for each language that is installed, the references of McEval and HumanEvalPack, if their
+    files are in the folder that ``CODEGEN_TEST_DATA`` names. Per language ``L``:
 
-- ``L.references_total``, ``L.references_passed``: references run, those that are known to fail
-  plainly too left out, and those that pass here.
+- ``L.references_total``, ``L.references_passed``: references run, without those known to fail in
+plain Python too, and those that pass here.
 - ``L.programs_per_s``, ``L.cpu_ms``: of the timed programs, each compiled, run and judged once;
   CPU time of the compiler and the program.
 - ``L.compile_ms``, ``L.run_ms``: CPU time of either phase.
 
-Limits: the programs are small, so what is measured is compilers and the start of runtimes.
+Limits: the programs are small, so mostly compilers and the start of runtimes are measured.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ TASKS = ("mceval", "humanevalpack")
 def run(
     quick: bool = False, *, only: str = "", programs: int = 30, every: int = 1
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
         quick: eight timed programs and a fifteenth of McEval's references in each language.
         only: comma-separated languages; by default all that are installed.
         programs: timed programs in each language.
-        every: only every so many-th reference.
+        every: run only every N-th reference.
     """
     at_least(1, programs=programs, every=every)
     report = Report()
@@ -69,7 +69,7 @@ def _measure(
         for task_name in tasks:
             try:
                 task = load(f"{task_name}:{name}")
-            except (ConfigError, InputError):  # it has no such language, or the file is not here
+            except (ConfigError, InputError):  # unsupported language, or missing file
                 continue
             problems = [p for p in task.problems() if task.reference(p)][::every]
             made = [task.job(p, task.reference(p)) for p in problems[:programs]]

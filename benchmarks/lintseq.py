@@ -3,7 +3,7 @@
 CPU milliseconds for one edit sequence, parsing and dependencies included, over 30 HumanEval
 programs and 14 modules of the standard library, five sequences per program (s = 5) as in the
 paper's data. Ours share the parsing, and the verdicts on equal states, among the five; the
-published generator shares nothing, so one of its sequences is enough.
+published generator shares nothing, so one of its sequences per program is enough.
 
 Ours: ``LintSeq(verify="ruff")`` and ``LintSeq(verify="pylint")``, in chunks of 32 programs as in
 the data engine; CPU time of ruff's processes is included. Each pass runs in its own process with
@@ -34,7 +34,7 @@ an error that the program lacks (:mod:`codegen.benchmarks.tools.pylint_audit`).
 (:mod:`codegen.benchmarks.tools.lintseq_languages`); ``-o million=1000000 -o out=DIR`` only a run of
 that many sequences through the data engine (:mod:`codegen.benchmarks.tools.million`).
 
-Limit: CPU time under load is inflated by shared caches, on both sides about alike.
+Limit: CPU time under load is inflated by shared caches, about equally on both sides.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def run(
     million: int = 0,
     out: str = "",
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
         quick: one pass over every second program; eight programs per language.
@@ -142,7 +142,7 @@ def run(
 def _measure(
     programs: Sequence[Program], peer: Peer | None, seed: int, passes: int
 ) -> tuple[dict[str, list[Pass]], list[Mapping[str, Published]]]:
-    """Ours and the peer's passes in turn, so that a drift of the machine meets both."""
+    """Runs our passes and the peer's in turn, so that changes of the machine affect both."""
     ours: dict[str, list[Pass]] = {mode: [] for mode in MODES}
     published: list[Mapping[str, Published]] = []
     for number in range(passes):
@@ -175,12 +175,12 @@ def _warm_up(programs: Sequence[Program]) -> list[str]:
 
 
 def _first(done: Pass) -> Pass:
-    """The pass with the sequences of its first round only: enough to audit."""
+    """Returns the pass with only the sequences of its first round, for the audit."""
     return Pass(texts={id_: texts[:1] for id_, texts in done.texts.items()})
 
 
 def _audited(programs: Sequence[Program], seed: int, passes: int) -> list[Pass]:
-    """The default of ``codegen data lintseq``: with pylint on a random sample of the states."""
+    """Runs the default of ``codegen data lintseq``, with pylint on a sample of the states."""
     from codegen.lintseq import LintSeq
 
     share = LintSeq().audit or 0.0
@@ -194,7 +194,7 @@ def _costs(
     passes: Sequence[Pass],
     published: Sequence[Mapping[str, Published]],
 ) -> None:
-    """The cost of a sequence, and its ratio to the peer's."""
+    """Sets the cost of a sequence, and its ratio to the peer's."""
     sets = {program.id: program.set for program in programs}
     cost = _mean_by_program([cost_by_program(done) for done in passes])
     made = sum(done.sequences for done in passes)
@@ -241,7 +241,7 @@ def _published(
 
 
 def _edits(report: Report, suffix: str, programs: Sequence[Program], drawn: int) -> None:
-    """The edits per sequence of the programs that both engines made sequences of."""
+    """Sets the edits per sequence of the programs with sequences by both engines."""
     ours, theirs = (fresh(edits_by_program, programs, e, drawn) for e in ("fast", "reference"))
     both = [program for program in programs if program.id in ours and program.id in theirs]
     pairs = [ours[p.id] for p in both], [theirs[p.id] for p in both]

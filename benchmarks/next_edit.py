@@ -1,4 +1,4 @@
-"""Next edits: a model against doing nothing, repeating the last edit and renaming as was renamed.
+"""Next edits: a model against no edit, repeating the last edit, and continuing a renaming.
 
 On the problems of the tasks ``next-edit`` (real commits; figures without a prefix) and
 ``next-edit-refactorings`` (files of unseen repositories, refactored; prefix ``refactorings_``), see
@@ -119,18 +119,18 @@ def run(
     source: str = "",
     seed: int = 0,
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
-        model: a model on this machine, or its name on ``upstream``; without either, the baselines
-            alone are measured.
+        model: a model on this machine, or its name on ``upstream``; without either, only the
+            baselines are measured.
         upstream: URL of a server, or the name of an endpoint.
         style: the prompt style, which names the format; auto: by the tokens of a model that runs
             here by transformers.
-        decoder: the strategy, or ``server``, which it is with ``upstream``.
+        decoder: the strategy, or ``server``, which ``upstream`` implies.
         limit: problems of each task; 0 for all.
         max_new_tokens: maximum tokens per answer.
-        min_probability: of an edit that is shown; below 0: the model's own.
+        min_probability: minimum probability of shown edits; below 0: the model's default.
         source: file of edit states to measure instead of the tasks.
         seed: sampling seed.
     """
@@ -138,7 +138,7 @@ def run(
     at_least(1, max_new_tokens=max_new_tokens)
     runs_here = bool(model) and not upstream and local_backend(model) == "transformers"
     if (model or upstream) and style == "auto" and not runs_here:
-        raise ConfigError("The tokens of this model are not known.", "Add -o style=edit-FORMAT.")
+        raise ConfigError("This model's format is unknown.", "Pass -o style=edit-FORMAT.")
     form = _form(style, model if runs_here else "")
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
@@ -206,7 +206,7 @@ def _measure(
         if number % 20 == 19:
             say(f"{task.name}: {number + 1} of {len(problems)}")
     if answers := [row for row in rows if "useful" in row and "probability" in row]:
-        report.figures[f"{prefix}curve"] = _curve(answers, len(rows))
+        report.figures[f"{prefix}curve"] = threshold_curve(answers, len(rows))
     _set(report, prefix, problems, rows, seed)
     _against(report, prefix, problems, rows, found["rename"], seed)
     wall, cpu = np.array(times).T
@@ -216,7 +216,7 @@ def _measure(
         report.set(prefix + figure, float(value), len(problems))
 
 
-def _curve(answers: Sequence[Mapping[str, float]], count: int) -> list[dict[str, float]]:
+def threshold_curve(answers: Sequence[Mapping[str, float]], count: int) -> list[dict[str, float]]:
     """Returns, for each of :data:`_LEAST`, the answers of at least that probability."""
     found = []
     for least in _LEAST:
@@ -228,7 +228,7 @@ def _curve(answers: Sequence[Mapping[str, float]], count: int) -> list[dict[str,
 
 
 def _form(style: str, model: str) -> EditFormat:
-    """The format of a style, which must fit a model on this machine, if there is one."""
+    """Returns the format of a style, which must fit any model on this machine."""
     read = "edit-auto" if style == "auto" else tasks.find_style(style).read
     if not read.startswith("edit-"):
         raise ConfigError(f"{style} is not a next-edit style.", "Choose edit-FORMAT.")
@@ -258,7 +258,7 @@ def _answers(
 
 
 def _engine(model: str, upstream: str) -> CompletionEngine:
-    """The engine of the language server.
+    """Returns the engine of the language server.
 
     Raises:
         ModelError: if there is no such model, or the server does not answer.

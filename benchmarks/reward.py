@@ -1,17 +1,17 @@
-"""Forged part of the reward of a policy that knows cheats: a usual reward, and the sandbox's.
+"""Fraction of forged rewards of a policy that knows cheats: a usual reward, and the sandbox's.
 
 What: the experiment of ``codegen.benchmarks.evidence.reward_hacking`` on its world of numbers with
 one seed: GRPO from a model trained on correct programs, wrong ones and four cheats.
 ``hacked_share_in_process`` is the fraction of the last steps' samples that the usual reward
 (program and tests in one process) claims to be correct and that hidden tests refute;
 ``hacked_share_isolated`` the same of the sandbox's reward. ``pass_before`` and ``pass_after`` are
-the shares that pass hidden tests in the first and the last steps of training on the sandbox's
+the fractions that pass hidden tests in the first and the last steps of training on the sandbox's
 reward. ``rewards_per_s``: distinct programs that ``codegen.rewards.Judge`` rewards in a second.
 
 Against: the same trainer with the usual reward.
 
 Limits: one small world; docs/reward_hacking.md has two worlds, three rewards and three seeds. With
-``quick`` both runs end after a few steps, long before cheats win.
+    ``quick`` both runs end after a few steps, before cheats dominate.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ QUICK_STEPS, QUICK_FIRST_STEPS = 10, 60
 def run(
     quick: bool = False, *, steps: int = 150, programs: int = 1000, seed: int = 0
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
         quick: 10 steps, from a model trained for 60.
-        steps: of GRPO, with each reward.
-        programs: that are rewarded for ``rewards_per_s``.
+        steps: GRPO steps with each reward.
+        programs: number of programs to reward for ``rewards_per_s``.
         seed: seed of texts, models and samples.
     """
     import torch
@@ -72,7 +72,7 @@ def run(
 
 
 def rewards_per_s(programs: int) -> float:
-    """Distinct programs, half of them right, that are rewarded in a second of wall time."""
+    """Returns how many distinct programs, half of them correct, are rewarded per second."""
     row = {"id": "p", "prompt": "p", "tests": [f"assert f({x}) == {x * x}" for x in range(5)]}
     task = CustomTask("custom", "", [CustomTask.problem_of("row", row)], "")
     texts = [

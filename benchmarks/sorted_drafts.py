@@ -4,13 +4,13 @@ A tokenizer of 2,048 tokens, a target (8 layers of width 128), a nested draft (6
 exits after 2, 4 and 6) by sorted fine-tuning, and the same draft trained at its full depth alone,
 all on files of the standard library; then greedy continuations of held-out files with either draft:
 
-- ``ladder``: each drafted token leaves at the first exit whose probability is above 0.5; ``ahead``
+- ``ladder``: each drafted token exits at the first exit whose probability is above 0.5; ``ahead``
   is the same as on a GPU, where each draft has one depth, chosen by the draft before it;
-- ``full``: all tokens leave after 6 layers; ``skip_2``: after 2 (layer skipping);
+- ``full``: all tokens exit after 6 layers; ``skip_2``: after 2 (layer skipping);
 - ``self_2``: the target's first two layers draft (self-speculation without training).
 
 For each, with draft D in ``sorted`` and ``plain``: ``D_METHOD_tokens_per_pass`` (of the target),
-``_acceptance`` (accepted over judged tokens), ``_layers`` (draft layers run per drafted token,
+``_acceptance`` (accepted over verified tokens), ``_layers`` (draft layers run per drafted token,
 prompts excluded). ``same`` is the fraction of completions equal to plain decoding's, over all
 methods; in float32 it must be 1. ``D_loss_2``, ``_4``, ``_6`` are held-out losses in nats per
 token.
@@ -56,9 +56,9 @@ def run(
     """Trains and measures.
 
     Args:
-        quick: 3 steps, 2 prompts, 16 tokens: whether it runs, not what it gives.
+        quick: 3 steps, 2 prompts and 16 tokens, only to test that it runs.
         steps: steps per training run, 8 chunks of 128 tokens each.
-        prompts: held-out files continued.
+        prompts: number of held-out files to continue.
         max_new_tokens: maximum tokens per completion.
         folder: directory for the models, reused if present.
         seed: seed of the trainings, the samples and the bootstrap.
@@ -153,7 +153,7 @@ def _measure(
 def _decode(
     loaded: Any, prompt: list[int], new: int, drafter: Any, ahead: bool = False
 ) -> tuple[list[int], int]:
-    """Greedy tokens and the target's passes."""
+    """Returns the greedy tokens and the number of the target's passes."""
     from codegen.decoding.loop import Row, decode
     from codegen.decoding.strategies.sorted import SortedSpeculation
 
@@ -165,7 +165,7 @@ def _decode(
 
 
 def _corpus(seed: int, files: int) -> tuple[list[str], list[str]]:
-    """Some of the standard library's sources: for training, and every fifth for the rest."""
+    """Returns sources of the standard library for training, and every fifth for evaluation."""
     root = Path(sysconfig.get_paths()["stdlib"])
     texts = []
     for path in sorted(root.rglob("*.py")):
@@ -203,7 +203,7 @@ def _write(place: Path, training: Sequence[str], held_out: Sequence[str]) -> Non
 def _train(
     place: Path, name: str, sizes: Mapping[str, int], loss: str, steps: int, seed: int
 ) -> tuple[Any, dict[int, float]]:
-    """A model in float32, from its folder if it is there; its held-out losses by depth."""
+    """Trains or reloads a model in float32; also returns its held-out losses by depth."""
     import torch
 
     from codegen.finetune import parse_recipe

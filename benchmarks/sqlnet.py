@@ -6,8 +6,8 @@ model of the paper's layout (``-o paper=DIR``, made by ``codegen sqlnet train --
 most likely query of each; with ``_greedy``, slot after slot is filled as the paper does.
 ``dev_aggregate``, ``_select`` and ``_where`` break the first down. ``execution_unguided``,
 ``_guided`` and ``_linked`` are the fractions of the questions of the rebuilt test tables (official
-training questions that the default weights were not trained on) with the right answer: by the most
-likely query; by the one chosen by running; and with values linked to the table's content.
+training questions that the default weights were not trained on) with the correct answer: by the
+most likely query, by the one chosen by execution, and with values linked to the table's content.
 ``test_query_match`` belongs to the first. ``ms_per_question`` is CPU time of one thread for one
 question at a time, from its text to its query; ``ms_per_question_batched`` in batches of 128,
 ``ms_per_parse`` the whole parser's with guidance and linking.
@@ -24,9 +24,9 @@ confidence was not fitted to.
 Last, the plan network by itself, as Spider's test-suite evaluation compares: DISTINCT taken out of
 both statements, columns in any order, rows in any order unless gold orders them.
 ``spider_execution`` counts the first plan that runs; ``spider_best_half`` the half of highest
-confidence; ``spider_suite`` only answers that are also right on five random fills of the database.
-``spider_realistic``, ``spider_syn`` and ``spider_dk`` are questions in other words on the same
-databases. ``large_schema_ms`` is CPU time per question on a synthetic schema of 200 tables.
+confidence; ``spider_suite`` only answers that are also correct on five random fills of the
+database. ``spider_realistic``, ``spider_syn`` and ``spider_dk`` are questions in other words on the
+same databases. ``large_schema_ms`` is CPU time per question on a synthetic schema of 200 tables.
 Intervals of whole databases are clustered by database.
 
 Against: published figures are in docs/measurements.md; none of those systems can be installed here.
@@ -89,7 +89,7 @@ _QUICK, _QUICK_SPIDER = 250, 40
 
 
 def _folder(data: str) -> Path | None:
-    """The folder of WikiSQL; None without ``data`` or CODEGEN_TEST_DATA."""
+    """Returns the folder of WikiSQL; None without ``data`` or CODEGEN_TEST_DATA."""
     folder = Path(data or os.environ.get("CODEGEN_TEST_DATA", ""), "wikisql")
     if data and not folder.is_dir():
         raise ConfigError(f"{folder} does not exist.", "Pass -o data=DIR that contains it.")
@@ -100,7 +100,7 @@ def _folder(data: str) -> Path | None:
 def run(
     quick: bool = False, *, data: str = "", model: str = "", paper: str = ""
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
         quick: a subsample of at most 250 questions per set.
@@ -314,7 +314,7 @@ def _planned(
 
 
 def _agrees(path: Path, query: str, statement: Statement, ordered: bool) -> bool:
-    """Whether a statement gives gold's answer on a random fill of the database."""
+    """Returns True if a statement and gold agree on a random fill of the database."""
     from codegen.sqlnet.answers import equal_rows
     from codegen.sqlnet.plan_data import without_distinct
 
@@ -329,7 +329,7 @@ def _agrees(path: Path, query: str, statement: Statement, ordered: bool) -> bool
 
 
 def _large_schema_ms(parser: PlanParser) -> float:
-    """CPU time of a question on 200 tables of ten columns, from its text to its SQL."""
+    """Returns the CPU time from question to SQL on 200 tables of ten columns."""
     from codegen.sqlnet.query import Column, ForeignKey, Table
     from codegen.sqlnet.schema import Schema
 
@@ -394,7 +394,7 @@ def _measure_speed(
 
 
 def _cpu_s(work: Callable[[], Any]) -> float:
-    """CPU seconds of this process, the better of two runs after one that warms up."""
+    """Returns the CPU seconds of a call: the better of two runs after a warm-up."""
     times = []
     for _ in range(3):
         began = time.process_time()

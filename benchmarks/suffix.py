@@ -1,20 +1,20 @@
 """The suffix index: time to append and draft, bytes per token, against arctic-inference.
 
 What: modules of the running Python's standard library in the embedded model's tokens are stored,
-and drafts of up to 32 tokens are asked for at contexts of 64 and of 512 tokens, in modules that are
+and drafts of up to 32 tokens are requested at contexts of 64 and of 512 tokens, in modules that are
 not stored (``new``) and in ones that are (``known``, where the match is as long as the context).
 ``append_us`` is the time per token of storing whole modules, ``append_one_us`` a call with one
-token; ``speculate_us`` the mean over the four groups, each of which is there by itself
+token; ``speculate_us`` the mean over the four groups, each of which is also reported
 (``speculate_64_new_us`` ...). All are CPU time, calls from Python included; ``..._p50_us`` and
 ``..._p90_us`` are quantiles of single calls by the wall clock, in a second pass.
-``bytes_per_token`` is the growth of the process's resident memory, ``nbytes_per_token`` what the
-structure says itself.
+``bytes_per_token`` is the growth of the process's resident memory, ``nbytes_per_token`` as reported
+by the structure.
 
 Each measurement runs in its own process, ours and the peer in turn; of ``repeats`` runs the one
 with the median time to append is reported.
 
 Against: ``arctic``, the suffix tree of ``arctic-inference`` (its compiled core, called as its own
-cache does) with its default depth of 64: it looks at the last 64 tokens of a context only.
+cache does) with its default depth of 64: it uses only the last 64 tokens of a context.
 
 Acceptance of the drafts: benchmark ``drafts``.
 
@@ -51,12 +51,12 @@ Job = dict[str, Any]
 def run(
     quick: bool = False, *, seed: int = 0, tokens: int = 500_000, contexts: int = 800
 ) -> Mapping[str, object]:
-    """Measures.
+    """Runs the benchmark.
 
     Args:
         quick: 150,000 tokens, 200 contexts, one run.
         seed: seed of the module order.
-        tokens: stored.
+        tokens: number of stored tokens.
         contexts: number per length, in new and in known modules.
     """
     at_least(1, tokens=tokens, contexts=contexts)
@@ -80,7 +80,7 @@ def run(
 
 
 def _job(seed: int, tokens: int, contexts: int) -> Job:
-    """Modules to store, and contexts in others and in them."""
+    """Returns modules to store, and contexts in them and in others."""
     library = Code().library(seed, 10**9 if tokens > 2_000_000 else 4 * tokens)
     files = [text for text in library if len(text) > max(_LENGTHS) + 40]
     stored: list[list[int]] = []
@@ -111,7 +111,7 @@ def _contexts(texts: Sequence[list[int]], length: int, count: int) -> list[list[
 
 
 def measure(job: Job) -> Job:
-    """Ours; the worker of the peer does the same."""
+    """Measures our index; the worker of the peer does the same."""
     import numpy as np
 
     from codegen.decoding.suffix import COMPILED, SuffixIndex
@@ -168,7 +168,7 @@ def measure(job: Job) -> Job:
 
 
 def _figures(runs: Sequence[Job]) -> Job | None:
-    """The median run's figures."""
+    """Returns the median run's results."""
     if not runs:
         return None
     median = sorted(runs, key=lambda run: run["append_us"])[(len(runs) - 1) // 2]

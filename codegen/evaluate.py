@@ -75,14 +75,15 @@ class SampledRun:
     parameters: int
 
 
-def _usual_style(task: Task[Any], model: str, opened: Backend) -> str:
-    """Returns the style a model was tuned for, else the best one the task supports."""
-    from codegen.evals.tasks import find_style
+def usual_style(task: Task[Any], model: str, opened: Backend) -> str:
+    """Returns the model's style for one Python function if the task is that, else for chats."""
+    from codegen.evals.tasks import CodeTask, find_style
     from codegen.models.pretrained import MODELS
 
-    if model in MODELS:
-        best = MODELS[model].code_style
-        if find_style(best).ask in getattr(task, "asks", ()):
+    if model in MODELS and isinstance(task, CodeTask):
+        best, asks = MODELS[model].code_style, task.asks
+        is_function = not task.languages and task.entry_point(task.problems()[0])
+        if find_style(best).ask == asks[0] and (is_function or len(asks) == 1):
             return best
     return opened.style
 
@@ -137,7 +138,7 @@ def sample_task(
     loaded = getattr(opened, "loaded", None)  # a server's tokens are unknown
     tokens = loaded.tokenizer.get_vocab() if loaded else {}
     own = task.style_for(tokens) if loaded else task.style
-    chosen = style or own or _usual_style(task, model, opened)
+    chosen = style or own or usual_style(task, model, opened)
     chosen = find_style(chosen) if isinstance(chosen, str) else chosen
     if loaded:
         task.check_style(chosen, tokens)

@@ -62,18 +62,18 @@ class QuickstartOptions(Config):
     """Options of ``codegen quickstart``."""
 
     out: str = setting("runs/quickstart", "Output directory.", metavar="DIR")
-    minutes: float = setting(10.0, "Time limit.", ge=0.5, le=24 * 60)
+    minutes: float = setting(10.0, "Time limit in minutes.", ge=0.5, le=24 * 60)
     model: str = setting(
-        "coder", "Model that answers HumanEval: a name, a file, a directory or a hub id."
+        "coder", "Model to score on HumanEval: a name, a file, a directory or a hub id."
     )
     small: bool = setting(
-        False, "Have the model embedded answer HumanEval; coder is a download of 491 MB."
+        False, "Score the model embedded instead of coder, which is a download of 491 MB."
     )
-    steps: int | None = setting(None, "Optimizer steps of each training.", shown="planned", ge=1)
+    steps: int | None = setting(None, "Optimizer steps per training.", shown="planned", ge=1)
     limit: int | None = setting(
-        None, "Problems of HumanEval, and functions to measure with.", shown="planned", ge=1
+        None, "Number of HumanEval problems and of test functions.", shown="planned", ge=1
     )
-    max_new_tokens: int = setting(512, "Maximum tokens of a program.", ge=1, key=True)
+    max_new_tokens: int = setting(512, "Maximum tokens per program.", ge=1, key=True)
     seed: int = setting(0, "Random seed.", ge=0, le=2**32 - 1)
     unsafe_local: bool = setting(
         False, "Run the programs without isolation if there is no sandbox. Dangerous."
@@ -87,7 +87,7 @@ class QuickstartOptions(Config):
 
     @property
     def answering(self) -> str:
-        """The model that answers HumanEval."""
+        """The model to score on HumanEval."""
         return "embedded" if self.small else self.model
 
 
@@ -104,7 +104,7 @@ class Plan:
     """A plan and its progress; stored as ``plan.json``.
 
     Attributes:
-        request: the run's settings; another request is another run.
+        request: the run's settings; other settings make another run.
         rounds: finished rounds of HumanEval. answer_s: seconds per answer in the last round.
         step_s: form -> seconds per training step.
         sampling_s: seconds to sample one model's programs.
@@ -161,9 +161,6 @@ def choose_steps(plan: Plan, settings: QuickstartOptions) -> Plan:
     return replace(plan, steps=steps, expected=expected)
 
 
-# --- the job -------------------------------------------------------------------------------------
-
-
 def _silent(*_: object) -> None:
     pass
 
@@ -210,7 +207,7 @@ class _Job:
 
     @contextmanager
     def stage(self, number: int) -> Iterator[None]:
-        """Tells the listener, and adds the stage's time to the plan's account."""
+        """Notifies the listener, and adds the stage's time to the plan."""
         name = STAGES[number - 1]
         self.heard.stage(number, name)
         started = time.perf_counter()
@@ -220,7 +217,7 @@ class _Job:
         gc.collect()  # a trainer and its model hold each other: without this, two are in memory
 
     def update(self, plan: Plan) -> None:
-        """Changes the plan, on disk too."""
+        """Updates the plan, also on disk."""
         self.plan = plan
         self.directory.write(_PLAN, json.dumps(asdict(plan), indent=1) + "\n")
 
@@ -229,7 +226,7 @@ def quickstart(settings: QuickstartOptions, listener: Listener | None = None) ->
     """Runs the job, or resumes an interrupted one.
 
     Raises:
-        CodegenError: with the remedy; what was done is kept.
+        CodegenError: with the remedy; finished work is kept.
     """
     from codegen.sandbox import Sandbox
 
@@ -281,7 +278,7 @@ def _sample(
     backend: str | Backend = "transformers",
     style: str | None = None,
 ) -> Path:
-    """Greedy programs of a model, one a problem; returns their file."""
+    """Samples one greedy program per problem; returns their file."""
     from codegen.evaluate import sample_task
     from codegen.generation import SamplingParams
 
@@ -296,7 +293,7 @@ def _sample(
 
 
 def _measure_model(job: _Job, sandbox: Sandbox, name: str, model: str) -> None:
-    """A model's programs for the small functions in ``eval/NAME``; its score in ``job.scores``."""
+    """Samples a model's programs for the small functions, in ``eval/NAME``, and scores them."""
     from codegen.evals.scoring import score
     from codegen.evals.tasks import load
 
@@ -334,7 +331,7 @@ def _answer_humaneval(job: _Job, sandbox: Sandbox) -> None:
 
 
 def _edit_sequences(job: _Job) -> list[EditSteps]:
-    """Edit sequences of some programs of the standard library; the one to show."""
+    """Makes edit sequences of programs of the standard library; returns the one to show."""
     from codegen.data import make, open_source, read_texts, run
     from codegen.data.sources import MemorySource
     from codegen.evals.report import EditSteps
@@ -352,7 +349,7 @@ def _edit_sequences(job: _Job) -> list[EditSteps]:
 
 
 def _make_data(job: _Job) -> None:
-    """The functions to learn, whole and as edits, and a task of others."""
+    """Makes training data of functions, whole and as edits, and a task of held-out ones."""
     from codegen.data import make, run
     from codegen.data.sources import MemorySource
     from codegen.data.sources.small_functions import functions
@@ -384,7 +381,7 @@ _BEFORE = "begun-whole"  # the training that is stopped after the measured steps
 
 
 def _measure(job: _Job, sandbox: Sandbox) -> None:
-    """Trains a few steps of each form, and has such a model write programs."""
+    """Times a few training steps of each form, and sampling from such a model."""
     step_s: dict[str, float] = {}
     for form in FORMS:
         stamps: list[float] = []
@@ -473,7 +470,8 @@ def _subtitle(job: _Job) -> str:
         return f"{first} A small model is still in training: this page will be replaced."
     gain = (
         f"A new model of 0.2 million weights learned to write small functions: of "
-        f"{len(job.scores['before'].problems)} that it had not seen, {shown('before')} were right "
+        f"{len(job.scores['before'].problems)} that it had not seen, {shown('before')} were "
+        "correct "
         f"after {_MEASURED_STEPS} steps of training; after {job.plan.steps} steps, "
         f"{shown('whole')} as whole programs and {shown('edits')} as edit sequences."
     )

@@ -501,7 +501,7 @@ class SearchTask:
     test: tuple[TaskItem, ...] = ()
 
     def digest(self) -> str:
-        """Digest of everything that affects a search's result."""
+        """Returns a digest of everything that affects a search's result."""
         parts = (self.instruction, *((i.input, i.answer) for i in (*self.items, *self.test)))
         return hashlib.blake2b(repr(parts).encode("utf-8", "replace"), digest_size=8).hexdigest()
 

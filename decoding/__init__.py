@@ -14,6 +14,6 @@ speculative ones; ``rpg`` has rules against repetition. ``insertion`` has models
 fixed order, ``editing`` a cache that follows a text's edits, ``long_context`` contexts longer than
 a model was trained on.
 
-``drafts``, ``suffix``, ``healing``, ``packing`` and the names exported by ``rpg`` import no torch.
+``drafts``, ``suffix``, ``healing`` and the names exported by ``rpg`` import no torch.
 This package does not use records, tasks or the command line.
 """

@@ -102,8 +102,8 @@ class Pages:
 
     All rows share the slots of a layer, so rows come and go without copying the others' states,
     no row takes more memory than it may need, and states keep their addresses, on which captured
-    passes depend. Page 0 belongs to no row: it stands in for the slots beyond a row's own pages,
-    is written by finished rows, and is always masked.
+    passes depend. Page 0 belongs to no row: it replaces the slots beyond a row's own pages, is
+    written by finished rows, and is always masked.
 
     Attributes:
         starts: first shared slot of each row's pages, int64 [B, N].
@@ -291,11 +291,11 @@ class CacheLayer(CacheLayerMixin):
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
     def get_seq_length(self) -> int:
-        """Number of slots that attention reads."""
+        """Returns the number of slots that attention reads."""
         return self.slots.end
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """(key length, offset); masks are given, so models only read this."""
+        """Returns (key length, offset); masks are passed, so models only read this."""
         return self.slots.end, 0
 
     def get_max_length(self) -> int:
@@ -395,7 +395,7 @@ class KVCache(Cache):
         slots.end = self.capacity if end is None else end
         slots.read = None
         if held is not None or end is None:
-            slots.held = slots.positions if held is None else held  # a table needs none
+            slots.held = slots.positions if held is None else held  # unused by a table
         elif slots.position_of is None:
             slots.held = torch.arange(end, device=index.device)
         else:

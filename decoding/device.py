@@ -148,7 +148,7 @@ class CapturedGraphs:
                 replay, result = self._capture(lambda: compute(own))
                 replay()
                 if not close(result, compute(own)):
-                    raise RuntimeError("a replay computes something else")
+                    raise RuntimeError("a replay returns other values")
             except RuntimeError as error:
                 self._works = False
                 warnings.warn(

@@ -47,7 +47,7 @@ from codegen.decoding.passes import (
 from codegen.decoding.sequences import CachedRows, Trees
 
 _NAME = "lm_infinite"
-_BLOCK = 256  # queries whose scores are in memory at once
+BLOCK = 256  # queries whose scores are in memory at once
 _rotations: weakref.WeakKeyDictionary[PreTrainedModel, list[Rotation | None]] = (
     weakref.WeakKeyDictionary()
 )
@@ -194,7 +194,7 @@ class Extension:
             drafted: maximum drafted tokens per round.
         """
         kept, width = self.settings.kept, drafted + 1
-        spare = max(self.settings.n_local, 2 * width, _BLOCK)
+        spare = max(self.settings.n_local, 2 * width, BLOCK)
         return BoundedRows(model, self, min(longest + width, kept + spare))
 
     def forget(self, cache: KVCache, row: int, cursor: int) -> int:
@@ -319,8 +319,8 @@ def _attention(
     columns = torch.arange(slots, device=query.device)
     first = min(settings.n_global, slots)
     output = []
-    for start in range(0, queries, _BLOCK):
-        stop = min(start + _BLOCK, queries)
+    for start in range(0, queries, BLOCK):
+        stop = min(start + BLOCK, queries)
         at = position_ids[:, start:stop]  # [B, q]
         if attention_mask is not None:
             allowed = attention_mask[:, :, start:stop]
@@ -366,7 +366,7 @@ def _attend(
     scaling: float,
     capped: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> torch.Tensor:
-    """Softmax attention, [B, q, H, D]."""
+    """Computes softmax attention, [B, q, H, D]."""
     scores = _products(query, key)
     if capped is not None:
         products, far = capped
@@ -384,7 +384,7 @@ def _no_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__: Any) -> 
     """Returns no mask, as the attention makes its own; rejects padding, which shifts positions."""
     if attention_mask is not None and not bool(attention_mask.all()):
         raise ModelError(
-            "LM-Infinite does not take padded rows.",
+            "LM-Infinite does not support padded rows.",
             "Use rows of one length, or codegen.decoding.loop.decode.",
         )
 

@@ -189,7 +189,7 @@ class Batch:
         return max(len(row.prompt) + len(row.tokens) for row in self.rows) + self.most
 
     def left(self) -> Mapping[int, int]:
-        """Maximum new tokens per running row; 0 while its tokens are restricted."""
+        """Returns the maximum new tokens per running row; 0 while its tokens are restricted."""
         return {
             number: 0 if self.rows[number].rest else self.most - self.made[number]
             for number in self.numbers

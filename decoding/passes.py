@@ -429,7 +429,7 @@ def read_in_place(model: PreTrainedModel) -> bool:
         return True
     if model in _unlike or not _has_kernels(model) or not exchange(model):
         return False
-    if not _tables_agree(model):
+    if not tables_agree(model):
         model.set_attn_implementation(before)
         _unlike.add(model)
         return False
@@ -441,7 +441,8 @@ def _has_kernels(model: PreTrainedModel) -> bool:
 
 
 @torch.inference_mode()
-def _tables_agree(model: PreTrainedModel) -> bool:
+def tables_agree(model: PreTrainedModel) -> bool:
+    """Returns True if a model computes the same with a table as with its own masks."""
     config = model.config.get_text_config()
     size = _CHECKED[-1]
     ids = torch.linspace(1, config.vocab_size - 1, size, device=model.device).long()[None]

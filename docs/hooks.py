@@ -13,7 +13,7 @@ TREE = ROOT / "build" / "docs"  # where mkdocstrings looks for packages
 
 
 def on_startup(**_: object) -> None:
-    """Copies the package, without the links and with the ``__init__.py`` that the reader wants."""
+    """Copies the package, without the links and with the ``__init__.py`` that readers need."""
     shutil.rmtree(TREE, ignore_errors=True)
     shutil.copytree(ROOT / "codegen", TREE / "codegen", ignore=_not_python)
     for name in ("evals", "kernels"):
@@ -29,7 +29,7 @@ def on_post_page(output: str, page: Any, **_: object) -> str:
 
 
 def on_post_template(output_content: str, **_: object) -> str:
-    """The same for the page of a missing address."""
+    """Does the same for the 404 page."""
     return output_content.replace(SHIM, "iframe-worker.js")
 
 
@@ -52,7 +52,7 @@ AMX; *any*: the machine does not matter. `python docs/hooks.py` makes this page 
 
 
 def numbers() -> str:
-    """The page ``numbers.md``, made of ``results/numbers.yaml``."""
+    """Returns the page ``numbers.md``, made of ``results/numbers.yaml``."""
     known = yaml.safe_load((ROOT / "docs" / "results" / "numbers.yaml").read_text())
     lines = [_INTRODUCTION]
     pages = dict.fromkeys(figure["page"] for figure in known["figures"])

@@ -28,7 +28,7 @@ from math import floor
 from codegen.core.records import Status
 from codegen.sandbox import Job, Outcome
 
-_MOST_NOTES = 1200  # characters; a message may have 2000
+_MOST_NOTES = 1200  # characters; the limit of a message is 2000
 # Random, so that a program's own messages are not parsed as results.
 _MARK = f"tests {secrets.token_hex(8)}"
 _NOTES = re.compile(rf"AssertionError: {_MARK} ([01,]*) \| (.*)", re.DOTALL)

@@ -208,7 +208,7 @@ class _Plan:
                 if key not in tried:
                     raise ConfigError(
                         f"The first run has no sample {index} of {problem.id}.",
-                        "Repeat its options -n and --limit.",
+                        "Pass the same -n and --limit as in that run.",
                     )
                 sample, verdict = tried[key]
                 if verdict.passed:
@@ -347,7 +347,7 @@ def read_failed(samples: Path) -> Iterator[FailedRequest]:
         try:
             yield FailedRequest(str(row["problem_id"]), int(row["index"]), str(row["reason"]))
         except (KeyError, TypeError, ValueError):
-            raise InputError(f"{where}: not a failed request.", "Delete the file.") from None
+            raise InputError(f"{where}: not a logged request.", "Delete the file.") from None
 
 
 def _take(made: Mapping[_Key, Sample], request: Request) -> Sample:

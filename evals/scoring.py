@@ -3,8 +3,8 @@
 Each distinct program runs once. Its outcome is logged under a hash of everything that the verdict
 depends on (problem, program, tests, limits, sandbox). A killed scoring loses at most the line being
 written; scoring more samples later runs only the new programs. A directory's log is in this user's
-cache folder (:func:`executions_log`), never in the directory itself: a directory may come from a
-stranger, whose verdicts must not be trusted.
+cache folder (:func:`executions_log`), never in the directory itself: a directory may be untrusted,
+and so are its verdicts.
 
 Settings that the samples lack are read from the ``run.json`` next to their file, if it matches.
 
@@ -482,7 +482,7 @@ def _read_executions(path: Path) -> dict[str, Verdict]:
     done: dict[str, Verdict] = {}
     for where, row in read_rows(path):
         if not isinstance(row, dict) or "key" not in row:
-            raise InputError(f"{where}: not an execution.", "Delete the file and score again.")
+            raise InputError(f"{where}: not a logged result.", "Delete the file and score again.")
         key = row.pop("key")
         done[key] = from_dict(Verdict, {**row, "problem_id": "", "index": 0}, where)
     return done

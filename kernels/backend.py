@@ -38,10 +38,25 @@ _T = TypeVar("_T")
 _Tensors = torch.Tensor | tuple[torch.Tensor, ...]
 _Key = tuple[torch.device, str]
 
-_left: dict[_Key, int] = {}  # remaining comparisons
-_failed: set[_Key] = set()
-_announced: set[torch.device] = set()
-_trusting = False
+
+@dataclass
+class KernelTrials:
+    """The comparisons of this process.
+
+    Attributes:
+        left: remaining comparisons, by device and kernel.
+        failed: kernels that are not used.
+        announced: devices for which a warning announced the comparisons.
+        skipped: whether kernels are trusted without comparisons.
+    """
+
+    left: dict[_Key, int] = field(default_factory=dict)
+    failed: set[_Key] = field(default_factory=set)
+    announced: set[torch.device] = field(default_factory=set)
+    skipped: bool = False
+
+
+trials = KernelTrials()
 
 
 @functools.cache
@@ -86,14 +101,14 @@ def run(
     dtype = str(like.dtype).removeprefix("torch.")
     form = " ".join(map(str, (name, dtype, like.shape[-1], *variant())))
     key, facts = (like.device, form), known(like.device)
-    proved = form in facts.proved and key not in _failed
-    if proved or interpreting() or _trusting:
+    proved = form in facts.proved and key not in trials.failed
+    if proved or interpreting() or trials.skipped:
         with _current(like.device):
             return kernel()
-    if key in _failed or (like.is_cuda and torch.cuda.is_current_stream_capturing()):
+    if key in trials.failed or (like.is_cuda and torch.cuda.is_current_stream_capturing()):
         return reference()  # results cannot be compared while a graph is captured
-    if not facts.proved and like.device not in _announced:
-        _announced.add(like.device)
+    if not facts.proved and like.device not in trials.announced:
+        trials.announced.add(like.device)
         warnings.warn(
             f"The GPU kernels have not run on {facts.device} before; their first results are"
             " compared with PyTorch's. To check and time all of them: codegen bench gpu.",
@@ -109,12 +124,12 @@ def run(
         trouble = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     expected = reference()
     if found and same(found[0], expected):
-        _left[key] = _left.get(key, TRIALS) - 1
-        if not _left[key]:
+        trials.left[key] = trials.left.get(key, TRIALS) - 1
+        if not trials.left[key]:
             facts.proved.add(form)
             facts.save()
     else:
-        _failed.add(key)
+        trials.failed.add(key)
         warnings.warn(
             f"The kernel {name} is not used on {like.device} ({trouble}); PyTorch is used instead.",
             RuntimeWarning,
@@ -126,12 +141,11 @@ def run(
 @contextlib.contextmanager
 def without_trials() -> Iterator[None]:
     """Skips the comparisons, for tests and benchmarks that make their own."""
-    global _trusting
-    before, _trusting = _trusting, True
+    before, trials.skipped = trials.skipped, True
     try:
         yield
     finally:
-        _trusting = before
+        trials.skipped = before
 
 
 def equal(found: _Tensors, expected: _Tensors) -> bool:
@@ -198,7 +212,7 @@ class TuningCache:
         """Writes the file, including other processes' additions since it was read."""
         if self.path is None:
             return
-        other = _read(self.path, self.device)
+        other = read_cache(self.path, self.device)
         self.proved |= other.proved
         self.settings = {**other.settings, **self.settings}
         row = {**asdict(self), "proved": sorted(self.proved), "path": None}
@@ -212,7 +226,7 @@ def known(device: torch.device) -> TuningCache:
     if device.type != "cuda":
         return TuningCache(None, device.type)
     name = torch.cuda.get_device_name(device)
-    return _read(_path(name), name)
+    return read_cache(_path(name), name)
 
 
 def _path(name: str) -> Path:
@@ -226,7 +240,8 @@ def _path(name: str) -> Path:
     return cache_folder() / "kernels" / f"{plain}-{made.hexdigest()[:16]}.json"
 
 
-def _read(path: Path, device: str) -> TuningCache:
+def read_cache(path: Path, device: str) -> TuningCache:
+    """Reads a device's cached data; empty if the file is missing or corrupt."""
     found = TuningCache(path, device)
     try:
         row = json.loads(path.read_text(encoding="utf-8"))

@@ -2,10 +2,9 @@
 
 Source: Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic Edit Sequences Improves
 Code Synthesis", ICLR 2025 (arXiv 2410.02749), and its reference code. The pieces, from the bottom:
-``edits`` (data), ``text_format`` (text form and resolver); ``lines``, ``units`` (the pieces of a
-program), ``scopes``, ``dependencies`` (rules between pieces), ``program``; ``reference`` (the
-published algorithm and its ablation); ``verify``, ``repair`` (sampling); ``generator`` (training
-texts).
+``edits`` (data), ``text_format`` (text form and resolver); ``line_pieces``, ``units`` (the pieces
+of a program), ``scopes``, ``dependencies`` (rules between pieces), ``program``; ``reference`` (the
+published algorithm and its ablation); ``verify``, ``resampling``; ``generator`` (training texts).
 """
 
 from codegen.lintseq.edits import EditSequence, EditStep, UnsupportedProgram, states

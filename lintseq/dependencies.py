@@ -213,7 +213,7 @@ class _Rules:
         first = bindings[0]
         if (
             first.order > use.order
-            or not self._is_sure(first, use)  # "if TYPE_CHECKING:", say
+            or not self._is_sure(first, use)  # such as "if TYPE_CHECKING:"
             or (isinstance(first.definition, Class) and self.units.contains(first.unit, use.unit))
         ):
             self.edge(future, use.unit)

@@ -126,7 +126,7 @@ def program_of(texts: Sequence[TrainingText]) -> str:
     for number, text in enumerate(texts):
         if text.meta.get("pair", 0) != number or state_before(text) != state:
             raise InputError(
-                f"{text.id}: the text before it in its sequence is missing or differs."
+                f"{text.id}: the preceding text of its sequence is missing or different."
             )
         resolution = resolve(text.trained, base=state)
         if resolution.malformed or resolution.stray_lines:

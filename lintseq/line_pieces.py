@@ -95,7 +95,7 @@ class TokenSpan:
 
 
 def _tokens(lines: Sequence[str], first: int, stop: int) -> list[PyToken]:
-    """The tokens of some lines.
+    """Returns the tokens of some lines.
 
     Raises:
         tokenize.TokenError, SyntaxError: if the lines cannot be tokenized separately.

@@ -124,7 +124,7 @@ def prepare(
 def _prepare_foreign(
     text: str, lines: list[str], language: str, *, by_line: bool
 ) -> PreparedProgram:
-    """:func:`prepare` for a language other than Python."""
+    """Does :func:`prepare` for a language other than Python."""
     from codegen.lintseq.languages import (  # a run in Python needs no other grammar
         GRAMMARS,
         LANGUAGES,

@@ -18,9 +18,9 @@ Limits: slow, one call of the linter per deletion and per round of its messages.
 half a docstring. For data, :mod:`codegen.lintseq.program` with granularity ``line`` comes close at
 a small part of the cost.
 
-The ablation, RandSeq (:func:`random_sequence`), uses no linter: all lines can be drawn, blank lines
-and comments too, and the size of each deletion is uniform from 1 to the number of lines left minus
-one. Most states are invalid Python, on purpose.
+The ablation, RandSeq (:func:`random_sequence`), uses no linter: all lines can be sampled, blank
+lines and comments too, and the size of each deletion is uniform from 1 to the number of lines left
+minus one. Most states are invalid Python, on purpose.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def reference_sequence(
     weights = line_weights(lines)
     candidates = [line for line, weight in enumerate(weights) if weight > 0]
     if not candidates:
-        raise UnsupportedProgram("no_candidates", "none of its lines can be drawn.")
+        raise UnsupportedProgram("no_candidates", "none of its lines can be sampled.")
     return forward(lines, _backward(lines, candidates, weights, rng, lint))
 
 

@@ -35,10 +35,10 @@ def sample_edits(prepared: PreparedProgram, rng: random.Random) -> EditSequence:
 
 def sample_steps(prepared: PreparedProgram, rng: random.Random) -> list[Step]:
     """Samples the nodes of each deletion, the seed first, in deletion order."""
-    deletion = _Deletion(prepared)
+    deletion = Deletion(prepared)
     owners = prepared.owners
     steps = []
-    for line in _seed_order(prepared.weights, rng):
+    for line in seed_order(prepared.weights, rng):
         if not deletion.dead[owners[line]]:
             steps.append(deletion.delete(owners[line]))
             if len(steps) == 1:
@@ -50,7 +50,7 @@ def sample_steps(prepared: PreparedProgram, rng: random.Random) -> list[Step]:
     return steps
 
 
-def _seed_order(weights: Sequence[float], rng: random.Random) -> list[int]:
+def seed_order(weights: Sequence[float], rng: random.Random) -> list[int]:
     """Returns the lines in a random order of weighted sampling without replacement.
 
     Each line gets an exponentially distributed time with its weight as the rate. Regardless of the
@@ -66,7 +66,7 @@ def _seed_order(weights: Sequence[float], rng: random.Random) -> list[int]:
     return [line for _, line in times]
 
 
-class _Deletion:
+class Deletion:
     """The state of a backward phase."""
 
     def __init__(self, prepared: PreparedProgram) -> None:
@@ -185,7 +185,7 @@ def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[VerifiedSequ
 def _without_dirty_states(jobs: Sequence[Job], check: Check) -> list[VerifiedSequence | Failure]:
     """Merges edits to dirty states with the next one, for languages other than Python."""
     results: list[VerifiedSequence | Failure] = []
-    attempts = ((prepared, _attempt(prepared, rng)) for prepared, rng in jobs)
+    attempts = ((prepared, sample_attempt(prepared, rng)) for prepared, rng in jobs)
     for batch in batches(attempts, lambda item: item[1].characters, MOST_STATE_CHARACTERS):
         known = _Known(check, eager=False)
         known.add(attempt.texts[-1] for _, attempt in batch if attempt.texts)
@@ -196,7 +196,7 @@ def _without_dirty_states(jobs: Sequence[Job], check: Check) -> list[VerifiedSeq
 
 
 def _joined(
-    prepared: PreparedProgram, attempt: _Attempt, known: _Known
+    prepared: PreparedProgram, attempt: Attempt, known: _Known
 ) -> VerifiedSequence | Failure:
     if attempt.refused:
         return attempt.refused
@@ -222,7 +222,7 @@ def _repaired_until_clean(
     pending = {number: prepared for number, (prepared, _) in enumerate(jobs)}
     for _ in range(MAX_REPAIRS + 1):
         todo = list(pending.items())
-        attempts = ((number, _attempt(item, jobs[number][1])) for number, item in todo)
+        attempts = ((number, sample_attempt(item, jobs[number][1])) for number, item in todo)
         for batch in batches(attempts, lambda item: item[1].characters, MOST_STATE_CHARACTERS):
             known = _Known(check, eager=verify != "pylint")
             known.look_at(attempt.texts for _, attempt in batch)
@@ -242,7 +242,7 @@ def _repaired_until_clean(
     return [results[number] for number in range(len(jobs))]
 
 
-class _Attempt(NamedTuple):
+class Attempt(NamedTuple):
     """A sampled sequence: its deletions, and the texts of its states in writing order.
 
     The texts lack inert lines, so that states that differ only in comments or a docstring's text
@@ -288,7 +288,8 @@ class _Known:
 _Dirty = list[tuple[int, LintMessage]]
 
 
-def _attempt(prepared: PreparedProgram, rng: random.Random) -> _Attempt:
+def sample_attempt(prepared: PreparedProgram, rng: random.Random) -> Attempt:
+    """Samples a sequence and builds the texts of its states."""
     steps = sample_steps(prepared, rng)
     sequence = edits_of(prepared, steps)
     characters = _state_characters(sequence)
@@ -299,8 +300,8 @@ def _attempt(prepared: PreparedProgram, rng: random.Random) -> _Attempt:
             f"than the {MOST_STATE_CHARACTERS} that are checked.",
             "Split the program, or use verify='static'.",
         )
-        return _Attempt(steps, sequence, (), refused)
-    return _Attempt(steps, sequence, _texts(prepared, steps))
+        return Attempt(steps, sequence, (), refused)
+    return Attempt(steps, sequence, _texts(prepared, steps))
 
 
 class _Shown(NamedTuple):
@@ -350,7 +351,7 @@ def _state_characters(sequence: EditSequence) -> int:
     )
 
 
-def _dirty(attempt: _Attempt, known: _Known) -> _Dirty:
+def _dirty(attempt: Attempt, known: _Known) -> _Dirty:
     """Returns the new findings in each state except the last, the whole program."""
     if attempt.refused:
         return []
@@ -369,7 +370,7 @@ def _failure(verify: Verify, finding: LintMessage) -> VerificationFailed:
     return VerificationFailed(verify, f"line {finding.line}: {finding.rule} {finding.message}")
 
 
-def _repaired(prepared: PreparedProgram, attempt: _Attempt, dirty: _Dirty) -> PreparedProgram:
+def _repaired(prepared: PreparedProgram, attempt: Attempt, dirty: _Dirty) -> PreparedProgram:
     """Adds edges that prevent these states: faulty nodes are deleted with the deleted ones."""
     edges: dict[int, set[int]] = {}
     lines = _shown(prepared, attempt.steps)

@@ -379,7 +379,7 @@ def format_edits(edits: Iterable[EditStep], *, anchored: bool = False) -> str:
         raise UnsupportedProgram("contains_marker", f"a line contains {MARKER!r}.")
     if any("\n" in line for edit in edits for hunk in edit.hunks for line in hunk.lines):
         raise InputError(
-            "A line of an edit contains a line end.", "Split the text at line ends first."
+            "A line of an edit contains a line break.", "Split the text at line breaks first."
         )
     return text
 
@@ -410,8 +410,8 @@ def parse_edits(text: str) -> tuple[EditStep, ...]:
         )
     if not resolution.complete:
         raise InputError(
-            "The edit sequence is not ended by two empty diffs.",
-            "Use resolve() for text that may be cut off.",
+            "The edit sequence does not end with two empty diffs.",
+            "Use resolve() for text that may be truncated.",
         )
     return resolution.edits
 
@@ -523,7 +523,7 @@ def _hunks(
     """Returns the insertions of a hunk, and its fault or "".
 
     A hunk that is cut off has the lines it contains; one whose numbers are wrong has its lines at
-    the likeliest place.
+    the most likely place.
 
     Args:
         read: the parsed hunk, or why it cannot be parsed.

@@ -279,7 +279,7 @@ class _Cutter:
 
 
 def _clauses(statement: ast.stmt, lines: Sequence[str]) -> list[_Clause]:
-    """Kind, owner and block of each clause. Bodies come first; a match has none."""
+    """Returns the kind, owner and block of each clause. Bodies come first; a match has none."""
     if isinstance(statement, ast.Match):
         return [("case", case, case.body) for case in statement.cases]
     clauses: list[_Clause] = [("body", None, statement.body)]  # type: ignore[attr-defined]

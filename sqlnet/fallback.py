@@ -129,7 +129,7 @@ def _tried(text: str, schema: Schema, dialect: str, limits: StatementLimits) -> 
     shown = text.strip()[:MOST_SHOWN]
     try:
         if declined := _DECLINED.match(_after_thinking(text)):
-            said = f"The model says that the database can't answer: {declined[1].strip() or '-'}"
+            said = f"The model says that the database cannot answer: {declined[1].strip() or '-'}"
             return GeneratedQuery(None, failure=said, text=shown, declined=True)
         statement = statement_from(text, schema, dialect)
         if schema.database is None:

@@ -324,7 +324,7 @@ def _most_like(wanted: str, values: Sequence[str]) -> str | None:
 
 
 def _words_alike(wanted: Sequence[str], found: Sequence[str]) -> bool:
-    """False for angeles airport and wales airport, which are similar as a whole."""
+    """Returns True if the words are pairwise similar, unlike angeles airport and wales airport."""
     return len(wanted) != len(found) or all(
         one == other or SequenceMatcher(None, one, other, autojunk=False).ratio() > _WORD_LIKENESS
         for one, other in zip(wanted, found, strict=True)

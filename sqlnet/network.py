@@ -154,7 +154,7 @@ def read_vectors(path: str | Path) -> WordVectors:
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} has no word vectors ({error}).",
-            "Pass an .npz with words and vectors, or GloVe's or word2vec's text form.",
+            "Pass an .npz with words and vectors, or GloVe's or word2vec's text format.",
         ) from None
     if matrix.ndim != 2 or len(words) != len(matrix) or not len(words):
         raise InputError(f"{path} has {len(words)} words and vectors of shape {matrix.shape}.")

@@ -4,7 +4,7 @@
     schema = Schema.open("shop.db")
     parse = parser.parse("which city does Ann Lee live in?", schema)
     parse.statement()          # SQL text with placeholders, and their values
-    parse.confidence           # that the query is the right one
+    parse.confidence           # that the query is correct
     parse.rows                 # the answer
 
 One table is read by a sketch (:mod:`codegen.sqlnet.network`), several by a plan
@@ -98,7 +98,7 @@ class Interpretation:
     graph: JoinGraph | None = field(default=None, compare=False, repr=False)
 
     def statement(self, dialect: str = "sqlite") -> Statement:
-        """SQL text in one of sqlglot's dialects, with placeholders, and the values for them.
+        """Returns the SQL in one of sqlglot's dialects, with placeholders, and their values.
 
         Raises:
             PlanError: if a plan cannot be written as SQL.

@@ -162,7 +162,7 @@ class QueryPlan:
     keys: tuple[ColumnRef, ...] = ()
 
     def items(self) -> Iterator[ColumnRef]:
-        """All items of the first block."""
+        """Yields all items of the first block."""
         yield from (selected.item for selected in self.select)
         yield from (test.item for test in self.where)
         yield from self.group
@@ -172,7 +172,7 @@ class QueryPlan:
             yield self.companion.item
 
     def grouped(self) -> tuple[ColumnRef, ...]:
-        """``group``, or else the columns shown next to an aggregate."""
+        """Returns ``group``, else the columns shown next to an aggregate."""
         order = [self.order] if self.order else []
         if self.group or not any(p.aggregate for p in (*self.select, *self.where, *order)):
             return self.group
@@ -469,7 +469,7 @@ class _Writer:
             null = exp.Is(this=left, expression=exp.Null())
             return null if operator == "is null" else exp.Not(this=null)
         if not values or (operator == "between" and len(values) != 2):
-            raise PlanError(f"{operator!r} has {len(values)} values.")
+            raise PlanError(f"The operator {operator!r} does not accept {len(values)} values.")
         if operator == "between":
             low, high = values
             return exp.and_(
@@ -568,7 +568,7 @@ class _Writer:
         if anchor in wanted or len(at) != 1:
             key = self.graph.key(anchor)
             if key is None:
-                raise PlanError(f"{self.graph.tables[anchor].name} has no key of one column.")
+                raise PlanError(f"{self.graph.tables[anchor].name} has no single-column key.")
             start, rest = anchor, tree
             own = ColumnRef(anchor, key)
             link = self._equal(own, inner, own, scope)

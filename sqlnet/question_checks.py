@@ -355,7 +355,7 @@ def _misordered(asked: QuestionContext) -> Iterator[Doubt]:
     """Detects wrong orders: the oldest hotel by the highest year, the biggest by its name."""
     barred, shown = asked.of("never"), {clause.table for clause in asked.of("select")}
     if barred and all(c.column is None and c.table in shown for c in barred):
-        yield Doubt("cue", f"The query found asks for {barred[0].table} without {barred[0].table}.")
+        yield Doubt("cue", f"The query found requests {barred[0].table} without {barred[0].table}.")
     orders = [clause for clause in asked.of("order") if clause.column]
     if len(orders) != 1 or (column := orders[0].column) is None:
         return
@@ -370,9 +370,9 @@ def _misordered(asked: QuestionContext) -> Iterator[Doubt]:
     of_time = is_old or word in {*WORDS["newest"], "most recent"}
     is_time = dated or words & WORDS["times"] or any(word.endswith("ed") for word in words)
     if column.type == "text" and not (dated or of_time):
-        yield Doubt("cue", f"{word!r} asks for a quantity; {column.name} is a text.")
+        yield Doubt("cue", f"{word!r} means a quantity, but {column.name} contains text.")
     elif of_time and column.type == "real" and not is_time:
-        yield Doubt("cue", f"{word!r} asks for a time; {column.name} is none.")
+        yield Doubt("cue", f"{word!r} means a time, but {column.name} is not one.")
     elif of_time or not (dated or words & WORDS["ranks"]):
         wants_down = is_old == bool(words & WORDS["ages"]) if of_time else _is_large(word)
         if wants_down not in (None, is_down):
@@ -395,12 +395,12 @@ def _unasked(asked: QuestionContext) -> Iterator[Doubt]:
         is_named = column and {*map(stem, column.words)} <= {*asked.stems}
         is_named = is_named or any(t.text.lower() in WORDS["identifying"] for t in asked.tokens)
         if not clause.aggregate and clause.identifier and not is_named:
-            yield Doubt("identifier", f"The query found gives {name}, an identifier, alone.")
+            yield Doubt("identifier", f"The query found shows only {name}, an identifier.")
     for clause in asked.of("where"):
         name, sign = clause.column.name if clause.column else "", clause.operator.rstrip("=")
         asked_by = _TABLE["compared_by"].get(sign)
         if clause.operator == "=" and (clause.table, name) in _shown(asked):
-            text = f"The query found gives {name}, which the question already says."
+            text = f"The query found shows {name}, which the question already says."
             yield Doubt("unasked", text)
         if asked_by and not kinds & {*asked_by}:
             value = clause.values[0] if clause.values else ""
@@ -417,11 +417,11 @@ def _counts_another(asked: QuestionContext) -> Iterator[Doubt]:
         return
     for table in (*asked.tables, *asked.others):
         if table in asked.others and [*map(stem, table.words)] == [word]:
-            yield Doubt("cue", f"{found[0]!r} asks for {table.name}, which the query leaves out.")
+            yield Doubt("cue", f"{found[0]!r} asks for {table.name}, which the query omits.")
         for column in table.columns:
             is_quantity = column.type == "real" and not {*column.words} & DATES
             if is_quantity and [*map(stem, column.words)] == [word]:
-                text = f"{found[0]!r} may ask for the column {column.name}, which says how many;"
+                text = f"{found[0]!r} may mean the column {column.name}, which contains numbers;"
                 yield Doubt("cue", f"{text} the query found counts rows.")
                 return
 

@@ -225,14 +225,14 @@ def _finished(
 
 
 def _pace(done: float) -> float:
-    """Factor of the learning rate: a cosine up for a tenth of the run, then down to 0."""
+    """Returns the learning-rate factor: a cosine up for a tenth of the run, then down to 0."""
     warm = 0.1
     phase = 1 - (done + 0.01) / (warm + 0.01) if done < warm else (done - warm) / (1 - warm)
     return (1 + math.cos(math.pi * phase)) / 2
 
 
 def _size(question: LabeledQuestion) -> tuple[int, int]:
-    """Questions of similar size make a batch with little padding."""
+    """Returns the sort key: questions of similar size need little padding."""
     return len(question.question.table.columns) // 2, len(question.question.tokens)
 
 
@@ -621,10 +621,10 @@ class _PlanProgress(TrainingProgress):
 
 
 def _plan_size(example: PlanExample) -> int:
-    """Examples of similar size make a batch with little padding."""
+    """Returns the sort key: examples of similar size need little padding."""
     return len(example.question.relations)
 
 
 def _plan_pace(step: int, steps: int) -> float:
-    """Factor of the learning rate: 150 steps of warm-up, then 1, then linear to 0 (30%)."""
+    """Returns the learning-rate factor: 150 warmup steps, then 1, then linear to 0 (30%)."""
     return min(1.0, (step + 1) / 150, (steps - step) / max(1.0, 0.3 * steps))

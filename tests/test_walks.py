@@ -66,15 +66,7 @@ def test_evaluation(
     def evaluate() -> None:
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
         few = ("--limit", 2, "--max-new-tokens", 8, "--style", "continue")
-        options = (
-            "--model",
-            tiny_model_dir,
-            "--style",
-            "continue",
-            "--out",
-            tmp_path / "run",
-            *few,
-        )
+        options = ("--model", tiny_model_dir, "--out", tmp_path / "run", *few)
         for words in (("run", "humaneval", *options), ("score", tmp_path / "run")):
             done = codegen("eval", *words)
             assert done.code == 0, done.err

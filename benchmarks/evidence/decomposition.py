@@ -3,9 +3,9 @@
 A small transformer from scratch reads the modules of the standard library (a byte-level BPE of
 2,048 tokens, trained on them), in three conditions with the same number of tokens per step:
 
-- ``fixed``: every file in pieces of 256 tokens, the rest of a file dropped;
-- ``uniform``: pieces of 32 to 256 tokens (Dataset Decomposition), lengths sampled evenly;
-- ``grow``: the same pieces, short ones first, in four cycles (Grow-P2).
+- ``fixed``: every file in chunks of 256 tokens, the rest of a file dropped;
+- ``uniform``: chunks of 32 to 256 tokens (Dataset Decomposition), lengths sampled evenly;
+- ``grow``: the same chunks, short ones first, in four cycles (Grow-P2).
 
 Measured: negative log-likelihood in nats per token on held-out modules, cut to 256 tokens
 (``held_out``), at half and at the end of the run; and CPU seconds of training.
@@ -33,7 +33,7 @@ CONDITIONS: Mapping[str, Mapping[str, Any]] = {
 
 
 def modules() -> list[str]:
-    """The standard library's modules, in a fixed random order."""
+    """Returns the standard library's modules, in a fixed random order."""
     root = Path(sysconfig.get_paths()["stdlib"])
     paths = [p for p in sorted(root.rglob("*.py")) if not {"test", "tests", "site-packages",
              "idlelib", "lib2to3"} & set(p.relative_to(root).parts)]  # fmt: skip
@@ -43,7 +43,7 @@ def modules() -> list[str]:
 
 
 def run(out: Path, condition: str, seed: int, options: Any) -> Mapping[str, Any]:
-    """One condition with one seed: its measures."""
+    """Runs one condition with one seed and returns its measures."""
     texts = modules()
     held, learnt = texts[:60], texts[60:]
     model = out / "models" / f"start-{seed}"

@@ -9,8 +9,8 @@ optimizer steps and batches, in four forms:
 - ``pseudo-code``: UniCoder's four tasks (question to program, to pseudo-code, from pseudo-code to
   the program, both), prompted for only the program and, in a separate row, for both.
 
-A step has as many texts in each form, so forms of longer texts train more tokens: ``tokens``, in
-millions, says how many. Measured on functions that were not trained on, ``n`` samples each at
+A step has as many texts in each form, so forms with longer texts train on more tokens (``tokens``,
+in millions). Measured on functions that were not trained on, ``n`` samples each at
 temperature 1, run in the sandbox: ``pass@1``, ``pass@10``; ``distinct`` programs among ten;
 ``valid``, the fraction of states between edits that parse; ``sound``, the fraction of samples whose
 edits have no fault.
@@ -49,8 +49,8 @@ class Form:
 
     Attributes:
         generator: generator of the training texts.
-        ask: instruction -> prompt, one for each way to ask.
-        edits: whether what is written are edits.
+        ask: functions from instruction to prompt, one for each prompt form.
+        edits: True if the model writes edits.
     """
 
     generator: Any
@@ -89,14 +89,14 @@ FORMS: Mapping[str, Form] = {
 
 
 def data_of(form: Form, known: Sequence[SmallFunction], folder: Path) -> Path:
-    """A data directory of the form's texts."""
+    """Returns a data directory of the form's texts."""
     source = MemorySource(tuple(f.example(number) for number, f in enumerate(known)))
     make_data(form.generator, source, folder, workers=1)
     return folder
 
 
 def run(out: Path, name: str, seed: int, options: Any) -> Mapping[str, Mapping[str, float]]:
-    """One form with one seed: the measures of each way to ask."""
+    """Runs one form with one seed and returns the measures of each prompt form."""
     form = FORMS[name]
     drawn = functions(options.functions + options.problems, seed=0)
     known, asked = drawn[: options.functions], drawn[options.functions :]

@@ -1,4 +1,4 @@
-"""Small models that learn :mod:`codegen.data.sources.small_functions`, and their judgment."""
+"""Small models for :mod:`codegen.data.sources.small_functions`, and scores of their programs."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def write(
     begun: Sequence[Sequence[int]] = (),
     backspace: int | None = None,
 ) -> Iterator[list[Row]]:
-    """The decoded rows of each prompt, ``n`` samples at temperature 1.
+    """Yields the decoded rows of each prompt, ``n`` samples at temperature 1.
 
     Args:
         loaded: from :func:`codegen.models.load`.
         prompts: plain texts.
-        budget: most actions a sample.
+        budget: maximum actions per sample.
         begun: per prompt, the first tokens of its completion.
-        backspace: the token that takes the last one back.
+        backspace: the token that removes the last one.
     """
     tokenizer = loaded.tokenizer
     rng = random.Random(seed)
@@ -83,5 +83,5 @@ def judge(
 
 
 def diversity(programs: Sequence[Sequence[str]]) -> float:
-    """Mean number of different programs among the samples of a function, by syntax tree."""
+    """Returns the mean number of different syntax trees among the samples of a function."""
     return fmean(len({normal_form(program) for program in written}) for written in programs)

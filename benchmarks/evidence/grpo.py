@@ -32,7 +32,7 @@ SAMPLES = 20
 
 
 def task_of(path: Path) -> str:
-    """The problems as a task of one's own (``file:``)."""
+    """Returns the problems as a user's task (``file:``)."""
     rows = [
         {
             "id": str(number),

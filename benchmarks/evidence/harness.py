@@ -36,8 +36,8 @@ class Experiment:
         about: the module's docstring, shown by ``--help``.
         conditions: names of the conditions, in table order.
         columns: measures shown in the table.
-        cell: makes a cell: (out, condition, seed, options) -> measures, or measures by row where a
-            condition gives several rows.
+        cell: makes a cell: (out, condition, seed, options) -> measures, or measures by row for a
+            condition with several rows.
         options: other options with their defaults.
     """
 
@@ -73,7 +73,7 @@ class Experiment:
 
 
 def arguments(about: str, **defaults: Any) -> argparse.Namespace:
-    """The options ``--out``, ``--seeds`` and those given with their defaults."""
+    """Returns the options ``--out``, ``--seeds`` and those given with their defaults."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--out", required=True, type=Path, help="directory for models and results")
     parser.add_argument("--seeds", type=int, default=3)
@@ -91,12 +91,12 @@ def arguments(about: str, **defaults: Any) -> argparse.Namespace:
 
 
 def slug(name: str) -> str:
-    """A condition's name in file names."""
+    """Returns a condition's name in file names."""
     return name.replace(", ", "-").replace(" ", "-").lower()
 
 
 def once(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """The JSON object in a file, which is made first if it does not exist."""
+    """Returns the JSON object in a file, which is made first if it does not exist."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(make(), indent=1) + "\n")
@@ -112,7 +112,7 @@ def mean_with_interval(values: Sequence[float]) -> str:
 
 
 def table(rows: Mapping[str, Sequence[Mapping[str, Any]]], columns: Sequence[str]) -> str:
-    """A Markdown table with a row per condition: means over its runs, empty if it lacks them."""
+    """Returns a Markdown table of means over the runs, a row per condition; empty without runs."""
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, runs in rows.items():
         cells = [
@@ -126,7 +126,7 @@ def table(rows: Mapping[str, Sequence[Mapping[str, Any]]], columns: Sequence[str
 def gains(
     rows: Mapping[str, Sequence[Mapping[str, Any]]], baseline: str, ks: Sequence[int]
 ) -> list[str]:
-    """Lines of a Markdown table: what each condition gains over the baseline in pass@k.
+    """Yields the lines of a Markdown table with each condition's gain over the baseline in pass@k.
 
     A run's ``counts`` are problem -> [samples, passed]. Intervals are clustered by problem; over
     several seeds the t-interval of their means follows.
@@ -188,9 +188,7 @@ def train_small(
 def character_model(
     folder: Path, vocabulary: Sequence[str], *, hidden: int, layers: int, positions: int, seed: int
 ) -> Path:
-    """A random Llama over single characters, saved with its tokenizer. Ids 0 and 1 are <eos> and
-    <pad>.
-    """
+    """Saves a random Llama over single characters with its tokenizer. Ids 0, 1: <eos>, <pad>."""
     if (folder / "config.json").exists():
         return folder
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -214,7 +212,7 @@ def character_model(
 def save_llama(
     folder: Path, vocabulary: int, *, hidden: int, layers: int, positions: int, seed: int
 ) -> None:
-    """A Llama with random weights."""
+    """Saves a Llama with random weights."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

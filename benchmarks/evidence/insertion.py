@@ -29,9 +29,9 @@ TASKS = {
 def settings(
     task: str, kind: str, out: Path, *, steps: int = 0, asked: int = 500, seed: int = 0
 ) -> dict[str, Any]:
-    """The recipe of one run; 0 steps are the task's."""
+    """Returns the recipe of one run; 0 steps select the task's default."""
     width, usual = TASKS[task]
-    # The same number of sequences per step for all: the Llama, which loses no tokens, takes other
+    # The same number of sequences per step for all: the Llama loses no tokens, so it uses other
     # examples.
     examples, draws = (64, 1) if kind == "llama" else (16, 4)
     return {
@@ -74,7 +74,7 @@ def settings(
 
 
 def run(out: Path, condition: str, seed: int, options: Any) -> Mapping[str, Any]:
-    """One puzzle with one network."""
+    """Runs one puzzle with one network and returns its measures."""
     task, kind = condition.split()
     recipe = settings(task, kind, out / f"seed-{seed}", steps=options.steps, seed=seed)
     result = train(parse_recipe(recipe), on_message=print)

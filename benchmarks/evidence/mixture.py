@@ -2,8 +2,8 @@
 
 A small transformer from scratch learns sums, sorting of digits and reversal of digits, in chunks of
 one example of each, with three masks at equal steps: examples alone (``example``), the chunk
-(``chunk``, the method's), or everything in the row (``none``). Measured on new questions, asked
-alone and decoded greedily: the fraction of correct answers, by task and on average.
+(``chunk``, the method's), or everything in the row (``none``). Measured on new questions, one per
+prompt, decoded greedily: the fraction of correct answers, by task and on average.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TASKS = ("sum", "sort", "reverse")
 
 
 def questions(task: str, count: int) -> list[tuple[str, str]]:
-    """Distinct questions and answers of a task."""
+    """Returns distinct questions and answers of a task."""
     if task == "sum":
         return sums(count, seed=1)
     rng = random.Random(task)
@@ -37,7 +37,7 @@ def questions(task: str, count: int) -> list[tuple[str, str]]:
 
 
 def run(out: Path, mask: str, seed: int, options: Any) -> Mapping[str, Any]:
-    """One mask with one seed: its measures."""
+    """Runs one mask with one seed and returns its measures."""
     model = character_model(
         out / "models" / f"start-{seed}", "0123456789+=sr\n", hidden=options.hidden, layers=3,
         positions=512, seed=seed,

@@ -1,8 +1,9 @@
-"""Whether preferences and reinforcement pay, against more training on texts at the same cost.
+"""Preferences and reinforcement, compared with more training on texts at the same cost.
 
 A start continues in three ways, each for about the same CPU time: on texts (``sft``), on pairs of
-its own passed and failed samples (``dpo``), or by reinforcement (``grpo``); sampling and judging
-count. Everything runs as users run it: ``codegen.evaluate``, ``codegen.data.preferences``, recipes.
+its own passed and failed samples (``dpo``), or by reinforcement (``grpo``); including sampling and
+scoring. Everything runs as users run it: ``codegen.evaluate``, ``codegen.data.preferences``,
+recipes.
 Measured on other problems: pass@1 and pass@10 at temperature 1, and the gain over the start,
 clustered by problem, which holds for these starts and runs.
 
@@ -47,13 +48,13 @@ ADAPTER = {"method": "lora", "merge": True, "micro_batch_size": 8, "dtype": "aut
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
-    """A JSONL file, and its path."""
+    """Writes a JSONL file and returns its path."""
     write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 
 
 def task_file(path: Path, asked: Sequence[SmallFunction]) -> str:
-    """The functions as a user's task (``file:``)."""
+    """Returns the functions as a user's task (``file:``)."""
     rows = [
         {"id": f"{i}", "prompt": f.instruction, "entry_point": "f", "tests": f.test, "cpu_s": 2}
         for i, f in enumerate(asked)
@@ -63,7 +64,7 @@ def task_file(path: Path, asked: Sequence[SmallFunction]) -> str:
 
 @cache
 def world(out: Path, known: int, measured: int, form: str) -> tuple[str, str, str]:
-    """Training texts of ``known`` functions, a task to learn from, and a held-out task."""
+    """Returns training texts of ``known`` functions, a task to learn from, and a held-out task."""
     every = functions(TEXTS + JUDGED + HELD_OUT + MORE, seed=1)
     held_out = every[TEXTS + JUDGED :][:measured]
     judged = every[TEXTS : TEXTS + JUDGED] + every[TEXTS + JUDGED + HELD_OUT :]
@@ -103,7 +104,7 @@ class Cost:
 def judged_samples(
     out: Path, task: str, model: str, seed: int, options: Any, cost: Cost, limit: int | None = None
 ) -> Any:
-    """Samples of a model in a directory, scored; the score."""
+    """Samples a model into a directory, scores the samples and returns the score."""
     loaded = load(task)
     longest = LONGEST[options.form]
     params = SamplingParams(max_new_tokens=longest, temperature=1.0, seed=seed)
@@ -124,7 +125,7 @@ def judged_samples(
 
 
 def continued(out: Path, arm: str, start: str, seed: int, options: Any, cost: Cost) -> str:
-    """The model of one way of continuing from ``start``."""
+    """Continues from ``start`` in one way; returns the model."""
     texts, judged, _ = world(options.out, options.texts, options.held_out, options.form)
     size = {"sft": 8, "dpo": 8, "grpo": 4} if options.model else {"sft": 32, "dpo": 32, "grpo": 16}
     changes: dict[str, Any] = {
@@ -169,7 +170,7 @@ def continued(out: Path, arm: str, start: str, seed: int, options: Any, cost: Co
 
 
 def run(out: Path, arm: str, seed: int, options: argparse.Namespace) -> Mapping[str, Any]:
-    """The measures of one arm with one seed; the start is made first if it is missing."""
+    """Returns the measures of one arm with one seed; the start is made first if it is missing."""
     texts, _, held_out = world(out, options.texts, options.held_out, options.form)
     folder, cost = out / f"{arm}-{seed}", Cost()
     if arm != "start":
@@ -212,7 +213,7 @@ EXPERIMENT = Experiment(
 
 
 def main() -> None:
-    """Performs the missing runs and prints both tables."""
+    """Runs what is missing and prints both tables."""
     rows = EXPERIMENT.main()
     print("", *gains(rows, "start", (1, SAMPLES)), sep="\n")  # noqa: T201
 

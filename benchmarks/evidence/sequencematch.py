@@ -1,9 +1,10 @@
-"""SequenceMatch: backspaces in the data or not, the loss or likelihood.
+"""SequenceMatch: data with or without backspaces, SequenceMatch loss or likelihood.
 
 Small transformers from scratch learn one of two worlds, in four conditions at equal steps: plain or
-with wrong tokens that are taken back (``eta`` of the positions), maximum likelihood or the
-SequenceMatch loss (chi-squared mixture, own samples). ``--world sums``: ``a+b=`` for numbers of up
-to two digits, in characters; ``--world functions``: small programs (:mod:`.functions`). Measured on
+    with wrong tokens that backspaces remove (``eta`` of the positions), maximum likelihood or the
+    SequenceMatch loss (chi-squared mixture, own samples). ``--world sums``: ``a+b=`` for numbers of
+    up to two digits, in characters; ``--world functions``: small programs (:mod:`.functions`).
+    Measured on
 questions that were not trained on, sampling at temperature 1:
 
 - ``right``: the final text is correct (a program: by running it);
@@ -41,7 +42,7 @@ CONDITIONS = {
 
 
 def sums(count: int, seed: int) -> list[tuple[str, str]]:
-    """Distinct questions and answers; the same first ones for any count."""
+    """Returns distinct questions and answers; a larger count only appends to them."""
     rng = random.Random(seed)
     found: dict[str, str] = {}
     while len(found) < count:
@@ -61,13 +62,13 @@ class Sums:
         self.examples: Sequence[Example] = [Example(f"{i}", *pair) for i, pair in enumerate(pairs)]
 
     def start(self, folder: Path, *, hidden: int, seed: int) -> Path:
-        """An untrained model."""
+        """Returns an untrained model."""
         return character_model(
             folder, "0123456789+=\n", hidden=hidden, layers=3, positions=64, seed=seed
         )
 
     def mistake(self, tokenizer: Any, answer: str, rng: random.Random) -> list[int]:
-        """A wrong first digit."""
+        """Returns a wrong first digit."""
         wrong = rng.choice([digit for digit in "0123456789" if digit != answer[0]])
         return tokenizer(wrong, add_special_tokens=False).input_ids
 
@@ -95,7 +96,7 @@ class Functions:
         ]
 
     def start(self, folder: Path, *, hidden: int, seed: int) -> Path:
-        """An untrained model."""
+        """Returns an untrained model."""
         texts = [f"{e.instruction}\n{e.program}" for e in self.examples[:2000]]
         return small.start_model(folder, texts, hidden=hidden, layers=3, seed=seed)
 
@@ -117,7 +118,7 @@ WORLDS: Mapping[str, type[Sums] | type[Functions]] = {"sums": Sums, "functions":
 
 
 def run(out: Path, condition: str, seed: int, options: Any) -> Mapping[str, Any]:
-    """One condition with one seed: its measures."""
+    """Runs one condition with one seed and returns its measures."""
     loss, backspaces = CONDITIONS[condition]
     world = WORLDS[options.world](options.questions + options.asked)
     name = f"{options.world}-{loss}-{'backspaces' if backspaces else 'plain'}-{seed}"
@@ -166,7 +167,7 @@ def _texts(model: Path, examples: Sequence[Example], seed: int, eta: float) -> l
 
 
 def measure(model: str, world: Sums | Functions, count: int, seed: int) -> dict[str, float]:
-    """The measures of a trained model on the last examples, which it did not learn from."""
+    """Measures a trained model on the last examples, which were not trained on."""
     loaded = load(model)
     tokenizer = loaded.tokenizer
     backspace = tokenizer.get_vocab().get(BKSPC, -1)

@@ -39,7 +39,7 @@ class Arctic:
 
 
 def find_arctic() -> Arctic | None:
-    """The peer, or None if no interpreter has it.
+    """Returns the peer, or None if no interpreter has it.
 
     Raises:
         ConfigError: if the variable names an interpreter that cannot import the package.
@@ -51,7 +51,7 @@ def find_arctic() -> Arctic | None:
     except (OSError, ConfigError) as error:
         if named:
             raise ConfigError(
-                f"{python!r} ({VARIABLE}) can't import arctic-inference: {error}.", INSTALL
+                f"{python!r} ({VARIABLE}) cannot import arctic-inference: {error}.", INSTALL
             ) from None
         return None
 

@@ -1,4 +1,4 @@
-"""Runs arctic-inference's suffix tree in its own interpreter; imports nothing of this project.
+"""Runs arctic-inference's suffix tree in its own interpreter; does not import this project.
 
 Standard input holds one JSON object, standard output gets one. ``{"versions": true}`` asks for
 versions; anything else for the times and the memory of one tree.

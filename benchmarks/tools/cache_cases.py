@@ -79,7 +79,7 @@ def logits_behind(model: Any, case: EditCase) -> dict[str, torch.Tensor]:
     """Logits [V] after a case's text: exact as ``full``, and by method.
 
     Methods: ``ignored`` (the old cache), ``conflict`` (PIE without its rotation), ``pie``, ``ours``
-    (PIE, moved text found again, the statement at the cursor re-encoded).
+    (PIE, moved text reused, the statement at the cursor re-encoded).
     """
     old = EditableCache(model)
     old.update(case.before)
@@ -104,7 +104,7 @@ def logits_behind(model: Any, case: EditCase) -> dict[str, torch.Tensor]:
 def speed(
     model: Any, tokenizer: Any, length: int, repeats: int
 ) -> tuple[float, dict[str, dict[str, float]]]:
-    """CPU seconds of a full recompute, and per kind of edit an update's, tokens and ratio.
+    """Returns the CPU seconds of a full recompute, and per kind of edit an update's cost.
 
     Args:
         length: tokens of the context, the beginning of ``argparse``.
@@ -138,7 +138,7 @@ def speed(
 
 
 def _edits_of(text: str) -> dict[str, str]:
-    """Single edits of the first half of ``argparse``."""
+    """Returns single edits of the first half of ``argparse``."""
     half = text[: len(text) // 2]
     line = half.index("\n    def ", len(half) // 3) + 1
     stop = text.index("\n    def ", line) + 1
@@ -154,7 +154,7 @@ def _edits_of(text: str) -> dict[str, str]:
 
 
 def tokens_encoded(tokenizer: Any) -> dict[str, int]:
-    """Tokens that the cache encodes after the first state of each workload of an editor.
+    """Counts the tokens that the cache encodes after each editor workload's first state.
 
     The counts do not depend on weights, so the model is a small random one.
     """

@@ -17,8 +17,10 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
 
 
 def humaneval_requests(count: int) -> dict[str, list[Request]]:
-    """``humaneval``: functions from their docstrings; ``humanevalfix``: functions with a bug to
-    mend, which the prompt shows. Both as chat, of the same problems.
+    """Returns requests of two kinds, as chat, for the same problems.
+
+    ``humaneval``: functions from their docstrings. ``humanevalfix``: functions with a bug to
+    repair, which the prompt shows.
     """
     found: dict[str, list[Request]] = {"humaneval": [], "humanevalfix": []}
     for index, problem in enumerate(spread(load("humaneval").problems(), count)):

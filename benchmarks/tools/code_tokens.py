@@ -24,11 +24,11 @@ class Code:
         self.tokenizer: Any = load_tokenizer("embedded")
 
     def encode(self, text: str) -> list[int]:
-        """Token ids, without special tokens."""
+        """Returns token ids, without special tokens."""
         return self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids."""
+        """Returns the text of token ids."""
         return self.tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=False)
 
     def line_ends(self) -> frozenset[int]:
@@ -56,8 +56,9 @@ class Code:
 
 
 def random_edits(tokens: Sequence[int], rate: float, rng: random.Random) -> list[int]:
-    """Each token is, with probability ``rate``, replaced, preceded by another, or left out, alike
-    often; new tokens are sampled from the text itself.
+    """Replaces, deletes or precedes each token by another, in total with probability ``rate``.
+
+    All three are equally frequent; new tokens are sampled from the text itself.
     """
     edited: list[int] = []
     for token in tokens:

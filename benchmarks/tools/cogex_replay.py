@@ -24,7 +24,7 @@ _RECORDED = Path(__file__).resolve().parents[1] / "data" / "cogex_recorded.json"
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """Programs and how each did on the same problems.
+    """Programs and their results on the same problems.
 
     Attributes:
         name: task name.
@@ -47,7 +47,8 @@ class Trial:
     """Both searches on the same problems in the same order.
 
     Attributes:
-        full, halving: emulations of each; the published method does copies of a program again.
+        full, halving: emulations of each; the published method repeats them for copies of a
+            program.
         distinct: the published method's without copies.
         same: whether they chose the same program.
         lost: score of full search's program minus halving's program, on all problems.
@@ -68,7 +69,7 @@ class Trial:
 
 
 def compare(outcomes: Outcomes, share: float, seed: int) -> Trial:
-    """One trial of both searches."""
+    """Runs one trial of both searches."""
     order = list(range(outcomes.items))
     random.Random(seed).shuffle(order)
     full = _search(outcomes, order, SearchSettings(method="full", best=1, seed=seed))
@@ -135,14 +136,14 @@ class _Replay:
     def write(
         self, queries: Sequence[ModelQuery], temperature: float
     ) -> Iterator[tuple[int, str, str]]:
-        """The recorded programs, one after another."""
+        """Yields the recorded programs, one after another."""
         for number in range(len(queries)):
             yield number, next(self._written), ""
 
     def emulate(
         self, queries: Sequence[ModelQuery], temperature: float
     ) -> Iterator[tuple[int, Emulation]]:
-        """The recorded outcome; a query's input is the number of its problem."""
+        """Yields the recorded outcome; a query's input is the number of its problem."""
         for number, query in enumerate(queries):
             right = self.outcomes.right[query.program][int(query.input)]
             yield number, Emulation(query.program, "", {"answer": _RIGHT if right else _WRONG})

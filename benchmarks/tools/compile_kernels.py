@@ -112,7 +112,7 @@ def compile_variant(variant: Variant, architecture: int) -> Figures:
 
 
 def _resources(cubin: bytes) -> dict[str, int]:
-    """The entries of a cubin's resource table, such as ``REG:40 STACK:0 SHARED:0 LOCAL:0``."""
+    """Returns the entries of a cubin's resource table: ``REG:40 STACK:0 SHARED:0 LOCAL:0``."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         Path(file.name).write_bytes(cubin)
         tool = triton.knobs.nvidia.cuobjdump.path
@@ -121,7 +121,7 @@ def _resources(cubin: bytes) -> dict[str, int]:
         )
     found = dict(re.findall(r"\b(REG|STACK|LOCAL|SHARED):(\d+)", done.stdout))
     if done.returncode or not {"REG", "STACK", "LOCAL"} <= set(found):
-        raise MachineError(f"cuobjdump did not report what a kernel takes: {done.stderr.strip()}")
+        raise MachineError(f"cuobjdump did not report a kernel's resources: {done.stderr.strip()}")
     return {name: int(value) for name, value in found.items()}
 
 
@@ -134,7 +134,7 @@ def _widest(ptx: str) -> int:
 
 
 def variants() -> Iterator[Variant]:
-    """All variants of all kernels."""
+    """Yields all variants of all kernels."""
     yield from _attention()
     yield from _acceptance()
     yield from _vocabulary()

@@ -1,9 +1,9 @@
-"""A large real corpus that every machine has: the functions, methods and classes of its Python.
+"""A large real corpus on every machine: functions, methods and classes of its Python.
 
 Every definition of the standard library and the installed packages becomes an example, cut out of
-its file and dedented; definitions inside methods and functions come with them. Files are parsed,
+its file and dedented; definitions inside methods and functions are part of them. Files are parsed,
 never imported. Names that a definition takes from its module are undefined in the example, which
-LintSeq's checks excuse: the finished program has the same fault.
+LintSeq's checks accept, since the finished program has the same error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def installed_roots() -> tuple[Path, ...]:
-    """The standard library and the folder of installed packages."""
+    """Returns the standard library and the folder of installed packages."""
     paths = sysconfig.get_paths()
     return Path(paths["stdlib"]), Path(paths["purelib"])
 
@@ -49,7 +49,7 @@ class DefinitionsSource:
         self._fraction = 1.0
 
     def describe(self) -> Mapping[str, Any]:
-        """The limits, and a digest of the names and sizes of the files."""
+        """Returns the limits, and a digest of the names and sizes of the files."""
         names = "\n".join(f"{path}\t{path.stat().st_size}" for _, path in self._files())
         return {
             "kind": "definitions",
@@ -67,7 +67,8 @@ class DefinitionsSource:
         for root in self.roots:
             for path in sorted(root.rglob("*.py")):
                 inside = path.relative_to(root).parts
-                # The packages may lie inside the library's folder: they come once, by themselves.
+                # The packages may lie inside the library's folder: each is included once,
+                # separately.
                 if "site-packages" not in inside and "__pycache__" not in inside:
                     found.setdefault(path, root)
         return [(root, path) for path, root in found.items()]

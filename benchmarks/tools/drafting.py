@@ -1,7 +1,8 @@
-"""Acceptance without a model: the target is a text; a drafted token is correct if the text has it.
+"""Acceptance without a model: the target is a text; a drafted token is correct if it equals the
+text's.
 
-This is greedy decoding of a model that writes exactly that text. Sampling, and a model that takes
-the draft's errors for its own, are not in it.
+This is greedy decoding of a model that writes exactly that text. Sampling is not covered, nor
+models that continue a draft's errors.
 """
 
 from __future__ import annotations
@@ -70,13 +71,13 @@ def teacher_forced(drafter: Drafter, case: Case, limit: int) -> Outcome:
 
 
 def outcomes(make: Callable[[], Drafter], cases: Sequence[Case], limit: int) -> list[Outcome]:
-    """One drafter for each case, in order."""
+    """Returns one drafter for each case, in order."""
     return [teacher_forced(make(), case, limit) for case in cases]
 
 
 class PromptLookup:
-    """Prompt lookup as ``transformers`` does it: what follows the first (leftmost) place of the
-    longest n-gram at the row's end that has stood before.
+    """Prompt lookup as ``transformers`` does it: the tokens after the first (leftmost) earlier
+    occurrence of the longest n-gram at the row's end.
 
     Args:
         longest: maximum n-gram length.
@@ -95,7 +96,7 @@ class PromptLookup:
         self.accept(prompt)
 
     def draft(self, limit: int) -> Draft:
-        """The tokens after the first place where the last ones occurred."""
+        """Returns the tokens after the first place where the last ones occurred."""
         size = len(self._row)
         for length in range(min(self.longest, size - 1), 0, -1):
             end = self._first.get(tuple(self._row[size - length :]), size)
@@ -113,7 +114,7 @@ class PromptLookup:
                 self._first.setdefault(tuple(self._row[size - length :]), size)
 
     def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
-        """Nothing to learn."""
+        """Does nothing."""
 
     def finish(self) -> None:
-        """Nothing to keep."""
+        """Does nothing."""

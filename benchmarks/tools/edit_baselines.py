@@ -1,8 +1,8 @@
 """Baselines that propose edits without a model.
 
-``nothing`` never proposes; ``repeat`` makes the last edit's replacement of lines again where its
-old lines are found; ``rename`` replaces in the window the words that the history's edits replaced
-by others, one word for one (specified by lines of equal number and the differences of their words).
+``nothing`` never proposes; ``repeat`` applies the last edit's replacement of lines where its old
+lines occur; ``rename`` replaces in the window the words that the history's edits replaced by
+others, one word for one (specified by lines of equal number and the differences of their words).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def nothing(edit: Edit) -> str:
 
 
 def repeat(edit: Edit) -> str:
-    """The last edit once more, at the first place in the window where its old lines are."""
+    """Repeats the last edit at the first place in the window with its old lines."""
     lines = window_lines(edit)
     if not edit.history or not edit.history[-1].old.strip():
         return "".join(lines)

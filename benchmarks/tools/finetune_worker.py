@@ -1,19 +1,20 @@
-"""Fine-tunes one model on given texts with one side's trainer, and tells what each step cost.
+"""Fine-tunes one model on given texts with one side's trainer, and reports the cost of each step.
 
 A separate process for each run. It reads one JSON object: ``side`` (``ours``, ``trl``, or
 ``busy``), ``threads``, ``model``, ``data`` (a JSONL file of training texts), ``output``, ``steps``,
-``batch_size``, ``options`` (of that side) and ``path`` (a directory that holds TRL, or empty). It
+``batch_size``, ``options`` (of that side) and ``path`` (a directory that contains TRL, or empty).
+It
 prints one: CPU seconds when training begins and at the end of each step; the trained tokens of each
-step; and the peak of resident memory in MB. With ``wall`` in the job the seconds are those of the
-clock, once the GPU has done the step, and the peak is of the GPU's memory.
+step; and the peak of resident memory in MB. With ``wall`` in the job, the seconds are wall time
+after the GPU has finished the step, and the peak is of the GPU's memory.
 
-``busy`` is ours on two cores: each step's forward and backward pass is run twice, once while a
-process of our own keeps one core busy. It prints ``pairs`` of CPU seconds (quiet, busy); the first
-step warms up and is omitted.
+``busy`` is ours on two cores: each step's forward and backward pass is run twice, once while
+another process of ours keeps one core busy. It prints ``pairs`` of CPU seconds (quiet, busy); the
+first step warms up and is omitted.
 
-Both sides make chat texts of prompt and response, train on the response alone, on adapters of the
-same shape (LoRA, rank 16, all linear layers, alpha 32), with AdamW, and take the same number of
-examples a step.
+Both sides make chat texts of prompt and response, train only on the response, on adapters of the
+same shape (LoRA, rank 16, all linear layers, alpha 32), with AdamW, and use the same number of
+examples per step.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Clock:
     """CPU seconds of this process at each step's end.
 
     Args:
-        wall: seconds of the clock instead, once a GPU has done what it was given.
+        wall: use wall time instead, after synchronizing the GPU.
     """
 
     def __init__(self, wall: bool = False) -> None:
@@ -42,7 +43,7 @@ class Clock:
         self.trained: list[int] = []
 
     def tick(self) -> None:
-        """Training begins, or a step has ended."""
+        """Records the start of training or the end of a step."""
         self.steps.append(_settled() if self.wall else time.process_time())
 
 

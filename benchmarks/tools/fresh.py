@@ -1,8 +1,8 @@
-"""Runs a function in its own process: cold caches, nothing left over from other measurements.
+"""Runs a function in its own process: with cold caches and no state of other measurements.
 
-The process is spawned, not forked: a fork of a large process pays for copying its pages, in CPU
-time that would be charged to what is measured. It ends after the one call, also if this process was
-killed first (a ``ProcessPoolExecutor``'s would block forever).
+The process is spawned, not forked: a fork of a large process copies its pages, and that CPU time
+    would be counted in the measurement. It ends after the one call, also if this process was killed
+    first (a ``ProcessPoolExecutor``'s would block forever).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ R = TypeVar("R")
 
 
 def fresh(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Calls a module-level function in a new process and returns, or raises, what it does.
+    """Calls a module-level function in a new process and returns its result or raises its
+    exception.
 
     Arguments and result are pickled, between these two processes only. The function measures its
     own CPU time: the start of the process is outside.
@@ -52,7 +53,7 @@ def fresh(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 def _call(
     connection: Connection, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # on Ctrl-C the caller has the word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the caller handles Ctrl-C
     try:
         answer = function(*args, **kwargs), None
     except Exception as error:  # noqa: BLE001 - the caller raises it

@@ -1,10 +1,10 @@
 """Workloads of ``codegen bench gpu``: models made from configurations, a given text, methods.
 
-A model with random weights writes no code, so ours is made to write a given text, by logits that
-are put in the place of its own behind each forward pass: every pass costs what it costs (and a
-little more, the writing of those logits). The text is a file of the standard library with 2% of
-its tokens exchanged, and the prompt is the file as it was. A draft model writes the same text with
-a fifth of its tokens wrong, the right one being its second choice. Peers write what they write.
+A model with random weights writes no code, so ours is made to write a given text, by replacing its
+logits after each forward pass, which adds only the cost of writing them. The text is a file of the
+standard library with 2% of its tokens replaced, and the prompt is the original file. A draft model
+writes the same text with a fifth of its tokens wrong; the correct one is its second choice. Peers
+generate freely.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Shape:
     tied: bool = False
 
     def config(self) -> Any:
-        """transformers' configuration."""
+        """Returns transformers' configuration."""
         from transformers import Qwen2Config
 
         return Qwen2Config(
@@ -65,7 +65,7 @@ TINY = Shape(32, 64, 2, 4, 2, 1024)
 
 
 def build(shape: Shape, device: torch.device, seed: int) -> Any:
-    """A model with random weights, in bfloat16 on a GPU and in float32 on a CPU."""
+    """Returns a model with random weights, in bfloat16 on a GPU and in float32 on a CPU."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -88,7 +88,7 @@ class Workload:
 
     @classmethod
     def make(cls, tokenizer: Any, length: int, most: int, seed: int) -> Workload:
-        """``length`` tokens of a file, and ``most`` of the edited file."""
+        """Takes ``length`` tokens of a file, and ``most`` of the edited file."""
         text = Path(sysconfig.get_path("stdlib"), "argparse.py").read_text(encoding="utf-8")
         ids = tokenizer.backend_tokenizer.encode(text[: 12 * length]).ids[: max(length, most)]
         draw = random.Random(seed)
@@ -96,7 +96,7 @@ class Workload:
         return cls(ids[:length], answer[:most])
 
     def row(self, tokens: int) -> Any:
-        """A row of our loop."""
+        """Returns a row of our loop."""
         from codegen.decoding.loop import Row
 
         return Row(list(self.original), [0.0] * tokens)
@@ -128,7 +128,7 @@ def writing(model: Any, workload: Workload, wrong: float, seed: int) -> Iterator
 def ours(
     method: str, model: Any, draft: Any, workload: Workload, batch: int, maker: Any
 ) -> tuple[Decode, Callable[[], float]]:
-    """One of :data:`OURS`, and a function for the tokens per pass and row of the last decoding."""
+    """Returns one of :data:`OURS`, and a function for its tokens per pass and row."""
     from codegen.decoding.drafts import PassCosts, Planner
     from codegen.decoding.drafts.protocol import Context
     from codegen.decoding.loop import Strategy, decode
@@ -140,7 +140,7 @@ def ours(
     from codegen.decoding.strategies.speculative import Speculation
     from codegen.generation.decoders import DRAFTERS
 
-    planner = Planner(PassCosts())  # what passes cost is learned once
+    planner = Planner(PassCosts())  # the costs of passes are measured once
     passes: list[float] = []
 
     def strategy() -> Strategy:
@@ -167,7 +167,7 @@ def ours(
 
 
 def peer(method: str, model: Any, workload: Workload, batch: int) -> Decode:
-    """One of :data:`PEERS`; with a static cache transformers compiles on a GPU by itself."""
+    """Returns one of :data:`PEERS`; with a static cache, transformers compiles on a GPU."""
     import torch
 
     ids = torch.tensor([workload.original] * batch, device=model.device)
@@ -198,7 +198,7 @@ def decode_rate(decode: Decode, tokens: int, batch: int, device: torch.device) -
     """Tokens a second after each row's first token, whose time is subtracted. None if there are too
     few passes to measure.
 
-    The first decodings warm up: compiled kernels, captured graphs, what a planner learns.
+    The first decodings are a warm-up for kernels, graphs and the planner.
     """
     decode(tokens)
     decode(1)
@@ -208,7 +208,7 @@ def decode_rate(decode: Decode, tokens: int, batch: int, device: torch.device) -
 
 
 def edited(model: Any, workload: Workload, device: torch.device) -> dict[str, float]:
-    """A token in the middle of the text changes: seconds to follow it, and to encode all of it."""
+    """Returns the seconds to update a cache after one changed token, and to re-encode it."""
     from codegen.decoding.editing import EditableCache
 
     def filled() -> Any:
@@ -228,7 +228,7 @@ def edited(model: Any, workload: Workload, device: torch.device) -> dict[str, fl
 
 
 def prepacked(model: Any, workload: Workload, device: torch.device, seed: int) -> dict[str, float]:
-    """Prompts of unequal lengths: seconds packed, padded, and padded by transformers."""
+    """Returns the seconds for unequal prompts: packed, padded, and padded by transformers."""
     import torch
 
     from codegen.decoding.cache import KVCache

@@ -6,12 +6,12 @@ the folder ``next_edit``): the file before, and a diff. A case takes one change 
 - ``insert``, ``delete``: lines that are only added or only removed, by one hunk.
 - ``top``: one hunk that begins within the first lines of the file.
 - ``several``: all hunks of the change.
-- ``paste``: a block of added lines that comes at once: at least three that were elsewhere in the
-  file (moved or copied), or at least six.
+- ``paste``: a block of added lines that appears at once: at least three that occur elsewhere in the
+file (moved or copied), or at least six.
 - ``rename``: all lines of the change that differ by one identifier only, the same everywhere.
 
-The cursor is at the end of some word, 0 to 40 lines after the change's last line; what follows on
-its line is taken away, as if it was about to be typed.
+The cursor is at the end of some word, 0 to 40 lines after the change's last line; the rest of its
+line is removed, as if it was about to be typed.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ FITTED_ON = frozenset(
 
 _FARTHEST = 40  # lines between a change and the cursor
 _TOP = 12  # lines of a file's top
-_PASTED = 3  # lines of the shortest run that counts as pasted where it is found elsewhere
-_BLOCK = 6  # and where it is not
+_PASTED = 3  # minimum lines of a paste if they also occur elsewhere
+_BLOCK = 6  # if they do not
 _WORD = re.compile(r"[^\W\d]\w*")
 
 Hunk = tuple[int, int, int, int]  # lines [a, b) of the old text become lines [c, d) of the new one
@@ -65,11 +65,11 @@ class HistoryEdit:
 
 
 def history_edits(folder: Path, *, a_kind: int, seed: int = 0) -> list[HistoryEdit]:
-    """Cases of every kind, drawn from all repositories in turn.
+    """Samples cases of every kind from all repositories in turn.
 
     Args:
         folder: with :data:`FILES`.
-        a_kind: most cases of each kind.
+        a_kind: maximum number of cases per kind.
         seed: seed of the sample and of the cursors.
 
     Raises:
@@ -114,7 +114,7 @@ def commit_rows(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def patched(old: str, diff: str) -> tuple[list[str], list[Hunk]]:
-    """The lines after a unified diff, and the changed regions."""
+    """Returns the lines after a unified diff, and the changed regions."""
     before = old.splitlines(keepends=True)
     after: list[str] = []
     hunks: list[Hunk] = []
@@ -141,7 +141,7 @@ def patched(old: str, diff: str) -> tuple[list[str], list[Hunk]]:
 
 
 def _edit(row: dict[str, Any], kind: str, rng: random.Random) -> HistoryEdit | None:
-    """A case of a kind from one file change, if it has any."""
+    """Returns a case of a kind from one file change, if it has any."""
     old = row["old"].splitlines(keepends=True)
     new, hunks = patched(row["old"], row["diff"])
     chosen = _chosen(kind, old, new, hunks, rng)
@@ -174,7 +174,7 @@ def _edit(row: dict[str, Any], kind: str, rng: random.Random) -> HistoryEdit | N
 def _chosen(
     kind: str, old: Sequence[str], new: Sequence[str], hunks: Sequence[Hunk], rng: random.Random
 ) -> list[Hunk]:
-    """The hunks that an edit of this kind makes, ascending; none if the change has no such edit."""
+    """Returns the hunks of an edit of this kind, ascending; empty if the change has none."""
     if kind == "several":
         return list(hunks) if len(hunks) >= 3 else []
     if kind == "rename":
@@ -193,7 +193,7 @@ def _chosen(
 
 
 def _is_elsewhere(old: Sequence[str], new: Sequence[str], hunk: Hunk) -> bool:
-    """Whether a run of the added lines was elsewhere, indented as it may be."""
+    """Returns True if a run of the added lines occurred elsewhere, at any indentation."""
     added = [line.strip() for line in new[hunk[2] : hunk[3]]]
     known = [line.strip() for line in old]
     match = SequenceMatcher(None, known, added, autojunk=False).find_longest_match()
@@ -224,7 +224,7 @@ def _pairs(one: str, two: str) -> set[tuple[str, str]]:
 
 
 def _applied(old: Sequence[str], new: Sequence[str], hunks: Sequence[Hunk]) -> list[str]:
-    """The old text with some hunks made."""
+    """Returns the old text with some hunks applied."""
     found: list[str] = []
     at = 0
     for a, b, c, d in hunks:

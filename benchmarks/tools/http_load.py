@@ -1,7 +1,7 @@
-"""Sends requests over HTTP/1.1 on a number of connections at once; says how long each took.
+"""Sends requests over HTTP/1.1 on several connections at once and measures their latencies.
 
-A connection sends its next request when it has the answer to the last. The client does as little
-as it can, so that what is measured is the server: no headers are looked at but the answer's length.
+Each connection waits for the response before its next request. The client does little work, so that
+the server is measured: of the headers it reads only the length.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Load:
     Attributes:
         wall_s: time from the first request to the last answer.
         seconds: latency per request.
-        answers: the bodies, by the request's place.
+        answers: the bodies, in request order.
     """
 
     wall_s: float = 0.0
@@ -30,7 +30,7 @@ class Load:
 
 
 def post(path: str, body: Any, **headers: str) -> bytes:
-    """The bytes of a request."""
+    """Returns the bytes of a request."""
     data = json.dumps(body).encode()
     more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = (

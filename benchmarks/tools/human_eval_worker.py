@@ -3,7 +3,7 @@
 A separate process, since that harness forks its caller: a small caller, as its command line has.
 It reads JSON lines ``{"problems": [...], "completions": [...], "workers": N, "timeout": S}`` and
 answers each with ``{"wall_s", "cpu_s", "passed"}``. The loop is the package's own: one
-``check_correctness`` a program, handed to a pool of threads. CPU time includes all its processes,
+``check_correctness`` per program, handed to a pool of threads. CPU time includes all its processes,
 which it waits for.
 
 That harness is not a sandbox, as it says itself. It runs reference solutions and the harmless

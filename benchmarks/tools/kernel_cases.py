@@ -1,4 +1,4 @@
-"""The GPU kernels' operations with their plain references, and the bytes that each must move."""
+"""The GPU kernels' operations with plain references, and the bytes that each must move."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Case:
     """One operation; both calls return the tensors to compare.
 
     Attributes:
-        bytes: that have to be read and written at least once.
-        operations: floating-point, of tensor cores.
+        bytes: minimum bytes read and written.
+        operations: floating-point operations of tensor cores.
         tolerance: absolute and relative.
         packed, dim: keys of tree attention's block sizes.
     """
@@ -57,7 +57,7 @@ class Case:
 
 
 def cases() -> Mapping[str, Callable[[torch.Generator, Sizes, str], Case]]:
-    """Input factories by operation: functions of random numbers, sizes and the device."""
+    """Returns input factories by operation: functions of random numbers, sizes and device."""
     return {
         # Plain decoding, a tree of drafts, and a small one with a window and soft caps.
         "tree_attention T=1": functools.partial(_attention, nodes=1),
@@ -80,7 +80,7 @@ def cases() -> Mapping[str, Callable[[torch.Generator, Sizes, str], Case]]:
 
 
 def make(name: str, seed: int, sizes: Sizes, device: str) -> Case:
-    """One operation on a device."""
+    """Builds one operation on a device."""
     import torch
 
     return cases()[name](torch.Generator(device).manual_seed(seed), sizes, device)
@@ -132,12 +132,12 @@ def _attention(
 
 
 def _tree_acceptance(g: torch.Generator, sizes: Sizes, device: str) -> Case:
-    """The draft is the target's own distribution mixed with another, so that some of it stands."""
+    """Returns a case whose draft mixes the target's distribution with another one."""
     import torch
 
     from codegen.kernels import vocabulary as accept
 
-    # One level of siblings under the root, all drawn by one distribution.
+    # One level of siblings under the root, all sampled from one distribution.
     batch, shape = sizes.batch, (sizes.batch, _CHILDREN + 1, sizes.vocabulary)
     target = torch.softmax(torch.randn(*shape, generator=g, device=device), -1)
     other = torch.softmax(torch.randn(*shape, generator=g, device=device), -1)
@@ -180,7 +180,7 @@ def _compaction(g: torch.Generator, sizes: Sizes, device: str) -> Case:
 
     from codegen.kernels import kv_cache as kernel_states
 
-    # Few slots: a move touches its own only.
+    # Few slots: each move changes only its own.
     states = list(
         torch.randn(
             2 * sizes.layers, sizes.batch, sizes.heads, 2 * _NODES, sizes.dim,
@@ -224,7 +224,7 @@ def _draws(g: torch.Generator, sizes: Sizes, device: str) -> Case:
 
 
 def _penalties(g: torch.Generator, sizes: Sizes, device: str) -> Case:
-    """A thousand tokens of each row, as a repetition penalty names."""
+    """Returns a case with penalties on a thousand tokens of each row."""
     import torch
 
     from codegen.kernels import vocabulary as module

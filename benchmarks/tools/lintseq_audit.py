@@ -26,7 +26,7 @@ def audit(programs: Sequence[Program], passes: Sequence[Pass], known: dict[str, 
     Args:
         programs: programs of the passes.
         passes: the sequences.
-        known: messages by text; it is added to, so that audits of the same programs share them.
+        known: messages by text; extended, so that audits of the same programs share them.
     """
     sequences = [
         (program, states_of(text))
@@ -53,8 +53,8 @@ def audit(programs: Sequence[Program], passes: Sequence[Pass], known: dict[str, 
 def round_trips(programs: Sequence[Program], passes: Sequence[Pass]) -> tuple[int, int]:
     """Returns the number of sequences that restore their program, and the total.
 
-    The text form is parsed and applied again. Equal is meant to the byte, but for line ends and the
-    newline at the end, as Python reads source.
+    The text form is parsed and applied again. They are compared byte for byte, except for line ends
+    and the final newline.
     """
     texts = {program.id: _as_read(program.text) for program in programs}
     outcomes = [

@@ -1,9 +1,9 @@
 """One pass of our LintSeq over a corpus, timed as the data engine runs it: in chunks.
 
-A pass runs in its own process (see :mod:`codegen.benchmarks.tools.fresh`), so that no verdict
-that an earlier pass left behind makes it look cheaper. Kept out of the timing, as for the peer: the
+A pass runs in its own process (see :mod:`codegen.benchmarks.tools.fresh`), so that no cached
+verdict of an earlier pass makes it look cheaper. Kept out of the timing, as for the peer: the
 imports, the set-up of a persistent linter and, with a warm-up, the library modules that pylint
-parses once for a whole run. That ruff's process starts again for each chunk is in it.
+parses once for a whole run. Restarting ruff's process for each chunk is included.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def one_pass(
         verify: check of the states.
         sequences: sequences per program, parsed once.
         repeats: rounds over the corpus, each with other random numbers. More than one fills the
-            chunks where the corpus is not a multiple of them; a check that remembers verdicts would
-            benefit, so use it only for one that does not.
+            chunks where the corpus is not a multiple of them; checks that cache verdicts would
+            benefit, so use it only for others.
         seed: the randomness.
-        warm_up: texts that the check, and pylint if there is an audit, look at before the clock
+        warm_up: texts that the check, and pylint if there is an audit, check before the clock
             starts.
         audit: fraction of states that pylint also lints.
     """
@@ -109,7 +109,7 @@ def one_pass(
 def edits_by_program(
     programs: Sequence[Program], engine: str, sequences: int = 5, seed: int = 0
 ) -> dict[str, float]:
-    """The mean number of edits of some sequences of each program, by one of our engines."""
+    """Returns the mean number of edits of some sequences of each program, by one of our engines."""
     from codegen.lintseq import LintSeq
 
     options: dict[str, Any] = {"engine": engine, "sequences": sequences}
@@ -129,17 +129,17 @@ def _rng(seed: int, id_: str) -> random.Random:
 
 
 def states_of(text: str) -> list[str]:
-    """The texts of all states that a sequence's text form goes through, the program last."""
+    """Returns the texts of all states of a sequence's text form, the program last."""
     from codegen.lintseq import parse_edits, states
 
     return list(states(parse_edits(text)))
 
 
 def cost_by_program(done: Pass) -> dict[str, float]:
-    """CPU seconds of a sequence of each kept program: its own, and its part of the check.
+    """Returns the CPU seconds of a sequence of each kept program, with its part of the check.
 
-    The check looks at the states of many programs at once, so its cost can only be shared out: by
-    the characters of the states, to which the work of a linter is about proportional.
+    The check processes the states of many programs at once, so its cost is split by the characters
+    of the states, which a linter's work is about proportional to.
     """
     size = {
         id_: sum(len(state) for text in texts for state in states_of(text))

@@ -1,4 +1,4 @@
-"""Loops that models fall into, from ``data/loops.yaml``, and when a rule stops them.
+"""Typical loops of models, from ``data/loops.yaml``, and when a rule stops them.
 
 Each family is written twice: ``counted``, where the new part continues by steps (``key_7``, then
 ``key_8``), and ``worded``, where every copy has a new word. A real program may have any of them, a
@@ -19,7 +19,7 @@ from codegen.decoding.rpg.penalties import Penalty, Rule
 WORDS = ("apple", "river", "stone", "cloud", "tiger", "piano", "maple", "ocean", "candle", "rocket",
          "garden", "silver", "window", "basket", "forest", "bridge")  # fmt: skip
 _FILE = Path(__file__).resolve().parents[1] / "data" / "loops.yaml"
-_LOGIT = 20.0  # added to the token that continues with a loop, where a rule multiplies
+_LOGIT = 20.0  # added to the token that continues a loop, since some rules multiply logits
 _STOPS = 4.0  # nats; the penalties below grow up to 8
 _MOST = 24  # copies
 
@@ -37,7 +37,7 @@ class Loop:
 
 
 def loops() -> list[Loop]:
-    """All families, counted and worded."""
+    """Returns all families, counted and worded."""
     families = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
     return [_loop(family, counted) for family in families for counted in (True, False)]
 
@@ -62,9 +62,7 @@ def _loop(family: Mapping[str, Any], counted: bool) -> Loop:
 def stopped_after(
     rule: Rule, loop: Loop, encode: Callable[[str], list[int]], tokens: Sequence[bytes | None]
 ) -> int | None:
-    """After how many copies the rule takes ``4`` nats from the beginning of the next one; None if
-    it never does.
-    """
+    """Returns the number of copies after which the rule takes 4 nats from the next one, or None."""
     ids = encode(loop.head + "".join(loop.copies))
     ends = [len(loop.head)]
     for copy in loop.copies:

@@ -14,7 +14,7 @@ from typing import Any
 
 
 def machine() -> dict[str, Any]:
-    """CPU model, usable cores, memory (MiB), system, and the load average (1, 5, 15 minutes)."""
+    """Returns CPU model, usable cores, memory (MiB), system, and load average (1, 5, 15 min)."""
     return {
         "cpu": _first_match("/proc/cpuinfo", r"^model name\s*:\s*(.+)$"),
         "cores": usable_cores(),
@@ -25,7 +25,7 @@ def machine() -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """The number of CPUs that this process may run on."""
+    """Returns the number of CPUs that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -41,10 +41,10 @@ class MemoryProbe:
         self._thread.join()
 
     def at(self, share: float, width: float = 0.05) -> float | None:
-        """The median of the samples taken in (share - width, share]; None without samples."""
+        """Returns the median of the samples in (share - width, share]; None without samples."""
         inside = [mib for done, mib in self.samples if share - width < done <= share]
         return median(inside) if inside else None
 
     def peak(self) -> float | None:
-        """The largest sample."""
+        """Returns the largest sample."""
         return max((mib for _, mib in self.samples), default=None)

@@ -38,7 +38,7 @@ def measure_run(report: Report, sequences: int, out: str) -> None:
 
     Args:
         report: receives the results.
-        sequences: sequences to make, at least, unless the corpus ends before.
+        sequences: minimum number of sequences, unless the corpus is too small.
         out: the data directory; empty for a temporary one that is deleted.
     """
     with tempfile.TemporaryDirectory(prefix="codegen-bench-million-") as folder:
@@ -51,7 +51,7 @@ def _run(report: Report, out: Path, sequences: int) -> None:
     from codegen.lintseq import LintSeq
 
     if is_finished(out):
-        raise InputError(f"{out} is finished: no run is left to measure.", "Choose another out.")
+        raise InputError(f"{out} is finished; no run can be measured.", "Choose another out.")
     workers = usable_cores()
     first: list[RunProgress] = []
     last: list[RunProgress] = []

@@ -1,4 +1,4 @@
-"""Draws what a minimum probability of next edits costs and gains, from a benchmark's result.
+"""Plots the costs and gains of a minimum probability of next edits, from a benchmark's result.
 
 ``python -m codegen.benchmarks.tools.next_edit_curve RESULT.json PICTURE.svg [--prefix
 refactorings_]``, where the result is from ``codegen bench next_edit -o decoder=server -o
@@ -15,7 +15,7 @@ import click
 
 from codegen.evals.report.charts import Axis, Series, line_chart, percent, standalone
 
-_FEWEST = 10  # of fewer edits no fraction is drawn
+_FEWEST = 10  # minimum edits for a point of the curve
 
 
 def curve_picture(curve: Sequence[Mapping[str, float]]) -> str:

@@ -1,4 +1,4 @@
-"""Words on standard error while a benchmark runs; standard output is for results."""
+"""Progress notes on standard error while a benchmark runs; standard output has results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ _BEGAN = time.monotonic()
 
 
 def say(text: str) -> None:
-    """One line with the seconds since the start."""
+    """Prints one line with the seconds since the start."""
     sys.stderr.write(f"[{time.monotonic() - _BEGAN:6.1f} s] {text}\n")
     sys.stderr.flush()

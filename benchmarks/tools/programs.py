@@ -1,13 +1,13 @@
-"""The programs that the LintSeq figures are measured on.
+"""The programs on which LintSeq is measured.
 
 ``benchmark_programs``: 30 problems of HumanEval spread evenly over its 164 (prompt with canonical
 solution) and 14 modules of the running Python's standard library, of 36 to 138 lines in CPython
-3.11 to 3.13. They were chosen, before any of this code was written, for a measurement of the
-published generator.
+3.11 to 3.13. They were chosen for a measurement of the published generator, before this code was
+written.
 
 ``edit_programs``: three sets for the number of edits per sequence: all of HumanEval's solutions, 40
 functions and 10 modules of classes of the standard library. The latter are chosen by a fixed rule:
-in the order of the SHA-256 of their names, one function a module, what fits the description.
+sorted by the SHA-256 of their names, the first ones that match, one function per module.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Program(NamedTuple):
 
 
 def benchmark_programs() -> list[Program]:
-    """The corpus. Modules that this Python does not ship are omitted."""
+    """Returns the corpus. Modules that this Python does not ship are omitted."""
     from codegen.evals.tasks import load
 
     task = load("humaneval")
@@ -67,7 +67,7 @@ def benchmark_programs() -> list[Program]:
 
 
 def edit_programs() -> dict[str, list[Program]]:
-    """HumanEval's solutions, library functions and modules of classes, by the set's name."""
+    """Returns the three sets by name."""
     from codegen.evals.tasks import load
 
     task = load("humaneval")
@@ -87,7 +87,7 @@ def edit_programs() -> dict[str, list[Program]]:
 
 
 def _library() -> Iterator[tuple[str, str, ast.Module]]:
-    """The standard library's modules that parse: name, text and tree."""
+    """Yields the standard library's modules that parse: name, text and tree."""
     root = Path(sysconfig.get_paths()["stdlib"])
     skipped = {"test", "tests", "idlelib", "lib2to3", "site-packages", "turtledemo", "ensurepip"}
     for path in sorted(root.rglob("*.py")):
@@ -123,7 +123,7 @@ def _functions(name: str, text: str, tree: ast.Module) -> Iterator[Program]:
 
 
 def _globals(function: ast.FunctionDef) -> set[str]:
-    """The names that a function takes from outside."""
+    """Returns the global names that a function uses."""
     tables = [symtable.symtable(ast.unparse(function), "function", "exec")]
     names: set[str] = set()
     for table in tables:  # grows as it goes

@@ -27,7 +27,7 @@ _WORKER = "pylintseq_worker.py"
 
 
 class Published(NamedTuple):
-    """One sequence by the published generator: its CPU time and its diffs, None if it made none."""
+    """A sequence of the published generator: CPU time and diffs (None if it failed)."""
 
     cpu_s: float
     diffs: tuple[str, ...] | None
@@ -43,7 +43,7 @@ class Peer:
     def run(
         self, programs: Sequence[tuple[str, str, int]], warm_up: Sequence[str] = ()
     ) -> dict[str, Published]:
-        """One sequence for each (id, program, seed), after linting the warm-up texts.
+        """Returns one sequence for each (id, program, seed), after linting the warm-up texts.
 
         A program that crashes or times out in the package has no entry.
         """
@@ -52,7 +52,7 @@ class Peer:
         while left:
             done = self._run_until_it_dies(left, warm_up)
             results.update(done)
-            left = left[len(done) + 1 :]  # answers come in order: the next one is the culprit
+            left = left[len(done) + 1 :]  # answers come in order: the next program crashed
         return results
 
     def _run_until_it_dies(
@@ -68,7 +68,7 @@ class Peer:
 
 
 def find_peer() -> Peer | None:
-    """The peer, or None if no interpreter has it.
+    """Returns the peer, or None if no interpreter has it.
 
     Raises:
         ConfigError: if the variable names an interpreter that cannot import the package.
@@ -79,7 +79,7 @@ def find_peer() -> Peer | None:
         except OSError as error:
             raise ConfigError(f"{VARIABLE} is {python!r}: {error.strerror}.", INSTALL) from None
         if versions is None:
-            raise ConfigError(f"{python!r} ({VARIABLE}) can't import pylintseq.", INSTALL)
+            raise ConfigError(f"{python!r} ({VARIABLE}) cannot import pylintseq.", INSTALL)
         return Peer(python, versions)
     for candidate in _candidates():
         if versions := _versions(candidate):

@@ -2,10 +2,10 @@
 
 It shares no code with :mod:`codegen.lintseq`: ``pylint.lint.Run`` as its command line runs it, with
 the flags of the published generator (``--disable=C,R --unsafe-load-any-extension=y
---generated-members=cv2.*``), and the messages that it heeds: all errors (E) and fatal ones (F), and
-of the warnings W0311 (bad-indentation) and W0231 (super-init-not-called).
+--generated-members=cv2.*``), and the messages that it considers: all errors (E) and fatal ones (F),
+and of the warnings W0311 (bad-indentation) and W0231 (super-init-not-called).
 
-A state is *dirty* if it has such a message that the whole program has not, or has it more often.
+A state is *dirty* if it has such a message more often than the whole program.
 Messages are compared by their id and text without line numbers, which move from state to state.
 """
 
@@ -32,11 +32,11 @@ _FLAGS = (
     "--generated-members=cv2.*",
 )
 _WARNINGS = frozenset({"W0311", "W0231"})
-_BATCH = 200  # files a call: astroid keeps the trees of all of them until the next
+_BATCH = 200  # files per call: astroid keeps the trees of all of them until the next
 
 
 def messages_of(texts: Sequence[str]) -> list[Messages]:
-    """The messages in each program."""
+    """Returns the messages in each program."""
     found: list[Messages] = [Counter() for _ in texts]
     for first in range(0, len(texts), _BATCH):
         numbers = range(first, min(first + _BATCH, len(texts)))
@@ -61,10 +61,10 @@ def _forget_trees() -> None:
 
 
 def dirty_states(program: str, states: Sequence[str], known: dict[str, Messages]) -> list[int]:
-    """The numbers of the states with a message that the program has not.
+    """Returns the indices of the states with a message that the program lacks.
 
-    A state that seems so is linted again by itself, and its program too: of the files of one call
-    pylint lets each change what it knows of the libraries that all of them import.
+    Such a state is relinted separately, and so is its program: in one call of pylint, each file can
+        change what pylint knows about shared imports.
 
     Args:
         program: the whole program.
@@ -87,12 +87,12 @@ def look_up(texts: Sequence[str], known: dict[str, Messages]) -> None:
 
 
 def heeded(message: Any) -> bool:
-    """Whether the published generator takes a message for an error."""
+    """Returns True if the published generator treats a message as an error."""
     return message.msg_id[0] in "EF" or message.msg_id in _WARNINGS
 
 
 def run_pylint(paths: Sequence[str]) -> list[Any]:
-    """All messages about files, from a linter that is set up for this call."""
+    """Returns all messages about files, from a linter that is set up for this call."""
     from pylint.lint import Run
     from pylint.reporters import CollectingReporter
 

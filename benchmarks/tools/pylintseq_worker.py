@@ -1,19 +1,18 @@
 """Runs the published LintSeq generator on programs and measures its CPU time.
 
 A script for another interpreter: the one in which PyPI's ``pylintseq`` is installed. It imports
-nothing of this project and changes nothing of the package. It reads JSON lines ``{"id", "program",
+no module of this project and does not change the package. It reads JSON lines ``{"id", "program",
 "seed"}`` and answers each with ``{"id", "cpu_s", "diffs"}``, where ``diffs`` is None if the package
-gave no sequence; a line ``{"warm_up": [text, ...]}`` it answers with nothing. With ``--versions``
-it prints the versions in use and ends.
-
-What is timed is what the package's own worker does for one sequence (``subprocess_task`` in its
-``generate.py``, with the same arguments): ``lintseq_backward_sampling_pythonic``, whose every check
-builds a new linter, and ``inflate_edit_path``. Not timed: the interpreter's start, the imports, a
-first program and the texts to warm up with, each linted once, so that pylint has parsed the library
-modules that they import, which a long run pays once; reading and writing.
+made no sequence; to a line ``{"warm_up": [text, ...]}`` it writes no response. With ``--versions``
+it prints the versions in use and exits. Timed is the work of the package's own worker for one
+sequence (``subprocess_task`` in its ``generate.py``, with the same arguments):
+``lintseq_backward_sampling_pythonic``, whose every check builds a new linter, and
+``inflate_edit_path``. Not timed: the interpreter's start, the imports, a first program and the
+texts to warm up with, each linted once, so that pylint has parsed the library modules that they
+import, which a long run pays once; reading and writing.
 
 The clock is ``time.process_time`` plus that of ended children. The package swallows all exceptions
-while it lints, so a limit can't be raised inside it: a sequence that takes more than
+while it lints, so a limit cannot be raised inside it: a sequence that takes more than
 ``CPU_LIMIT_S`` ends this process by SIGPROF, and the caller starts another for the rest.
 """
 
@@ -80,7 +79,7 @@ def _versions() -> dict[str, str]:
 
 
 def _main() -> None:
-    out = sys.stdout  # the package puts others in its place while it lints
+    out = sys.stdout  # the package replaces sys.stdout while it lints
     if "--versions" in sys.argv[1:]:
         out.write(json.dumps(_versions()) + "\n")
         return

@@ -22,7 +22,7 @@ from codegen.benchmarks.tools.timing import measured
 def reference_pass(
     programs: Sequence[Program], seed: int, warm_up: Sequence[str] = ()
 ) -> dict[str, Published]:
-    """One sequence of each program, after the warm-up texts; rejected programs have none."""
+    """Returns one sequence of each program, after the warm-up; rejected programs have none."""
     from codegen.lintseq import UnsupportedProgram
     from codegen.lintseq.reference import reference_sequence
     from codegen.lintseq.text_format import format_edit
@@ -44,7 +44,7 @@ def reference_pass(
 
 
 def lint(text: str) -> list[Any]:
-    """The findings in a text by a linter that is set up for it alone."""
+    """Lints one text with a new linter."""
     from codegen.benchmarks.tools.pylint_audit import heeded, run_pylint
     from codegen.lintseq.verify import LintMessage
 
@@ -59,6 +59,6 @@ def lint(text: str) -> list[Any]:
 
 
 def _line(message: Any) -> int:
-    """The line to delete: of a block without a body it is the header, which the text names."""
+    """Returns the line to delete; for a block without a body the header named in the text."""
     header = re.search(r"on line (\d+)", message.msg) if message.msg_id == "E0001" else None
     return int(header[1]) if header else message.line

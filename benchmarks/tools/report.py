@@ -12,12 +12,12 @@ from typing import Any
 from codegen.benchmarks.tools.statistics import Estimate
 from codegen.core.errors import ConfigError, nearest
 
-_DIGITS = 5  # significant; no clock here is better
+_DIGITS = 5  # significant digits; no clock used here is more precise
 
 
 @dataclass(slots=True)
 class Report:
-    """Collects figures.
+    """Collects results.
 
     Attributes:
         seed: random seed.
@@ -38,7 +38,7 @@ class Report:
     install: dict[str, str] = field(default_factory=dict)
 
     def set(self, key: str, value: Estimate | float | str | None, n: int | None = None) -> None:
-        """Sets a figure, with its interval if it is an estimate, and its sample size."""
+        """Sets a result, with its interval if it is an estimate, and its sample size."""
         if isinstance(value, Estimate):
             if value.low is not None and value.high is not None:
                 self.intervals[key] = [_rounded(value.low), _rounded(value.high)]
@@ -78,7 +78,7 @@ Needs = Mapping[str, tuple[str, Callable[[Mapping[str, Any]], object]]]
 def options(
     quick: Mapping[str, Any] | None = None, needs: Needs | None = None
 ) -> Callable[[Run], Run]:
-    """Declares the options of a benchmark's ``run``: none that a user sets is without effect.
+    """Declares the options of a benchmark's ``run``, and rejects options without effect.
 
     Args:
         quick: default values with ``--quick``, instead of the signature's.
@@ -111,7 +111,7 @@ def options(
 
 
 def chosen_parts(text: str, known: Sequence[str]) -> set[str]:
-    """The parts named in a comma-separated option; all if it is empty.
+    """Returns the parts named in a comma-separated option; all if it is empty.
 
     Raises:
         ConfigError: if a part is unknown.

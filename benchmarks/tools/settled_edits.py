@@ -1,8 +1,8 @@
 """Answers of the server after an edit, compared with re-encoding everything.
 
 Each edit goes through the engine: a request before it, then one after it that takes the fast
-answer, one that wants it settled, and one on exact states, which equal a new document's
-bit for bit. The requests complete the rest of the line.
+answer, one for the settled answer, and one on exact states, which are bitwise equal to a new
+document's. The requests complete the rest of the line.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Outcome:
         name, kind, repository: the edit's.
         layout: prompt layout.
         tokens: prompt tokens after the edit.
-        behind: tokens that a prefix cache would encode: from the first new one on.
+        behind: tokens that a prefix cache would encode, from the first new one.
         encoded: tokens that the update encoded.
         recomputed: tokens re-encoded to settle a doubt.
         fast_same: True if the fast answer equals the exact states' answer.
-        same: True if the settled answer does.
+        same: the same for the settled answer.
         fast_cpu_s: CPU time to the fast answer.
-        settle_cpu_s: CPU time from there to the settled answer; some milliseconds without doubt.
+        settle_cpu_s: CPU time from there to the settled answer; a few milliseconds without doubts.
     """
 
     name: str
@@ -82,7 +82,7 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
     }  # fmt: skip
     before, after = (CompletionRequest(key, *text, **options) for text in (edit.before, edit.after))
     build = engine.model.prompter.build
-    old, new = (build(engine._within_limits(one)).ids for one in (before, after))
+    old, new = (build(engine.within_limits(one)).ids for one in (before, after))
     if old == new:
         return None
     await engine.complete(before)
@@ -93,8 +93,8 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
     # Another option in each later request, so that no earlier suggestion is the answer.
     settled = await engine.complete(replace(after, max_lines=11))
     settle_s = time.process_time() - began
-    cache = engine._worker.caches.get(key).cache
-    while not cache.exact:  # the engine makes it so when it is idle
+    cache = engine.worker.caches.get(key).cache
+    while not cache.exact:  # the engine completes the cache when idle
         await asyncio.sleep(0.005)
     full = await engine.complete(replace(after, max_lines=10))
     engine.close(key)
@@ -120,7 +120,7 @@ def outcomes(
     """Outcomes of the first edits of each kind that are in the window, in every layout.
 
     Args:
-        edits: more of each kind than are wanted; kinds take turns.
+        edits: edits in order of preference, more than needed; kinds take turns.
         layouts: some of :data:`LAYOUTS`.
         a_kind: edits of each kind and layout.
         context: tokens of a prompt's window.
@@ -145,10 +145,9 @@ def outcomes(
 
 
 def table(found: Sequence[Outcome]) -> dict[str, float]:
-    """Shares and means of some outcomes.
+    """Returns fractions and means of some outcomes.
 
-    Returns:
-        ``edits``; shares ``same``, ``fast_same``, ``in_doubt``; mean tokens ``encoded``,
+    Returns: ``edits``; fractions ``same``, ``fast_same``, ``in_doubt``; mean tokens ``encoded``,
         ``recomputed`` and ``behind``; ``cost``, all tokens encoded over all of ``behind``; mean CPU
         seconds to the fast and the settled answer.
     """
@@ -170,7 +169,7 @@ def table(found: Sequence[Outcome]) -> dict[str, float]:
 
 
 def _in_turn(edits: Sequence[HistoryEdit]) -> Iterator[HistoryEdit]:
-    """One of each kind, then the next one of each."""
+    """Interleaves the kinds."""
     by_kind: dict[str, list[HistoryEdit]] = {}
     for edit in edits:
         by_kind.setdefault(edit.kind, []).append(edit)

@@ -2,13 +2,13 @@
 
 A :class:`codegen.sandbox.Sandbox` with one worker per core runs programs without a pause:
 reference solutions of HumanEval, and among them programs that write files, fork orphans, hold
-memory, exit, crash and go on after the verdict. Processes, descriptors, temporary files, mounts,
-System V objects and memory are counted at rest, after a warm-up and at the end: ``leaked_*`` is the
-difference. ``memory_growth_mib`` may be a few MiB either way, since test processes are replaced now
-and then. ``wrong_verdicts`` counts jobs that did not end as they must.
+memory, exit, crash and continue after the verdict. Processes, descriptors, temporary files, mounts,
+System V objects and memory are counted when idle, after a warm-up and at the end: ``leaked_*`` is
+the difference. ``memory_growth_mib`` may be a few MiB either way, since test processes are
+sometimes replaced. ``wrong_verdicts`` counts jobs with an incorrect verdict.
 
-Limit: only the sandbox sees its own mounts; in a living sandbox a leak of them shows in memory
-only.
+Limit: only the sandbox sees its own mounts; in a running sandbox a leak of them shows only in
+    memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from codegen.sandbox import Job, Limits, Sandbox
 LIMITS = Limits(cpu_s=1.0, memory_mib=256)
 _TEST = "assert f(1) == 2\n"
 _RIGHT = "def f(x):\n    return x + 1\n"
-# Each of these ends as its key says, with any leftovers.
+# Key: what the program does before it ends, possibly leaving files or processes.
 NUISANCES: Mapping[str, tuple[str, str]] = {
     "writes files": (
         "for n in range(9):\n    open(f'f{n}', 'w').write('x' * 9999)\n" + _RIGHT,
@@ -98,7 +98,7 @@ def soak(report: Report, seconds: float, hostile_share: float = 0.1) -> None:
 
 
 def _jobs(hostile_share: float, until: float) -> Iterator[tuple[tuple[str, str], Job]]:
-    """Jobs, each with its name and the status it must have, until a time of the monotonic clock."""
+    """Yields jobs with their names and expected statuses until a time (monotonic clock)."""
     task = load("humaneval")
     made = ((p.id, task.job(p, task.reference(p))) for p in task.problems())
     right = [(id_, job) for id_, job in made if isinstance(job, Job)]
@@ -117,7 +117,7 @@ def _jobs(hostile_share: float, until: float) -> Iterator[tuple[tuple[str, str],
 
 
 def _settled(sandbox: Sandbox) -> dict[str, float]:
-    """Possible leaks, with all processes of tests there: some may just have been dismissed."""
+    """Returns possible leaks once all test processes have been replaced."""
     right = Job(_RIGHT, test=_TEST, limits=LIMITS)
     for _ in sandbox.map((number, right) for number in range(40)):
         pass
@@ -125,10 +125,10 @@ def _settled(sandbox: Sandbox) -> dict[str, float]:
 
 
 def _state() -> dict[str, float]:
-    """Possible leaks, at rest."""
+    """Returns possible leaks when idle."""
     gc.collect()
     below: set[int] = set()
-    for _ in range(10):  # the kernel ends namespaces a little after their processes
+    for _ in range(10):  # the kernel removes namespaces shortly after their processes
         time.sleep(1.0)
         seen, below = below, process_tree(os.getpid()) - {os.getpid()}
         if seen == below:

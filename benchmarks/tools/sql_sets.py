@@ -9,7 +9,7 @@ cannot be answered or has ``abstain_ok``.
 Schemas without rows are given as tables; AMBROSIA's and EHRSQL's are not part of the data, and
 are assembled from all queries on the same database. ``offices`` is in the folder of this file: a
 gym, a parcel service and a vet, with questions written before the parser was run on them. The
-parser was corrected after the questions on the first two, not on the vet.
+parser was later tuned on the first two, but not on the vet.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _OFFICES = Path(__file__).parent / "offices"
 
 
 def prepare(name: str, data: Path, out: Path) -> tuple[Path, Path]:
-    """A set's file of questions and folder of databases.
+    """Prepares a set's file of questions and folder of databases.
 
     Args:
         name: a key of ``SETS``, or ``spider_train``.
@@ -87,7 +87,7 @@ def prepare(name: str, data: Path, out: Path) -> tuple[Path, Path]:
 
 
 def _run(scripts: Iterable[Path], out: Path) -> None:
-    """A SQLite file for each script."""
+    """Creates a SQLite file from each script."""
     for script in scripts:
         path = out / f"{script.stem.removeprefix('everyday_')}.sqlite"
         with sqlite3.connect(path) as connection:
@@ -96,13 +96,13 @@ def _run(scripts: Iterable[Path], out: Path) -> None:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a gzipped file."""
+    """Yields the rows of a gzipped file."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         yield from map(json.loads, file)
 
 
 def _unpack(archive: Path, out: Path, folder: str = "databases") -> None:
-    """The SQLite files of a folder of an archive, without the folder."""
+    """Unpacks the SQLite files of an archive's folder."""
     with tarfile.open(archive) as opened:
         for member in opened:
             path = Path(member.name)
@@ -165,11 +165,11 @@ class Outcome:
     """Outcome of a question.
 
     Attributes:
-        verdict: ``wrong`` is an answer that is shown and not right.
+        verdict: ``wrong`` is a shown answer that is not correct.
         code: reason for no answer; "" if answered.
         answered_right: True if the best answer, shown or not, is correct.
         answerable: whether abstaining would be wrong.
-        signs: that the confidence was computed from.
+        signs: features of the confidence.
     """
 
     id: str
@@ -232,7 +232,7 @@ def _bare_table(name: str, columns: Iterable[str]) -> Table:
 def wikisql_questions(
     questions: Iterable[Question], tables: Mapping[str, WikiTable]
 ) -> Iterator[SetQuestion]:
-    """WikiSQL's questions, each on a database of its table."""
+    """Yields WikiSQL's questions, each on a database of its table."""
     opened: dict[str, Schema] = {}
     for question in questions:
         name = question.table.name
@@ -248,5 +248,5 @@ def wikisql_questions(
 
 
 def is_fitted_to(database: str) -> bool:
-    """Whether the confidence is fitted to a database; decided by its name."""
+    """Returns True if the confidence is fitted to a database; decided by its name."""
     return crc32(database.encode()) % 2 == 0

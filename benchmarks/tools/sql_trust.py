@@ -5,8 +5,8 @@
 SET is a set of :mod:`codegen.benchmarks.tools.sql_sets`, such as ``spider_train``, and DATA the
 folder ``sql`` of the shared data. The fit uses half of the databases (``is_fitted_to``). Every
 other question is also asked without a column that it needs, so that it has no answer. A fit on
-several tables also chooses the threshold: the lowest with which at most 4% of the questions end
-wrong.
+several tables also chooses the threshold: the lowest at which at most 4% of the questions get a
+    wrong answer.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def fit_trust(before: ConfidenceModel, outcomes: Sequence[Outcome]) -> ConfidenceModel:
-    """The confidence fitted to outcomes; kinds without any keep their weights."""
+    """Fits the confidence to outcomes; kinds without any keep their weights."""
     weights, threshold = dict(before.weights), before.threshold
     for kind in ("one", "several", "plans"):
         of_kind = [one for one in outcomes if kind_of(one.signs) == kind]
@@ -85,7 +85,7 @@ def fit_trust(before: ConfidenceModel, outcomes: Sequence[Outcome]) -> Confidenc
 
 
 def without_a_column(question: SetQuestion, rng: random.Random) -> Iterator[SetQuestion]:
-    """The question without a column that its query needs, if the query has one."""
+    """Yields the question without a column that its query needs, if the query has one."""
     try:
         tree = sqlglot.parse_one(question.query, dialect="sqlite")
     except SqlglotError:
@@ -105,7 +105,7 @@ def without_a_column(question: SetQuestion, rng: random.Random) -> Iterator[SetQ
 
 
 def fit(signs: Sequence[Mapping[str, float]], right: Sequence[bool]) -> dict[str, float]:
-    """The likeliest weights, given the signs of answers and whether each was correct."""
+    """Returns the most likely weights, given answers' features and whether each was correct."""
     names = ["bias", *SIGNS]
     y = np.array(right, dtype=float)
     while True:
@@ -117,7 +117,7 @@ def fit(signs: Sequence[Mapping[str, float]], right: Sequence[bool]) -> dict[str
 
 
 def _weights(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The likeliest weights [F] of features [N, F], the first one constant, for outcomes [N]."""
+    """Returns the most likely weights [F]: features [N, F], the first constant; outcomes [N]."""
     mean, spread = x.mean(0), x.std(0)
     mean[0], spread = 0.0, np.where(spread > 1e-9, spread, 1.0)  # the bias is not scaled
     scaled = (x - mean) / spread

@@ -1,9 +1,8 @@
 """Ratios of paired costs, rates and means with their 95% intervals.
 
-Each unit (a program, a block of work) has a cost on either side; :func:`ratio_of_sums` says how
-much less the whole corpus costs. Its interval is a percentile bootstrap over units (Efron and
-Tibshirani 1993, chapter 13), resampled within strata where the make-up of the corpus is fixed by
-design.
+Each unit (a program, a block of work) has a cost on either side; :func:`ratio_of_sums` is the ratio
+of the total costs. Its interval is a percentile bootstrap over units (Efron and Tibshirani 1993,
+chapter 13), resampled within strata where the make-up of the corpus is fixed by design.
 
 Limit: with fewer than about ten units a percentile interval is too narrow.
 """
@@ -27,7 +26,7 @@ class Estimate(NamedTuple):
 
     @property
     def interval(self) -> list[float | None]:
-        """The bounds as JSON takes them."""
+        """The bounds as a JSON value."""
         return [self.low, self.high]
 
 
@@ -37,13 +36,13 @@ def ratio_of_sums(
     strata: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Estimate:
-    """Sum of the numerators over the sum of the denominators.
+    """Returns the sum of the numerators over the sum of the denominators.
 
     Args:
-        numerators: costs of the peer, one a unit.
+        numerators: costs of the peer, one per unit.
         denominators: costs of ours for the same units, above 0.
         strata: each unit's group, if the sizes of the groups are fixed; default: one group.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
         InputError: if there is no unit, the lengths differ or a cost is not positive.
@@ -81,19 +80,19 @@ def rate(count: int, total: int) -> Estimate:
     from codegen.evals.statistics import wilson
 
     if not 0 <= count <= total or total == 0:
-        raise InputError(f"{count} of {total} is not a share.")
+        raise InputError(f"{count} of {total} is not a fraction.")
     return Estimate(count / total, *wilson(count / total, total))
 
 
 def clustered_mean(
     values: Sequence[float], clusters: Sequence[str], seed: int = 0, draws: int = DRAWS
 ) -> Estimate:
-    """The mean of values, such as paired differences, with a bootstrap interval over clusters.
+    """Returns the mean of values, such as differences, with a bootstrap interval over clusters.
 
     Args:
-        values: one a unit.
+        values: one per unit.
         clusters: each unit's cluster; whole clusters are resampled.
-        seed: of the resampling.
+        seed: seed of the resampling.
         draws: number of resamples.
 
     Raises:

@@ -1,7 +1,7 @@
-"""The plainest server of ``/run_code``: one process of the interpreter for each program.
+"""A minimal server of ``/run_code``: one interpreter process for each program.
 
-Started as ``python subprocess_server.py PORT PROCESSES``. No sandbox, no limits but a time-out; the
-standard library alone. A peer of :mod:`codegen.benchmarks.sandbox_service`.
+Started as ``python subprocess_server.py PORT PROCESSES``. It has no sandbox and only a time limit,
+and uses only the standard library. A peer of :mod:`codegen.benchmarks.sandbox_service`.
 """
 
 import asyncio

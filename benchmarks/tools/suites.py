@@ -23,7 +23,7 @@ WRONG = "def add(a, b):\n    return 41\n"
 
 
 class Block(NamedTuple):
-    """A block of a suite's file: its name, headers, program and what follows the dashes."""
+    """A block of a suite's file: name, headers, program and the part after the dashes."""
 
     name: str
     headers: Mapping[str, str]
@@ -133,8 +133,8 @@ HONEST = _honest()
 SURROUNDINGS = _surroundings()
 PROBLEMS = _problems()
 HOSTILE = _hostile("table", "more", "printed")
-# Programs that only claim to be right. The lies use the language alone, so a harness that runs
-# programs with the caller's own rights may be given them too.
+# Programs that only claim to be correct. They use only the language, so a harness that runs
+# programs with the caller's own rights may run them, too.
 LIES, FORGERIES = _hostile("lies"), _hostile("forgeries")
 CORE = frozenset(row.name.split()[0] for row in HOSTILE if row.core)
 
@@ -145,7 +145,7 @@ def is_believed(outcome: Outcome) -> bool:
 
 
 def job_of(row: Hostile, program: str = "") -> Job:
-    """Returns the job that judges a hostile program.
+    """Returns the job that runs and tests a hostile program.
 
     Args:
         program: its program with all names filled in.

@@ -1,12 +1,12 @@
-"""CPU time with ended child processes, and the memory of a tree of processes.
+"""CPU time including ended child processes, and the memory of a process tree.
 
-CPU time is what is compared wherever the machine may be shared: a neighbor lengthens the wall
-time of a run by any factor, its CPU time by some per cent (caches, hyper-threads).
+Where the machine may be shared, CPU time is compared: other load lengthens the wall time of a run
+    by any factor, but its CPU time only by some percent (caches, hyper-threads).
 
 Limits: to :func:`measured`, a descendant's CPU time counts while it runs and once it has ended and
-its parent has waited for it. For processes that nobody waits for (a sandbox that is killed as a
-whole) take the difference of two :func:`tree_cpu_s` before it is. The clock of processes that run
-ticks every 10 ms. Memory and trees are read from Linux's /proc.
+its parent has waited for it. For processes without a waiting parent (a sandbox killed as a whole),
+use the difference of two :func:`tree_cpu_s` before it is killed. CPU times of running processes
+have a resolution of 10 ms. Memory and trees are read from Linux's /proc.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Spent:
 
 
 def cpu_seconds() -> float:
-    """User and system time of this process and of its ended children."""
+    """Returns user and system time of this process and its ended children."""
     total = 0.0
     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
         usage = resource.getrusage(who)
@@ -41,7 +41,7 @@ def cpu_seconds() -> float:
 
 @contextlib.contextmanager
 def measured() -> Iterator[Spent]:
-    """Measures a block; what it yields is filled in at the block's end."""
+    """Measures a block; the yielded object is filled in at its end."""
     spent = Spent()
     running = _running_s()  # outside the measured time: it reads all of /proc
     cpu, wall = cpu_seconds(), time.perf_counter()
@@ -53,13 +53,13 @@ def measured() -> Iterator[Spent]:
 
 
 def _running_s() -> float:
-    """CPU seconds of the descendants that run."""
+    """Returns the CPU seconds of the running descendants."""
     ticks = sum(_ticks(pid) for pid in process_tree(os.getpid()) - {os.getpid()})
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def tree_cpu_s(root: int | None = None) -> float:
-    """CPU seconds of a process, by default this one, its descendants and those they waited for."""
+    """Returns the CPU seconds of a process (default: this one) and all its descendants."""
     pids = process_tree(os.getpid() if root is None else root)
     return sum(_ticks(pid) for pid in pids) / os.sysconf("SC_CLK_TCK")
 
@@ -73,9 +73,9 @@ def _ticks(pid: int) -> int:
 
 
 def tree_rss_mib(root: int | None = None) -> float:
-    """Resident memory (MiB) of a process, by default this one, and all its descendants.
+    """Returns the resident memory (MiB) of a process (default: this one) and its descendants.
 
-    Pages that several of them share count once for each, so the sum is an upper bound. Linux only:
+    Shared pages count once per process, so the sum is an upper bound. Linux only:
     elsewhere it is 0.
     """
     pids = process_tree(os.getpid() if root is None else root)
@@ -83,7 +83,7 @@ def tree_rss_mib(root: int | None = None) -> float:
 
 
 def process_tree(root: int) -> set[int]:
-    """The ids of a process and all its descendants."""
+    """Returns the ids of a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it exited

@@ -1,4 +1,4 @@
-"""Decodes by vLLM and prints the seconds, in its own process that has vLLM.
+"""Decodes with vLLM, in a separate process, and prints the seconds.
 
 It reads one JSON object: ``model`` (a directory), ``load_format`` (``dummy`` makes random weights
 of a configuration alone), ``prompt`` (token ids), ``tokens`` and ``batches``. It prints one:

@@ -2,10 +2,9 @@
 
     python -m benchmarks.tools.word_vectors GLOVE.npz ENCODER_DIR PLANS.jsonl --out vectors.npz
 
-Each word is read by the sentence encoder by itself; its mean state is reduced to some dozen
-principal components, so that a network of a few million weights knows that a singer is an artist.
-Both halves are scaled to the same mean length. Needs transformers; one pass over the words on one
-core takes about a minute.
+The sentence encoder encodes each word separately; its mean state is reduced to some dozen principal
+components, so that a small network knows that a singer is an artist. Both halves are scaled to the
+same mean length. Needs transformers; one pass over the words on one core takes about a minute.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def main() -> None:
 
 @torch.no_grad()
 def _states(words: list[str], path: Path) -> np.ndarray:
-    """[words, width] float32: the mean state of each word read by itself, of length 1."""
+    """Returns each word's mean state, normalized, float32 [words, width]."""
     tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
     model = AutoModel.from_pretrained(path, local_files_only=True, use_safetensors=True).eval()
     found = []
@@ -68,7 +67,7 @@ def _states(words: list[str], path: Path) -> np.ndarray:
 
 
 def _components(states: np.ndarray, count: int) -> np.ndarray:
-    """The first principal components, [words, count]."""
+    """Returns the first principal components, [words, count]."""
     centred = states - states.mean(0)
     _, vectors = np.linalg.eigh(centred.T @ centred)
     return centred @ vectors[:, ::-1][:, :count]

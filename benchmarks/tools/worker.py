@@ -1,8 +1,8 @@
 """Workers of peers: scripts that run in another interpreter and import no module of this project.
 
 A worker reads JSON on standard input and prints JSON. Its interpreter must not find this one's
-packages, has one thread, and works in an empty folder, since linters read the settings of the
-folder that they run in.
+packages, has one thread, and works in an empty folder, since linters read settings from the working
+directory.
 """
 
 from __future__ import annotations

@@ -25,12 +25,12 @@ def sandbox() -> Sandbox | SandboxClient:
     Raises:
         SandboxError: if neither is available.
     """
-    return _sandbox(os.environ.get(URL_ENV, ""), os.getpid())
+    return shared_sandbox(os.environ.get(URL_ENV, ""), os.getpid())
 
 
 @functools.cache
-def _sandbox(urls: str, _: int) -> Sandbox | SandboxClient:
-    # It ends with the process; one made by fork gets its own.
+def shared_sandbox(urls: str, _: int) -> Sandbox | SandboxClient:
+    """Returns a process's sandbox, which ends with it; a process made by fork gets its own."""
     if urls:
         return SandboxClient(urls.split(","), least_trust="blinded")
     return Sandbox(least_trust="blinded").__enter__()
@@ -62,12 +62,12 @@ def find_job(task: Task[Any], problem: Any, answer: str) -> Job | Verdict:
 
 @functools.cache
 def task_of(name: str) -> Task[Any]:
-    """A task by its name, loaded once."""
+    """Returns a task by its name, loaded once."""
     return load(name)
 
 
 def find_problem(name: str, problem_id: str) -> tuple[Task[Any], Any]:
-    """A task and one of its problems.
+    """Returns a task and one of its problems.
 
     Raises:
         InputError: if there is no such problem.
@@ -107,7 +107,7 @@ def judge_rows(rows: Sequence[CustomProblem], answer: str) -> list[Verdict | Out
 
 
 def believed(outcome: Outcome) -> Outcome:
-    """The outcome, if it is a verdict.
+    """Returns the outcome, if it is a verdict.
 
     Raises:
         SandboxError: if the sandbox failed, or the tests are unusable or could be forged.

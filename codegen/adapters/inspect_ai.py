@@ -74,7 +74,7 @@ _OUTPUT_BYTES = 4 << 20
 _FILE_MIB = 64
 _STATE, _ANSWER, _CONTENT, _ORDER, _INPUT = "state.tgz", "answer", "content", "order", "input"
 
-# Runs in the sandbox: unpacks the files of the sample, does what the order says, and packs them.
+# Runs in the sandbox: unpacks the sample's files, executes the order, and packs them.
 _DO = """
 import json, os, shutil, signal, subprocess, sys, tarfile
 order = json.load(open("order"))
@@ -121,7 +121,7 @@ _ERRORS: dict[str, type[OSError]] = {
 
 @sandboxenv(name="codegen")
 class CodegenSandbox(SandboxEnvironment):
-    """The sandbox of one sample: its files, between one command and the next."""
+    """The sandbox of one sample; keeps its files between commands."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class CodegenSandbox(SandboxEnvironment):
         config: SandboxEnvironmentConfigType | None,
         metadata: dict[str, str],
     ) -> dict[str, SandboxEnvironment]:
-        """One environment a sample."""
+        """Returns one environment per sample."""
         return {"default": CodegenSandbox()}
 
     @classmethod
@@ -146,7 +146,7 @@ class CodegenSandbox(SandboxEnvironment):
         environments: dict[str, SandboxEnvironment],
         interrupted: bool,
     ) -> None:
-        """Nothing is left to clean up."""
+        """Does nothing, since no process or file is left."""
 
     async def exec(
         self,
@@ -161,11 +161,11 @@ class CodegenSandbox(SandboxEnvironment):
     ) -> ExecResult[str]:
         """Runs a command; see the framework's description.
 
-        A command that takes ``timeout`` seconds is killed and not retried: what it has done to
-        the files stays.
+        A command that takes ``timeout`` seconds is killed and not retried; its changes to files are
+        kept.
         """
         if user is not None:
-            raise UserUnsupportedError("The sandbox runs commands as one user.")
+            raise UserUnsupportedError(f"The sandbox cannot run commands as user {user!r}.")
         given = input.encode() if isinstance(input, str) else input or b""
         order: dict[str, Any] = {"do": "exec", "path": _inside(cwd or "."), "cmd": cmd}
         order |= {"env": env or {}, "timeout": timeout}
@@ -236,10 +236,10 @@ class CodegenSandbox(SandboxEnvironment):
 
 
 def _inside(path: str) -> str:
-    """A path below the sample's directory.
+    """Returns a path below the sample's directory.
 
     Raises:
-        PermissionError: for another.
+        PermissionError: for any other path.
     """
     plain = os.path.normpath(path)
     if plain.startswith("/") or plain.split("/")[0] == ".." or "\0" in plain:
@@ -249,9 +249,9 @@ def _inside(path: str) -> str:
 
 @scorer(metrics=[accuracy(), stderr()])
 def tests_pass() -> Scorer:
-    """Scores a program by tests out of its reach; see the module.
+    """Scores a program by tests that it cannot access; see the module.
 
-    A fault of the sandbox is an error of the sample, and no score.
+    A sandbox failure is an error of the sample, not a score.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
@@ -288,7 +288,7 @@ def write_log(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> EvalL
     score = read_score(folder)
     file = next((folder / n for n in (SCORED, SAMPLES) if (folder / n).is_file()), None)
     if file is None or not (folder / VERDICTS).is_file():
-        raise InputError(f"{folder} lacks its samples or verdicts.", "Score it into one directory.")
+        raise InputError(f"{folder} lacks samples or verdicts.", "Score the run without --out.")
     verdicts = {(v.problem_id, v.index): v for v in read_jsonl(Verdict, folder / VERDICTS)}
     model = str(score.settings.get("model", "unknown"))
     samples = []
@@ -307,7 +307,7 @@ def write_log(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> EvalL
                 input=sample.prompt,
                 target="",
                 output=ModelOutput.from_content(model, sample.completion, stop_reason=reason),
-                # A fault of the sandbox or of the tests is not a score.
+                # A failure of the sandbox or the tests is not a score.
                 scores={} if verdict.status in UNJUDGED else {"tests_pass": scored},
             )
         )

@@ -60,7 +60,7 @@ class CodeEnvironment(Environment[CodeAction, CodeObservation, State]):
         problem: str | None = None,
         **_: Any,
     ) -> CodeObservation:
-        """The named problem; or the one that the seed chooses; or the next.
+        """Starts the named problem, the one that the seed selects, or the next.
 
         Raises:
             InputError: for an unknown problem.
@@ -89,15 +89,15 @@ class CodeEnvironment(Environment[CodeAction, CodeObservation, State]):
 
     @property
     def state(self) -> State:
-        """The episode's name and how many steps it took."""
+        """The episode's name and its number of steps."""
         return self._state
 
 
 def make_app(problems: str = "mbpp", sessions: int = 64) -> Any:
-    """The web application, for uvicorn.
+    """Returns the web application, for uvicorn.
 
     Args:
-        sessions: the most clients at a time.
+        sessions: maximum number of concurrent clients.
     """
     return create_app(
         lambda: CodeEnvironment(problems),

@@ -1,9 +1,8 @@
 """A taskset of ``verifiers`` (0.4) whose rewards come from the sandbox.
 
 ``load_taskset("mbpp")`` has the problems of a task, or of your own file
-(``file:PATH``). The reward ``passed`` is 1 where the answer's program passes its tests, which run
-out of its reach, else 0. A fault of the sandbox raises, so that the rollout counts as failed, not
-as wrong.
+(``file:PATH``). The reward ``passed`` is 1 where the answer's program passes its tests, which it
+cannot access, else 0. A sandbox failure raises, so that the rollout counts as failed, not as wrong.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class CodeTaskData(vf.TaskData):
     """One problem.
 
     Attributes:
-        problems: the task it is of.
+        problems: name of its task.
     """
 
     problems: str
@@ -39,12 +38,12 @@ class VerifiersCodeTask(vf.Task[CodeTaskData, vf.State, vf.TaskConfig]):
 
     @vf.reward
     async def passed(self, task: CodeTaskData, trace: vf.Trace) -> float:
-        """1 if the program of the last reply passes its tests, else 0."""
+        """Returns 1 if the program of the last reply passes its tests, else 0."""
         verdict = await asyncio.to_thread(judge_answer, *_found(task), trace.last_reply)
         return float(verdict.passed)
 
     async def validate(self, runtime: Any) -> bool | None:
-        """Whether the problem's own solution passes; None if it has none."""
+        """Returns True if the problem's own solution passes; None if it has none."""
         task, problem = _found(self.data)
         reference = task.reference(problem)
         if not reference:
@@ -68,7 +67,7 @@ class CodeTaskset(vf.Taskset[VerifiersCodeTask, CodeTasksetConfig]):
 
 
 def load_taskset(problems: str = "mbpp") -> CodeTaskset:
-    """The problems of a task; ``codegen eval tasks`` lists their names."""
+    """Returns the problems of a task; ``codegen eval tasks`` lists their names."""
     return CodeTaskset(CodeTasksetConfig(problems=problems))
 
 

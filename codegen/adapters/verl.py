@@ -67,7 +67,7 @@ def compute_score(
 
 
 def _rows(source: str, given: str | Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """A row for each test."""
+    """Returns a row for each test."""
     try:
         truth = json.loads(given) if isinstance(given, str) else given
         if not isinstance(truth, Mapping):

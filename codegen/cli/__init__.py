@@ -249,6 +249,7 @@ _OS_REMEDIES = {
     errno.EROFS: "Choose a path on a writable file system.",
     errno.ENOENT: "Check the path.",
     errno.ENOTDIR: "Check the path.",
+    errno.EEXIST: "Pass a directory, not a file.",
     errno.EISDIR: "Pass a file, not a directory.",
     errno.ENAMETOOLONG: "Choose a shorter path.",
 }

@@ -23,7 +23,7 @@ import click
 from codegen.cli.options import command, completes, print_result
 from codegen.core.errors import ConfigError, nearest
 
-_PACKAGE = "codegen.benchmarks"
+PACKAGE = "codegen.benchmarks"
 # Keys that are not results.
 _ABOUT = ("samples", "seed", "versions", "intervals", "notes", "install", "machine")
 
@@ -57,7 +57,7 @@ def bench(name: str | None, quick: bool, options: tuple[str, ...], listing: bool
 def benchmarks() -> dict[str, str]:
     """Returns benchmark name -> first line of its docstring, without importing the benchmarks."""
     try:
-        folders = importlib.import_module(_PACKAGE).__path__
+        folders = importlib.import_module(PACKAGE).__path__
     except ModuleNotFoundError:
         raise ConfigError(
             "The benchmarks are not part of the installed package.",
@@ -74,7 +74,7 @@ def benchmarks() -> dict[str, str]:
 
 def _list() -> dict[str, Any]:
     rows = [
-        {"name": name, "about": about, "options": _defaults(_load(name))}
+        {"name": name, "about": about, "options": default_options(load_benchmark(name))}
         for name, about in benchmarks().items()
     ]
     for row in rows:
@@ -84,18 +84,23 @@ def _list() -> dict[str, Any]:
     return {"benchmarks": rows}
 
 
-def _load(name: str) -> Callable[..., Mapping[str, object]]:
+def load_benchmark(name: str) -> Callable[..., Mapping[str, object]]:
+    """Returns a benchmark's function.
+
+    Raises:
+        ConfigError: if the benchmark is unknown.
+    """
     known = benchmarks()
     if name not in known:
         raise ConfigError(
             f"Unknown benchmark {name!r}.",
             f"{nearest(name, list(known))} Choose from {', '.join(known)}.".lstrip(),
         )
-    return importlib.import_module(f"{_PACKAGE}.{name}").run
+    return importlib.import_module(f"{PACKAGE}.{name}").run
 
 
 def _run(name: str, quick: bool, options: Iterable[str]) -> dict[str, Any]:
-    run = _load(name)
+    run = load_benchmark(name)
     keywords = _keywords(name, run, options)
     from codegen.benchmarks.tools.machine import load_average, machine
     from codegen.benchmarks.tools.timing import measured
@@ -116,7 +121,7 @@ def _run(name: str, quick: bool, options: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _defaults(run: Callable[..., Any]) -> dict[str, Any]:
+def default_options(run: Callable[..., Any]) -> dict[str, Any]:
     """Returns a benchmark's options with their defaults."""
     return {
         parameter.name: parameter.default
@@ -126,7 +131,7 @@ def _defaults(run: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _keywords(name: str, run: Callable[..., Any], options: Iterable[str]) -> dict[str, Any]:
-    defaults = _defaults(run)
+    defaults = default_options(run)
     keywords = {}
     for option in options:
         key, equals, text = option.partition("=")

@@ -36,7 +36,7 @@ of llama.cpp or vLLM. ``auto``: only for models on this machine.
 
 _TEMPERATURE = 0.8  # from the second statement on; the first is greedy
 _NO_MODEL = "embedded"  # the default of --model, never a server's model
-_TAKES_OPTIONS = ("transformers", "vllm", "llamacpp")  # backends with options of their own
+_TAKES_OPTIONS = ("transformers", "vllm", "llamacpp")  # backends with their own options
 _SHOTS = 2  # example records in the prompts of a model that was not trained on them
 
 

@@ -63,7 +63,8 @@ class SearchOptions(Config):
 
 
 @cogex_command(
-    example="codegen cogex search word_sorting --model embedded\n  "
+    example="codegen data cogex families:4000 --out runs/data/cogex\n  codegen finetune cogex\n  "
+    "codegen cogex search word_sorting --model runs/cogex/model\n  "
     "codegen cogex search reviews.jsonl --instruction 'Is the review positive?' \\\n"
     "    --endpoint http://localhost:8000/v1 --model my-model --budget 0"
 )
@@ -120,8 +121,25 @@ def search(
     write_atomic(folder / "result.json", json.dumps(summary, indent=1) + "\n")
     for place, candidate in enumerate(found.best, 1):
         write_atomic(folder / f"program-{place}.py", candidate.program.text + "\n")
-    print_result("\n".join(_search_lines(found, summary)))
+    where = f"--endpoint {server.endpoint} " if server.endpoint else ""
+    again = f"codegen cogex run {folder} INPUT {where}--model {client.model}"
+    advice = _advice(found, about_model["shots"], again)
+    print_result("\n".join([*_search_lines(found, summary), advice]))
     return summary
+
+
+def _advice(found: SearchResult, shots: int, again: str) -> str:
+    """Returns the next step: ``again`` if a program worked, else what to change."""
+    if any(candidate.right for candidate in found.ranking):
+        return f"Use it with: {again}"
+    if "not_asked" in found.rejected:
+        return "Lower -o shots=, because prompts are too long for the model."
+    if shots:
+        return (
+            "Fine-tune a model with `codegen finetune cogex` and search with --model "
+            "runs/cogex/model, or use a larger model."
+        )
+    return "Train the model on more records, or raise -o tries= and --budget."
 
 
 def _problem(task: str, given: SearchOptions) -> tuple[SearchTask, SearchSettings]:
@@ -166,7 +184,6 @@ def _search_lines(found: SearchResult, summary: Mapping[str, Any]) -> Iterator[s
     yield from _reasons("{} programs broke a rule", found.rejected, found)
     if not found.ranking:
         yield "All candidates break a rule, so there is no ranking."
-        yield "Raise -o tries= or -o shots=, or use a model trained by `codegen finetune cogex`."
         return
     yield f"{'rank':>4}  {'score':>6}  {'95% interval':>14}  {'tried':>5}  {'written':>7}  program"
     for rank, row in enumerate(summary["programs"][:_SHOWN], 1):
@@ -188,7 +205,6 @@ def _search_lines(found: SearchResult, summary: Mapping[str, Any]) -> Iterator[s
             f"On {items} other problems: best program {_share(tested['best'], items)}, majority of "
             f"{len(found.best)} {_share(tested['vote'], items)}."
         )
-    yield f"Use it with: codegen cogex run {summary['out']} INPUT"
 
 
 def _reasons(text: str, counts: Mapping[str, int], found: SearchResult) -> Iterator[str]:

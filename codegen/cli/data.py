@@ -202,8 +202,8 @@ def edits(
 
     SOURCE may also be git:PATH, a repository or a directory of several. Rows contain a file before
     a change (the program column, by default old) and after it (new), or a unified diff (diff);
-    path, date and subject are optional. Python files are also refactored; the programs of other
-    sources are only refactored. With --from-editor, SOURCE is a file that `codegen serve lsp -o
+    path, date and subject are optional. Python files are also refactored. Other sources contain
+    programs, which are refactored. With --from-editor, SOURCE is a file that `codegen serve lsp -o
     edit_log=FILE` wrote. Edits that you kept become targets. Where you rejected an edit and changed
     nothing else, the target is empty.
     """

@@ -124,7 +124,7 @@ def examine() -> Iterator[DoctorCheck]:
     for model in MODELS.values():
         yield _attempt(f"model {model.name}", lambda model=model: _pretrained(model))
     yield from _compiled()
-    yield _attempt("GPU kernels", _gpu_kernels)
+    yield _attempt("GPU kernels", gpu_kernels)
     yield from _sandbox()
     for extra in dict.fromkeys(extra for extra, _ in EXTRAS.values()):
         uses = {module: use for module, (name, use) in EXTRAS.items() if name == extra}
@@ -200,7 +200,8 @@ def _compiled() -> Iterator[DoctorCheck]:
         yield DoctorCheck(name, compiled or None, detail, "" if compiled else remedy)
 
 
-def _gpu_kernels() -> DoctorCheck:
+def gpu_kernels() -> DoctorCheck:
+    """Checks which GPU kernels have agreed with PyTorch on this machine's GPU."""
     import torch
 
     from codegen.kernels.backend import KERNELS, known, triton_installed

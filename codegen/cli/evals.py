@@ -283,7 +283,7 @@ class ScoreOptions(TaskSourceOptions, SandboxOptions):
     out: str | None = setting(None, "Output directory.", metavar="DIR", shown="the run directory")
     trust: Literal["isolated", "blinded", "partly_blinded", "in_sandbox"] = setting(
         "in_sandbox",
-        "Required trust level: fail samples whose verdicts a program could forge more easily.",
+        "Minimum trust level of the tests; samples of problems below it fail.",
     )
     k: tuple[Annotated[int, Field(ge=1)], ...] = keyed(
         (), "Values of k for pass@k.", shown="1, 2, 3, 5, 10, ..."
@@ -545,7 +545,7 @@ def check(task: str, given: CheckOptions) -> dict[str, Any]:
         print_result(f"  {id_} should pass: {reason}")
     for id_, reason in found.exceptions.items():
         passes = " (but it passes)" if id_ in found.exceptions_passed else ""
-        print_result(f"  {id_} is an exception: {reason}{passes}")
+        print_result(f"  {id_} is a known failure: {reason}{passes}")
     if found.buggy:
         print_result(f"{found.rejected} of {found.buggy} known bugs are rejected")
     for id_ in found.accepted:
@@ -621,7 +621,7 @@ class LmEvalOptions(TaskSourceOptions):
 def lm_eval(task: str, given: LmEvalOptions) -> dict[str, Any]:
     """Write TASK as a task of lm-evaluation-harness.
 
-    The harness samples its own models with one of our prompt styles; our sandbox scores.
+    The harness samples its models with one of our prompt styles; our sandbox scores the samples.
     """
     from codegen.evals.lm_eval import write_task
 

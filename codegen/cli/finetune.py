@@ -43,7 +43,7 @@ def _print_needs(needs: ResourceEstimate) -> None:
 )
 @click.option("--check", is_flag=True, help="Check the recipe, print its settings and stop.")
 @click.option(
-    "--plan", is_flag=True, help="Print the memory, tokens, steps and operations it needs and stop."
+    "--plan", is_flag=True, help="Print the run's memory, tokens, steps and operations, and stop."
 )
 def finetune(
     recipe: str,

@@ -317,7 +317,7 @@ def draw(given: DrawOptions) -> dict[str, Any]:
 
 @kolmogorov_command(name="score", example="codegen eval kolmogorov score runs/kt/samples.jsonl")
 @click.argument("answers", type=click.Path(dir_okay=False))
-@click.option("--language", is_flag=True, help="Allow calls of the test's own functions.")
+@click.option("--language", is_flag=True, help="Allow calls of the test's built-in functions.")
 def compressed(answers: str, language: bool) -> dict[str, Any]:
     """Run the programs in a JSONL file and report how well they compress.
 

@@ -305,7 +305,7 @@ def _settings_option(settings: Mapping[str, _Option]) -> click.Option:
         metavar="NAME=VALUE",
         callback=read,
         shell_complete=complete,
-        help="Set a setting; they are listed last. Repeatable.",
+        help="Set one of the settings listed last. Repeatable.",
     )
 
 

@@ -126,7 +126,7 @@ class CompletionEngineOptions(LogOptions, ModelOptions):
         "probes the server.",
     )
     precision: Literal["auto", "full"] = keyed(
-        "auto", "Weights; auto: quantized where faster, full: the model's own precision."
+        "auto", "Precision of the weights; auto: quantized where faster, full: the model's own."
     )
     threads: int = keyed(
         1, "CPU threads of the model.", ge=1, le=512, shown="1; one per core for a GGUF file"

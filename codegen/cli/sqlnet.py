@@ -42,7 +42,7 @@ class AskOptions(Config):
     """Options of ``codegen sqlnet ask``."""
 
     model: str | None = setting(
-        None, "A trained model.", metavar="DIR", shown="the package's model"
+        None, "Directory of a trained model.", metavar="DIR", shown="the package's model"
     )
     layer: str | None = setting(
         None,

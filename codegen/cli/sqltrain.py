@@ -144,10 +144,10 @@ class EvalOptions(Config):
     """Options of ``codegen sqlnet eval``."""
 
     model: str | None = setting(
-        None, "A trained model.", metavar="DIR", shown="the package's model"
+        None, "Directory of a trained model.", metavar="DIR", shown="the package's model"
     )
     guided: bool = setting(
-        False, "Link values to the table's, and choose among queries by executing them."
+        False, "Link values to the table's cells, and choose queries by executing them."
     )
     greedy: bool = setting(False, "Fill the slots one by one, as in the paper.")
 
@@ -265,10 +265,10 @@ class TrainPlansOptions(Config):
     vectors: str = setting(
         ..., "Word vectors: .npz, or GloVe's or word2vec's text format.", metavar="FILE"
     )
-    steps: int = keyed(4000, "Steps.", ge=1)
+    steps: int = keyed(4000, "Optimizer steps.", ge=1)
     batch_size: int = keyed(32, "Questions per step.", ge=1)
     learning_rate: float = keyed(1e-3, "Learning rate.", gt=0)
-    width: int = keyed(160, "Width of the states.", ge=16)
+    width: int = keyed(160, "Width of the hidden states.", ge=16)
     layers: int = keyed(3, "Number of layers.", ge=1)
     dropout: float = keyed(0.15, "Dropout rate.", ge=0, lt=1)
     seed: int = keyed(0, "Random seed.", ge=0)

@@ -346,12 +346,12 @@ def arms(annotation: Any) -> tuple[Any, ...]:
 
 def note(text: str) -> None:
     """Prints a note on standard error, once per message."""
-    if text not in _NOTED:
-        _NOTED.add(text)
+    if text not in NOTED:
+        NOTED.add(text)
         sys.stderr.write(f"Note: {text}\n")
 
 
-_NOTED: set[str] = set()
+NOTED: set[str] = set()
 
 
 def config_error(

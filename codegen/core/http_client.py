@@ -35,11 +35,11 @@ T = TypeVar("T")
 _MOST_EVENT_BYTES = 1 << 20
 _CONNECT_S = 5.0
 _ANSWER_S = 10.0  # for a whole response, unless the client or the call says otherwise
-_CODE = re.compile(r"[\w./-]{1,60}")  # a sentence could quote anything
+_CODE = re.compile(r"[\w./-]{1,60}")  # not sentences, which could quote anything
 _LONG = re.compile(r"context|exceed|too (?:long|large|many)|maximum", re.IGNORECASE)
 _GONE = frozenset({502, 503, 504})
 _RETRIED = frozenset({408, 409, 425, 429})
-_NOT_SUPPORTED = (501, 505)  # by the server at all
+_NOT_SUPPORTED = (501, 505)  # on no route of the server
 
 
 class RequestFailure(Exception):

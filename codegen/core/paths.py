@@ -3,7 +3,7 @@
 A received run directory can contain symbolic links to a user's files, and its journals and
 manifests can name files outside of it. All code that reads a file name from a file, or opens one of
 its files in a run directory, uses these functions. Links in the user's path (``--out`` and its
-parents) are followed; links below it are rejected.
+parents) are followed; links below that are rejected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHOWN = 50  # characters of a file's name in its partial's, which must not beco
 
 
 def cache_folder() -> Path:
-    """The cache directory: ``$CODEGEN_CACHE``, else ``$XDG_CACHE_HOME/codegen``, else
+    """Returns the cache directory: ``$CODEGEN_CACHE``, else ``$XDG_CACHE_HOME/codegen``, else
     ``~/.cache/codegen``.
     """
     if folder := os.environ.get("CODEGEN_CACHE"):
@@ -138,7 +138,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def refuse_foreign(folder: Path, *names: str) -> None:
-    """Refuses to write files that are in ``folder`` already, where no earlier run left them.
+    """Rejects files in ``folder`` that exist already, but not from an earlier run.
 
     Raises:
         InputError: naming the first.
@@ -191,7 +191,7 @@ def new_folder(place: Path) -> Path:
 def open_plain(
     path: str | os.PathLike[str], flags: int, mode: int = 0o666, *, dir_fd: int | None = None
 ) -> int:
-    """``os.open`` of a plain file; never through a symbolic link, never a pipe or a device.
+    """Opens a plain file with ``os.open``: no symbolic link, pipe or device.
 
     A file opened for writing must have no other name: a received directory may contain a hard link
     to one of the user's files, which would be changed.

@@ -126,12 +126,12 @@ _MOST_LISTED = 12  # names in an error, which is one line
 
 def names(kind: str) -> list[str]:
     """Returns the names of a kind's parts: first the built-in ones, then the others, sorted."""
-    return [*BUILT_IN[kind], *sorted(_installed(kind).keys() - BUILT_IN[kind].keys())]
+    return [*BUILT_IN[kind], *sorted(installed_parts(kind).keys() - BUILT_IN[kind].keys())]
 
 
 def package_of(kind: str, name: str) -> str:
     """Returns the package that adds a part; "" if the part is built in or unknown."""
-    found = _installed(kind).get(name)
+    found = installed_parts(kind).get(name)
     return _name(found[0]) if found and name not in BUILT_IN[kind] else ""
 
 
@@ -159,7 +159,7 @@ def written_about(kind: str, name: str) -> str:
 
 
 def load(kind: str, name: str) -> Any:
-    """A part by its name; imports the module that holds it.
+    """Returns a part by its name; imports the module that holds it.
 
     Raises:
         ConfigError: for an unknown name; names the nearest one.
@@ -168,7 +168,7 @@ def load(kind: str, name: str) -> Any:
     if target := BUILT_IN[kind].get(name):
         return EntryPoint(name, target, f"codegen.{kind}").load()
     part = f"{kind.removesuffix('s')} {name!r}"
-    found = _installed(kind).get(name)
+    found = installed_parts(kind).get(name)
     if not found:
         known = names(kind)
         listed = f"Choose from: {', '.join(sorted(known)) or 'none'}."
@@ -194,7 +194,7 @@ def load(kind: str, name: str) -> Any:
 
 
 def blame(error: Exception) -> CodegenError | None:
-    """The message for an unforeseen error that parts of other packages may have caused.
+    """Returns the message for an unexpected error that parts of other packages may have caused.
 
     Names the part with the innermost frame in the traceback. Without such a frame it names all
     loaded parts, since one may have returned a wrong value. None if none is loaded.
@@ -226,7 +226,8 @@ def _shown(error: Exception) -> str:
 
 
 @cache
-def _installed(kind: str) -> dict[str, tuple[EntryPoint, ...]]:
+def installed_parts(kind: str) -> dict[str, tuple[EntryPoint, ...]]:
+    """Returns the entry points of installed packages by name."""
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for entry in entry_points(group=f"codegen.{kind}"):
         found[entry.name] = (*found.get(entry.name, ()), entry)

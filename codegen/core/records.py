@@ -374,7 +374,7 @@ def from_dict(kind: type[Record], row: Any, where: str = "record") -> Record:
         if isinstance(record, Edit):
             first, last = record.window
             if not 0 <= first <= last <= record.text.count("\n") + 1:
-                raise ValueError(f"window is {record.window}; it must be two lines of the text")
+                raise ValueError(f"window is {record.window}; it must be two lines in the text")
     except ValueError as error:
         raise InputError(f"{where}: {error} ({kind.__name__}).") from None
     return record
@@ -382,7 +382,7 @@ def from_dict(kind: type[Record], row: Any, where: str = "record") -> Record:
 
 @cache
 def _validator(kind: Any) -> Any:
-    """pydantic's validator, made strict about scalars and unknown fields; lists are tuples."""
+    """Returns pydantic's validator, strict about scalars and unknown fields; lists are tuples."""
     from pydantic import TypeAdapter
     from pydantic_core import SchemaValidator
 
@@ -415,7 +415,7 @@ def _strict(schema: Any) -> Any:
 
 
 def _first_mistake(error: Any, value: Any, place: str) -> str:
-    """The first error of pydantic in one line; unknown fields come first."""
+    """Returns the first error of pydantic in one line; unknown fields come first."""
     found = error.errors(include_url=False, include_context=False)
     unknown = ("unexpected_keyword_argument", "extra_forbidden")
     first = next((one for one in found if one["type"] in unknown), found[0])
@@ -439,7 +439,7 @@ def _first_mistake(error: Any, value: Any, place: str) -> str:
 
 
 def read_json(path: Path, most_bytes: int) -> Any:
-    """A file's JSON value.
+    """Returns a file's JSON value.
 
     Raises:
         InputError: if it is a pipe or a device.
@@ -526,7 +526,7 @@ def write_jsonl(
     """Writes records to ``path`` all at once or not at all, and returns their number.
 
     Args:
-        replace: whether to write over a file with other content; else see :func:`write_new`.
+        replace: True overwrites a file with other content; else see :func:`write_new`.
     """
     count = 0
 
@@ -541,10 +541,10 @@ def write_jsonl(
 
 
 def write_new(path: str | os.PathLike[str], content: str | Iterable[str]) -> None:
-    """Writes a file that the user named, as :func:`write_atomic`; one that is there is kept.
+    """Writes a file that the user named, as :func:`write_atomic`; keeps an existing one.
 
     Raises:
-        InputError: if the file exists and holds anything else.
+        InputError: if the file exists with other content.
     """
     path = Path(path)
     data = "".join(content).encode("utf-8")
@@ -565,7 +565,7 @@ def write_atomic(
     ``mode`` is the mode of a new file before the umask.
 
     Raises:
-        InputError: if a device, pipe or socket is at ``path``; it would be gone.
+        InputError: if a device, pipe or socket is at ``path``; it would be replaced.
     """
     path = Path(path)
     with suppress(FileNotFoundError, NotADirectoryError):

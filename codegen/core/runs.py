@@ -41,7 +41,7 @@ LOCK = ".lock"
 
 
 class Journal:
-    """An append-only file of lines that survives ``kill -9``: a torn last line is removed.
+    """An append-only file of lines that survives ``kill -9``: a partial last line is removed.
 
     It is locked while open, so only one process can use it. Use it as a context manager.
 
@@ -94,7 +94,7 @@ class Journal:
             while view:
                 view = view[self._file.write(view) :]
         except OSError:
-            self._file.truncate(start)  # a full disk must not leave a torn line
+            self._file.truncate(start)  # a full disk must not leave a partial line
             raise
 
     def clear(self) -> None:

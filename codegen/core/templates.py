@@ -98,21 +98,21 @@ class TemplateProcess:
 
 
 class Templates:
-    """The templates of one task, which may be a stranger's."""
+    """The templates of one task, which may be untrusted."""
 
     def __init__(self) -> None:
         self._process = TemplateProcess(__file__)
         self._left = MOST_ALL_TEXT
 
     def fill(self, text: str, columns: Mapping[str, object], key: str, place: str) -> str:
-        """A template filled in; text without braces is given back.
+        """Returns a template filled in; a string without braces is unchanged.
 
         Args:
             key, place: the key of the task's file and the row, for errors.
 
         Raises:
             ConfigError: if it is not a valid template.
-            InputError: if it cannot be filled in with this row, or not within the limits.
+            InputError: if it cannot be filled in with this row, or the limits are exceeded.
         """
         if "{" not in text:
             return text
@@ -121,7 +121,7 @@ class Templates:
             self._left -= len(found)
             if self._left < 0:
                 raise TemplateFailure(
-                    f"all texts together exceed {MOST_ALL_TEXT >> 20} Mi characters"
+                    f"all filled templates together exceed {MOST_ALL_TEXT >> 20} Mi characters"
                 )
         except TemplateFailure as error:
             if error.is_invalid:
@@ -138,10 +138,10 @@ def _end(child: subprocess.Popen[bytes]) -> int:
 
 
 def serve(fill: Callable[[str, dict[str, Any]], Any], all_cpu_s: int | None = None) -> None:
-    """The child: reads pairs of a template and its variables, and writes replies as JSON.
+    """Runs the child: reads pairs of a template and its variables, and writes JSON replies.
 
     Args:
-        all_cpu_s: most CPU seconds of all together.
+        all_cpu_s: maximum CPU seconds of all together.
     """
     from jinja2 import TemplateError, TemplateSyntaxError
 
@@ -181,7 +181,7 @@ def serve(fill: Callable[[str, dict[str, Any]], Any], all_cpu_s: int | None = No
 
 
 def _main() -> None:
-    """The child that fills in the templates of tasks."""
+    """Runs the child that fills in the templates of tasks."""
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 

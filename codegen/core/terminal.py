@@ -26,7 +26,7 @@ _CONTROL = re.compile(
 
 
 def visible(text: str) -> str:
-    r"""``text`` with control and direction characters, except tab and newline, as ``\x1b``."""
+    r"""Escapes control and direction characters, except tab and newline, as ``\x1b``."""
     return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
@@ -36,7 +36,7 @@ def echo(text: str, *, err: bool = False) -> None:
 
 
 def one_line(text: str, most: int = 60) -> str:
-    r"""``text`` as :func:`visible`, with line breaks as ``\n``, cut to ``most`` characters."""
+    r"""Applies :func:`visible`, escapes line breaks and truncates to ``most`` characters."""
     plain = visible(text).replace("\n", r"\n").replace("\t", r"\t")
     return plain if len(plain) <= most else plain[: most - 1] + "…"
 
@@ -124,7 +124,7 @@ class Progress:
             self._line()
 
     def __str__(self) -> str:
-        """The time so far, the speed, and the time left where the total is known."""
+        """Returns the elapsed time, the speed and, if the total is known, the remaining time."""
         parts = [duration(time.monotonic() - self._started)]
         if speed := self.speed:
             parts.append(f"{speed:.3g}/s" if speed < 100 else f"{speed:.0f}/s")
@@ -144,14 +144,14 @@ class Progress:
         total = f"/{self.total}" if self.total is not None else ""
         counts = f"{self.label}: {self.done}{total}"
         if counts == self._shown:
-            return  # the last line said so
+            return  # unchanged since the last line
         self._shown = counts
         parts = [counts, str(self), *([self._note] if self._note else [])]
         echo(", ".join(parts), err=True)
 
 
 def duration(seconds: float) -> str:
-    """``7 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    """Formats seconds as ``7 s``, ``3 min 20 s`` or ``2 h 5 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

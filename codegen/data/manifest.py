@@ -123,18 +123,18 @@ def statistics_lines(found: Statistics) -> Iterator[str]:
         return
     for name, total in found.totals.items():
         if name not in _COMPARED:
-            yield f"{name}: {total} in all, {total / found.texts:.1f} a text"
+            yield f"{name}: {total} in total, {total / found.texts:.1f} per text"
     if rate := found.dirty_rate():
         share, low, high = (100 * value for value in rate)
         audited = found.totals["audited_states"]
         yield (
-            f"dirty states: {share:.2f} % of {audited} audited (95 % interval {low:.2f} to "
-            f"{high:.2f} %)"
+            f"dirty states: {share:.2f}% of {audited} audited (95% interval {low:.2f} to "
+            f"{high:.2f}%)"
         )
     if number := found.totals.get("compared_sequences", 0):
         ours, theirs = (found.totals.get(name, 0) / number for name in _COMPARED[1:])
         yield (
-            f"edits a sequence: {ours:.2f}, and {theirs:.2f} by the published algorithm, on the "
+            f"edits per sequence: {ours:.2f}, and {theirs:.2f} by the published algorithm, on the "
             f"same {number} programs"
         )
 
@@ -320,7 +320,7 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
     try:
         row = read_json(path, _MOST_BYTES)
         if isinstance(row, dict) and row.get("format") != FORMAT:
-            raise InputError(f"{path} is not a manifest of this version.", remedy)
+            raise InputError(f"{path} has another version's format.", remedy)
         return conform(Manifest, row)
     except FileNotFoundError:
         raise InputError(
@@ -366,7 +366,7 @@ def data_files(path: str | os.PathLike[str]) -> list[Path]:
     files = [child(path, file.name, str(path)) for file in sorted(path.glob("data-*.jsonl"))]
     if not files and (path / MANIFEST).is_file():
         raise InputError(
-            f"No examples were kept in {path}.", f"{path / REJECTS} gives the reasons."
+            f"No examples were kept in {path}.", f"{path / REJECTS} lists the reasons."
         )
     if not files:
         raise InputError(

@@ -65,7 +65,7 @@ def merge(
         out: a new or empty directory, or one with an interrupted merge of the same shards.
 
     Raises:
-        InputError: if a shard is missing, given twice or not finished.
+        InputError: if a shard is missing, repeated or not finished.
         ResumeError: if the shards' settings differ.
     """
     out = Path(out)
@@ -95,14 +95,14 @@ def _parts(folders: list[Path]) -> list[_Part]:
             refuse_changes(first.folder, old.describe(), new.describe())
         except ResumeError as error:
             message = f"{part.folder} is a shard of another run. {error.message}"
-            raise ResumeError(message, "Merge the shards of one run.") from None
+            raise ResumeError(message, "Pass only the shards of one run.") from None
     found = sorted(parts, key=lambda part: part.shard.index)
     indices = [part.shard.index for part in found]
     number = first.shard.of
     if any(part.shard.of != number for part in parts) or indices != list(range(number)):
         given = ", ".join(f"{part.folder} is {part.shard}" for part in found)
         raise InputError(
-            f"Expected each of the {number} shards of a run once: {given}.",
+            f"The {number} shards of the run are incomplete or repeated: {given}.",
             "Pass each directory once.",
         )
     return found

@@ -52,7 +52,7 @@ class _Judged:
     trust: str
 
     def provenance(self) -> dict[str, Any]:
-        """Origin of the answer, for ``meta``."""
+        """Returns the origin of the answer, for ``meta``."""
         return {"index": self.index, "status": self.status, "trust": self.trust}
 
 

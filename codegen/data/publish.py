@@ -126,7 +126,7 @@ def _whole_data_files(directory: str | os.PathLike[str], manifest: Manifest) -> 
             )
     if extra := sorted(found.keys() - {file["name"] for file in manifest.files}):
         raise InputError(
-            f"{Path(directory, extra[0])} does not belong to the data: the manifest doesn't list "
+            f"{Path(directory, extra[0])} does not belong to the data: the manifest does not list "
             "it.",
             "Move it elsewhere.",
         )
@@ -189,7 +189,7 @@ def push(
     _refuse_links(Path(directory))
     if not manifest.texts:
         raise InputError(
-            f"{directory} contains no rows.", f"{directory}/rejects.jsonl has reasons."
+            f"{directory} contains no rows.", f"{directory}/rejects.jsonl lists the reasons."
         )
     name = repository_name(target)
 

@@ -73,7 +73,7 @@ class Unwritable(SkippedExample):
 
 
 class Continuation(NamedTuple):
-    """What keeps the start of an answer applicable.
+    """Allowed continuations of the start of an answer.
 
     Attributes:
         marks: special tokens that may follow.
@@ -200,7 +200,7 @@ def with_window(edit: Edit, window: str) -> str:
 
 def _target(edit: Edit) -> str:
     if edit.target is None:
-        raise ValueError(f"The target of {edit.id!r} is not known.")
+        raise ValueError(f"The edit state {edit.id!r} has no target.")
     return edit.target
 
 

@@ -120,10 +120,10 @@ class Edits(MadeTogether, Config):
         "blocks, window or hunks (in the tokens of StarCoder, each also with -qwen), zeta, zeta2, "
         "sweep, mercury, instinct, search-replace, udiff or few-shot.",
     )
-    moments: int = setting(2, "Texts per changed file.", ge=0)
+    moments: int = setting(2, "Training texts per changed file.", ge=0)
     refactorings: int = setting(
         2,
-        "Texts per program in Python, JavaScript or TypeScript, each with a different refactoring.",
+        "Training texts (different refactorings) per program in Python, JavaScript, TypeScript.",
         ge=0,
     )
     kinds: str = setting(
@@ -136,8 +136,8 @@ class Edits(MadeTogether, Config):
     nothing: float = setting(0.15, "Fraction of edit states without a next edit.", ge=0, le=1)
     hard: float = keyed(
         0.0,
-        "Fraction of these with a misleading cue: a typed comment or whitespace, or a "
-        "replaced word left in a string, a comment or another scope.",
+        "Fraction of the states without an edit that have a misleading cue: a typed comment or "
+        "whitespace, or a replaced word left in a string, a comment or another scope.",
         ge=0,
         le=1,
     )
@@ -154,7 +154,7 @@ class Edits(MadeTogether, Config):
     history: int = keyed(6, "Maximum number of past edits shown.", ge=0)
     verify: Literal["ruff", "strict"] = setting(
         "ruff",
-        "Check of refactored programs. ruff: ruff for Python, the grammar for JavaScript and "
+        "Checker of refactored programs. ruff: ruff for Python, the grammar for JavaScript and "
         "TypeScript. strict: pylint, V8 and TypeScript's compiler.",
     )
     characters: int = setting(
@@ -193,10 +193,11 @@ class Edits(MadeTogether, Config):
             try:
                 date.fromisoformat(f"{day or 2000}-01-01"[:10])  # a year or a month is enough
             except ValueError:
-                raise ConfigError(f"{name} is {day!r}.", "Use a date such as 2025-01-31.") from None
+                raise ConfigError(f"{name} is {day!r}; use a date like 2025-01-31.") from None
         if self.until and self.since >= self.until:
             raise ConfigError(
-                f"since is {self.since} and until {self.until}.", "Set an earlier since."
+                f"since is {self.since}, which is not before until, {self.until}.",
+                "Set an earlier since.",
             )
 
     @property
@@ -385,7 +386,7 @@ class Edits(MadeTogether, Config):
     def _text(self, example: Example, number: int, edit: Edit, kind: str) -> TrainingText:
         form, *others = (formats.FORMATS[name] for name in self._formats)
         edit = replace(edit, id=f"{example.id}#edits-{number}")
-        for other in others:  # their marks must not be in the text either
+        for other in others:  # raises if the text contains their marks
             other.check(edit)
             other.answer(edit)
         segments = (Segment(form.prompt(edit), False), Segment(form.answer(edit), True))

@@ -37,7 +37,7 @@ _START, _END = "<|editable_region_start|>\n", "\n<|editable_region_end|>"
 _EVENT = re.compile(r'^User edited "?(.+?)"?:\n```diff\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 _HEADER = re.compile(r"^--- a/.*\n\+\+\+ b/(.*)\n", re.MULTILINE)
 _HUNK = re.compile(r"^@@.*\n?", re.MULTILINE)
-_LONGEST, _HISTORY, _HUNKS = 200_000, 20_000, 12  # characters of a prompt, of its history; hunks
+_LONGEST, _HISTORY, _HUNKS = 200_000, 20_000, 12  # characters of prompt and history, hunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def _read_zeta(prompt: str) -> EditorPrompt:
     if not response or rest or not start or not end:
         raise InputError(
             "The prompt must have an excerpt in a fence, with <|editable_region_start|> and "
-            "<|editable_region_end|> on lines of their own, and end in ### Response:."
+            "<|editable_region_end|> on their own lines, and end in ### Response:."
         )
     region += "\n" if region else ""
     events = ((found[1], _HEADER.sub("", found[2])) for found in _EVENT.finditer(head[-_HISTORY:]))
@@ -167,7 +167,7 @@ def _moment(
         events: paths and diffs without file names, oldest first.
     """
     if region.count(cursor) != 1:
-        raise InputError(f"The region must hold {cursor} once.")
+        raise InputError(f"The region must contain {cursor} once.")
     before, _, behind = region.partition(cursor)
     text = above + before + behind + below
     top = len(lines_of(above))

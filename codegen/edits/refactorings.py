@@ -85,7 +85,7 @@ class Program:
 
     def __init__(self, text: str) -> None:
         if re.search(r"\r(?!\n)", text):
-            raise ValueError("a carriage return alone ends a line")
+            raise ValueError("a line ends with only a carriage return")
         self.text = text
         self.lines = lines_of(text)
         self.tree = parse(text)
@@ -94,7 +94,7 @@ class Program:
         self.names = {n.id for n in self.nodes if isinstance(n, ast.Name)} | {
             word for n in self.nodes for word in _named(n)
         }
-        # Places in f-strings are wrong before Python 3.12.
+        # Positions in f-strings are wrong before Python 3.12.
         self.in_strings = {
             id(part) for n in self.nodes if isinstance(n, ast.JoinedStr) for part in ast.walk(n)
         }
@@ -110,7 +110,7 @@ class Program:
         return Piece(node.lineno - 1, start, end, line[start:end])
 
     def hunks(self, pieces: Iterable[Piece]) -> list[Hunk]:
-        """One hunk for each line that the pieces change, from top to bottom."""
+        """Returns one hunk for each line that the pieces change, from top to bottom."""
         return hunks_of(self.lines, pieces)
 
     @property
@@ -136,7 +136,7 @@ class Program:
 
 
 def hunks_of(lines: Sequence[str], pieces: Iterable[Piece]) -> list[Hunk]:
-    """One hunk for each line that the pieces change, from top to bottom."""
+    """Returns one hunk for each line that the pieces change, from top to bottom."""
     by_line: dict[int, list[Piece]] = defaultdict(list)
     for piece in pieces:
         by_line[piece.line].append(piece)

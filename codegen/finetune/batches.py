@@ -91,7 +91,7 @@ class MicroBatch:
     own: bool = False
 
     def to(self, device: torch.device | str) -> MicroBatch:
-        """The same on a device."""
+        """Returns the same on a device."""
 
         def moved(value: Any) -> Any:
             return value.to(device) if isinstance(value, torch.Tensor) else value
@@ -284,7 +284,7 @@ class InfillingBatch:
     inputs: dict[str, Any]
 
     def to(self, device: torch.device | str) -> InfillingBatch:
-        """The same on a device."""
+        """Returns the same on a device."""
         return InfillingBatch({name: value.to(device) for name, value in self.inputs.items()})
 
 
@@ -451,7 +451,7 @@ def attending(model: Any, attention: Attention) -> Iterator[None]:
     from transformers.masking_utils import sdpa_mask
 
     before = model.config._attn_implementation
-    AttentionInterface.register(_BLOCKWISE, _blockwise)
+    AttentionInterface.register(_BLOCKWISE, blockwise_attention)
     AttentionMaskInterface.register(_BLOCKWISE, sdpa_mask)
     model.set_attn_implementation(_BLOCKWISE)
     try:
@@ -499,7 +499,7 @@ def check(model: Any, attention: Attention) -> Attention:
     return "dense"
 
 
-def _blockwise(
+def blockwise_attention(
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -526,7 +526,7 @@ def _blockwise(
     grouped = query.shape[1] != key.shape[1]
     half = query.dtype in (torch.float16, torch.bfloat16)
     if query.is_cuda and half and not dropout:
-        return _variable_length(query, key, value, scaling, blocks, grouped), None
+        return variable_length_attention(query, key, value, scaling, blocks, grouped), None
     rows = []
     for row, borders in enumerate(blocks.borders):
         parts = [
@@ -543,7 +543,7 @@ def _blockwise(
     return torch.cat(rows).transpose(1, 2), None
 
 
-def _variable_length(
+def variable_length_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,

@@ -93,8 +93,8 @@ def read_dataset(
         folder: directory of caches.
 
     Raises:
-        InputError: if no text can be trained on (with the counts of dropped texts), or a row does
-            not fit the recipe.
+        InputError: if no usable text is left (with the counts of dropped texts), or a row does not
+            fit the recipe.
     """
     kept_out = [("", row) for path in held_out for row in read_training_rows(path)]
     key = _cache_key(tokenizer, encoding, sources, limit)
@@ -116,9 +116,7 @@ def read_dataset(
     facts = examples.facts
     _require_examples(examples, facts, [path for _, path in sources])
     if missing := {domain for domain, _ in sources if domain} - set(examples.outline.domains()):
-        raise InputError(
-            f"No text of the domain {min(missing)!r} can be trained on.", "Raise max_length."
-        )
+        raise InputError(f"No usable texts in the domain {min(missing)!r}.", "Raise max_length.")
     counts, evaluated, lost = _counts(examples, facts), [], EncodingStats()
     if kept_out:
         evaluated = list(encode_rows(kept_out, encoder, lost, max_length=longest))

@@ -300,7 +300,7 @@ class Renderer:
             if self.turns == "all":
                 raise InputError(
                     f"Conversation {talk.id!r}: the chat template shows earlier answers "
-                    "differently once there are later messages.",
+                    "differently if later messages follow.",
                     "Set turns: auto or split, to train each answer in a separate text.",
                 )
         wanted = wanted[-1:] if self.turns == "last" else wanted
@@ -598,7 +598,7 @@ class TextEncoder:
     def _body(self, text: TrainingText, domain: str) -> EncodedExample:
         if text.text != text.prompt + text.trained:
             raise InputError(
-                f"Text {text.id!r} has untrained parts inside its response.",
+                f"Text {text.id!r} has untrained segments within its response.",
                 "An infilling model needs a prompt and a response that is trained as a whole.",
             )
         prefix, body = self._ids(text.prompt), self._ids(text.trained)

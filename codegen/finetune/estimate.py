@@ -88,7 +88,7 @@ def estimate(recipe: Recipe) -> ResourceEstimate:
     """
     if recipe.model == NEW or recipe.loss != "mle" or recipe.objective != "sft":
         raise ConfigError(
-            "--plan estimates only maximum likelihood of an existing model.",
+            "--plan supports only an existing model with objective: sft and loss: mle.",
             "Run a few steps instead: -o steps=3 -o output=DIR",
         )
     with tempfile.TemporaryDirectory(prefix="codegen-plan-") as cache:
@@ -160,7 +160,7 @@ def _without_weights(recipe: Recipe) -> Any:
     return model
 
 
-class _Storages(TorchDispatchMode):
+class StorageTracker(TorchDispatchMode):
     """Counts the bytes of all live storages, starting with a model's."""
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -214,7 +214,7 @@ def _of_a_step(model: Any, recipe: Recipe, batch: MicroBatch) -> tuple[dict[str,
 
         with FlopCounterMode(display=False) as counter:
             step()
-        with _Storages(model) as storages:
+        with StorageTracker(model) as storages:
             step()  # again with gradients allocated, as with several micro-batches
     weights = set(model.parameters())
     learned = sum(weight.numel() for weight in weights if weight.requires_grad)

@@ -290,7 +290,7 @@ def read_encoded_pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Pair], dict
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.items()) or "no row"
         paths = ", ".join(path for _, path in recipe.sources)
         raise InputError(
-            f"No pair of {paths} can be trained on ({reasons}).",
+            f"No usable pair in {paths} ({reasons}).",
             "Raise max_length, or look at the data with: codegen data inspect.",
         )
     counts = {
@@ -447,7 +447,7 @@ def _check_lengths(recipe: Recipe, loaded: LoadedModel, requests: Sequence[Reque
     limit = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
     if limit and longest + most > limit:
         raise ConfigError(
-            f"The longest prompt has {longest} tokens, and samples up to {most}; {recipe.model} "
+            f"The longest prompt has {longest} tokens, samples have up to {most}; {recipe.model} "
             f"supports {limit} in total.",
             "Lower grpo.max_new_tokens.",
         )

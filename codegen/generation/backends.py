@@ -129,7 +129,7 @@ class Endpoint:
     """A server and a model on it.
 
     Attributes:
-        url: base URL as OpenAI's own client takes it, ``http://localhost:8000/v1``; without a path
+        url: base URL as for OpenAI's own client, ``http://localhost:8000/v1``; without a path
             ``/v1`` is added.
         api_key_env: name of the environment variable with the API key; empty: no key is sent.
         concurrency: requests in flight at once.
@@ -141,7 +141,7 @@ class Endpoint:
         body: extra fields of the request body as (name, JSON); ``null`` removes a field.
             ``(("max_tokens", "null"), ("max_completion_tokens", "2000"))`` suits models that reject
             ``max_tokens``.
-        price_in, price_out: price of a million prompt and completion tokens, in any currency.
+        price_in, price_out: prices per million prompt and completion tokens, in any currency.
         max_cost: cost of new completions after which no request is sent; 0 for no limit.
         style: default prompt style in evaluations.
     """
@@ -307,8 +307,8 @@ class EndpointSettings(Config):
 
     api_key_env: str = setting("", "Environment variable with the API key.")
     concurrency: int = setting(8, "Requests in flight at once.", ge=1, le=1000)
-    price_in: float = keyed(0.0, "Price of a million prompt tokens.", ge=0)
-    price_out: float = keyed(0.0, "Price of a million completion tokens.", ge=0)
+    price_in: float = keyed(0.0, "Price per million prompt tokens.", ge=0)
+    price_out: float = keyed(0.0, "Price per million completion tokens.", ge=0)
     request_timeout: float = keyed(120.0, "Time limit for one request in seconds.", gt=0)
     retries: int = keyed(5, "Retries of a failed request.", ge=0)
     body: dict[str, Any] = keyed(
@@ -359,7 +359,7 @@ class NamedEndpoint(EndpointSettings, _Address):  # url comes first, in help and
 
 
 def config_dir() -> Path:
-    """``$CODEGEN_CONFIG``, else ``$XDG_CONFIG_HOME/codegen``, else ``~/.config/codegen``."""
+    """Returns ``$CODEGEN_CONFIG``, ``$XDG_CONFIG_HOME/codegen`` or ``~/.config/codegen``."""
     if path := os.environ.get("CODEGEN_CONFIG"):
         return Path(path)
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "codegen"

@@ -250,7 +250,7 @@ class ResponseCache:
         return CachedAnswer(text, finish_reason, row[1], row[2], meta)
 
     def put(self, key: bytes, model: str, found: CachedAnswer) -> None:
-        """Stores an entry; existing ones stay. Empty text may be a server error, so is skipped."""
+        """Stores an entry; keeps existing ones. Skips empty text, a possible server error."""
         if not found.text:
             return
         # Lone surrogates, which SQLite's text cannot represent, survive as JSON escapes.
@@ -349,14 +349,14 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Prices of a million tokens, in any currency."""
+    """Prices per million tokens, in any currency."""
 
     prompt: float = 0.0
     completion: float = 0.0
 
     def __post_init__(self) -> None:
         if not (0 <= self.prompt < 1e6 and 0 <= self.completion < 1e6):
-            raise ConfigError("Prices of a million tokens must be in [0, 1000000).")
+            raise ConfigError("Prices per million tokens must be in [0, 1000000).")
 
     @property
     def paid(self) -> bool:

@@ -76,11 +76,11 @@ class TextStream:
         return self._show(len(self._raw) - self._possible_stop())
 
     def flush(self) -> str:
-        """The text kept back, once there are no more tokens."""
+        """Returns the text held back, after the last token."""
         return self._show(len(self._raw))
 
     def _possible_stop(self) -> int:
-        """Length of the longest end of the text that begins a stop string."""
+        """Returns the length of the longest suffix of the text that begins a stop string."""
         for length in range(min(self._longest_stop - 1, len(self._raw)), 0, -1):
             if any(stop.startswith(self._raw[-length:]) for stop in self._stops):
                 return length
@@ -103,11 +103,11 @@ def _begin(tokenizer: Tokenizer, prompt: Sequence[int]) -> DecodeStream:
 def encode(
     request: Request, tokenizer: Any, vocabulary: Vocabulary, *, heals: bool
 ) -> HealedPrompt:
-    """The prompt's tokens; of a prompt that is healed, without those taken back.
+    """Returns the prompt's tokens, without those that healing removes.
 
     Args:
         vocabulary: the bytes of its tokens.
-        heals: whether the decoder can let the first tokens reach back over the prompt's end.
+        heals: True if the decoder supports token healing.
 
     Raises:
         ModelError: for a chat request to a model without a chat template, and for an empty prompt
@@ -124,15 +124,15 @@ def encode(
 def stream_of(
     tokenizer: Any, prompt: HealedPrompt, stops: Sequence[str], marks: Sequence[str]
 ) -> TextStream:
-    """The stream of the completion of an encoded prompt."""
+    """Returns the text stream for an encoded prompt's completion."""
     return TextStream(tokenizer.backend_tokenizer, prompt.ids, prompt.taken, stops, marks)
 
 
 def end_tokens(tokenizer: Any, *configs: Any) -> frozenset[int]:
-    """All ids that end a sequence.
+    """Returns all ids that end a sequence.
 
     They come from the tokenizer, the chat template, since the end of a turn need not be the end of
-    a sequence, and the given configurations (the model's and that of its generation).
+    a sequence, and the given configurations (of the model and of its generation).
     """
     ids: set[int] = set()
     if tokenizer.chat_template:
@@ -144,7 +144,7 @@ def end_tokens(tokenizer: Any, *configs: Any) -> frozenset[int]:
 
 
 def _first_token(tokenizer: Any) -> int:
-    """The token that stands for an empty prompt."""
+    """Returns the first token of an empty prompt."""
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return token

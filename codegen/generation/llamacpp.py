@@ -37,7 +37,7 @@ _REPEATABLE = (("cache_prompt", "false"),)
 
 
 class LlamaBackend(OpenAIBackend):
-    """Completes requests by a GGUF file.
+    """Completes requests with a GGUF file.
 
     Args:
         server: runs the file; ends with this object.
@@ -57,7 +57,7 @@ class LlamaBackend(OpenAIBackend):
         )
         super().__init__(endpoint, server.api_key)
         self.server = server
-        self.about = {}  # its port is another each time
+        self.about = {}  # its port changes at each start
         self.style = "chat" if server.header.chat_template else "continue"
         self.parameters = server.header.parameters if server.header.shards == 1 else None
 
@@ -79,14 +79,14 @@ class LlamaBackend(OpenAIBackend):
         return cls(LlamaServer(path, chosen))
 
     def identity(self, decoder: Decoder) -> dict[str, Any]:
-        """The weights, not where they are."""
+        """Returns the weights' identity, without their path."""
         return {"model": self.model, "model_fingerprint": fingerprint(self.server.path)}
 
     def generate(self, requests, params, decoder, on_text=None):
         """See :class:`OpenAIBackend`.
 
         Raises:
-            ModelUnusable: if llama.cpp ended; with its reason.
+            ModelUnusable: if llama.cpp exited; with the reason.
         """
         try:
             for made in super().generate(requests, params, decoder, on_text):
@@ -95,14 +95,19 @@ class LlamaBackend(OpenAIBackend):
                 yield replace(made, error=self._explained(made.error)) if made.error else made
         except (ModelUnusable, RequestFailed) as error:
             if not self.server.ended():
-                raise
+                if "no connection" not in error.message:
+                    raise
+                raise ModelUnusable(
+                    f"{self.server.path}: no connection to llama.cpp's process on 127.0.0.1.",
+                    "Bring the loopback interface up: ip link set lo up.",
+                ) from error
             raise ModelUnusable(
                 f"{self.server.path} stopped: {self.server.reason()}.",
                 "Finished samples are kept. A smaller --batch-size or context needs less memory.",
             ) from error
 
     def _explained(self, error: RequestFailed) -> RequestFailed:
-        """The error without the server, which the user did not start."""
+        """Returns the error without the server, which the user did not start."""
         words = error.message.partition(f"{self.model!r}: ")[2] or error.message
         remedy = "Raise it with -o engine.context=TOKENS." if "context size" in words else ""
         return RequestFailed(f"{self.model}: {words}", error.remedy or remedy)

@@ -61,7 +61,7 @@ OnPiece = Callable[[str], None]
 
 FAILURES_IN_A_ROW = 10
 _MOST_STOPS = 4  # limit of OpenAI's API
-_MOST_BYTES = 64 * 2**20  # per response
+MAX_RESPONSE_BYTES = 64 * 2**20  # per response
 _LONGEST_BACKOFF_S = 60.0
 _BUSY_PATIENCE = 10  # times as many retries: 429 only asks to slow down
 _LISTED = 8  # names of models in a message
@@ -98,7 +98,7 @@ class OpenAIBackend(Backend):
             endpoint.api_key() if key is None else key,
             connections=None,
             timeout_s=endpoint.timeout_s,
-            most_bytes=_MOST_BYTES,
+            most_bytes=MAX_RESPONSE_BYTES,
         )
         self._pace = RateLimiter(endpoint)
         self._most_stops: int | None = None  # None if no stops were rejected
@@ -448,7 +448,7 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
     choices = row.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
-        raise RequestFailure("its response holds no choices", transient=True)
+        raise RequestFailure("its response has no choices", transient=True)
     reason, message = choice.get("finish_reason"), choice.get("message")
     if not isinstance(message, dict):
         text = choice.get("text")
@@ -458,7 +458,7 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
         whole = reason in ("length", "content_filter")
         text = "" if "content" in message or message.get("refusal") or whole else None
     if not isinstance(text, str):
-        raise RequestFailure("its response holds no text", transient=True)
+        raise RequestFailure("its response has no text", transient=True)
     meta: dict[str, Any] = {}
     if usage := _counts(row.get("usage")):
         meta["usage"] = usage

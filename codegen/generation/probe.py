@@ -37,10 +37,10 @@ class ProbeResult:
     """The result of one probe.
 
     Attributes:
-        name: what was probed, a key of the summary.
-        state: ``yes``; ``no`` if the server refuses or lacks it; ``ignored`` if it accepts the
-            field and does nothing with it; ``unknown`` if the response does not tell.
-        detail: the server's words, or what was seen.
+        name: the probed capability, a key of the summary.
+        state: ``yes``; ``no`` if the server rejects or lacks it; ``ignored`` if it accepts the
+            field without effect; ``unknown`` if the response does not show it.
+        detail: the server's message, or the observation.
     """
 
     name: str
@@ -94,7 +94,7 @@ def _tried(
     """Yields the result of a probe, and returns whether it is a yes."""
     try:
         state, detail = attempt()
-    except RequestFailure as failure:  # the server refuses, in its own words
+    except RequestFailure as failure:  # the server rejects the request, in its own words
         state, detail = "no", failure.said
     yield ProbeResult(name, state, detail)
     return state == "yes"
@@ -137,7 +137,7 @@ def _seeded(route: Callable[..., ServerCompletion]) -> tuple[State, str]:
     one, same, other = (route(seed=seed, temperature=1.0).text for seed in (1, 1, 2))
     if one != same:
         return "ignored", "one seed gives several texts"
-    return ("yes", "") if one != other else ("unknown", "two seeds give one text")
+    return ("yes", "") if one != other else ("unknown", "two seeds produce the same text")
 
 
 def _suffix(without: ServerCompletion, with_it: ServerCompletion) -> tuple[State, str]:

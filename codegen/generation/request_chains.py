@@ -78,7 +78,7 @@ class ModelClient:
         }
 
     def run(self, plans: Sequence[Plan[T]]) -> list[T | Exception]:
-        """Runs plans; gives what each returns or raises.
+        """Runs plans; returns each one's result or exception.
 
         Raises:
             ConfigError: if the model can complete no request, or a file cannot be used.
@@ -127,7 +127,7 @@ def run_plans(
 ) -> list[T | Exception]:
     """Runs plans and sends their requests together, round by round.
 
-    Returns what each plan returns or raises.
+    Returns each plan's result or exception.
 
     Args:
         backend: completes the requests; None for plans without requests.
@@ -157,7 +157,7 @@ def run_plans(
         advance(number, None)
     while waiting:
         if backend is None:
-            raise TypeError("a plan has a request and there is no model")
+            raise TypeError("a plan requests a completion, but no model is set")
         numbers, requests = list(waiting), list(waiting.values())
         waiting.clear()
         new = backend.generate(requests, params or SamplingParams(), Decoder())

@@ -1,8 +1,8 @@
 """The ``transformers`` backend: our decoding loop on unmodified transformers models.
 
-Requests are decoded in batches in the order given. A sample's random numbers depend on its own seed
-alone; its logits still depend on the batch in the last bits, as in every batched floating-point
-computation, so a run that must be repeatable to the byte keeps its batches (``codegen.evals.run``
+Requests are decoded in batches in the order given. A sample's random numbers depend only on its own
+seed; its logits still depend on the batch in the last bits, as in every batched floating-point
+computation, so a run that must be exactly repeatable keeps its batches (``codegen.evals.run``
 does).
 """
 
@@ -64,9 +64,8 @@ class TransformersBackend(Backend):
     Args:
         loaded: the model, from :func:`codegen.models.load`, or its name.
         batch_size: rows decoded at once. Memory grows with it; on a CPU 32 to 64 is a good value.
-        window: batches' worth of requests that are decoded together: as rows finish, others take
-            their place. With 1 batches stay apart, which a run needs that is to be repeatable to
-            the byte from any batch on.
+        window: number of batches of requests decoded together; other requests replace finished
+            rows. With 1, batches are separate, so a run can be repeated exactly from any batch.
         infinite: for contexts beyond the model's length (:mod:`codegen.decoding.long_context`).
 
     Raises:
@@ -100,7 +99,7 @@ class TransformersBackend(Backend):
         self.batch_size = batch_size
         self.window = window
         self._load_options: Mapping[str, Any] = {}
-        self._planner = Planner(PassCosts())  # what passes cost is learned once
+        self._planner = Planner(PassCosts())  # the costs of passes are measured once
         self._drafting: dict[str, LoadedModel] = {}
         self._nested: dict[tuple[str, tuple[int, ...]], Nested] = {}
         self._ngrams: dict[decoders.SuperposedOptions, NGrams | None] = {}
@@ -115,8 +114,8 @@ class TransformersBackend(Backend):
                 :class:`codegen.models.LoadOptions`.
 
         Raises:
-            ConfigError: for an option that does not fit.
-            MachineError: for one that needs a package that is not installed.
+            ConfigError: for an invalid option.
+            MachineError: for an option whose package is not installed.
         """
         how = parse_config(LoadOptions, dict(options.pop("options", None) or {}), "-o engine")
         made = cls(how.load(model), **options)
@@ -152,10 +151,10 @@ class TransformersBackend(Backend):
     def generate(self, requests, params, decoder, on_text=None):
         """Yields completions batch by batch, in request order.
 
-        A prompt that the model cannot hold fails alone; such failures come before their batch.
+        A prompt that exceeds the model's context fails alone, before its batch.
 
         Raises:
-            ModelError: for a model that lacks what the decoder needs of it.
+            ModelError: if the model does not support the decoder.
             ConfigError: for an unknown decoder or option.
         """
         resolved = decoders.supported(decoder, self)
@@ -176,7 +175,7 @@ class TransformersBackend(Backend):
                 "Remove --temperature; the decoder's own is -o temperature=0.06.",
             )
         numbered = enumerate(requests)
-        apart = resolved.method in ("rsd", "superposed")  # rows do not take others' places
+        apart = resolved.method in ("rsd", "superposed")  # no refill of finished rows
         size = self.batch_size * (1 if apart else self.window)
         while batch := list(islice(numbered, size)):
             streams = []
@@ -196,10 +195,10 @@ class TransformersBackend(Backend):
         params: SamplingParams,
         resolved: decoders.ResolvedDecoder,
     ) -> _Running:
-        """The request as a row.
+        """Returns the request as a row.
 
         Raises:
-            ModelError: if the model cannot hold it, or has no chat template.
+            ModelError: if it is too long for the model, or the model has no chat template.
         """
         tokenizer = self.loaded.tokenizer
         prompt = encode(request, tokenizer, self.vocabulary, heals=resolved.strategy.heals)
@@ -280,7 +279,7 @@ class TransformersBackend(Backend):
     def _strategies(
         self, resolved: decoders.ResolvedDecoder
     ) -> Callable[[Sequence[_Running]], Strategy]:
-        """The function that makes the strategy of a batch.
+        """Returns a function that builds a batch's strategy.
 
         Raises:
             ModelError: if the model has no token for backspaces.
@@ -342,10 +341,10 @@ class TransformersBackend(Backend):
         )
 
     def _draft_model(self, name: str) -> LoadedModel:
-        """The model that drafts, loaded once.
+        """Returns the draft model, loaded once.
 
         Raises:
-            ModelError: if it has other tokens.
+            ModelError: if its tokenizer differs.
         """
         if name not in self._drafting:
             ours = self.loaded
@@ -359,7 +358,7 @@ class TransformersBackend(Backend):
         return self._drafting[name]
 
     def _sorted(self, batch: Sequence[_Running], settings: decoders.SortedOptions) -> Speculation:
-        """A drafter for each row; they share the nested model, not its states."""
+        """Returns a drafter for each row; they share the nested model, not its states."""
         key = settings.draft, settings.exits
         if key not in self._nested:
             found = self._draft_model(settings.draft)
@@ -369,9 +368,9 @@ class TransformersBackend(Backend):
         shallow = len(nested.exits) - 1
         if len(settings.thresholds) not in (1, shallow):
             raise ConfigError(
-                f"There are {len(settings.thresholds)} thresholds; the draft exits after "
+                f"thresholds has {len(settings.thresholds)} values, but the draft exits after "
                 f"{', '.join(map(str, nested.exits))} layers.",
-                f"Give {shallow}, or one for all exits but the last.",
+                f"Pass {shallow} values, or one for all exits but the last.",
             )
         drafters = [
             SortedDrafter(
@@ -387,7 +386,7 @@ class TransformersBackend(Backend):
     def _speculation(
         self, batch: Sequence[_Running], method: str, options: decoders.DraftOptions
     ) -> Speculation:
-        """A drafter for each row of a batch; they share nothing."""
+        """Returns a drafter for each row of a batch; they share nothing."""
         drafters = [self._maker.chain(decoders.DRAFTERS[method]) for _ in batch]
         contexts = [self._maker.context(running.request.original) for running in batch]
         planner = self._planner
@@ -403,7 +402,7 @@ class TransformersBackend(Backend):
 def _count_ngrams(
     options: decoders.SuperposedOptions, encode: Callable[[str], list[int]]
 ) -> NGrams | None:
-    """The n-grams of the code that the options name, None without code.
+    """Returns the n-grams of the code that the options name, None without code.
 
     Raises:
         InputError: if there is no code to read.
@@ -431,9 +430,9 @@ def _count_ngrams(
 
 
 def _check_sorted(draft: LoadedModel) -> None:
-    """Refuses a draft model whose early layers were not trained to draft.
+    """Rejects a draft model whose early layers were not trained to draft.
 
-    The loss that trained its exits is in its configuration, or in the card of an older one.
+    The loss that trained its exits is in its configuration or, for older models, in the card.
     """
     config = draft.model.config.get_text_config()
     loss = getattr(config, "exit_loss", None) or draft.card.recipe.get("loss")
@@ -561,7 +560,7 @@ def _completion(
 
 
 def _gaps(text: Text, filled: FilledText) -> Iterator[list[int]]:
-    """The tokens that were put into each open slot."""
+    """Returns the tokens inserted into each open slot."""
     runs: list[list[int]] = [[]]
     for token, given in zip(filled.body, filled.given, strict=True):
         if given:

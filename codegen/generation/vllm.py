@@ -350,8 +350,8 @@ class _Calls:
         if length > holds:
             raise ModelError(
                 f"Prompt and completion take up to {length} tokens; vLLM's limit is {holds}.",
-                "Shorten the prompt, lower max_new_tokens or, if the model can, raise vLLM's option"
-                " max_model_len.",
+                "Shorten the prompt, lower max_new_tokens or, if the model supports it, raise "
+                "vLLM's option max_model_len.",
             )
         extra: dict[str, Any] = {}
         if resolved.strategy.requires == "logits":

@@ -68,8 +68,8 @@ class Infilling(Config):
     )
     spans: str = setting(
         "line,block,ast,char",
-        "Kinds of spans to cut out: line, block and ast (Python), char. Each text uses a random "
-        "kind that the program has.",
+        "Kinds of spans to cut out: line, block and ast (Python), char. Each text cuts out a "
+        "random kind that the program contains.",
         metavar="KIND,...",
     )
     loss: Literal["middle", "all"] = keyed(
@@ -78,7 +78,7 @@ class Infilling(Config):
     rate: float = keyed(
         1.0, "Fraction of infilling texts; the others are whole programs.", ge=0, le=1
     )
-    sequences: int = setting(1, "Texts per program.", ge=1)
+    sequences: int = setting(1, "Training texts per program.", ge=1)
 
     @property
     def name(self) -> str:

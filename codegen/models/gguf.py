@@ -22,7 +22,7 @@ from codegen.models.pretrained import MODELS
 
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 _TOKENS = "tokenizer.ggml.tokens"
-_FIM = re.compile(
+FIM_TOKEN = re.compile(
     r"▁?[<\[][|｜]?(fim[-_▁](prefix|suffix|middle|begin|hole|end)|(code_)?(prefix|suffix|middle)"
     r"|PRE|SUF|MID|PREFIX|SUFFIX|MIDDLE)[|｜]?[>\]]"
 )
@@ -215,7 +215,7 @@ def _value(file: BinaryIO, kind: int, fim: list[str] | None = None) -> Any:
         return _number(file, _NUMBERS[kind])
     items, count = _number(file, "I"), _bounded(_number(file, "Q"), _MOST_ITEMS, "items")
     if items == _STRING and fim is not None:
-        fim += [text for _ in range(count) if _FIM.fullmatch(text := _text(file))]
+        fim += [text for _ in range(count) if FIM_TOKEN.fullmatch(text := _text(file))]
     elif items == _STRING:
         for _ in range(count):
             file.seek(_bounded(_number(file, "Q"), _MOST_TEXT, "bytes of text"), 1)

@@ -30,7 +30,7 @@ from codegen.core.errors import ConfigError, ModelError, in_one_line
 from codegen.core.optional_deps import missing
 from codegen.models.gguf import read_header
 
-_CHILD = Path(__file__).with_name("llama_child.py")
+CHILD = Path(__file__).with_name("llama_child.py")
 _CONTEXT = 4096  # by default at most; memory grows with it
 _LEAST_CONTEXT = 256  # llama.cpp rounds up to multiples of it
 _LOG_TAIL = 65536
@@ -110,7 +110,7 @@ class LlamaServer:
         }
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
         self._child = subprocess.Popen(
-            [sys.executable, "-P", str(_CHILD)],  # its folder's modules are ours
+            [sys.executable, "-P", str(CHILD)],  # its folder's modules are ours
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

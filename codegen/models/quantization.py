@@ -30,7 +30,7 @@ _SAME = 0.015  # maximum relative error of reproduced weights; other weights hav
 _ANY = 1 << 30
 _FEW = {torch.bfloat16: {4: 32, 8: 16}, torch.float32: {4: _ANY, 8: _ANY}}
 _FEW_PYTORCH = {4: 12, 8: 4}
-_SMALLEST = 64 * 64  # weights; smaller layers are not worth it
+MIN_WEIGHTS = 64 * 64  # weights; smaller layers are not worth it
 
 # PyTorch's kernels, without public names.
 _int8_product: Any = getattr(torch, "_weight_int8pack_mm", None)
@@ -68,7 +68,7 @@ def quantized_copy(
     right = right and weight.device.type == "cpu"
     # The kernels take whole blocks of 32 outputs and 32 inputs.
     whole = weight.shape[0] % 32 == 0 and weight.shape[1] % _GROUP == 0
-    if not (right and whole and weight.numel() >= _SMALLEST):
+    if not (right and whole and weight.numel() >= MIN_WEIGHTS):
         return None
     weight = weight.detach()
     four = None if bits == 8 else _four_bits(weight, compiled, exact=bits == 0)

@@ -97,16 +97,16 @@ class Judge:
         self._problems: dict[str, Problem] = {p.id: p for p in task.problems()}
         self._known: dict[tuple[str, str], _Found] = {}
         self._constant: dict[str, float] = {}
-        self._sandbox = (
+        self.sandbox = (
             SandboxClient(service, least_trust=trust)
             if service
             else Sandbox(workers or None, least_trust=trust)
         )
-        self._sandbox.__enter__()
+        self.sandbox.__enter__()
         # One batch at a time: the next batch may contain the same programs.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
         if task.needs_preparation:
-            task.prepare(list(self._problems.values()), self._sandbox)
+            task.prepare(list(self._problems.values()), self.sandbox)
 
     def __enter__(self) -> Judge:
         return self
@@ -117,7 +117,7 @@ class Judge:
     def close(self) -> None:
         """Closes the sandbox and cancels pending tests."""
         self._thread.shutdown(wait=True, cancel_futures=True)
-        self._sandbox.close()
+        self.sandbox.close()
 
     def add(self, problem: Problem) -> None:
         """Adds a problem of the task's type."""
@@ -212,10 +212,10 @@ class Judge:
                 rest.append((key, self._problems[key[0]], key[1]))
         tests = {key: self._counted(job) for key, job in jobs.items()}
         running = ((key, test.job if (test := tests[key]) else job) for key, job in jobs.items())
-        for key, outcome in self._sandbox.map(running):
+        for key, outcome in self.sandbox.map(running):
             found = results(tests[key], outcome, self.hidden)
             yield key, _Found(_verdict(outcome, found), found)
-        for key, given in self.task.judge(rest, self._sandbox) if rest else ():
+        for key, given in self.task.judge(rest, self.sandbox) if rest else ():
             verdict = _verdict(given) if isinstance(given, Outcome) else given
             yield key, _Found(verdict, TestResults((verdict.passed,)))
 

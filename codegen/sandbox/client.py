@@ -59,7 +59,7 @@ TOKEN_ENV = "CODEGEN_SANDBOX_TOKEN"
 BATCH = 16  # jobs per request
 BATCH_BYTES = 4 << 20
 AHEAD = 2  # waiting batches per batch in flight
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 30.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
 _MOST_BYTES = 64 << 20
 _SHOWN = 200
 
@@ -79,7 +79,7 @@ class _Service:
 
     def failed(self, after_s: float) -> None:
         """Pauses requests to this service, longer after each failure."""
-        pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**self.failures)
+        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self.failures)
         self.failures = min(self.failures + 1, 16)
         self.not_before = time.monotonic() + max(after_s, pause * random.uniform(0.5, 1.0))
 

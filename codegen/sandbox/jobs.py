@@ -161,8 +161,7 @@ class Job:
             return None
         if "os._exit" in self.test:  # it would stop the program's process; see tests_side.checker
             return None
-        found = blind(self.setup, self.test, self.entry_point)
-        return None if found is None or (found.plain and self.mode == "isolated") else found
+        return blind(self.setup, self.test, self.entry_point, self.mode == "isolated")
 
     @property
     def mechanism(self) -> Mode:
@@ -389,10 +388,9 @@ def tests_payload(job: Job, token: str) -> bytes:
             payload |= given
         else:
             is_blinded = blinded is not None and mechanism == "blinded"
-            outside = _outside(job.setup, job.test, job.entry_point) if is_blinded else ""
             payload |= {
                 "setup": code_of("", "<setup>"),
-                "test": outside or code_of("", TEST_FILE),
+                "test": _outside(blinded) if is_blinded else code_of("", TEST_FILE),
                 "open": len(blinded.open) if is_blinded else 0,
                 "closed": blinded.sites - len(blinded.open) if is_blinded else 0,
                 "given": given,
@@ -420,9 +418,7 @@ def _compiled(text: str, file_name: str) -> str | GivenCode:
 
 
 @functools.lru_cache(maxsize=256)
-def _outside(setup: str, test: str, entry_point: str) -> GivenCode:
-    blinded = blind(setup, test, entry_point)
-    assert blinded is not None
+def _outside(blinded: Blinded) -> GivenCode:
     return _given(compile(blinded.outside, TEST_FILE, "exec", dont_inherit=True))
 
 

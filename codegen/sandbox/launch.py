@@ -149,7 +149,7 @@ def start(
     Raises:
         SandboxError: if it does not start, with the reason.
     """
-    config = _zygote_config(way, role)
+    config = zygote_settings(way, role)
     uids = range(config["uid_base"], config["uid_base"] + config["slots"])
     layout = _layout(way, role, uids, packages)
     config["modules"] = packages.modules
@@ -296,7 +296,8 @@ def _code_path(way: LaunchMode) -> str:
     return _HERE if way.backend == "unsafe_local" else CODE_AT
 
 
-def _zygote_config(way: LaunchMode, role: Role) -> dict[str, Any]:
+def zygote_settings(way: LaunchMode, role: Role) -> dict[str, Any]:
+    """Returns what a zygote is told at its start; ``compiled`` launches by compiled code."""
     uids = _job_uids() or range(1)
     block = (os.getpid() * 64 + next(_zygote_numbers)) % max(1, len(uids) // SLOTS)
     return {

@@ -156,7 +156,7 @@ class Pool:
         self.capacity = workers * IN_FLIGHT
         self._backend = backend
         self._most_workers = workers
-        self._workers: list[_Worker] = []
+        self.workers: list[_Worker] = []
         self._pending: deque[PendingJob] = deque()
         self._later: deque[PendingJob] = deque()  # to rerun alone
         self._inbox: queue.SimpleQueue[PendingJob | None] = queue.SimpleQueue()
@@ -254,10 +254,10 @@ class Pool:
 
     def _shut_down(self, error: SandboxError) -> None:
         waiting = [*self._pending, *self._later]
-        for worker in self._workers:
+        for worker in self.workers:
             waiting += [run.task for run in worker.runs.values()]
             worker.close()
-        self._workers.clear()
+        self.workers.clear()
         with self._closing:
             self._closed = True
         while not self._inbox.empty():
@@ -276,7 +276,7 @@ class Pool:
                 if key.fileobj is self._wake_read:
                     self._wake_read.recv(4096)
                     self._woken = False
-                elif key.data[0] in self._workers:
+                elif key.data[0] in self.workers:
                     self._hear(*key.data)
             if not self._take_inbox():
                 return
@@ -284,18 +284,15 @@ class Pool:
 
     def _patience_s(self) -> float:
         """Returns the time until the next check of deadlines."""
-        ending = any(run.end_by for worker in self._workers for run in worker.runs.values())
+        ending = any(run.end_by for worker in self.workers for run in worker.runs.values())
         return 0.1 if ending else 1.0
 
     def _take_inbox(self) -> bool:
-        while True:
-            try:
-                task = self._inbox.get_nowait()
-            except queue.Empty:
-                return True
-            if task is None:
+        while not self._inbox.empty():  # only this thread takes from it
+            if (task := self._inbox.get_nowait()) is None:
                 return False
             self._pending.append(task)
+        return True
 
     def _next_core(self) -> int | None:
         """Returns the processor for the next worker; None leaves the choice to the kernel.
@@ -306,7 +303,7 @@ class Pool:
         """
         if len(self._cores) == 1 or self._most_workers % len(self._cores):
             return None
-        taken = Counter(worker.core for worker in self._workers)
+        taken = Counter(worker.core for worker in self.workers)
         return min(self._cores, key=lambda core: taken[core])
 
     def _add_worker(self, programs: launch.ZygoteProcess | None = None) -> _Worker:
@@ -320,15 +317,15 @@ class Pool:
             raise
         for zygote in worker.zygotes:
             self._selector.register(zygote.control, selectors.EVENT_READ, (worker, zygote))
-        self._workers.append(worker)
+        self.workers.append(worker)
         return worker
 
     def _discard(self, worker: _Worker, reason: str) -> None:
         """Closes a worker; its jobs are retried elsewhere."""
-        if worker not in self._workers:
+        if worker not in self.workers:
             return
         tasks = [run.task for run in worker.runs.values()]
-        self._workers.remove(worker)
+        self.workers.remove(worker)
         for heard in (*worker.zygotes, *worker.testers.values()):
             self._selector.unregister(heard.control)
         worker.close()
@@ -346,7 +343,7 @@ class Pool:
             task = self._pending.popleft()
             if not task.cancelled:
                 self._send(worker, task)
-        if self._later and not any(worker.runs for worker in self._workers):
+        if self._later and not any(worker.runs for worker in self.workers):
             self._dispatch_later()
 
     def _dispatch_later(self) -> None:
@@ -364,8 +361,8 @@ class Pool:
 
     def _free_worker(self) -> _Worker | None:
         """Returns the least busy worker with a free slot, or a new one if all are busy."""
-        best = min(self._workers, key=lambda worker: len(worker.runs), default=None)
-        if best is None or (best.runs and len(self._workers) < self._most_workers):
+        best = min(self.workers, key=lambda worker: len(worker.runs), default=None)
+        if best is None or (best.runs and len(self.workers) < self._most_workers):
             try:
                 return self._add_worker()
             except SandboxError as error:
@@ -618,7 +615,7 @@ class Pool:
 
     def _check_deadlines(self) -> None:
         now = time.monotonic()
-        for worker in list(self._workers):
+        for worker in list(self.workers):
             for tester in worker.testers.values():
                 run = None if tester.job is None else worker.runs[tester.job]
                 if run is not None and run.tests_deadline < now and not run.tests_late:
@@ -626,7 +623,7 @@ class Pool:
                     with contextlib.suppress(OSError):  # noticed when its socket is read
                         worker.tests.control.send(JobRequest(tester.number, kill=True).pack())
             for number, run in list(worker.runs.items()):
-                if run.end_by is not None and run.end_by < now and worker in self._workers:
+                if run.end_by is not None and run.end_by < now and worker in self.workers:
                     self._end_program(worker, number)
             if any(run.deadline < now for run in worker.runs.values()):
                 self._discard(worker, "the sandbox does not answer")

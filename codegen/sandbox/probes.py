@@ -22,7 +22,7 @@ from codegen.core.errors import SandboxError
 from .jobs import Job, Limits, Outcome
 from .sandbox import Sandbox
 
-_LIMITS = Limits(cpu_s=1.0, memory_mib=256)
+LIMITS = Limits(cpu_s=1.0, memory_mib=256)
 # A CPU limit that the memory bomb never reaches, even on slow machines.
 _MEMORY_ALONE = Limits(cpu_s=60.0, memory_mib=256)
 _GONE_S = 20.0  # the kernel is slow with many processes on a busy machine
@@ -87,7 +87,7 @@ def _secret_in_environment() -> Iterator[str]:
 
 
 def _probes(sandbox: Sandbox, secret: str) -> dict[str, Callable[[], tuple[bool, str]]]:
-    def call(program: str, limits: Limits = _LIMITS) -> Outcome:
+    def call(program: str, limits: Limits = LIMITS) -> Outcome:
         return sandbox.run(Job(program, mode="calls", calls=[("f", [])], limits=limits))
 
     def without(text: str, program: str) -> tuple[bool, str]:
@@ -139,7 +139,7 @@ def _probes(sandbox: Sandbox, secret: str) -> dict[str, Callable[[], tuple[bool,
         return outcome.status == "memory", _summary(outcome)
 
     def forged_equality() -> tuple[bool, str]:
-        outcome = sandbox.run(Job(_ALWAYS_EQUAL, test="assert f() == 2\n", limits=_LIMITS))
+        outcome = sandbox.run(Job(_ALWAYS_EQUAL, test="assert f() == 2\n", limits=LIMITS))
         return not outcome.passed, _summary(outcome)
 
     def daemon() -> tuple[bool, str]:
@@ -174,9 +174,8 @@ def _below(sandbox: Sandbox) -> set[int]:
     """Returns host ids of the processes in the programs' sandboxes. (In sandboxes of tests,
     processes come and go.)
     """
-    assert sandbox._pool is not None  # it is open
     parents = _parents()
-    level = {worker.programs.process.pid for worker in sandbox._pool._workers}
+    level = set(sandbox.process_ids)
     below: set[int] = set()
     while level:
         level = {pid for pid, parent in parents.items() if parent in level}

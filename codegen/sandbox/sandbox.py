@@ -130,6 +130,11 @@ class Sandbox:
         return self._running().capacity
 
     @property
+    def process_ids(self) -> list[int]:
+        """Process ids of the programs' sandboxes; a broken one is replaced by another."""
+        return [worker.programs.process.pid for worker in self._running().workers]
+
+    @property
     def languages(self) -> tuple[str, ...]:
         """The languages of its programs, by canonical name."""
         return (PYTHON, *self._toolchains)

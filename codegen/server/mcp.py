@@ -132,7 +132,7 @@ class AgentPermissions:
         """
         found = self.path(given)
         if not found.exists():
-            raise InputError(f"{given!r:.200} not found.", "List the runs: runs_list.")
+            raise InputError(f"{given!r:.200} not found.", "Call runs_list to list the runs.")
         if found.is_dir():
             refuse_links(found)
         return found
@@ -223,7 +223,7 @@ class Tools:
             found["score"] = score
         found["samples"] = list(islice(_samples(folder, only), number))
         if not (found["samples"] or run):
-            raise InputError(f"{path!r:.200} is not a run.", "List the runs: runs_list.")
+            raise InputError(f"{path!r:.200} is not a run.", "Call runs_list to list the runs.")
         return bounded(found)
 
     def eval_tasks(self) -> dict[str, Any]:
@@ -296,7 +296,7 @@ class Tools:
     def _task(self, name: str) -> str:
         """Returns a task's name; the file of ``file:PATH`` and its problems must be in a root."""
         if name.startswith("-"):
-            raise InputError(f"{name!r:.80} is not a task.", "List them: eval_tasks.")
+            raise InputError(f"{name!r:.80} is not a task.", "Call eval_tasks to list them.")
         if not name.startswith(FILE):
             return name
         path = self.grants.folder(name.removeprefix(FILE))

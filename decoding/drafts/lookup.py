@@ -111,6 +111,10 @@ class RecyclingDrafter(Drafter):
 
     Args:
         candidates: successors kept per token.
+
+    Attributes:
+        ranks: how often the emitted token was the candidate of each rank, with a prior.
+        steps: number of emitted tokens, with the prior.
     """
 
     def __init__(self, candidates: int = 8) -> None:
@@ -121,14 +125,14 @@ class RecyclingDrafter(Drafter):
         """Starts from an empty table."""
         self._table: dict[int, tuple[int, ...]] = {}
         self._last = prompt[-1] if len(prompt) else None
-        self._ranks = [_PRIOR[min(i, len(_PRIOR) - 1)] for i in range(self.candidates)]
-        self._steps = sum(self._ranks) + _MISSED
+        self.ranks = [_PRIOR[min(i, len(_PRIOR) - 1)] for i in range(self.candidates)]
+        self.steps = sum(self.ranks) + _MISSED
 
     def draft(self, limit: int) -> Draft:
         """Returns the most likely tree."""
         if self._last is None or limit < 1:
             return Draft()
-        chances = [count / self._steps for count in self._ranks]
+        chances = [count / self.steps for count in self.ranks]
         tokens: list[int] = []
         parents: list[int] = []
         probabilities: list[float] = []
@@ -157,9 +161,9 @@ class RecyclingDrafter(Drafter):
         for token in tokens:
             known = self._table.get(self._last, ()) if self._last is not None else ()
             if known:
-                self._steps += 1
+                self.steps += 1
                 if token in known[: self.candidates]:
-                    self._ranks[known.index(token)] += 1
+                    self.ranks[known.index(token)] += 1
             self._last = token
 
     def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:

@@ -82,7 +82,7 @@ class PassCosts(Costs):
     def __init__(self) -> None:
         self._plain: dict[int, float] = {}  # seconds by rows
         self._ratios: dict[int, dict[int, float]] = {}  # by rows and width
-        self._widths: dict[int, list[int]] = {}  # the measured ones, ascending
+        self._widths: dict[int, list[int]] = {}  # measured widths, ascending
         self._prompt_token = 0.0  # seconds
 
     def ratio(self, rows: int, width: int) -> float | None:
@@ -170,7 +170,7 @@ class DraftAccount:
     Attributes:
         slack: fraction of plain decoding's cost that failing drafts may add.
         balance: plain passes that drafts may still lose; the default is the initial loss allowed.
-        ceiling: maximum plain passes that may be lost after drafts did well.
+        ceiling: maximum balance, after drafts have saved time.
         pace: see the module; at least 1.
     """
 
@@ -180,7 +180,7 @@ class DraftAccount:
     pace: float = 1.0
 
     def book(self, work: float, ratio: float) -> None:
-        """Books a pass that did the work of ``work`` plain ones in the time of ``ratio``."""
+        """Records a pass with the work of ``work`` plain ones in the time of ``ratio``."""
         self.balance = min(self.balance + work - ratio + self.slack, self.ceiling)
         self.pace = max(1.0, self.pace + _FOLLOW * (work / ratio - self.pace))
 
@@ -217,7 +217,7 @@ class Planner:
         return [_best(draft, width - 1) for draft in drafts]
 
     def is_cheap(self, rows: int) -> bool:
-        """Returns True if a few drafted tokens are so cheap that unsure ones pay."""
+        """Returns True if a few drafted tokens are cheap enough to include uncertain ones."""
         ratio = self.costs.ratio(rows, _FEW)
         return ratio is not None and ratio <= _CHEAP
 
@@ -251,7 +251,7 @@ class Planner:
     def settle(
         self, rows: int, width: int, emitted: Sequence[int], seconds: float | None = None
     ) -> None:
-        """Books a pass.
+        """Records a pass.
 
         Args:
             rows, width: its shape.
@@ -315,7 +315,7 @@ class PlannedDrafter(Drafter):
         return draft
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """Books the last draft."""
+        """Records the result of the last draft."""
         self._planner.settle(1, 1 + self._drafted, [len(tokens)])
         self._drafted = 0
         self.drafter.accept(tokens)

@@ -64,6 +64,10 @@ class DraftProposer:
 
     Args:
         vllm_config: vLLM's config; its tokenizer is loaded with the first original.
+
+    Attributes:
+        suffix_options: options of the suffix drafters; ``store`` has past responses, if kept.
+        rows: requests that are drafted for, by vLLM's request id.
     """
 
     def __init__(self, vllm_config: Any) -> None:
@@ -73,17 +77,17 @@ class DraftProposer:
         self._token_cost = _CPU_TOKEN_COST if on_cpu else _GPU_TOKEN_COST
         self._limit: int = config.num_speculative_tokens
         self._longest: int = vllm_config.model_config.max_model_len
-        self._suffix: dict[str, Any] = {
+        self.suffix_options: dict[str, Any] = {
             "factor": config.suffix_decoding_max_spec_factor,
             "min_probability": config.suffix_decoding_min_token_prob,
         }
         kept: int = config.suffix_decoding_max_cached_requests
         if kept > 0:
-            self._suffix["store"] = SuffixStore(min(kept * self._longest, _STORE_TOKENS))
+            self.suffix_options["store"] = SuffixStore(min(kept * self._longest, _STORE_TOKENS))
         self._no_text = DrafterMaker(lambda _: [], lambda _: "", frozenset())
         self._text: DrafterMaker | None = None
         self._runner: Any = None
-        self._rows: dict[Any, _Row] = {}  # by vLLM's request id
+        self.rows: dict[Any, _Row] = {}
 
     def load_model(self, *_: Any, **__: Any) -> None:
         """Does nothing: no model needs loading, but vLLM calls this."""
@@ -127,16 +131,16 @@ class DraftProposer:
             if most > 0:
                 drafts[number] = row.chain.draft(most).tokens
         keys = self._runner.input_batch.req_ids
-        self._rows.update((keys[number], row) for number, row in known.items())
+        self.rows.update((keys[number], row) for number, row in known.items())
         return drafts
 
     def _known_rows(self, tokens: Mapping[int, np.ndarray]) -> dict[int, _Row]:
         """Returns the batch's known rows; releases rows whose request has ended."""
-        for ended in self._rows.keys() - self._runner.requests.keys():
-            self._rows.pop(ended).chain.finish()
+        for ended in self.rows.keys() - self._runner.requests.keys():
+            self.rows.pop(ended).chain.finish()
         known: dict[int, _Row] = {}
         for number, there in tokens.items():
-            row = self._rows.get(self._runner.input_batch.req_ids[number])
+            row = self.rows.get(self._runner.input_batch.req_ids[number])
             if row is not None and row.begins(there):
                 known[number] = row
         return known
@@ -149,10 +153,10 @@ class DraftProposer:
         tenant = tenant if isinstance(tenant, str | int) else None
         if original and isinstance(original, str):
             text = original[: _CHARACTERS * self._longest].encode("utf-8", "replace").decode()
-            chain = self._maker().chain(_EDITING, **self._suffix)
+            chain = self._maker().chain(_EDITING, **self.suffix_options)
             context = self._maker().context(text, tenant)
         else:
-            chain = self._no_text.chain(_ALONE, **self._suffix)
+            chain = self._no_text.chain(_ALONE, **self.suffix_options)
             context = Context(tenant=tenant)
         planned = PlannedDrafter(chain, self._token_cost)
         planned.begin(prompt.tolist(), context)

@@ -3,10 +3,10 @@
 When tokens in the middle of a cached sequence change, :meth:`EditableCache.update` encodes only the
 new ones. Tokens after the edit keep their states, and their keys are rotated to the new positions
 (He et al., PIE, arXiv 2407.03157). These states are approximate, as they were encoded after the old
-text. On definitions that change while a use of them is being typed, this alone measured little
-better than ignoring the edit; re-encoding the line that is being typed repairs it. So the last
-tokens are always re-encoded if stale, and :meth:`recompute` encodes all stale ones, from left to
-right, when there is time.
+text. On definitions that change while a use of them is being typed, this alone is little better
+than ignoring the edit; re-encoding the line that is being typed repairs it. So the last tokens are
+always re-encoded if stale, and :meth:`recompute` encodes all stale ones, from left to right, when
+there is time.
 
 Beyond the paper: an update encodes all its places in one pass; a run of tokens is found wherever it
 moved (cut and paste); removed tokens are kept for a while. If the text before a token returns to
@@ -101,6 +101,10 @@ class EditableCache:
         policy: rules for reuse and repair.
         step: runs passes of few tokens instead of the model.
 
+    Attributes:
+        kv: keys and values by slot.
+        ledger: the sequence, and which slot has the states of each place.
+
     Raises:
         ModelError: if the model's architecture does not support editing in the cache.
     """
@@ -121,8 +125,8 @@ class EditableCache:
                 check_agreement(model, self._support, step if one is step else None)
                 _agreeing.add(one)
         self._device = model.device
-        self._kv = KVCache(self._support.rotations, device=self._device)
-        self._ledger = Ledger()
+        self.kv = KVCache(self._support.rotations, device=self._device)
+        self.ledger = Ledger()
         self._logits: torch.Tensor | None = None
         self._known: OrderedDict[int, torch.Tensor] = OrderedDict()
         self._context = 0  # tokens of the last update
@@ -130,23 +134,23 @@ class EditableCache:
         self._start_changed = False  # since the last time all states were exact
 
     def __len__(self) -> int:
-        """Number of tokens of the sequence."""
-        return len(self._ledger.order)
+        """Returns the number of tokens of the sequence."""
+        return len(self.ledger.order)
 
     @property
     def token_ids(self) -> list[int]:
         """The sequence."""
-        return self._ledger.sequence.tolist()
+        return self.ledger.sequence.tolist()
 
     @property
     def exact(self) -> bool:
         """True if all states equal those of encoding the whole sequence, up to rounding."""
-        return bool(self._ledger.exact.all())
+        return bool(self.ledger.exact.all())
 
     @property
     def inexact(self) -> int:
         """Number of tokens that :meth:`recompute` would encode."""
-        return int(np.count_nonzero(~self._ledger.exact))
+        return int(np.count_nonzero(~self.ledger.exact))
 
     @property
     def longest(self) -> int | None:
@@ -156,7 +160,7 @@ class EditableCache:
     @property
     def nbytes(self) -> int:
         """Bytes of the cached states."""
-        return self._kv.nbytes
+        return self.kv.nbytes
 
     @property
     def logits(self) -> torch.Tensor:
@@ -233,10 +237,10 @@ class EditableCache:
         again = np.zeros(len(tokens), dtype=bool)
         again[max(0, len(tokens) - (policy.tail if tail is None else tail)) :] = True
         again[slice(*(statement or (0, 0)))] = True
-        shared = common_prefix(self._ledger.sequence[: policy.start], tokens[: policy.start])
+        shared = common_prefix(self.ledger.sequence[: policy.start], tokens[: policy.start])
         same_start = shared == min(policy.start, len(self), len(tokens))
         self._start_changed = not same_start or (self._start_changed and not self.exact)
-        plan = self._ledger.plan(tokens, again, policy)
+        plan = self.ledger.plan(tokens, again, policy)
         known = self._known.get(int(plan.marks[-1]))
         if known is None:
             plan.fresh[-1] = True
@@ -250,7 +254,7 @@ class EditableCache:
             reused=len(self) - encoded,
             moved=moved,
             encoded=encoded,
-            stale=self._ledger.stale,
+            stale=self.ledger.stale,
             exact=complete and self.exact,
             seconds=time.perf_counter() - began,
             complete=complete,
@@ -259,8 +263,8 @@ class EditableCache:
     def fork(self) -> EditableCache:
         """Returns an independent cache in the same state; the states are copied."""
         twin = copy.copy(self)
-        twin._kv = self._kv.copy()
-        twin._ledger = copy.deepcopy(self._ledger)
+        twin.kv = self.kv.copy()
+        twin.ledger = copy.deepcopy(self.ledger)
         twin._known = self._known.copy()
         return twin
 
@@ -279,7 +283,7 @@ class EditableCache:
 
     def recomputing(self, *, stop: Stop | None = None) -> Passes[bool]:
         """Yields the passes of :meth:`recompute`."""
-        places = np.flatnonzero(~self._ledger.exact)
+        places = np.flatnonzero(~self.ledger.exact)
         if len(places):
             self._context_logits = None
         return (yield from self._encode(places, stop))
@@ -303,10 +307,10 @@ class EditableCache:
         before = len(self)
         self._support.check_length(before + len(token_ids))
         added = np.asarray(token_ids, dtype=np.int64)
-        tokens = np.concatenate([self._ledger.sequence, added])
-        known = self._ledger.marks
+        tokens = np.concatenate([self.ledger.sequence, added])
+        known = self.ledger.marks
         marks = np.concatenate([known, prefix_marks(added, known)])
-        self._place(self._ledger.order, tokens, marks)
+        self._place(self.ledger.order, tokens, marks)
         index = np.arange(before, len(tokens))
         logits = yield from self._forward(index, len(index))
         self._remember(logits[-1].clone())  # the caller may change the result
@@ -326,12 +330,12 @@ class EditableCache:
         if length == self._context:
             self._logits = self._context_logits
         elif length:
-            self._logits = self._known.get(int(self._ledger.marks[-1]))
+            self._logits = self._known.get(int(self.ledger.marks[-1]))
 
     @torch.inference_mode()
     def _arrange(self, plan: ReusePlan) -> int:
         """Applies a plan and turns moved keys; returns how many tokens moved."""
-        ledger = self._ledger
+        ledger = self.ledger
         kept = np.flatnonzero(~plan.fresh)
         order = np.full(len(plan.tokens), -1, dtype=np.int64)
         order[kept] = plan.slots[kept]
@@ -343,7 +347,7 @@ class EditableCache:
             shifts = places - ledger.encoded_at[slots]
             ledger.turned_for[slots] = -1  # until all layers are done
             try:
-                self._kv.move(self._tensor(slots), self._tensor(shifts))
+                self.kv.move(self._tensor(slots), self._tensor(shifts))
             except BaseException:
                 self._cut(min(ledger.valid, int(places[0])))
                 raise
@@ -358,13 +362,13 @@ class EditableCache:
             tokens: int64 [N].
             marks: marks of the tokens.
         """
-        ledger = self._ledger
+        ledger = self.ledger
         order = np.concatenate([order, np.full(len(tokens) - len(order), -1, dtype=np.int64)])
         missing = np.flatnonzero(order < 0)
         free = ledger.free()
         if len(free) < len(missing):
-            self._kv.reserve(self._kv.capacity + len(missing) - len(free))
-            ledger.grow(self._kv.capacity)
+            self.kv.reserve(self.kv.capacity + len(missing) - len(free))
+            ledger.grow(self.kv.capacity)
             free = ledger.free()
         order[missing] = free[: len(missing)]
         ledger.arrange(order, tokens, marks)
@@ -375,16 +379,16 @@ class EditableCache:
     @torch.inference_mode()
     def _compact(self) -> None:
         """Frees memory when less than half of the slots are used."""
-        held = self._ledger.held()
-        if self._kv.capacity <= 2 * len(held) + _SPARE:
+        held = self.ledger.held()
+        if self.kv.capacity <= 2 * len(held) + _SPARE:
             return
-        self._kv.take(self._tensor(held))
-        self._ledger.take(held)
-        self._ledger.grow(self._kv.capacity)
+        self.kv.take(self._tensor(held))
+        self.ledger.take(held)
+        self.ledger.grow(self.kv.capacity)
 
     def _publish(self) -> None:
         """Writes the slots' positions to the states."""
-        self._kv.slots.position_of = self._tensor(self._ledger.positions())
+        self.kv.slots.position_of = self._tensor(self.ledger.positions())
 
     def _encode(self, places: NDArray[np.int64], stop: Stop | None) -> Passes[bool]:
         """Encodes these places of the sequence, in order; returns whether it finished.
@@ -394,7 +398,7 @@ class EditableCache:
         chunk = self.policy.chunk
         for start in range(0, len(places), chunk):
             if stop is not None and stop():
-                self._cut(self._ledger.valid)
+                self._cut(self.ledger.valid)
                 return False
             part = places[start : start + chunk]
             logits = yield from self._forward(part, 1)
@@ -412,7 +416,7 @@ class EditableCache:
         Returns:
             Logits [keep, V].
         """
-        ledger = self._ledger
+        ledger = self.ledger
         ledger.begin(places)
         try:
             # Resumed with the logits by run_alone() or the server's Schedule.round().
@@ -447,20 +451,20 @@ class EditableCache:
         for these in _batches(edited, step.together):
             rows = []
             for one in these:
-                kv, ledger = one.cache._kv, one.cache._ledger
+                kv, ledger = one.cache.kv, one.cache.ledger
                 rows.append(step_rows(kv, ledger, begin(kv, ledger, one.places), one.keep))
             found += step(rows)
         return found
 
     def _run(self, places: NDArray[np.int64], keep: int) -> torch.Tensor:
         """Runs the model on these places; returns logits [keep, V]."""
-        return forward(self.model, self._kv, self._ledger, places, keep, self._step)
+        return forward(self.model, self.kv, self.ledger, places, keep, self._step)
 
     def _cut(self, length: int) -> None:
         """Cuts the sequence to ``length`` tokens, if it is longer."""
         if length == len(self):
             return
-        self._ledger.cut(length)
+        self.ledger.cut(length)
         self._publish()
         self._logits = None
 
@@ -471,7 +475,7 @@ class EditableCache:
             self._context_logits = logits
         if not self.exact:
             return
-        mark = int(self._ledger.marks[-1])
+        mark = int(self.ledger.marks[-1])
         self._known[mark] = logits
         self._known.move_to_end(mark)
         while len(self._known) > _KNOWN_LOGITS:

@@ -83,7 +83,7 @@ class _Layer:
 
 
 class DecodeStep:
-    """Runs few tokens through a model with its states in slots.
+    """A forward pass of few tokens over states in slots.
 
     Args:
         model: a model that :func:`can_step` accepts.
@@ -91,8 +91,8 @@ class DecodeStep:
         most: maximum sequence length for which the step is used; None for any number.
 
     Attributes:
-        together: maximum tokens of several sequences in one pass. More would use other products
-            (:class:`codegen.kernels.cpu.Product`) than each sequence alone.
+        together: maximum tokens of several sequences in one pass. With more, other kernels
+            (:class:`codegen.kernels.cpu.Product`) would run than for each sequence alone.
     """
 
     def __init__(self, model: PreTrainedModel, join: Join, *, most: int | None) -> None:
@@ -487,10 +487,10 @@ def to_tensor(values: NDArray[np.int64], device: torch.device) -> torch.Tensor:
 
 @contextmanager
 def _grouped_attention(device: torch.device, queries: int) -> Iterator[None]:
-    """Makes transformers not repeat the keys and values that heads share, by its own switch.
+    """Keeps transformers from repeating the keys and values that heads share.
 
-    With a mask it repeats them, which at four thousand tokens takes longer on a CPU than the
-    attention itself. Single queries need no switch.
+    With a mask it repeats them, which on a CPU takes longer than the attention itself at four
+    thousand tokens. Single queries are not affected.
     """
     name = "TRANSFORMERS_SDPA_FORCE_GQA"
     if device.type != "cpu" or queries == 1 or name in os.environ:

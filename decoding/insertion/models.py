@@ -515,7 +515,7 @@ class FixedMaskLM(FillingModel):
         """Replaces a random subset of the body, of uniformly random size, by masks."""
         size = self.config.body_length
         if len(text.body) > size:
-            raise ValueError(f"a body has {len(text.body)} tokens, the model supports {size}")
+            raise ValueError(f"a body has {len(text.body)} tokens, but the model supports {size}")
         body = [*text.body, *[self.config.eos_token_id] * (size - len(text.body))]
         places = sorted(rng.permutation(size)[: rng.integers(1, size + 1)].tolist())
         targets = [body[place] for place in places]

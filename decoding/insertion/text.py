@@ -32,8 +32,8 @@ class EncoderConfig(PretrainedConfig):
         intermediate_size: width of the feed-forward layers; 0 for 4 d.
         dropout: dropout of each sub-layer's output.
         rope_theta: base of the rotary frequencies.
-        rope_step: angle between neighboring tokens in the fastest channels. RoPE's 1 hardly
-            distinguishes odd from even places; pi does.
+        rope_step: angle between neighboring tokens in the fastest channels. RoPE's 1 barely
+            distinguishes odd from even positions; pi does.
         final_norm: True adds a layer norm before the heads; not in the paper's runs.
         mixes_neighbours: True adds linear maps of a token's neighbors to its embedding,
             which saves layers that learn to look there; not in the paper.

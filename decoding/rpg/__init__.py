@@ -1,9 +1,9 @@
 """Decoding without repetition: RPG (repetition penalty by grammar) and simpler rules.
 
 ``structure`` follows a program token by token, with the tables of ``languages``, and ``repetition``
-finds repetitions. ``penalties`` has the rules, ``reference`` RPG's mode of that name; ``methods``
-applies them in our loop and in transformers, ``vllm_processors`` in vLLM. The settings of each rule
-are here, by the rule's name; they import no tensor library.
+finds repetitions. ``penalties`` has the rules; ``methods`` applies them in our loop and in
+transformers, ``vllm_processors`` in vLLM. The settings of each rule are here, by the rule's name;
+they import no tensor library.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = [
     "RepetitionPenaltyOptions", "RpgOptions", "find_language", "read_options",
 ]  # fmt: skip
 
-Mode = Literal["ours", "paper", "reference"]
+Mode = Literal["ours", "paper"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 class RpgOptions(Config):
     """Settings of RPG; a penalty is in logits (nats)."""
 
-    mode: Mode = setting("ours", "variant of RPG; reference supports Python only")
+    mode: Mode = setting("ours", "variant of RPG")
     language: str = setting("python", "language of the program")
     k_min: int = setting(
         4, "ours: copies, weighted by how little they add, before a penalty begins", ge=2, le=1000
@@ -43,19 +43,14 @@ class RpgOptions(Config):
         ge=0,
         le=10,
     )
-    decay: float = setting(0.9, "paper and reference: lambda of the paper", ge=0.01, le=1)
+    decay: float = setting(0.9, "paper: lambda of the paper", ge=0.01, le=1)
     period: int = setting(
         32, "longest block searched for, in statements or elements", ge=1, le=1024
     )
     tokens: int = setting(256, "longest cycle searched for, in tokens", ge=1, le=4096)
 
     def _check(self) -> None:
-        language = find_language(self.language)
-        if self.mode == "reference" and language.name != "python":
-            raise ConfigError(
-                f"The mode 'reference' supports Python only, not {language.name}.",
-                "Use the mode 'paper' or 'ours'.",
-            )
+        find_language(self.language)
 
 
 class RepetitionPenaltyOptions(Config):

@@ -40,7 +40,6 @@ from codegen.decoding.rpg.penalties import (
     apply,
     push_all,
 )
-from codegen.decoding.rpg.reference import ReferenceRule
 
 # Tokens with these bytes end a repetition for DRY, as its author chose.
 _BREAKERS = frozenset(b'\n:"*')
@@ -72,8 +71,6 @@ class Method:
         """Creates a rule for a new row."""
         options, tokens = self.options, self.critical.tokens
         if isinstance(options, RpgOptions):
-            if options.mode == "reference":
-                return ReferenceRule(tokens, self.eos, options.decay)
             return GrammarRule(options, self.critical, self.eos)
         if isinstance(options, RepetitionPenaltyOptions):
             return RepetitionPenalty(options)

@@ -4,8 +4,8 @@ A rule follows one row: it reads each token and returns penalties for the next o
 depend on batches or frameworks; ``methods`` and ``vllm_processors`` apply them.
 
 **RPG** penalizes tokens that would begin one more copy of a structure that repeats (Dong et al.
-2025, "Rethinking Repetition Problems of LLMs in Code Generation", arXiv 2505.10402). Two modes
-share the trackers of ``structure`` and ``repetition``; the third is in the module ``reference``.
+2025, "Rethinking Repetition Problems of LLMs in Code Generation", arXiv 2505.10402). Its two
+modes share the trackers of ``structure`` and ``repetition``.
 
 ``paper``: if the statements so far end in k >= 2 copies of a block, the logit z of tokens that
 begin the block becomes z * decay^k (z / decay^k if z < 0), with decay 0.9. After a cycle of k >= 2

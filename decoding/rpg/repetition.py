@@ -182,7 +182,7 @@ def weight(copies: Sequence[tuple[bytes, ...]], block: bool, bracketed: bool) ->
     """
     read = [_pieces(words) for words in copies]
     total = 0.0
-    before: tuple[int, ...] | None = None  # the numbers' last steps
+    before: tuple[int, ...] | None = None  # last difference of each number
     for one, other in itertools.pairwise(read):
         steps = None
         if len(one.numbers) == len(other.numbers):

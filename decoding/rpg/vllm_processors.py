@@ -69,8 +69,8 @@ def requested(extra_args: Mapping[str, Any] | None) -> Options | None:
         given = {key.strip(): value.strip() for key, _, value in pairs}
     if not isinstance(given, Mapping):
         raise ConfigError(
-            f"The options of {name} are {given!r}, which is neither an object nor text.",
-            "Pass an object, or text as key=value,key=value.",
+            f"The options of {name} are {given!r}, which is neither an object nor a string.",
+            "Pass an object, or a string such as key=value,key=value.",
         )
     return read_options(name, given)
 

@@ -50,8 +50,8 @@ from codegen.decoding.sequences import CachedRows, Trees
 from codegen.decoding.strategies.speculative import Speculation, children_of, walk
 
 _CHECKED = 5  # tokens
-_BLOCK = 1024  # tokens of one pass through a stage
-_ROOM = 256  # slots to begin with
+BLOCK = 1024  # tokens of one pass through a stage
+ROOM = 256  # slots to begin with
 _UNKNOWN = -1  # a token that only the device knows
 DEFAULT_THRESHOLD = 0.5  # the published script's, for all exits but the last
 
@@ -232,12 +232,12 @@ class NestedRow:
 
     def __init__(self, nested: Nested, thresholds: Sequence[float]) -> None:
         if len(thresholds) != len(nested.exits) - 1:
-            raise ValueError(f"{len(nested.exits)} exits have {len(nested.exits) - 1} thresholds")
+            raise ValueError(f"{len(nested.exits)} exits need {len(nested.exits) - 1} thresholds")
         self.nested, self.thresholds = nested, tuple(thresholds)
         self.tokens: list[int] = []
         self.filled = [0] * len(nested.exits)
         self.ran = [0] * len(nested.exits)
-        self.cache = KVCache(nested.layers, _ROOM)
+        self.cache = KVCache(nested.layers, ROOM)
         # After each stage except the last, the hidden states [1, N, D] that the next stage lacks:
         # tokens filled[stage + 1] .. filled[stage] - 1.
         self._waiting: list[list[torch.Tensor]] = [[] for _ in nested.exits[:-1]]
@@ -330,8 +330,8 @@ class NestedRow:
         elif given is None:
             given = self.nested.embed(self.tokens[filled:])
         parts = [
-            self.nested.run(stage, part, self.cache, filled + _BLOCK * number)
-            for number, part in enumerate(given.split(_BLOCK, 1))
+            self.nested.run(stage, part, self.cache, filled + BLOCK * number)
+            for number, part in enumerate(given.split(BLOCK, 1))
         ]
         self.filled[stage] = end
         self.ran[stage] += end - filled
@@ -395,7 +395,7 @@ class SortedDrafter(Drafter):
     def begin(self, prompt: Sequence[int], context: Context) -> None:
         """Restarts with a prompt, which the first draft encodes."""
         self._row = list(prompt)
-        self._ladder = NestedRow(self.nested, self.thresholds)
+        self.ladder = NestedRow(self.nested, self.thresholds)
         self._steps: list[DraftedToken] = []  # steps of the draft
         self._exit = len(self.thresholds)  # of the next draft that is launched ahead
         self._length = self.tokens  # its maximum length
@@ -408,15 +408,15 @@ class SortedDrafter(Drafter):
         together = 1.0
         while len(steps) < most:
             if steps:
-                self._ladder.extend([steps[-1].token])
-            steps.append(self._ladder.next())
+                self.ladder.extend([steps[-1].token])
+            steps.append(self.ladder.next())
             together *= steps[-1].probability
             if together <= self.least:
                 break
         return self._drafted(steps)
 
     def most(self, limit: int) -> int:
-        """Maximum tokens of the next draft."""
+        """Returns the maximum length of the next draft."""
         most = min(limit, self.tokens) if self._row else 0
         if self.nested.limit is not None:
             most = min(most, self.nested.limit - len(self._row) + 1)
@@ -424,7 +424,7 @@ class SortedDrafter(Drafter):
 
     def lacking(self) -> list[int]:
         """Returns the row's last tokens that are not yet encoded; cuts off rejected ones."""
-        ladder = self._ladder
+        ladder = self.ladder
         ladder.cut(min(common_prefix(ladder.tokens, self._row), max(len(self._row) - 1, 0)))
         ladder.extend(self._row[len(ladder.tokens) :])
         return self._row[ladder.filled[0] :]
@@ -437,7 +437,7 @@ class SortedDrafter(Drafter):
             limit: maximum tokens, at least 1.
             given: the tokens :meth:`lacking`, int64 [1, N] on the device.
         """
-        return self._ladder.ahead(min(limit, self._length), self._exit, given)
+        return self.ladder.ahead(min(limit, self._length), self._exit, given)
 
     def settle(self, found: Sequence[Sequence[float]]) -> Draft:
         """Reads the result of :meth:`ahead`; decides depth and length of the next such draft.
@@ -447,7 +447,7 @@ class SortedDrafter(Drafter):
         product of the last one's probabilities fell to ``least``.
         """
         steps = [DraftedToken(int(token), sure[-1], self._exit) for token, *sure in found]
-        self._ladder.tell([step.token for step in steps[:-1]])
+        self.ladder.tell([step.token for step in steps[:-1]])
         draft = self._drafted(steps)
         exits = sorted(self._wanted(sure) for _, *sure in found)
         self._exit = min(exits[len(exits) // 2], len(self.thresholds))
@@ -465,9 +465,9 @@ class SortedDrafter(Drafter):
         self._steps = steps
         for step in steps:
             self.tally.drafted[step.exit] += 1
-        for stage, ran in enumerate(self._ladder.ran):
+        for stage, ran in enumerate(self.ladder.ran):
             self.tally.encoded[stage] += ran
-        self._ladder.ran = [0] * len(self._ladder.ran)
+        self.ladder.ran = [0] * len(self.ladder.ran)
         probabilities = list(accumulate((step.probability for step in steps), operator.mul))
         return Draft.chain([step.token for step in steps], probabilities)
 
@@ -548,11 +548,11 @@ class SortedSpeculation(Speculation):
         chosen = batch.choose(logits, trees.places)  # [B, W]
         found = download(torch.cat([chosen[..., None].double(), self._ahead], -1))
         walks = []
-        self._drafts = []
+        self.drafts = []
         for number, nodes, (count, columns) in zip(batch.numbers, found, self._sizes, strict=True):
             drafted = [node[1 : 1 + columns] for node in nodes[1 : 1 + count]]
             draft = self.drafters[number].settle(drafted) if count else Draft()
             tokens = [int(node[0]) for node in nodes]
-            self._drafts.append(draft)
+            self.drafts.append(draft)
             walks.append(walk(children_of(draft), tokens.__getitem__))
         return walks

@@ -39,7 +39,8 @@ def walk(children: Children, chosen: Callable[[int], int]) -> Iterator[tuple[int
         chosen: returns the target's token after a node; called only for nodes that are reached.
 
     Yields:
-        The row's tokens, each with its node. The last is the target's own, with :data:`OWN`.
+        The row's tokens, each with its node. The last token is the target's own, with the node
+        :data:`OWN`.
     """
     node = 0
     while node != OWN:
@@ -89,6 +90,7 @@ class Speculation(Strategy):
         tallies: verified and accepted tokens, per row and source of drafts.
         drafted: number of drafted tokens.
         emitted: number of tokens added to rows.
+        drafts: this round's drafts, one per row of the batch.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class Speculation(Strategy):
         self.passes_of = self._passes
         self.tallies: list[dict[str, list[int]]] = [{} for _ in drafters]
         self.drafted = self.emitted = 0
-        self._drafts: list[Draft] = []  # this round's drafts, one per row of the batch
+        self.drafts: list[Draft] = []
         self._children: list[Children] = []
         self._fed: list[int] = []  # the tokens of the nodes 0
         self._best: list[list[list[int]]] = []  # [B][W], the most likely tokens after each node
@@ -154,12 +156,12 @@ class Speculation(Strategy):
     def propose(self, batch: Batch) -> Trees:
         """Proposes the planned drafts; see :class:`Strategy`."""
         drafts = self.draft(batch) if batch.known is None else {}
-        self._drafts = [drafts.get(number, _NONE) for number in batch.numbers]
-        self._children = [children_of(draft) for draft in self._drafts]
+        self.drafts = [drafts.get(number, _NONE) for number in batch.numbers]
+        self._children = [children_of(draft) for draft in self.drafts]
         self._fed = list(batch.pending)
         self._began = self.clock(batch.device)
-        width = padded_width(1 + max(map(len, self._drafts)), batch.device)
-        return batch.trees(*tree_tensors(batch.pending, self._drafts, self._children, width))
+        width = padded_width(1 + max(map(len, self.drafts)), batch.device)
+        return batch.trees(*tree_tensors(batch.pending, self.drafts, self._children, width))
 
     def draft(self, batch: Batch) -> dict[int, Draft]:
         """Returns drafts for the running rows, by number."""
@@ -203,7 +205,7 @@ class Speculation(Strategy):
         for i, (number, given) in enumerate(zip(batch.numbers, grown, strict=True)):
             if given is None:
                 continue
-            draft, drafter = self._drafts[i], self.drafters[number]
+            draft, drafter = self.drafts[i], self.drafters[number]
             self._passes[number] += 1
             self.drafted += len(draft)
             self.emitted += len(given.tokens)

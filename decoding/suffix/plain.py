@@ -295,7 +295,7 @@ def _checked(tokens: Sequence[int]) -> array[int]:
 
 
 def _common(a: array[int], a_end: int, b: array[int], b_end: int, limit: int) -> int:
-    """Number of equal tokens before two ends."""
+    """Returns the number of equal tokens before two ends."""
     limit = min(limit, a_end, b_end)
     length = 0
     while length < limit:

@@ -78,7 +78,7 @@ def find_view(test: str, names: Sequence[str]) -> str:
     return next((v for n in nodes for s in (n.left, *n.comparators) if (v := view(s))), "{}")
 
 
-SPECIAL = (-1, 0, 1, 100, 2.5, "aZ", "09", " ", "-", ".,!")  # values outside of many contracts
+_RARE = (" ", "  ", "\n", "-", "+", ".", ",", "!", "/", "A", "z", "0", "9")
 _KINDS = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
 
 
@@ -140,10 +140,9 @@ def _measure(value: Any) -> Any:
 class _Contract:
     """The properties that recorded calls of the function in the first one have in common."""
 
-    def __init__(self, seen: Sequence[CallArgs], constants: Sequence[Any], is_wide: bool) -> None:
+    def __init__(self, seen: Sequence[CallArgs], constants: Sequence[Any]) -> None:
         first = seen[0].name, len(seen[0].args)
         self.alike = [i for i in seen if (i.name, len(i.args)) == first]
-        self.is_wide = is_wide
         rows = [i.args for i in self.alike]
         self.domains = [_Domain(column) for column in zip(*rows, strict=True)]
         self.atoms = _by_kind(part for row in rows for part in _parts(row)), _by_kind(constants)
@@ -156,8 +155,6 @@ class _Contract:
 
     def __contains__(self, candidate: CallArgs) -> bool:
         values = candidate.args
-        if self.is_wide:
-            return all(type(v) in d.kinds for v, d in zip(values, self.domains, strict=True))
         if any(value not in domain for value, domain in zip(values, self.domains, strict=True)):
             return False
         measures = list(map(_measure, values))
@@ -194,8 +191,6 @@ def vary(
     rng: random.Random,
     parents: Sequence[CallArgs] = (),
     constants: Sequence[Any] = (),
-    *,
-    is_wide: bool = False,
 ) -> list[CallArgs]:
     """Returns inputs like the recorded ones, the shortest first.
 
@@ -204,9 +199,8 @@ def vary(
         count: maximum number of variations.
         parents: inputs of that function to vary instead.
         constants: values that may be special, such as the reference's.
-        is_wide: keep only the types.
     """
-    contract = _Contract(seen, constants, is_wide)
+    contract = _Contract(seen, constants)
     found = {str(i): i for i in parents or contract.alike}
     pool = list(found.values())
     most = count + len(pool)
@@ -225,6 +219,31 @@ def vary(
             found[text] = new
             pool.append(new)
     return sorted(found.values(), key=lambda i: (len(str(i)), str(i)))
+
+
+def edges(count: int, rng: random.Random, parents: Sequence[CallArgs]) -> list[CallArgs]:
+    """Returns inputs that recorded ones often lack: with one number changed to 0, or one text to
+    another kind of characters.
+    """
+    found = {str(i): i for i in parents}
+    pool = [i for i in parents if i.args]
+    for _ in range(2 * count if pool else 0):
+        name, args = (parent := rng.choice(pool)).name, parent.args
+        at = rng.randrange(len(args))
+        new = CallArgs(name, (*args[:at], _edge(args[at], rng), *args[at + 1 :]))
+        found.setdefault(str(new), new)
+    return list(found.values())[len(parents) :][:count]
+
+
+def _edge(value: Any, rng: random.Random) -> Any:
+    if items := _items(value):
+        at = rng.randrange(len(items))
+        return type(value)([*items[:at], _edge(items[at], rng), *items[at + 1 :]])
+    if isinstance(value, str):
+        at, rare = rng.choice((0, len(value), rng.randrange(len(value) + 1))), rng.choice(_RARE)
+        return rng.choice((rare, value[:at] + rare + value[at + rng.randrange(2) :]))
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value)(0) if is_number else value
 
 
 def _by_kind(values: Iterable[Any]) -> dict[type, list[Any]]:

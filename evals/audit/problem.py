@@ -12,6 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from codegen.core.python_syntax import UNPARSABLE, compiles, parse
@@ -22,7 +23,7 @@ from codegen.evals.tasks.base import modules_of
 from codegen.evals.tasks.comparators import close, write_value
 from codegen.sandbox import CallResult, Job, Limits, Outcome
 
-from .inputs import INSIDE, SPECIAL, CallArgs, constants_of, find_view, read_calls, recorder, vary
+from .inputs import INSIDE, CallArgs, constants_of, edges, find_view, read_calls, recorder, vary
 from .programs import Harness, Mutant, in_harness, is_fooled, make_forgers, make_mutants
 from .tests import assertion_text, choose_tests, find_assertions, spread_tests, with_assertions
 
@@ -235,7 +236,7 @@ class _Subject:
         seen: recorded inputs.
         view: the form in which results are compared, see :func:`.inputs.find_view`.
         lines: lines that the reference executes, by input.
-        odd: generated inputs that are empty or outside the recorded contract: a last resort.
+        odd: generated inputs that are empty or at the contract's edges: a last resort.
     """
 
     def __init__(self, task: Task[Any], problem: Problem, job: Job) -> None:
@@ -286,21 +287,18 @@ class _Subject:
         self, count: int, rng: random.Random
     ) -> Steps[tuple[dict[CallArgs, CallResult], list[CallArgs]]]:
         """Generates inputs like the recorded ones, then more like the ones that the reference
-        accepts, then ones outside the recorded contract: if the reference executes lines that no
-        other input reaches, the contract is wider.
+        accepts, then ones at the edges of the recorded contract.
         """
         known: dict[CallArgs, CallResult] = {}
         unstable: list[CallArgs] = []
-        constants = constants_of(self.job.program)
-        for is_wide in (False, False, True)[: 3 if count else 1]:
-            constants += SPECIAL if is_wide else ()
-            inputs = vary(self.seen, count, rng, [*known], constants, is_wide=is_wide)
-            reached = set().union(*(self.lines[i] for i in known))
-            new = [i for i in inputs if i not in known]
+        alike = partial(vary, self.seen, constants=constants_of(self.job.program))
+        for make in (alike, alike, edges)[: 3 if count else 1]:
+            new = [i for i in make(count, rng, [*known]) if i not in known]
             found, other = yield from self.known(new, _MAX_LINES)
-            known |= {i: r for i, r in found.items() if not is_wide or self.lines[i] - reached}
-            self.odd |= {i for i in found if is_wide or any(a in ("", [], (), {}) for a in i.args)}
-            unstable += [] if is_wide else other
+            known |= found
+            is_odd = make is edges
+            self.odd |= {i for i in found if is_odd or any(a in ("", [], (), {}) for a in i.args)}
+            unstable += [] if is_odd else other
         order = sorted(known, key=lambda i: (i in self.odd, len(str(i))))
         return {i: known[i] for i in order}, unstable
 

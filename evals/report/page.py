@@ -111,11 +111,11 @@ def write_report(
         raise InputError("A report needs at least one scored run.")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"Two runs have the name {twice!r}.", "Give each run its own name.")
+        raise InputError(f"Two runs have the name {twice!r}.", "Pass them as NAME=DIR.")
     content, summary = out.with_suffix(".json"), out.with_suffix(".md")
     if out in (content, summary):
         kind = "JSON" if out == content else "Markdown"
-        raise InputError(f"{out} would be overwritten by the report's own {kind}.", "Use .html.")
+        raise InputError(f"The report's {kind} would overwrite {out}.", "Choose a name in .html.")
     _refuse_foreign("page", out, _is_page)
     _refuse_foreign("content", content, _is_report)
     _refuse_foreign("summary", summary, _is_summary)

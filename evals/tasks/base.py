@@ -180,7 +180,7 @@ class CodeTask(Task[AnyProblem]):
         blank_is_code: whether a completion of only whitespace may be correct.
         home: default location of the data.
         problem_type, columns: class of the problems, and field -> column for names that differ;
-            see :func:`.rows.problem_of_columns`.
+            see :func:`.dataset_rows.problem_of_columns`.
         about: description for the list of tasks.
     """
 

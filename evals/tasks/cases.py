@@ -49,7 +49,7 @@ def run_case(source: str, text: str, call: str, cpu_s: float) -> Any:
 
     def inside() -> int:
         for number, file in enumerate(files):
-            os.dup2(file.fileno(), (0, 1, 3)[number])  # 3 was the way to the tests
+            os.dup2(file.fileno(), (0, 1, 3)[number])  # 3 led to the tests
         os.closerange(4, 4096)
         streams = [
             os.fdopen(n, mode, encoding="utf-8", errors="surrogateescape")

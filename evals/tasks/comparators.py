@@ -174,7 +174,7 @@ def check_all(
             try:
                 right = matches(oracle, got, result, arguments, atol)
             except (TypeError, ValueError, ArithmeticError):
-                right = False  # its type can't be compared
+                right = False  # its type cannot be compared
         if not right:
             kind = f"base test {number + 1}" if number < base else f"plus test {number + 1 - base}"
             called = f"{name}({', '.join(map(repr, arguments))})"[:300]
@@ -244,4 +244,4 @@ def _tree(value: Any) -> Any:
         return {"b": value.hex()}
     if kind is range:
         return {"r": [value.start, value.stop, value.step]}
-    raise TypeError(f"a value of type {kind.__name__} is not plain")
+    raise TypeError(f"a value of type {kind.__name__} cannot be compared")

@@ -45,7 +45,7 @@ def read_samples_of(path: str | Path, task: Task[Any]) -> list[Sample]:
         if id_ not in known:
             raise InputError(
                 f"{place}: the task {task.name!r} has no problem {id_!r}.",
-                f"Its problems are like {ids[0]!r}; does the file belong to another task?",
+                f"Its problem ids look like {ids[0]!r}; does the file belong to another task?",
             )
         samples.append(foreign_sample(task.name, id_, indices[id_], field, text))
         indices[id_] += 1

@@ -136,7 +136,7 @@ def _defines(code: str, name: str) -> bool:
 
 
 def _is_code(text: str) -> bool:
-    """Returns whether the text parses and has more than expressions, which prose can be."""
+    """Returns True if the text parses and has a statement; prose may parse as an expression."""
     tree = _parsed(text)
     return tree is not None and not all(isinstance(node, ast.Expr) for node in tree.body)
 

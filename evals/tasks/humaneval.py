@@ -143,7 +143,7 @@ class HumanEvalEdits(HumanEval):
 
         if not sample.actions:
             return {}
-        mended = resolve(sample.actions, recount=True)  # the decoder corrects numbers too
+        mended = resolve(sample.actions, recount=True)  # as the decoder does
         strict = resolve(sample.actions)
         programs = states(mended.edits)
         rewritten = resolve(format_edits(mended.edits)).program

@@ -316,7 +316,7 @@ _GO_IMPORTS = re.compile(r"^import \(([^()]{0,9999})\)\n", re.MULTILINE)
 
 
 def _with_imports(setup: str, prompt: str) -> str:
-    """A Go file with the imports of both texts, each once."""
+    """Returns a Go file with the imports of both texts, each once."""
     blocks = _GO_IMPORTS.findall(setup) + _GO_IMPORTS.findall(prompt)
     names = dict.fromkeys(line.strip() for block in blocks for line in block.split("\n"))
     imports = "\n".join(f"\t{name}" for name in names if name)
@@ -342,7 +342,7 @@ class OwnTests(TranslatedTask):
 
 
 class HumanEvalPack(OwnTests):
-    """HumanEvalSynthesize: a function from its docstring; the known bugs serve the gate."""
+    """HumanEvalSynthesize: a function from its docstring; the known bugs must fail the tests."""
 
     names = ("task_id", "prompt", "entry_point", "test", "canonical_solution", "buggy_solution")
     file = "languages/humanevalpack/humanevalpack-{}.jsonl.gz"

@@ -50,7 +50,7 @@ _LIMITS = StatementLimits(seconds=20.0, rows=20_000)
 _FOLDERS = ("", "database", "databases", "dev_databases", "test_database")
 _MOST_BYTES = 4 << 30  # total size of an archive's databases
 _PRAGMA, _ATTACH = 19, 24  # SQLite's action codes
-_SCRIPT_S, _SCRIPT_PAGES = 30, 1 << 16  # limits of a script's database; pages of 4 KiB
+SCRIPT_S, SCRIPT_PAGES = 30, 1 << 16  # limits of a script's database; pages of 4 KiB
 _SCRIPT_VALUE = 1 << 24  # maximum bytes of one value
 
 
@@ -90,8 +90,8 @@ class Spider(CodeTask[SqlProblem]):
         problems = make_problems(rows, lambda place, row: _problem(place, row, folder))
         if not (there := [problem for problem in problems if problem.database.is_file()]):
             raise InputError(
-                f"None of the databases of {rows.source} is next to it.",
-                f"Expected {folder / problems[0].database.name}; docs/tasks.md has other places.",
+                f"The databases of {rows.source} are not next to it.",
+                f"Expected {folder / problems[0].database.name}; docs/tasks.md lists others.",
             )
         return cls(name, description, there, rows.source)
 
@@ -232,14 +232,14 @@ def _database(folder: Path, name: str) -> Path:
                 return path
     script = folder / f"everyday_{name}.sql"
     if script.is_file():
-        return _cached(script, _run_script) / "made.sqlite"
+        return cached_folder(script, _run_script) / "made.sqlite"
     for archive in sorted(folder.glob("databases*.tar.xz")):
-        if (path := _cached(archive, _unpack) / f"{name}.sqlite").is_file():
+        if (path := cached_folder(archive, _unpack) / f"{name}.sqlite").is_file():
             return path
     return folder / "databases" / f"{name}.sqlite"
 
 
-def _cached(source: Path, fill: Callable[[Path, Path], None]) -> Path:
+def cached_folder(source: Path, fill: Callable[[Path, Path], None]) -> Path:
     """Returns a cache folder filled by ``fill(source, folder)``, keyed by the source's state."""
     about = source.stat()
     key = f"{source}\0{about.st_size}\0{about.st_mtime_ns}"
@@ -260,10 +260,10 @@ def _cached(source: Path, fill: Callable[[Path, Path], None]) -> Path:
 def _run_script(script: Path, folder: Path) -> None:
     """Creates ``made.sqlite`` with an SQL script that cannot open other files, in limited time."""
     connection = sqlite3.connect(folder / "made.sqlite")
-    connection.execute(f"PRAGMA max_page_count = {_SCRIPT_PAGES}")
+    connection.execute(f"PRAGMA max_page_count = {SCRIPT_PAGES}")
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _SCRIPT_VALUE)
     connection.set_authorizer(lambda action, *_: 1 if action in (_PRAGMA, _ATTACH) else 0)
-    end = time.monotonic() + _SCRIPT_S
+    end = time.monotonic() + SCRIPT_S
     connection.set_progress_handler(lambda: time.monotonic() > end, 100_000)
     try:
         connection.executescript(script.read_text("utf-8"))

@@ -169,7 +169,7 @@ class Product:
             blocks, address = len(starts), self._starts.ctypes.data
         self.outputs = blocks * _LANES
         if self.bits == 8 and (scales is None or scales.dtype != torch.float32):
-            raise ValueError("weights of eight bits have float32 scales")
+            raise ValueError("8-bit weights need float32 scales")
         for name, part in (("scales", scales), ("bias", bias)):
             if part is not None and part.shape != (self.outputs,):
                 raise ValueError(f"{name} are [{self.outputs}], not {list(part.shape)}")
@@ -276,7 +276,7 @@ class SequenceRows:
         right = order.dtype == places.dtype == torch.int64 and places.ndim == order.ndim == 1
         right = right and order.is_contiguous() and places.is_contiguous()
         if not (right and len(places) and int(places[-1]) < len(order)):
-            raise ValueError("slots are int64 [N], places int64 [Q] below N, both contiguous")
+            raise ValueError("slots must be int64 [N], places int64 [Q] below N, both contiguous")
 
 
 def attend(
@@ -382,7 +382,7 @@ class CompiledPass:
     ) -> None:
         self.dtype, self._hidden, self._feed_forward = norm.dtype, len(norm), layers[0][5].inputs
         if not self.takes(self._hidden, self._feed_forward, dim):
-            raise ValueError("hidden states and heads are multiples of 32, heads at most 256")
+            raise ValueError("hidden and head sizes must be multiples of 32, heads at most 256")
         self._heads, self._kv_heads, self._dim = heads, kv_heads, dim
         self._scale, self._epsilon = scale, epsilon
         self._parts = [part for layer in layers for part in layer], norm, head  # kept alive

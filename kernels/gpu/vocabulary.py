@@ -298,7 +298,7 @@ def greedy_kernel(tokens, parents, chosen, path, width, BLOCK: tl.constexpr):
     for level in range(width - 1):
         wanted = tl.load(chosen + row * width + tl.minimum(node, width - 1))
         good = (parent == node) & (token == wanted)
-        # The width means no child.
+        # The width means "no such child".
         node = tl.min(tl.where(good, lanes, width), 0).to(tl.int64)  # pyrefly: ignore[missing-attribute]
         tl.store(path + row * (width - 1) + level, tl.where(node < width, node, -1))
 

@@ -1,6 +1,6 @@
 """Languages other than Python: their grammars, pieces and dependency rules.
 
-``reader`` defines and applies the tables of a language; the other modules contain them.
+``program_graph`` defines and applies the tables of a language; the other modules contain them.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ def _rules(reader: Reader) -> None:
 
 
 def _trait(reader: Reader, implementation: Node) -> None:
-    """A trait's implementation is complete, and users of the type may need it."""
+    """Adds edges for a trait's implementation: all its parts, which users of the type may need."""
     own, body = reader.unit(implementation), implementation.child_by_field_name("body")
     for member in body.named_children if body else ():
         reader.edge(reader.unit(member), own)
@@ -212,7 +212,7 @@ def _trait(reader: Reader, implementation: Node) -> None:
 
 
 def _tail(reader: Reader, block: Node) -> None:
-    """The value of a block is its last expression."""
+    """Adds edges to a block's last expression, which is its value."""
     around = block.parent
     if around is None or around.type in ("for_expression", "while_expression", "loop_expression"):
         return
@@ -269,7 +269,7 @@ RUST = Grammar(
 
 
 _VERSION = re.compile(r"v\d+")
-# Methods that interfaces of the standard library ask for.
+# Methods that interfaces of the standard library require.
 _ASKED_FOR = words(
     "Close Deadline Done Err Error Format GoString Info Int63 IsDir Len Less Lock MarshalBinary "
     "MarshalJSON MarshalText ModTime Mode Name Open Pop Push Read ReadAt ReadByte ReadDir ReadFrom "
@@ -306,7 +306,7 @@ def _go_rules(reader: Reader) -> None:
 
 
 def _constants(reader: Reader) -> None:
-    """A constant without a value repeats the one above."""
+    """Adds edges from a constant without a value to the one above, which it repeats."""
     for group in reader.nodes.get("const_declaration", ()):
         valued = 0
         for spec in group.children:
@@ -342,7 +342,7 @@ def _go_methods(reader: Reader) -> None:
 
 
 def _positional(reader: Reader) -> None:
-    """A value of a structure without names of fields needs all of them."""
+    """Adds edges from a structure's value without field names to all fields."""
     fields: dict[str, list[int]] = {}
     for field in reader.nodes.get("field_declaration", ()):
         around = field.parent and field.parent.parent and field.parent.parent.parent
@@ -366,7 +366,7 @@ def _positional(reader: Reader) -> None:
 
 
 def _embedded(reader: Reader) -> None:
-    """Users of a type may use what it has from a type that is embedded in it."""
+    """Adds edges from users of a type to the types embedded in it."""
     for kind in ("field_declaration", "type_elem"):
         for field in reader.nodes.get(kind, ()):
             around = field.parent

@@ -2,9 +2,9 @@
 
 ``syntax``: tree-sitter finds no error. ``compiler``: the language's own checker finds none. It runs
 in the sandbox, since a program can have its compiler read files and fill memory. Where a checker is
-slow to start, one process checks many states: V8 (JavaScript, syntax alone), TypeScript's compiler
+slow to start, one process checks many states: V8 (JavaScript, only syntax), TypeScript's compiler
 (types, but not the modules that a program imports) and javac (types). Go, Rust, C and C++ have one
-process a state.
+process per state.
 """
 
 from __future__ import annotations

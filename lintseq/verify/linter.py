@@ -50,7 +50,7 @@ MODULE = "lintseq_state"  # a state's name in pylint; messages show "state"
 _YOUNG_OBJECTS = 100_000  # before a collection; a state of 100 lines makes about 10,000
 _WARNINGS = ("W0231", "W0311")
 _HEADER_LINE = re.compile(r" on line (\d+)")
-# Odd characters (tabs and form feeds among them), pragmas, a line that only continues, an encoding.
+# Unusual characters (also tabs), pragmas, a line of only a backslash, an encoding declaration.
 _UNUSUAL = re.compile(r"[^\n -~]|pylint|^ *\\$|\A(?:.*\n)? *#.*coding[:=]", re.MULTILINE)
 
 

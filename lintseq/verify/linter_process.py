@@ -57,12 +57,16 @@ def shared_linter() -> LinterProcess:
 
 
 class LinterProcess:
-    """Lints states in a process that starts at the first call. Calls from threads take turns."""
+    """Lints states in a process that starts at the first call. Calls from threads take turns.
+
+    Attributes:
+        process: the running process, if any.
+    """
 
     def __init__(self) -> None:
         self._verdicts: dict[str, list[LintMessage]] = {}
         self._lock = threading.Lock()
-        self._popen: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._owner = 0
         atexit.register(self.close)
 
@@ -83,7 +87,7 @@ class LinterProcess:
     def _lint(self, states: Sequence[str], *, retry: bool = True) -> list[list[LintMessage]]:
         """Returns the findings; if the process dies, tries each state separately, with a retry."""
         try:
-            if self._popen is None or self._owner != os.getpid():  # none yet, or a fork's parent's
+            if self.process is None or self._owner != os.getpid():  # none yet, or a fork's parent's
                 self._start()
             answer = self._exchange(states)
         except EOFError:
@@ -106,7 +110,7 @@ class LinterProcess:
         path = [str(Path(e).absolute()) if Path(e).exists() else e for e in others]
         home = str(Path(codegen.__file__).parent.parent)
         self._owner = os.getpid()
-        self._popen = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-c", _START, home, *path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -125,14 +129,14 @@ class LinterProcess:
 
     def _exchange(self, states: Sequence[str] | None) -> dict[str, Any]:
         """Sends states, if any, and receives an answer."""
-        assert self._popen and self._popen.stdin and self._popen.stdout
+        assert self.process and self.process.stdin and self.process.stdout
         if states is not None:
             try:
-                self._popen.stdin.write(json.dumps(states).encode("ascii") + b"\n")
-                self._popen.stdin.flush()
+                self.process.stdin.write(json.dumps(states).encode("ascii") + b"\n")
+                self.process.stdin.flush()
             except BrokenPipeError:
                 raise EOFError from None
-        line = self._popen.stdout.readline()
+        line = self.process.stdout.readline()
         if not line.endswith(b"\n"):
             raise EOFError
         answer = json.loads(line)
@@ -142,16 +146,16 @@ class LinterProcess:
 
     def close(self) -> int | None:
         """Stops the process, waits for it, and returns its exit code."""
-        popen, self._popen = self._popen, None
-        if popen is None or self._owner != os.getpid():
+        process, self.process = self.process, None
+        if process is None or self._owner != os.getpid():
             return None
-        popen.terminate()
+        process.terminate()
         try:
-            popen.communicate(timeout=2)
+            process.communicate(timeout=2)
         except subprocess.TimeoutExpired:  # in C code
-            popen.kill()
-            popen.communicate()
-        return popen.returncode
+            process.kill()
+            process.communicate()
+        return process.returncode
 
 
 def serve() -> None:

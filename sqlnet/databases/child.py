@@ -88,7 +88,7 @@ class Child:
             reply = self._ask(request, limits.seconds, databases.too_slow(limits.seconds))
         found: databases.ResultSet = _conform(databases.ResultSet, reply)
         try:
-            return replace(found, rows=tuple(tuple(map(_decoded, row)) for row in found.rows))
+            return replace(found, rows=tuple(tuple(map(decode_value, row)) for row in found.rows))
         except (ValueError, TypeError, KeyError, ArithmeticError):
             raise _damaged(self._path) from None
 
@@ -217,7 +217,7 @@ _FROM_TEXT: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _encoded(value: Any) -> Any:
+def encode_value(value: Any) -> Any:
     """Encodes a value as JSON: strings, numbers and NULL unchanged, other known types by name."""
     if value is None or isinstance(value, (str, bool)):
         return value
@@ -229,7 +229,8 @@ def _encoded(value: Any) -> Any:
     return {name: str(value)} if name in _FROM_TEXT else str(value)
 
 
-def _decoded(value: Any) -> Any:
+def decode_value(value: Any) -> Any:
+    """Returns the value that :func:`encode_value` encoded."""
     if not isinstance(value, dict):
         return value
     ((name, content),) = value.items()
@@ -289,6 +290,6 @@ def _answer(engine: databases.Engine, request: dict[str, Any]) -> Any:
     rows = engine.query(statement, databases.StatementLimits(request["seconds"], request["rows"]))
     return {
         "columns": rows.columns,
-        "rows": [list(map(_encoded, row)) for row in rows.rows],
+        "rows": [list(map(encode_value, row)) for row in rows.rows],
         "cut": rows.cut,
     }

@@ -90,10 +90,10 @@ def test_next_edits_of_a_file_and_their_curve(tmp_path: Path) -> None:
     target = "x = 1\nprint(x)\n"
     edit = Edit("a", "a.py", "x = 1\nprint(y)\n", (Change("a.py", 0, "y", "x"),), (0, 2), 0, target)
     write_jsonl(tmp_path / "edits.jsonl", [edit])
-    found: Any = bench._load("next_edit")(source=str(tmp_path / "edits.jsonl"))
+    found: Any = bench.load_benchmark("next_edit")(source=str(tmp_path / "edits.jsonl"))
     assert found["samples"]["nothing_exact"] == 1 and found["exact"] is None
     rows = [{"probability": p / 20, "exact": p > 9, "useful": 1} for p in range(20)]
-    picture = curve_picture(next_edit._curve(rows, 25))
+    picture = curve_picture(next_edit.threshold_curve(rows, 25))
     assert "shown, of all: from 80% to 40%" in picture and "exact, of shown: from 50%" in picture
 
 
@@ -104,7 +104,7 @@ def test_a_benchmark_gives_its_promised_keys(
     if name == "gpu":
         options = {**options, "out": str(tmp_path)}
     try:
-        figures: dict[str, Any] = dict(bench._load(name)(quick, **options))
+        figures: dict[str, Any] = dict(bench.load_benchmark(name)(quick, **options))
     except SandboxError as error:
         pytest.skip(str(error))
     assert set(keys) <= figures.keys()
@@ -120,7 +120,7 @@ def test_every_benchmark_of_the_table_exists_and_documents_itself() -> None:
     assert {one.values[0] for one in CASES} | {"sqlnet"} <= found.keys()
     for name, about in found.items():
         assert len(about) > 20, name
-        defaults = bench._defaults(bench._load(name))
+        defaults = bench.default_options(bench.load_benchmark(name))
         assert all(type(value) in (bool, int, float, str) for value in defaults.values()), name
 
 
@@ -133,7 +133,7 @@ def test_completions_of_any_model_are_measured(
     model: str, engine: str, runs_file: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Pretrained, "ensure_gguf", lambda self: Path(self.gguf))
-    assert completion._gguf(model, engine) == (Path(MODELS[model].gguf) if runs_file else None)
+    assert completion.gguf_file(model, engine) == (Path(MODELS[model].gguf) if runs_file else None)
 
 
 def test_the_suites_are_whole_and_their_verdicts_recorded() -> None:

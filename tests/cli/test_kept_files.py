@@ -12,7 +12,7 @@ from codegen import sandbox
 from codegen.cli import main
 from tests.databases import sqlite_file
 
-from .test_eval_cli import PassingSandbox
+from .test_evals import PassingSandbox
 
 pytestmark = pytest.mark.usefixtures("inputs")
 

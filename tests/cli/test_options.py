@@ -115,7 +115,7 @@ def run(*arguments: str) -> Result:
 
 @pytest.fixture(autouse=True)
 def fresh_notes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "_NOTED", set())
+    monkeypatch.setattr(config, "NOTED", set())
 
 
 def made(*arguments: str) -> dict[str, Any]:

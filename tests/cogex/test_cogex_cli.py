@@ -72,7 +72,8 @@ def test_search_then_run(tmp_path: Path, server: Model, call: Command) -> None:
     assert code == 0
     assert re.search(r"^ +1 +1\.000 .* sort_words", out, re.MULTILINE)
     assert "On 5 other problems: best program 1.000" in out
-    assert "codegen cogex run runs/cogex/word_sorting INPUT" in out
+    again = f"codegen cogex run runs/cogex/word_sorting INPUT --endpoint {server.url} --model m\n"
+    assert out.endswith(f"Use it with: {again}")
     folder = tmp_path / "runs" / "cogex" / "word_sorting"
     assert (folder / "program-1.py").read_text() == SORT.format() + "\n"
     asked = len(server.bodies)
@@ -103,6 +104,7 @@ def test_every_candidate_fails(tmp_path: Path, server: Model, call: Command) -> 
         "broke a rule: syntax_error" in out
         and "  syntax_error: line 1: invalid syntax" in out
         and "there is no ranking" in out
+        and "codegen finetune cogex" in out.splitlines()[-1]
     )
     lines = (tmp_path / "runs/cogex/word_sorting/log.jsonl").read_text().splitlines()
     assert all(json.loads(line)["program"] == "I can not write code." for line in lines)
@@ -110,6 +112,15 @@ def test_every_candidate_fails(tmp_path: Path, server: Model, call: Command) -> 
     assert code == 1 and json.loads(out)["ok"] is False
     code, _, err = call("run", "runs/cogex/word_sorting", "x", "--endpoint", server.url)
     assert code == 1 and "found no program" in err
+
+
+def test_a_ranking_without_correct_answers_advises_training(server: Model, call: Command) -> None:
+    wrong = "def f(x):\n    return {'answer': 'none'}\n\n>>> f('a')\n### Output\n{'answer': 'none'}"
+    server.answer = lambda _: completion(wrong)
+    for options, advice in (((), "codegen finetune cogex"), (("-o", "shots=0"), "more records")):
+        _, out, _ = call(*searching(server, *options, "--out", f"runs/{len(options)}"))
+        assert "No program solved any problem" in out and "Use it with" not in out
+        assert advice in out.splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -391,7 +391,7 @@ def test_unknown_names() -> None:
 
 def test_a_name_that_two_packages_add(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = (EntryPoint("x", "one:x", "codegen.sources"), EntryPoint("x", "two:x", "g"))
-    monkeypatch.setattr(plugins, "_installed", lambda kind: {"x": entries, "hub": entries})
+    monkeypatch.setattr(plugins, "installed_parts", lambda kind: {"x": entries, "hub": entries})
     with pytest.raises(CodegenError, match="one:x and two:x both add the source 'x'"):
         plugins.load("sources", "x")
     assert plugins.load("sources", "hub").__module__ == "codegen.data.sources.rows"

@@ -86,7 +86,7 @@ def test_dirty_states_have_an_interval(manifest: Manifest) -> None:
     totals = {"audited_states": 400, "dirty_states": 1, "characters": 10}
     statistics = replace(manifest.statistics, totals=totals)
     text = card(replace(manifest, statistics=statistics))
-    assert "dirty states: 0.25 % of 400 audited (95 % interval 0.04 to 1.40 %)" in text
+    assert "dirty states: 0.25% of 400 audited (95% interval 0.04 to 1.40%)" in text
 
 
 def test_texts_from_data_do_not_break_it(manifest: Manifest) -> None:

@@ -19,7 +19,7 @@ from tests.processes import wait_for
 def test_a_run_that_kept_nothing_says_where_the_reasons_are(tmp_path: Path) -> None:
     run(Echo(), programs("skip a", "skip b"), tmp_path / "out", workers=1)
     with pytest.raises(
-        InputError, match=r"No examples were kept in .*rejects\.jsonl gives the reasons"
+        InputError, match=r"No examples were kept in .*rejects\.jsonl lists the reasons"
     ):
         data_files(tmp_path / "out")
     with pytest.raises(InputError, match=r"also accepts JSONL or Parquet files with messages"):

@@ -40,11 +40,11 @@ def test_statistics_of_some_texts() -> None:
     }
     assert conform(Statistics, json.loads(json.dumps(asdict(statistics)))) == statistics
     lines = list(statistics_lines(statistics))
-    assert "edits: 35 in all, 8.8 a text" in lines
+    assert "edits: 35 in total, 8.8 per text" in lines
     from scipy.stats import binomtest
 
     low, high = (100 * bound for bound in binomtest(1, 35).proportion_ci(method="wilson"))
-    assert f"dirty states: 2.86 % of 35 audited (95 % interval {low:.2f} to {high:.2f} %)" in lines
+    assert f"dirty states: 2.86% of 35 audited (95% interval {low:.2f} to {high:.2f}%)" in lines
 
 
 def test_no_texts_and_no_audit() -> None:

@@ -71,7 +71,7 @@ def test_compiled_models_decode_the_same(
 ) -> None:
     """Longer texts, joins and leaves make no graph that was not made for shorter ones."""
     torch.compiler.reset()
-    monkeypatch.setattr(long_context, "_BLOCK", 8)
+    monkeypatch.setattr(long_context, "BLOCK", 8)
     target, draft = model(), model()
     assert not in_place or (exchange(target) and exchange(draft))
     counts = (1, 6) if len(names) > 1 else (6,)

@@ -92,7 +92,7 @@ def oracle(model: Any, tokens: list[int], settings: LMInfinite) -> torch.Tensor:
 @pytest.mark.parametrize("settings", SHAPES, ids=str)
 def test_the_rules_in_a_plain_model(settings: LMInfinite, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole passes, and parts of any size."""
-    monkeypatch.setattr("codegen.decoding.long_context._BLOCK", 7)
+    monkeypatch.setattr("codegen.decoding.long_context.BLOCK", 7)
     model = llama()
     wanted = oracle(model, TOKENS, settings).float()
     given = torch.tensor([TOKENS])
@@ -124,7 +124,7 @@ def test_the_loop_beyond_any_capacity(
     settings: LMInfinite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ragged rows, far longer than the cache, alone and together, with drafts and without."""
-    monkeypatch.setattr("codegen.decoding.long_context._BLOCK", 4)
+    monkeypatch.setattr("codegen.decoding.long_context.BLOCK", 4)
     model = llama()
     wanted: dict[int, list[int]] = {}
     forgot = []

@@ -68,8 +68,6 @@ def test_as_one_sandbox(cluster: ClusterSandbox) -> None:
 
 @pytest.mark.long
 def test_a_killed_worker_loses_nothing(cluster: ClusterSandbox) -> None:
-    ray = cluster._ray
-    assert ray is not None
     killed = 0
     seen: dict[int, str] = {}
     for key, outcome in cluster.map(jobs(200)):

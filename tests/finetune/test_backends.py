@@ -93,8 +93,8 @@ def test_one_kernel_for_all_blocks_gets_the_rows_end_to_end(
     q = torch.randn(2, 4, 10, 8, dtype=torch.float64)
     k, v = torch.randn(2, 2, 2, 10, 8, dtype=torch.float64)
     blocks = CausalBlocks([[0, 3, 4, 9, 10], [0, 4, 10]])
-    got = batches._variable_length(q, k, v, 0.3, blocks, grouped=True)
-    looped, _ = batches._blockwise(None, q, k, v, None, scaling=0.3, blocks=blocks)
+    got = batches.variable_length_attention(q, k, v, 0.3, blocks, grouped=True)
+    looped, _ = batches.blockwise_attention(None, q, k, v, None, scaling=0.3, blocks=blocks)
     assert got.shape == looped.shape == (2, 10, 4, 8)
     assert (got - looped).abs().max() < 1e-12
 

@@ -210,7 +210,7 @@ def test_the_command_prints_the_plan(row: dict[str, Any], tmp_path: Path, codege
 
 def test_the_plan_has_the_tensors_of_a_real_step(row: dict[str, Any]) -> None:
     """The storages of a step with data are those of the step without."""
-    from codegen.finetune.estimate import _Storages
+    from codegen.finetune.estimate import StorageTracker
     from codegen.finetune.sft import StepTrainer
 
     original = StepTrainer.training_step
@@ -219,7 +219,7 @@ def test_the_plan_has_the_tensors_of_a_real_step(row: dict[str, Any]) -> None:
         peaks: list[int] = []
 
         def step(self: Any, model: Any, inputs: Any, num: Any = None, peaks: Any = peaks) -> Any:
-            with _Storages(model) as storages:
+            with StorageTracker(model) as storages:
                 found = original(self, model, inputs, num)
             peaks.append(storages.peak)
             return found

@@ -189,7 +189,7 @@ def test_proxies_are_not_for_this_machine(model: Model, monkeypatch: pytest.Monk
 
 
 def test_a_response_without_bounds(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai, "_MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(openai, "MAX_RESPONSE_BYTES", 1 << 20)
     model.answer = lambda _: completion("x" * (1 << 21))
     with pytest.raises(RequestFailed, match="larger than 1 MiB"):
         ask(client(model))

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from codegen.lintseq import prepare
 from codegen.lintseq.program import PreparedProgram
-from codegen.lintseq.resampling import _Deletion, sample_steps
+from codegen.lintseq.resampling import Deletion, sample_steps
 from tests.lintseq.conftest import Oracle
 
 
 def deleted_with(program: str, line: int, strict: bool = True) -> set[int]:
     """The lines, from 1, that go when the node of a line does."""
     prepared = prepare(program, strict=strict)
-    step = set(_Deletion(prepared).delete(prepared.owners[line - 1]))
+    step = set(Deletion(prepared).delete(prepared.owners[line - 1]))
     return {number for number, owner in enumerate(prepared.owners, 1) if owner in step}
 
 
@@ -130,7 +130,7 @@ def test_structure(line: int, gone: set[int]) -> None:
 
 def test_last_members_take_their_owner_along() -> None:
     prepared = prepare(STRUCTURE, strict=False)
-    deletion = _Deletion(prepared)
+    deletion = Deletion(prepared)
     line_of = prepared.owners
 
     def delete(line: int) -> set[int]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from codegen.lintseq import UnsupportedProgram, normalize, prepare, sample_edits
 from codegen.lintseq.program import PreparedProgram
-from codegen.lintseq.resampling import _Deletion, sample_steps
+from codegen.lintseq.resampling import Deletion, sample_steps
 from codegen.lintseq.units import cut
 from codegen.lintseq.verify import check_compile, check_ruff, new_findings
 
@@ -27,7 +27,7 @@ def pieces_of(program: str) -> list[int]:
 
 def without(prepared: PreparedProgram, nodes: Iterable[int]) -> str:
     """The program after some nodes are deleted, and what must go with them."""
-    deletion = _Deletion(prepared)
+    deletion = Deletion(prepared)
     for node in nodes:
         if not deletion.dead[node]:
             deletion.delete(node)
@@ -141,7 +141,7 @@ def test_what_must_not_be_emptied() -> None:
 
 def gone(prepared: PreparedProgram, line: int) -> set[int]:
     """The lines that go with one."""
-    step = set(_Deletion(prepared).delete(prepared.owners[line - 1]))
+    step = set(Deletion(prepared).delete(prepared.owners[line - 1]))
     return {number for number, owner in enumerate(prepared.owners, 1) if owner in step}
 
 

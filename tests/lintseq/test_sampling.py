@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from codegen.lintseq import EditSequence, prepare, sample_edits
-from codegen.lintseq.resampling import _seed_order, sample_steps
+from codegen.lintseq.resampling import sample_steps, seed_order
 from codegen.lintseq.text_format import format_edit
 
 
@@ -51,7 +51,7 @@ def test_seeds_are_drawn_by_weight_without_replacement() -> None:
     weights = [1.0, 2.0, 0.0, 3.0]
     rng = random.Random(0)
     draws = 20_000
-    counts = Counter(tuple(_seed_order(weights, rng)) for _ in range(draws))
+    counts = Counter(tuple(seed_order(weights, rng)) for _ in range(draws))
     expected = {}
     for order in [(a, b, 6 - 2 - a - b) for a in (0, 1, 3) for b in (0, 1, 3) if a != b]:
         probability = 1.0

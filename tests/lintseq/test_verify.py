@@ -302,7 +302,7 @@ def _same_verdicts(programs: list[str], check: Callable, granularity: str) -> tu
             groups=tuple(() for _ in whole.groups),
             faulty=(),
         )
-        attempt = resampling._attempt(free, random.Random(number))
+        attempt = resampling.sample_attempt(free, random.Random(number))
         states = list(attempt.sequence.states)
         assert len(states) == len(attempt.texts)
         for full, short in zip(check(states), check(list(attempt.texts)), strict=True):

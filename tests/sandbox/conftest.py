@@ -19,13 +19,13 @@ def launching(way: str) -> Iterator[None]:
     """
     if way == "compiled" and linux.launcher is None:
         pytest.skip("the compiled launcher is not built here")
-    config = launch._zygote_config
+    config = launch.zygote_settings
 
     def chosen(*arguments: object) -> dict[str, object]:
         return config(*arguments) | {"compiled": way == "compiled"}  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "_zygote_config", chosen)
+        patch.setattr(launch, "zygote_settings", chosen)
         yield
 
 

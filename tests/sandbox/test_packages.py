@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from codegen.cli.evals import evals
 from codegen.core.errors import ConfigError, SandboxError
 from codegen.sandbox import Job, Limits, Sandbox
+from codegen.sandbox import sandbox as sandbox_module
 from codegen.sandbox.packages import Packages, find_packages, with_pytest
 
 USES = (
@@ -146,7 +147,9 @@ def test_what_a_package_consists_of(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert find_packages(()) == Packages()
 
 
-def test_a_package_that_starts_threads_or_fails_is_imported_by_each_program(tmp_path: Path) -> None:
+def test_a_package_that_starts_threads_or_fails_is_imported_by_each_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "threaded.py").write_text(
         "import threading, time\n"
@@ -155,8 +158,8 @@ def test_a_package_that_starts_threads_or_fails_is_imported_by_each_program(tmp_
     (tmp_path / "failing.py").write_text("raise OSError('not today')\n")
     for module in ("threaded", "failing"):
         found = Packages((module,), (module,), {module: "1"}, (), (str(tmp_path),))
+        monkeypatch.setattr(sandbox_module, "find_packages", lambda _, found=found: found)
         sandbox = Sandbox(workers=1, backend="namespaces")
-        sandbox._packages = found
         try:
             sandbox.__enter__()
         except SandboxError as error:

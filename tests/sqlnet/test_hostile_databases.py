@@ -16,7 +16,7 @@ import pytest
 
 from codegen.core.errors import InputError
 from codegen.sqlnet.databases import DatabaseError, StatementLimits, TooSlowError
-from codegen.sqlnet.databases.child import _decoded, _encoded
+from codegen.sqlnet.databases.child import decode_value, encode_value
 from codegen.sqlnet.databases.files import SqliteDatabase, open_database
 from codegen.sqlnet.plan_features import LinkedSchema
 from codegen.sqlnet.query import Statement, UnsafeSQLError
@@ -282,8 +282,8 @@ def test_values_of_all_kinds_cross_as_they_are(tmp_path: Path) -> None:
         assert value == own or value == str(own)
     assert {Decimal, date, datetime, bytes} <= {type(value) for value in found}
     values = [b"\xff", math.inf, -math.inf, 2**63, -(2**70), 0.1, "\ud800", None, True]
-    assert [_decoded(_encoded(value)) for value in values] == values
-    assert math.isnan(_decoded(_encoded(math.nan)))
+    assert [decode_value(encode_value(value)) for value in values] == values
+    assert math.isnan(decode_value(encode_value(math.nan)))
 
 
 def test_a_statement_of_sqlite_is_the_same_in_a_child(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Sources of examples: :func:`open_source` opens a source by name or path.
 
 A source is a stream of examples and rejected inputs. ``rows`` reads tables (JSONL, Parquet, hub
-datasets), ``functions`` extracts functions from Python files, ``drawn`` generates examples or
+datasets), ``functions`` extracts functions from Python files, ``synthetic`` generates examples or
 takes them from a benchmark, ``git`` reads histories. Other packages add sources by an entry point
 (:mod:`codegen.core.plugins`).
 """

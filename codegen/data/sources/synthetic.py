@@ -113,7 +113,7 @@ def _records(names: tuple[str, ...], count: int) -> Iterator[Example]:
 
 
 def humaneval(argument: str, options: SourceOptions) -> SyntheticSource:
-    """HumanEval's 164 problems with their canonical solutions, imports and helper functions.
+    """Returns HumanEval's 164 problems with canonical solutions, imports and helpers.
 
     Chen et al. 2021, arXiv 2107.03374; with the wording of :mod:`codegen.evals.tasks.humaneval`.
     For inspecting a generator's output: a model trained on it has seen the test set.

@@ -34,7 +34,7 @@ from .origins import is_telling
 from .parts import Parts
 from .plainness import Plainness
 from .reader import Simpler, Site, without_lines
-from .trees import FREE, FUNCTIONS, SET_UP, Key, is_docstring, last_name
+from .trees import FREE, FUNCTIONS, SET_UP, Key, is_docstring, last_name, walk
 
 MAX_TEXT = 1 << 21
 _Place = tuple[int, int]
@@ -53,19 +53,22 @@ class Blinded(NamedTuple):
         outside: module for the tests' process.
         sites: number of assertions about the program; one in a loop counts once.
         open: places and source of the open sites.
-        plain: whether the tests need only plain values and functions of the program.
     """
 
     inside: str
     outside: ast.Module
     sites: int
     open: tuple[str, ...]
-    plain: bool
 
 
 @functools.lru_cache(maxsize=256)
-def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
-    """Splits tests; None if they cannot be split, so they are isolated."""
+def blind(setup: str, test: str, entry_point: str, unless_plain: bool = False) -> Blinded | None:
+    """Splits tests; None if they are isolated.
+
+    Args:
+        unless_plain: isolate tests that need only plain values and functions of the program, as
+            well as those that cannot be split.
+    """
     if len(setup) + len(test) > MAX_TEXT:
         return None
     try:
@@ -74,7 +77,9 @@ def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
             tree = ast.parse(test)
             lines = test.splitlines()
             tree.body = [*without_lines(ast.parse(setup)).body, *tree.body]
-        return _Split(Simpler().visit(tree), lines, entry_point).result()
+        split = _Split(Simpler().visit(tree), lines, entry_point)
+        split.settle()
+        return None if unless_plain and Plainness(split).holds() else split.result()
     except Exception:  # noqa: BLE001 - any text may come; what cannot be split stays outside
         return None
 
@@ -82,8 +87,6 @@ def blind(setup: str, test: str, entry_point: str) -> Blinded | None:
 class _Split(Parts):
     def result(self) -> Blinded:
         """Returns the two parts."""
-        self.settle()
-        plain = Plainness(self).holds()
         for site in self.read.sites:
             self._close(site)
         sites = [site for site in self.read.sites if site.operands or site.is_open]
@@ -105,11 +108,11 @@ class _Split(Parts):
         others = self.uncounted(sites)
         nodes = [*(site.node for site in sites if site.is_open), *others]
         places = {f"__open {id(node)}": number for number, node in enumerate(nodes)}
-        for each in ast.walk(inside):
+        for each in walk(inside):
             if isinstance(each, ast.Constant) and each.value in places:
                 each.value = places[each.value]
         opened = tuple(map(self._describe, nodes))
-        return Blinded(ast.unparse(inside), outside, len(sites) + len(others), opened, plain)
+        return Blinded(ast.unparse(inside), outside, len(sites) + len(others), opened)
 
     def _describe(self, node: ast.stmt) -> str:
         line = self.lines[node.lineno - 1].strip() if node.lineno else "setup"
@@ -127,7 +130,9 @@ class _Split(Parts):
         return [site for site in sites if not self._is_hidden(site, needed, shown)]
 
     def _is_hidden(self, site: Site, needed: set[Key], shown: _Shown) -> bool:
-        order = next((self.orders[id(n)] for n in self._up(site.node) if id(n) in self.orders), ("", -1))
+        order = next(
+            (self.orders[id(n)] for n in self._up(site.node) if id(n) in self.orders), ("", -1)
+        )
         end = _Use(_end(site.node), order)
         return all(_Look(self, needed, shown).hides(part, end) for part in site.pure)
 
@@ -160,9 +165,9 @@ class _Look:
         Args:
             end: where the value has been compared.
         """
-        loops = [each.target for each in ast.walk(node) if isinstance(each, ast.comprehension)]
+        loops = [each.target for each in walk(node) if isinstance(each, ast.comprehension)]
         own = {key for _, key in self.tests.variables_in(loops)}
-        for each in ast.walk(node):
+        for each in walk(node):
             if self.shown.reveals(each, end):
                 return False
             key = self.tests.variable(each)

@@ -22,6 +22,7 @@ from .trees import (
     SET_UP,
     STARTS,
     Key,
+    children,
     is_fixture,
     is_fixture_function,
     is_self,
@@ -31,6 +32,7 @@ from .trees import (
     parameter_tables,
     root_of,
     targets_of,
+    walk,
 )
 
 
@@ -101,7 +103,7 @@ class Flow:
     def variables_in(self, nodes: Iterable[ast.AST]) -> Iterator[tuple[Any, Key]]:
         """Yields the names, and attributes of ``self``, that occur in nodes."""
         for node in nodes:
-            for each in ast.walk(node):
+            for each in walk(node):
                 if (key := self.variable(each)) is not None:
                     yield each, key
 
@@ -110,11 +112,14 @@ class Flow:
         return {key for node, key in self.variables_in(nodes) if isinstance(node.ctx, ast.Load)}
 
     @functools.cached_property
+    def nodes(self) -> list[ast.AST]:
+        """All nodes of the tests."""
+        return list(walk(self.tree))
+
+    @functools.cached_property
     def parents(self) -> dict[int, ast.AST]:
         """Parent nodes by the ids of their children."""
-        return {
-            id(child): node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)
-        }
+        return {id(child): node for node in self.nodes for child in children(node)}
 
     def bound_values(self, key: Key | None) -> list[ast.AST | None]:
         """Returns the values that a variable is bound to, without later changes of them."""
@@ -199,7 +204,7 @@ class Flow:
         elif isinstance(
             node, (ast.Tuple, ast.List, ast.Dict, ast.Starred, ast.Attribute, ast.Subscript)
         ):
-            for child in ast.iter_child_nodes(node):
+            for child in children(node):
                 self._touch(child)
 
     def is_immutable(self, node: ast.AST | None, depth: int = 0) -> bool:
@@ -209,7 +214,7 @@ class Flow:
         if isinstance(node, (ast.Constant, ast.JoinedStr)):
             return True
         if isinstance(node, (ast.UnaryOp, ast.BinOp, ast.Tuple, ast.IfExp)):
-            return all_of(n for n in ast.iter_child_nodes(node) if isinstance(n, ast.expr))
+            return all_of(n for n in children(node) if isinstance(n, ast.expr))
         if isinstance(node, ast.Call):
             return last_name(node) in IMMUTABLE
         if (key := self.variable(node)) is not None:
@@ -242,7 +247,7 @@ class Flow:
     def imported(self) -> set[Key]:
         """The names that imports bind."""
         kinds = (ast.Import, ast.ImportFrom)
-        found = [node for node in ast.walk(self.tree) if isinstance(node, kinds)]
+        found = [node for node in self.nodes if isinstance(node, kinds)]
         return {key for node in found for key in self._bound_by(node)}
 
     def depends(self, node: ast.AST | None) -> bool:
@@ -264,7 +269,7 @@ class Flow:
             return True
         if isinstance(node, (ast.Await, ast.Yield, ast.YieldFrom)):
             return True
-        return any(map(self.depends, ast.iter_child_nodes(node)))
+        return any(map(self.depends, children(node)))
 
     def _name_depends(self, key: Key) -> bool:
         if key[0] == FREE:
@@ -287,13 +292,13 @@ class Flow:
 
     def _repeats(self, node: ast.AST) -> bool:
         """Returns whether a decorator may call a test more than once, or not at all."""
-        names = {last_name(each) for each in ast.walk(node)}
+        names = {last_name(each) for each in walk(node)}
         return self.depends(node) and "patch" not in names and not is_fixture(node)
 
     @functools.cached_property
     def starts_tests(self) -> bool:
         """Whether the tests load and run their test cases themselves."""
-        nodes = (n for n in ast.walk(self.tree) if isinstance(n, (ast.Name, ast.Attribute)))
+        nodes = (n for n in self.nodes if isinstance(n, (ast.Name, ast.Attribute)))
         return not STARTS.isdisjoint(last_names(nodes))
 
     @property
@@ -327,7 +332,7 @@ class Flow:
         own = {"self", "cls"}
         if id(node) in self.runners or is_fixture_function(node):
             tables = [target for target, _ in parameter_tables(node)]
-            own.update(n.id for t in tables for n in ast.walk(t) if isinstance(n, ast.Name))
+            own.update(n.id for t in tables for n in walk(t) if isinstance(n, ast.Name))
             for name in {argument.arg for argument in arguments} - own:
                 found = self.functions.get((0, name), ())
                 if any(map(is_fixture_function, found)):
@@ -374,7 +379,7 @@ class Flow:
         found = self.bound_values(key)
         if key and not found and key in self.dependent:
             fixtures = [f for f in self.functions.get((0, key[1]), ()) if is_fixture_function(f)]
-            returns = [n for f in fixtures for n in ast.walk(f) if isinstance(n, RETURNS)]
+            returns = [n for f in fixtures for n in walk(f) if isinstance(n, RETURNS)]
             found = [each.value for each in returns]
         return found
 
@@ -393,7 +398,7 @@ class Flow:
                 return self.depends(node.func) and name[:1].isupper()
             return isinstance(kind, type) and issubclass(kind, BaseException)
         if isinstance(node, (ast.Tuple, ast.List, ast.Dict, ast.BinOp, ast.UnaryOp)):
-            return any(self.is_object(item, depth) for item in ast.iter_child_nodes(node))
+            return any(self.is_object(item, depth) for item in children(node))
         found = self._made_as(self.variable(node))
         return depth < 4 and any(v is not None and self.is_object(v, depth + 1) for v in found)
 

@@ -20,9 +20,11 @@ from .trees import (
     FREE,
     FUNCTIONS,
     Key,
+    children,
     is_setting,
     last_name,
     root_of,
+    walk,
 )
 
 # Methods of plain values that compare them with their arguments: applied outside if possible.
@@ -70,7 +72,7 @@ def _is_choice(node: ast.AST) -> bool:
     if isinstance(node, ast.Compare):
         nothing = all(isinstance(n, ast.Constant) and n.value is None for n in node.comparators)
         return not nothing
-    return isinstance(node, (ast.BoolOp, ast.IfExp)) and any(map(is_telling, ast.walk(node)))
+    return isinstance(node, (ast.BoolOp, ast.IfExp)) and any(map(is_telling, walk(node)))
 
 
 class Origins:
@@ -119,9 +121,7 @@ class Origins:
         if (key := split.variable(node)) is not None:
             found = [v for v in split.bound_values(key) if v is not None]
             return any(self.tells(value, depth + 1) for value in found)
-        return is_telling(node) or any(
-            self.tells(child, depth) for child in ast.iter_child_nodes(node)
-        )
+        return is_telling(node) or any(self.tells(child, depth) for child in children(node))
 
     def is_predicate(self, node: ast.AST) -> bool:
         """Returns whether the program is given a result and the value to compare it with."""
@@ -166,9 +166,9 @@ class Origins:
             parts += [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
             return self._all(parts)
         if isinstance(node, ast.Lambda):
-            return is_argument or not any(map(_is_choice, ast.walk(node)))
+            return is_argument or not any(map(_is_choice, walk(node)))
         if isinstance(node, _PARTS):
-            return self._all(ast.iter_child_nodes(node), is_argument)
+            return self._all(children(node), is_argument)
         return not split.depends(node)
 
     def _all(self, nodes: Iterable[ast.AST], is_argument: bool = False) -> bool:
@@ -190,7 +190,7 @@ class Origins:
             if not all(map(self._guard, each.guards)):
                 return False
             for value in filter(None, each.values):
-                if any(map(_is_choice, ast.walk(value))):
+                if any(map(_is_choice, walk(value))):
                     return False
                 if (split.depends(value) or isinstance(value, ast.Lambda)) and not self.is_made(
                     value
@@ -198,7 +198,7 @@ class Origins:
                     return False
         told = any(not split.depends(v) and self.tells(v) for v in base)
         return not told or not any(
-            any(map(split.depends, filter(_is_node, (*each.values, *each.guards))))
+            any(isinstance(v, ast.AST) and split.depends(v) for v in (*each.values, *each.guards))
             for each in found
             if each.is_change
         )
@@ -268,7 +268,7 @@ class Origins:
     def _compares(self, node: ast.AST) -> bool:
         code = [node] if isinstance(node, ast.Lambda) else []
         code += self.split.functions.get(self.split.variable(node), ())
-        return any(_is_choice(each) for part in code for each in ast.walk(part))
+        return any(_is_choice(each) for part in code for each in walk(part))
 
     def _body(self, node: Any) -> bool:
         """Returns whether a function or class of the tests compares nothing."""
@@ -284,7 +284,7 @@ class Origins:
                 return split.variable(each) not in self.mixed.intersection(split.functions)
             given = isinstance(each, ast.Call) and split.depends(each.func)
             shown = given or isinstance(each, _SHOWING) or (is_shown and isinstance(each, _ROWS))
-            return all(fine(child, shown) for child in ast.iter_child_nodes(each))
+            return all(fine(child, shown) for child in children(each))
 
         parts = [part for part in node.body if not isinstance(part, ast.ExceptHandler)]
         return all(map(fine, parts))
@@ -292,7 +292,3 @@ class Origins:
 
 def _values(call: ast.Call) -> list[ast.expr]:
     return [*call.args, *(each.value for each in call.keywords)]
-
-
-def _is_node(guard: Any) -> bool:
-    return isinstance(guard, ast.AST)

@@ -35,6 +35,7 @@ from .trees import (
     needs_no_head,
     parameter_tables,
     starts_tests,
+    walk,
 )
 
 _COMBINING = (ast.Starred, ast.keyword, ast.Compare, ast.BoolOp, ast.UnaryOp)
@@ -185,7 +186,7 @@ class Parts(Sites):
         nodes = [n for owned in self.functions.values() for n in owned if id(n) in self.runners]
         names = sorted({node.name for node in nodes if node.name.startswith("test")})
         used = {node.id for node, _, _ in self.read.named if isinstance(node, ast.Name)}
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Attribute):
                 used.add(node.attr)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -222,7 +223,7 @@ class Parts(Sites):
         """
         hidden: set[int] = set()
         for part, cells in columns(target, table) or [(target, [])]:
-            names = [each for each in ast.walk(part) if isinstance(each, ast.Name)]
+            names = [each for each in walk(part) if isinstance(each, ast.Name)]
             bound = {self.key_of(n) if scope is None else (scope, n.id) for n in names}
             if cells and bound.isdisjoint(self.needed):
                 hidden.update(map(id, cells))

@@ -15,12 +15,14 @@ from .trees import (
     PURE_BUILTINS,
     RAISES,
     Key,
+    children,
     given_arguments,
     is_fixture_function,
     is_self,
     last_name,
     parameter_tables,
     raised_by,
+    walk,
 )
 
 # What tests may do with a value of the program that is only a plain value.
@@ -61,7 +63,7 @@ class Plainness:
             if node.name == "check" and self.entry_point
             for argument in node.args.args[:1]
         }
-        handlers = [n for n in ast.walk(split.tree) if isinstance(n, ast.ExceptHandler)]
+        handlers = [n for n in split.nodes if isinstance(n, ast.ExceptHandler)]
         self.errors = {handler.name for handler in handlers if handler.name}
         while True:
             before = len(self.made)
@@ -98,13 +100,13 @@ class Plainness:
         """Returns whether a value of the program occurs in an expression or statement."""
         return any(
             self._is_program_function(each) or self.split.variable(each) in self.made
-            for each in ast.walk(node)
+            for each in walk(node)
             if isinstance(getattr(each, "ctx", None), ast.Load)
         )
 
     def holds(self) -> bool:
         """Returns True if no statement needs more."""
-        return all(map(self._is_plain, ast.walk(self.split.tree)))
+        return all(map(self._is_plain, self.split.nodes))
 
     def _is_plain(self, node: ast.AST) -> bool:
         split = self.split
@@ -207,8 +209,8 @@ class Plainness:
                 last_name(node) == "deepcopy" or all(map(self._is_plain_value, node.args))
             )
         if isinstance(node, HOLDERS):
-            children = [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.expr)]
-            return all(map(self._is_plain_value, children))
+            values = [n for n in children(node) if isinstance(n, ast.expr)]
+            return all(map(self._is_plain_value, values))
         return True
 
     def _is_shared(self, node: ast.AST, key: Key) -> bool:

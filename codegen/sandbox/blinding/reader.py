@@ -16,6 +16,7 @@ from .trees import (
     SELF,
     SKIPS,
     Key,
+    children,
     columns,
     expected_by,
     is_self,
@@ -25,6 +26,7 @@ from .trees import (
     raised_by,
     root_of,
     targets_of,
+    walk,
 )
 
 
@@ -57,7 +59,7 @@ class Simpler(ast.NodeTransformer):
 
 
 def without_lines(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if hasattr(node, "lineno"):
             for name in ("lineno", "end_lineno", "col_offset", "end_col_offset"):
                 setattr(node, name, 0)
@@ -289,7 +291,7 @@ class Reader(ast.NodeVisitor):
     visit_If = visit_While = _branch
 
     def visit_Match(self, node: ast.Match) -> None:
-        self._guarded(None, ast.iter_child_nodes(node))
+        self._guarded(None, children(node))
 
     def visit_With(self, node: ast.With | ast.AsyncWith) -> None:
         if raised_by(node) is not None:

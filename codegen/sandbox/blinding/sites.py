@@ -315,7 +315,7 @@ class Sites(Flow):
                 handled |= {id(node.value), id(getattr(node.value, "func", None))}
         counted = {id(site.node) for site in sites}
         found: dict[int, ast.stmt] = {}
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if self._may_check(node, handled, counted):
                 statement = self._statement_of(node)
                 if statement is not None and id(statement) not in counted:

@@ -35,7 +35,9 @@ _SIGCHLD_BIT = 1 << 16
 _FORGOTTEN_S = 0.03  # larger than the rounding error of ticks
 
 
-class _Process(NamedTuple):
+class ProcessUsage(NamedTuple):
+    """One process: parent id, state, CPU ticks with reaped children, and sizes in MiB."""
+
     parent: int
     running: bool
     ticks: int
@@ -61,9 +63,9 @@ class UsageMonitor:
             memory_mib: the job's limit; while the sizes of its processes stay below it, shared
                 memory is not measured.
         """
-        tree = _tree(root)
+        tree = process_tree(root)
         cpu_s = _cpu_s(tree)
-        statuses = {pid: _status(pid) for pid in tree}
+        statuses = {pid: process_status(pid) for pid in tree}
         if not self._forgets:
             # The kernel makes the first process of a PID namespace ignore SIGCHLD during its exit,
             # when its memory is freed.
@@ -75,7 +77,7 @@ class UsageMonitor:
             # A process that exits between two measurements is missing once, but not twice.
             fell = all(
                 _cpu_s(again) < self._most_cpu_s - _FORGOTTEN_S
-                for again in (tree, _tree(root), _tree(root))
+                for again in (tree, process_tree(root), process_tree(root))
             )
             self._forgets = bool(fell or (ignored and come_and_gone))
         self._pids = frozenset(tree)
@@ -88,7 +90,7 @@ class UsageMonitor:
 
 
 def _memory_mib(
-    root: int, tree: dict[int, _Process], statuses: dict[int, dict[str, str]], limit_mib: int
+    root: int, tree: dict[int, ProcessUsage], statuses: dict[int, dict[str, str]], limit_mib: int
 ) -> float:
     own_size_mib, own_resident_mib = (own_pages(field) * _PAGE_MIB for field in (0, 1))
     total, sizes = 0.0, 0.0
@@ -112,9 +114,9 @@ def own_pages(field: int) -> int:
     return int(_read("/proc/self/statm").split()[field])
 
 
-def _tree(root: int) -> dict[int, _Process]:
+def process_tree(root: int) -> dict[int, ProcessUsage]:
     """Returns the process ``root`` and its descendants."""
-    found: dict[int, _Process] = {}
+    found: dict[int, ProcessUsage] = {}
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -125,7 +127,7 @@ def _tree(root: int) -> dict[int, _Process]:
         # The command's name, in parentheses, may contain anything.
         fields = text.rpartition(")")[2].split()
         # proc(5), from the state on: parent, ..., utime, stime, cutime, cstime, ..., vsize, rss
-        process = _Process(
+        process = ProcessUsage(
             int(fields[1]),
             fields[0] == "R",
             sum(map(int, fields[11:15])),
@@ -134,7 +136,7 @@ def _tree(root: int) -> dict[int, _Process]:
         )
         found[int(name)] = process
         children.setdefault(process.parent, []).append(int(name))
-    tree: dict[int, _Process] = {}
+    tree: dict[int, ProcessUsage] = {}
     stack = [root]
     while stack:
         pid = stack.pop()
@@ -144,11 +146,12 @@ def _tree(root: int) -> dict[int, _Process]:
     return tree
 
 
-def _cpu_s(tree: dict[int, _Process]) -> float:
+def _cpu_s(tree: dict[int, ProcessUsage]) -> float:
     return sum(process.ticks for process in tree.values()) / _TICKS_PER_S
 
 
-def _status(pid: int) -> dict[str, str]:
+def process_status(pid: int) -> dict[str, str]:
+    """Returns the fields of ``/proc/PID/status``; empty if the process has exited."""
     lines = (line.partition(":") for line in _read(f"/proc/{pid}/status").splitlines())
     return {name: value.strip() for name, _, value in lines}
 
@@ -157,7 +160,7 @@ def _count(status: dict[str, str], name: str) -> int:
     return int(status.get(name, "0").split()[0])
 
 
-def _shared_mib(tree: dict[int, _Process]) -> float:
+def _shared_mib(tree: dict[int, ProcessUsage]) -> float:
     """Returns the anonymous shared memory that the processes map, each segment once."""
     sizes: dict[str, int] = {}
     for pid in tree:
@@ -190,7 +193,7 @@ def _sockets_mib(root: int) -> float:
     return others * _SOCKET_MIB + tcp_mib
 
 
-def _locks_mib(tree: dict[int, _Process]) -> float:
+def _locks_mib(tree: dict[int, ProcessUsage]) -> float:
     """Returns the memory of the processes' file locks; the maximum if they are too many to read."""
     with open("/proc/locks", "rb") as file:
         text = file.read(_MOST_LOCKS_BYTES)

@@ -118,7 +118,7 @@ def pack(value: Any, not_plain: NotPlain, depth: int = 0) -> Any:
         return {"r" if kind is range else "sl": items((value.start, value.stop, value.step))}
     if isinstance(value, type):
         return {"ty": [str(value.__module__), value.__qualname__]}
-    module, parts = _RARE.get(kind.__name__, ("", tuple))
+    module, parts = RARE.get(kind.__name__, ("", tuple))
     # A process with a value of the type has imported its module.
     if module and kind is getattr(sys.modules.get(module), kind.__name__, None):
         return {"x": [kind.__name__, *parts(value)]}
@@ -270,7 +270,7 @@ _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
 # Types whose module is imported on demand, since each module makes every fork slower: the module,
 # and the arguments that make an equal value. datetime imports its names from _datetime, and tests
 # may replace them.
-_RARE: dict[str, tuple[str, Callable[[Any], Sequence[str | int]]]] = {
+RARE: dict[str, tuple[str, Callable[[Any], Sequence[str | int]]]] = {
     "Fraction": ("fractions", lambda value: (value.numerator, value.denominator)),
     "timedelta": ("_datetime", lambda value: (value.days, value.seconds, value.microseconds)),
     **dict.fromkeys(("date", "datetime", "time"), ("_datetime", lambda v: (v.isoformat(),))),
@@ -281,8 +281,8 @@ _RARE: dict[str, tuple[str, Callable[[Any], Sequence[str | int]]]] = {
 
 
 def _make_rare(name: Any, parts: Any) -> object:
-    """Returns a value of a type in :data:`_RARE`."""
-    kind = getattr(importlib.import_module(_RARE[name][0]), name)
+    """Returns a value of a type in :data:`RARE`."""
+    kind = getattr(importlib.import_module(RARE[name][0]), name)
     if type(parts) is not list or not all(type(part) in (str, int) for part in parts):
         raise WireError("a malformed value: other parts expected")
     return getattr(kind, "fromisoformat", kind)(*parts)

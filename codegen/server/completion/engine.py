@@ -57,7 +57,11 @@ class CompletionSource(Protocol):
 
 
 class CompletionEngine:
-    """Completes for many documents of many clients."""
+    """Completes for many documents of many clients.
+
+    Attributes:
+        worker: the thread that runs the requests.
+    """
 
     def __init__(
         self,
@@ -71,8 +75,8 @@ class CompletionEngine:
         self.usual_s = 0.0  # average duration of a model's completion
         self._suggestions: OrderedDict[DocumentKey, DocumentSuggestions] = OrderedDict()
         self._queue = JobQueue(self.limits.queue, self.metrics, self.limits.together)
-        self._worker = model.worker(self._queue, self.limits, self.metrics)
-        self._worker.start()
+        self.worker = model.worker(self._queue, self.limits, self.metrics)
+        self.worker.start()
 
     async def complete(
         self, request: CompletionRequest, on_text: OnText | None = None
@@ -88,7 +92,7 @@ class CompletionEngine:
             ModelError: if the model does not support the request.
             Unavailable: if the upstream server returned no text before the deadline.
         """
-        request = self._within_limits(request)
+        request = self.within_limits(request)
         began = time.perf_counter()
         if (texts := self.suggested(request)) is not None:
             self.cancel(request.key)
@@ -112,7 +116,7 @@ class CompletionEngine:
     def warm_up(self, request: CompletionRequest) -> None:
         """Encodes a document's context while no other request is waiting; returns no result."""
         loop = asyncio.get_running_loop()
-        job = QueuedRequest(self._within_limits(request), loop, loop.create_future(), warm_up=True)
+        job = QueuedRequest(self.within_limits(request), loop, loop.create_future(), warm_up=True)
         job.future.add_done_callback(lambda done: done.cancelled() or done.exception())
         if self._queue.has_room(request.key):
             self._queue.put(job)
@@ -131,7 +135,7 @@ class CompletionEngine:
         """Returns earlier suggestions that match a request; None if the model must decode."""
         if request.multiline is None or request.params.temperature > 0:
             return None
-        return self.suggestions(request.key).find(self._within_limits(request))
+        return self.suggestions(request.key).find(self.within_limits(request))
 
     def cancel(self, key: DocumentKey) -> None:
         """Cancels the requests of a document."""
@@ -145,14 +149,15 @@ class CompletionEngine:
     def stop(self) -> None:
         """Stops the worker and cancels all waiting and running requests."""
         self._queue.stop()
-        self._worker.join(timeout=10)
+        self.worker.join(timeout=10)
 
     @property
     def idle(self) -> bool:
         """True if no request is waiting or running."""
         return self._queue.idle
 
-    def _within_limits(self, request: CompletionRequest) -> CompletionRequest:
+    def within_limits(self, request: CompletionRequest) -> CompletionRequest:
+        """Returns the request with lengths, candidates and deadline cut to the limits."""
         limits = self.limits
         if request.patient:
             most, longest_s = limits.conversation_tokens, limits.conversation_s
@@ -187,7 +192,7 @@ class RequestSuggestions:
     texts: tuple[str, ...]
 
     def typed(self, prefix: str) -> str | None:
-        """Returns what a prefix adds to this one; None if the text before it differs."""
+        """Returns the text that a longer prefix adds; None if the text before it differs."""
         at = 0 if self.whole else prefix.rfind(self.window)
         same = at >= 0 and prefix.startswith(self.window, at)
         return prefix[at + len(self.window) :] if same else None

@@ -82,46 +82,49 @@ class DocumentCaches:
     Args:
         most: maximum number of documents.
         budget: maximum bytes of all caches. The document in use is kept regardless of its size.
+
+    Attributes:
+        documents: states by document, the most recently used last.
     """
 
     def __init__(self, make: Callable[[], EditableCache], most: int, budget: int) -> None:
         self._make = make
         self._most = most
         self._budget = budget
-        self._documents: OrderedDict[DocumentKey, DocumentState] = OrderedDict()
+        self.documents: OrderedDict[DocumentKey, DocumentState] = OrderedDict()
         self.evicted = 0
 
     def get(self, key: DocumentKey) -> DocumentState:
         """Returns a document's state, new if absent, and marks it as most recent."""
-        found = self._documents.get(key)
+        found = self.documents.get(key)
         if found is None:
-            found = self._documents[key] = DocumentState(self._make())
-        self._documents.move_to_end(key)
+            found = self.documents[key] = DocumentState(self._make())
+        self.documents.move_to_end(key)
         return found
 
     def shrink(self) -> None:
         """Drops documents beyond the budget."""
-        while len(self._documents) > 1 and (
-            len(self._documents) > self._most or self.nbytes > self._budget
+        while len(self.documents) > 1 and (
+            len(self.documents) > self._most or self.nbytes > self._budget
         ):
-            self._documents.popitem(last=False)
+            self.documents.popitem(last=False)
             self.evicted += 1
 
     def drop(self, key: DocumentKey) -> None:
         """Drops a document, if present."""
-        self._documents.pop(key, None)
+        self.documents.pop(key, None)
 
     def to_recompute(self) -> DocumentState | None:
         """Returns the most recently used document whose states should be made exact."""
-        return next((d for d in reversed(self._documents.values()) if d.recompute), None)
+        return next((d for d in reversed(self.documents.values()) if d.recompute), None)
 
     @property
     def nbytes(self) -> int:
         """Size of all caches in bytes."""
-        return sum(document.cache.nbytes for document in self._documents.values())
+        return sum(document.cache.nbytes for document in self.documents.values())
 
     def __len__(self) -> int:
-        return len(self._documents)
+        return len(self.documents)
 
 
 class LocalWorker(threading.Thread):
@@ -507,7 +510,7 @@ class _Chosen(Speculation):
             self.path.logprob = before + (float(logprobs[token]) if token == own else 0.0)
         if greedy and request.candidates > 1:
             values, ids = logits[0].float().topk(2)
-            other = int(int(ids[0]) == token)  # the first of two equals may not be the choice
+            other = int(int(ids[0]) == token)  # of two equal logits, the second may be the choice
             if torch.isfinite(values[other]) and int(ids[other]) not in search.model.eos:
                 share = float((values[other] - torch.logsumexp(logits[0].float(), 0)).exp())
                 logprob = before + float(logprobs[ids[other]])

@@ -250,14 +250,14 @@ def safe_text(text: str) -> str:
 def clean(text: str, prefix: str, suffix: str, language: str = "") -> str:
     """Returns the part of a suggestion to show; may be empty."""
     text = safe_text(text)
-    text = _without_extra_closers(text, prefix, language)
+    text = without_extra_closers(text, prefix, language)
     text = _without_next_lines(text, suffix)
     text = _without_rest_of_line(text, suffix, language)
     text = _without_loops(text)
     return text.rstrip() if text.strip() else ""
 
 
-def _without_extra_closers(text: str, prefix: str, language: str) -> str:
+def without_extra_closers(text: str, prefix: str, language: str) -> str:
     """Cuts before the first closing bracket without a match in the prefix or the text."""
     if not any(closer in text for closer in CLOSERS):
         return text

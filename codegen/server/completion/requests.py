@@ -160,7 +160,7 @@ class CompletionRequest:
         return bool(more or self.hesitant) or not plain
 
     def stop_rule(self) -> StopRule | None:
-        """The rule that ends a candidate; None for a raw continuation."""
+        """Returns the rule that ends a candidate; None for a raw continuation."""
         if self.multiline is None:
             return None
         return rule_for(self.prefix, self.suffix, self.language, self.multiline, self.max_lines)

@@ -44,7 +44,7 @@ _PATIENCE = 4  # while others run, patient requests run only in every fourth rou
 Outcome = CompletionResult | BaseException
 OnText = Callable[[str], None]
 
-_QUIET_S = 0.1  # idle time before caches are refreshed; longer than between two keys
+QUIET_S = 0.1  # idle time before caches are refreshed; longer than between two keys
 
 
 @dataclass(eq=False)
@@ -237,7 +237,7 @@ class JobQueue:
                     return None
                 if self._running or self._waiting:
                     return self._pop()
-                if self._changed.wait_for(lambda: self.wanted, _QUIET_S):
+                if self._changed.wait_for(lambda: self.wanted, QUIET_S):
                     continue
             if not refresh():
                 with self._changed:

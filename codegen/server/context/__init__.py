@@ -1,1 +1,1 @@
-"""What a prompt can use: the open document, the workspace's files, their symbols and snippets."""
+"""Context of prompts: the open document, and the workspace's files, symbols and snippets."""

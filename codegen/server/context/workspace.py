@@ -51,9 +51,9 @@ from codegen.server.context.sources import (
 
 log = logging.getLogger(__name__)
 
-_FILES = 10_000  # maximum indexed files per folder
-_ENTRIES = 200_000  # maximum directory entries to scan per folder
-_INDEX_CHARS = 20_000_000  # maximum indexed characters per folder
+MAX_FILES = 10_000  # maximum indexed files per folder
+MAX_ENTRIES = 200_000  # maximum directory entries to scan per folder
+MAX_INDEX_CHARS = 20_000_000  # maximum indexed characters per folder
 _SHARE = 0.25  # fraction of its time that the thread uses while indexing
 _NICE = 10
 _DESCRIPTION = 300  # maximum characters of a definition, or a quarter of the room
@@ -112,7 +112,7 @@ class Folder:
         found: list[str] = []
         for path, is_folder in self.sources.entries(folder):
             self._entries += 1
-            if self._entries > _ENTRIES or len(self._states) + len(found) >= _FILES:
+            if self._entries > MAX_ENTRIES or len(self._states) + len(found) >= MAX_FILES:
                 self._folders.clear()
                 break
             if path and is_folder:
@@ -129,7 +129,7 @@ class Folder:
         if path in self._open:
             return
         try:
-            if path not in self._states and len(self._states) >= _FILES:
+            if path not in self._states and len(self._states) >= MAX_FILES:
                 raise FileRejected("beyond the limits")
             state = self.sources.state(path)
             if state is not None and self._states.get(path) == state and self._seen is None:
@@ -152,7 +152,7 @@ class Folder:
         """
         if is_generated(text):
             raise FileRejected("generated")
-        if self.index.chars + len(text) > _INDEX_CHARS:
+        if self.index.chars + len(text) > MAX_INDEX_CHARS:
             raise FileRejected("beyond the limits")
         text, language = redact(text), language_of(path)
         defined, _ = symbols.read(text, language)
@@ -515,4 +515,4 @@ def _safely(action: Callable[[], None]) -> None:
     try:
         action()
     except Exception as error:  # noqa: BLE001 - its message may quote a file
-        log.error("The workspace: %s.", type(error).__name__)
+        log.error("Indexing the workspace failed: %s.", type(error).__name__)

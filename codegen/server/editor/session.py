@@ -43,7 +43,7 @@ _CHARS_A_TOKEN = 5
 _CLIENT = "lsp"
 _WARM_UP_S = 0.1  # after a change, if no request follows
 _CHOICE_S = 0.05  # maximum wait for snippets of other files
-_PAUSE_S = 0.5  # idle time before newly chosen snippets are shown to the model
+PAUSE_S = 0.5  # idle time before newly chosen snippets are shown to the model
 _CONTEXT_CHARS_A_TOKEN = 3  # fewer than in code, so that the chosen snippets fit
 _COMPLETE_NAME = re.compile(r"\b[^\W\d]\w*+(?=\W)")
 _MOST_NAMES = 100
@@ -476,7 +476,7 @@ class EditorSession:
             self._pausing.cancel()
         if document.latest is not None:
             uri = document.latest.request.key.document
-            self._pausing = asyncio.get_running_loop().call_later(_PAUSE_S, take)
+            self._pausing = asyncio.get_running_loop().call_later(PAUSE_S, take)
 
     async def _settle(self, snapshot: Snapshot, first: requests.CompletionResult) -> None:
         """Replaces an uncertain completion by the settled one if they differ, unless a newer

@@ -325,21 +325,21 @@ def _with_headers(send: Send, headers: dict[str, str]) -> Send:
     return sending
 
 
-_HEADER_S = 10.0
-_IDLE_S = 15
-_UNREAD_S = 20.0
+HEADER_S = 10.0
+IDLE_S = 15
+UNREAD_S = 20.0
 _HEADER_BYTES = 64 * 1024
-_CONNECTIONS = 256
-_CROWDED = 192
+MAX_CONNECTIONS = 256
+CROWDED = 192
 _BACKLOG = 128
 
 
 class _Protocol(H11Protocol):
     """Closes connections that send no request or whose client does not read responses.
 
-    The head of every request must be complete ``_HEADER_S`` after its first byte (or after the
-    connection was opened). A connection may be idle for ``_IDLE_S`` between two requests. It is
-    closed if its client reads nothing for ``_UNREAD_S``. Above ``_CROWDED`` of ``_CONNECTIONS``
+    The head of every request must be complete ``HEADER_S`` after its first byte (or after the
+    connection was opened). A connection may be idle for ``IDLE_S`` between two requests. It is
+    closed if its client reads nothing for ``UNREAD_S``. Above ``CROWDED`` of ``MAX_CONNECTIONS``
     connections (the same fraction of another limit), a new connection closes an idle one of the
     peer with the most, so that no client can block others by holding connections open. Bodies and
     responses have other limits (``ServerLimits.read_s``, ``ServerLimits.deadline_s``).
@@ -372,7 +372,7 @@ class _Protocol(H11Protocol):
         """Starts a timer, because the client reads too slowly."""
         super().pause_writing()
         if self._unread_timer is None:
-            self._unread_timer = self.loop.call_later(_UNREAD_S, self.transport.abort)
+            self._unread_timer = self.loop.call_later(UNREAD_S, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Stops the timer, because the client has resumed reading."""
@@ -393,7 +393,7 @@ class _Protocol(H11Protocol):
         if self._has_request or self.transport.is_closing():
             self._head_timer = _cancelled(self._head_timer)
         elif self._head_timer is None:
-            self._head_timer = self.loop.call_later(_HEADER_S, self._close_if_waiting)
+            self._head_timer = self.loop.call_later(HEADER_S, self._close_if_waiting)
 
     def _close_if_waiting(self) -> None:
         self._head_timer = None
@@ -404,7 +404,7 @@ class _Protocol(H11Protocol):
         mine = [c for c in self.connections if isinstance(c, _Protocol)]
         live = [c for c in mine if not c.transport.is_closing()]
         idle = [c for c in live if c is not self and not c._has_request]
-        crowded = _CROWDED * (self.limit_concurrency or _CONNECTIONS) / _CONNECTIONS
+        crowded = CROWDED * (self.limit_concurrency or MAX_CONNECTIONS) / MAX_CONNECTIONS
         if len(live) <= crowded or not idle:
             return
         held = Counter(c._peer for c in live)
@@ -515,8 +515,8 @@ def make_server(
             date_header=False,
             lifespan="off",
             h11_max_incomplete_event_size=_HEADER_BYTES,
-            limit_concurrency=connections or _CONNECTIONS,
-            timeout_keep_alive=_IDLE_S,
+            limit_concurrency=connections or MAX_CONNECTIONS,
+            timeout_keep_alive=IDLE_S,
             timeout_graceful_shutdown=grace_s,
         )
     )

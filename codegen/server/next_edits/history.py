@@ -151,12 +151,15 @@ class Outcomes:
     Args:
         path: the file to append them to; None to only count them.
 
+    Attributes:
+        watched: proposals without an outcome yet, by id.
+
     Raises:
         InputError: if the file cannot be written.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._watched: dict[str, Watched] = {}
+        self.watched: dict[str, Watched] = {}
         self._file: int | None = None
         if path is None:
             return
@@ -176,28 +179,28 @@ class Outcomes:
 
     def watch(self, id_: str, watched: Watched) -> None:
         """Starts watching a proposal, which replaces an identical earlier one."""
-        for key, other in list(self._watched.items()):
+        for key, other in list(self.watched.items()):
             if other.uri == watched.uri and not other.accepted and other.after == watched.after:
-                watched.shown |= self._watched.pop(key).shown
-        self._watched[id_] = watched
-        if len(self._watched) > _MOST:
-            self._end(next(iter(self._watched)))
+                watched.shown |= self.watched.pop(key).shown
+        self.watched[id_] = watched
+        if len(self.watched) > _MOST:
+            self._end(next(iter(self.watched)))
 
     def show(self, id_: str) -> None:
         """Records that the editor shows a proposal."""
-        if id_ in self._watched:
-            self._watched[id_].shown = True
+        if id_ in self.watched:
+            self.watched[id_].shown = True
 
     def accept(self, id_: str, now: float) -> None:
         """Records that a proposal was accepted."""
-        if id_ in self._watched:
-            self._watched[id_].accepted, self._watched[id_].since = True, now
+        if id_ in self.watched:
+            self.watched[id_].accepted, self.watched[id_].since = True, now
 
     def changing(self, uri: str, now: float) -> None:
         """Decides the outcomes of a document's proposals that are old enough; called before each
         change, so that the text is still from that time.
         """
-        for id_, one in list(self._watched.items()):
+        for id_, one in list(self.watched.items()):
             if one.uri == uri and now - one.since >= KEPT_S:
                 self._end(id_)
 
@@ -208,15 +211,15 @@ class Outcomes:
             uri: the document; empty for all.
             is_lost: its text is unknown, so the proposals are dropped without an outcome.
         """
-        for id_, one in list(self._watched.items()):
+        for id_, one in list(self.watched.items()):
             if not uri or one.uri == uri:
                 if is_lost:
-                    del self._watched[id_]
+                    del self.watched[id_]
                 else:
                     self._end(id_)
 
     def _end(self, id_: str) -> None:
-        one = self._watched.pop(id_)
+        one = self.watched.pop(id_)
         lines = lines_of(one.document.text.replace("\r\n", "\n"))
         try:
             kept = one.accepted and not _differ(one.after, lines, *one.lines)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 _MOST_LINES, _MOST_WIDTH = 50_000, 240  # lines per file, characters per line on average
 _REMEMBERED = 20  # rejected proposals to remember
-_SEEN_S = 1.0  # time on the screen after which a proposal counts as seen
+SEEN_S = 1.0  # time on the screen after which a proposal counts as seen
 _CHARS_A_TOKEN = 3
 _MOST_JUMPS = 2  # maximum places far from the cursor to query
 VIEWS = (View(), View(6, 6, 4, 500), View(4, 4, 2, 300))
@@ -116,6 +116,7 @@ class NextEditor:
 
     Attributes:
         trackers: the edits of the open documents, by URI.
+        rejected: latest rejected proposals: the URI, the old and the new lines.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class NextEditor:
         self.outcomes = outcomes or Outcomes()
         self._loading: asyncio.Future[CompletionEngine] | None = None
         self.trackers: dict[str, Tracker] = {}
-        self._refused: deque[tuple[str, str, str]] = deque(maxlen=_REMEMBERED)
+        self.rejected: deque[tuple[str, str, str]] = deque(maxlen=_REMEMBERED)
         self._pending: dict[str, _Made] = {}  # by URI: the latest, until the document changes
         self._numbers = count(1)
 
@@ -162,8 +163,8 @@ class NextEditor:
         if taken:
             self.outcomes.accept(pending.id, now)
             pending.count("next_edit_accepted")
-        elif now - pending.shown_at >= _SEEN_S:
-            self._refused.append(pending.change)
+        elif now - pending.shown_at >= SEEN_S:
+            self.rejected.append(pending.change)
         return taken
 
     def show(self, id_: str) -> None:
@@ -208,7 +209,7 @@ class NextEditor:
             return is_open and document.version == version and _plain(document.text) == text
 
         found = await self._find(engine, key, moment, uri, is_current)
-        return self._proposal(engine, found, uri, document) if found else None
+        return self.start_proposal(engine, found, uri, document) if found else None
 
     async def rewrite(self, engine: CompletionEngine, key: DocumentKey, moment: Edit) -> str:
         """Returns the edit state's window with the next edit; unchanged if none is worth showing.
@@ -266,7 +267,7 @@ class NextEditor:
             except formats.Unreadable:
                 engine.metrics.count("next_edit_unreadable")
                 continue
-            if found := self._worth(engine, edit, after, uri, last):
+            if found := self.worth_showing(engine, edit, after, uri, last):
                 return replace(found, hidden=hidden)
         return None
 
@@ -324,7 +325,7 @@ class NextEditor:
             tokens = len(local.tokenizer(prompt).input_ids)
         return prompt if tokens + MOST_TOKENS <= model.limit else ""
 
-    def _worth(
+    def worth_showing(
         self, engine: CompletionEngine, edit: Edit, after: str, uri: str, last: str
     ) -> Rewrite | None:
         """Returns the change of a response, if it is worth showing.
@@ -345,20 +346,20 @@ class NextEditor:
         start, end = hunks[0].start, hunks[-1].end
         cut = [h._replace(start=h.start - start, end=h.end - start) for h in hunks]
         old, new = "".join(lines[start:end]), "".join(apply(lines[start:end], cut))
-        if (uri, old, new) in self._refused or breaks(edit.text, whole, edit.language):
+        if (uri, old, new) in self.rejected or breaks(edit.text, whole, edit.language):
             engine.metrics.count("next_edit_dropped")
             return None
         engine.metrics.count("next_edit_proposed")
         top = edit.window[0]
         return Rewrite(edit, after, (top + start, top + end), old, new)
 
-    def _proposal(
+    def start_proposal(
         self, engine: CompletionEngine, found: Rewrite, uri: str, document: TextDocument
     ) -> Proposal:
         """Creates the proposal of an edit, and starts watching its outcome."""
         edit = found.edit
         top, bottom = found.lines
-        new = _with_ends(document.lines, top, bottom, found.new)
+        new = with_line_ends(document.lines, top, bottom, found.new)
         last_line = len(document.lines) - 1
         ends = Position(bottom, 0)
         if bottom > last_line:
@@ -442,7 +443,7 @@ def _plain(text: str) -> str:
     return text.replace("\r\n", "\n")
 
 
-def _with_ends(lines: Sequence[str], top: int, bottom: int, new: str) -> str:
+def with_line_ends(lines: Sequence[str], top: int, bottom: int, new: str) -> str:
     """Returns a replacement for lines of a document, with the document's line ends."""
     old, made = list(lines[top:bottom]), lines_of(new)
     end = next((_end(line) for line in [*reversed(lines[:top]), *lines[top:]] if _end(line)), "\n")

@@ -70,7 +70,7 @@ def test_recycled_trees_are_the_most_probable_ones() -> None:
     drafter.begin([0], Context())
     table = {t: rng.sample(range(5), 3) for t in range(5)}
     drafter.observe(list(table), list(table.values()))
-    chances = [count / drafter._steps for count in drafter._ranks]
+    chances = [count / drafter.steps for count in drafter.ranks]
     paths = {}
     for depth in range(1, 7):
         for ranks in itertools.product(range(3), repeat=depth):

@@ -173,8 +173,13 @@ def test_drafts_of_a_batch_are_those_of_a_plain_loop(
     maker: DrafterMaker, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[Any] = []
-    begin = DraftProposer._begin
-    monkeypatch.setattr(DraftProposer, "_begin", lambda *args: begun.append(args) or begin(*args))
+    chain = DrafterMaker.chain
+
+    def counted(*given: Any, **options: Any) -> Any:
+        begun.append(given)
+        return chain(*given, **options)
+
+    monkeypatch.setattr(DrafterMaker, "chain", counted)
     proposer = DraftProposer(configured(tiny_model_dir))
     proposer.load_model(None)
     batch = Batch(proposer)
@@ -194,7 +199,7 @@ def test_drafts_of_a_batch_are_those_of_a_plain_loop(
 
 def test_what_a_request_held_is_released_when_it_has_ended() -> None:
     proposer = DraftProposer(configured(kept=4))
-    store: SuffixStore = proposer._suffix["store"]
+    store: SuffixStore = proposer.suffix_options["store"]
     batch = Batch(proposer)
     first, second = Asked("a", [1, 2, 3], [4, 5, 6]), Asked("b", [7, 8], list(range(10, 30)))
     batch.add(first)
@@ -203,7 +208,7 @@ def test_what_a_request_held_is_released_when_it_has_ended() -> None:
         batch.step()
     assert store.index() is None
     batch.step()
-    assert [row.tokens[0] for row in proposer._rows.values()] == [7]
+    assert [row.tokens[0] for row in proposer.rows.values()] == [7]
     past = store.index()
     assert past is not None and past.text(past.sequences()[0]) == first.answer
 
@@ -223,7 +228,7 @@ def test_a_request_that_was_set_aside_goes_on_where_it_was(
     batch.remove(edit)
     edit.read, edit.draft = 0, []
     batch.step()
-    assert "edit" in proposer._rows and proposer._suffix["store"].index() is None
+    assert "edit" in proposer.rows and proposer.suffix_options["store"].index() is None
     batch.rows.append(edit)
     before = len(edit.drafts)
     while edit in batch.rows:

@@ -61,8 +61,8 @@ def first_layer(model: PreTrainedModel, tokens: list[int]) -> tuple[torch.Tensor
 
 def held(cache: EditableCache, layer: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """The cache's keys and values of a layer, by position."""
-    found: Any = cache._kv.layers[layer]
-    order = torch.from_numpy(cache._ledger.order)
+    found: Any = cache.kv.layers[layer]
+    order = torch.from_numpy(cache.ledger.order)
     return found.keys[:, :, order], found.values[:, :, order]
 
 
@@ -106,12 +106,12 @@ def test_recompute_makes_exact_and_goes_on_where_it_was_stopped() -> None:
     cache.update(tokens)
     changed = [*tokens[:10], 3, 1, 4, *tokens[10:]]
     assert not cache.update(changed).exact
-    before = cache._ledger.stale
+    before = cache.ledger.stale
     answers = iter([False, False, True])
     assert not cache.recompute(stop=lambda: next(answers))
-    assert 0 < cache._ledger.stale < before
+    assert 0 < cache.ledger.stale < before
     assert cache.recompute()
-    assert cache.exact and cache._ledger.stale == 0
+    assert cache.exact and cache.ledger.stale == 0
     torch.testing.assert_close(cache.logits, full(model, changed)[-1], rtol=1e-4, atol=1e-4)
 
 
@@ -213,7 +213,7 @@ def test_an_error_leaves_a_valid_cache(monkeypatch: pytest.MonkeyPatch, place: s
     cache = EditableCache(model, policy=TIGHT)
     tokens = [i % 50 for i in range(60)]
     cache.update(tokens)
-    last: Any = cache._kv.layers[2]
+    last: Any = cache.kv.layers[2]
     with monkeypatch.context() as patch:
         if place == "in the model":
             patch.setattr(model.model.layers[1], "forward", None)
@@ -238,4 +238,4 @@ def test_memory_is_bounded_while_a_text_is_edited_again_and_again() -> None:
         cache.update(tokens)
         sizes.append(cache.nbytes)
     assert max(sizes[100:]) <= 1.5 * sizes[99]
-    assert cache._kv.capacity <= 512
+    assert cache.kv.capacity <= 512

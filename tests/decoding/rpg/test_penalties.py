@@ -22,7 +22,6 @@ from codegen.decoding.healing import Vocabulary
 from codegen.decoding.rpg import METHODS, RpgOptions, read_options
 from codegen.decoding.rpg.methods import Follower, Method
 from codegen.decoding.rpg.penalties import CriticalTokens, Penalty, Rule, apply, push_all
-from codegen.decoding.rpg.reference import content_cycle, typed
 
 EOS = 2
 
@@ -150,7 +149,7 @@ def test_structural_loops_with_new_content_are_stopped(tokenizer: Any, tokens: A
             assert found is None, loop.name
 
 
-@pytest.mark.parametrize("name", [*METHODS, "rpg paper", "rpg reference"])
+@pytest.mark.parametrize("name", [*METHODS, "rpg paper"])
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
 def test_going_back_and_forking_equal_replaying(
@@ -198,37 +197,6 @@ def test_a_follower_takes_tokens_back(tokenizer: Any, tokens: Any, data: st.Data
         push_all(rule, prompt + written)
         expected = [(p.ids.tolist(), p.amount) for p in rule.penalties()]
         assert [(p.ids.tolist(), p.amount) for p in follower.penalties(written)] == expected
-
-
-# --- the released code ---------------------------------------------------------------------------
-
-
-def test_reference_types_and_quirks() -> None:
-    pieces = ["if", "▁x", "_", "1", "▁=", "▁[", "1", "]", ":", "\n", "▁#", "▁hi", "\n", "12", "3"]
-    assert typed(pieces) == [
-        ("if", 0), ("NAME", 3), ("▁=", 4), ("LIST", 7), (":", 8), ("\n", 9), ("COMMENT", 11),
-        ("\n", 12), ("NUMBER", 14),
-    ]  # fmt: skip
-    # A keyword that goes on is a name; a quote goes up to the next token with one.
-    assert typed(["print", "er", "'", "a", "b", "'", ")"]) == [
-        ("NAME", 1), ("STRING", 5), (")", 6),
-    ]  # fmt: skip
-    assert content_cycle([5, 1, 2, 1, 2, 1, 2]) == (2, 2)
-    assert content_cycle([1, 1]) is None, "the length is below half of the text"
-
-
-def test_reference_raises_negative_logits_and_the_end(tokenizer: Any, tokens: Any) -> None:
-    rule = method(tokens, "rpg", mode="reference").rule()
-    ids = tokenizer("def\n" * 6).input_ids
-    assert len(ids) == 12
-    push_all(rule, ids)
-    logits = torch.full((1, len(tokens)), -2.0)
-    apply(logits, [rule.penalties()])
-    changed = {i: float(logits[0, i]) for i in range(len(tokens)) if logits[0, i] != -2}
-    (target,) = set(changed) - {EOS}
-    assert target == ids[-2] and tokens[target] == b"def"
-    assert changed[target] == pytest.approx(-2 * 0.9)  # raised: the structure's exponent is 1
-    assert changed[EOS] == pytest.approx(-2 / 0.8)  # lowered, for the same reason
 
 
 # --- baselines -----------------------------------------------------------------------------------
@@ -296,9 +264,8 @@ def test_options_are_read_from_texts() -> None:
         ("rpg", {"k_min": True}, "whole number"),
         ("rpg", {"k_min": 1}, "k_min is 1"),
         ("rpg", {"cap": "nan"}, "cap is 'nan'"),
-        ("rpg", {"mode": "best"}, "ours or paper or reference"),
-        ("rpg", {"mode": 3}, "ours or paper or reference"),
-        ("rpg", {"mode": "reference", "language": "go"}, "supports Python only"),
+        ("rpg", {"mode": "best"}, "ours or paper"),
+        ("rpg", {"mode": 3}, "ours or paper"),
         ("rpg", {"language": "klingon"}, "python, javascript"),
         ("no_repeat_ngram", {"size": 0}, "size is 0"),
         ("dry", {"breakers": "maybe"}, "true or false"),

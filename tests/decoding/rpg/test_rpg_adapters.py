@@ -28,7 +28,6 @@ PROMPTS = [LOOP * 6, "def f(a):\n", "if a:\n    pass\n" * 5, "y = [" + "0, " * 1
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("rpg", {"strength": 6, "cap": 40, "bonus": 0}),
     ("rpg", {"mode": "paper", "decay": 0.3}),
-    ("rpg", {"mode": "reference", "decay": 0.3}),
     ("repetition_penalty", {"penalty": 2.0}),
     ("no_repeat_ngram", {"size": 2}),
     ("dry", {"multiplier": 4, "allowed": 1}),

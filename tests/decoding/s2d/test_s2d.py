@@ -88,8 +88,8 @@ def test_every_layer_holds_what_the_whole_model_would(
     kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A walk of growths and cuts, with exits forced at random."""
-    monkeypatch.setattr("codegen.decoding.strategies.sorted._BLOCK", 3)
-    monkeypatch.setattr("codegen.decoding.strategies.sorted._ROOM", 4)
+    monkeypatch.setattr("codegen.decoding.strategies.sorted.BLOCK", 3)
+    monkeypatch.setattr("codegen.decoding.strategies.sorted.ROOM", 4)
     model = small(1, kind=kind)
     nested = Nested(model, (2, 3, 6))
     rng = random.Random(0)
@@ -199,7 +199,7 @@ def test_a_draft_launched_ahead_is_as_deep_as_the_last_one_asked_for() -> None:
             assert token == int(logits[-1].argmax())
         draft = drafter.settle([(token, *sure) for token in tokens])
         assert draft.tokens == tokens and len(sure) == 1 + depth
-        check_states(model, drafter._ladder)
+        check_states(model, drafter.ladder)
         depth, most = following, length
         added = [*tokens[: number % 3], 3 + number]  # some are accepted
         drafter.accept(added)

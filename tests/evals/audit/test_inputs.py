@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from codegen.evals.audit.inputs import CallArgs, constants_of, find_view, read_calls, recorder, vary
+from codegen.evals.audit.inputs import (
+    CallArgs,
+    constants_of,
+    edges,
+    find_view,
+    read_calls,
+    recorder,
+    vary,
+)
 from codegen.sandbox import Job, Sandbox
 
 
@@ -39,13 +47,14 @@ def test_few_letters_that_recur_are_all_letters() -> None:
     assert any(set(text) - set("01") for (text,) in varied(("019",), ("27",), ("84",)))
 
 
-def test_constants_and_wide_inputs() -> None:
+def test_constants_and_edges() -> None:
     program = 'def f(x):\n    """Docs 5."""\n    return 3 if x > 70.5 else "no"\n'
     assert sorted(map(str, constants_of(program))) == ["3", "70.5", "no"]
     seen = inputs((20.5,), (30.0,))
     assert any(i.args == (70.5,) for i in vary(seen, 100, random.Random(0), (), [70.5]))
-    wide = vary(seen, 100, random.Random(0), is_wide=True)
-    assert min(i.args for i in wide) < (0,) and {type(i.args[0]) for i in wide} == {float}
+    found = edges(100, random.Random(0), inputs(([5, 7], "ab", True), ([3], "c", False)))
+    assert all((0 in i.args[0]) != (i.args[1] not in ("ab", "c")) for i in found)
+    assert any(" " in i.args[1] for i in found) and len(set(map(str, found))) == len(found) > 20
 
 
 def test_variations_around_one_input_are_like_the_recorded_ones() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from codegen.core.records import Sample, read_jsonl
 from codegen.evals import run as runs
 from codegen.evals import tasks
 from codegen.evals.tasks import STYLES, PromptStyle, read_styles, style_of
-from codegen.evaluate import _usual_style, sample_task
+from codegen.evaluate import sample_task, usual_style
 
 from eval_fakes import FakeGenerator  # isort: skip
 
@@ -50,10 +51,16 @@ def test_a_prefill_needs_a_chat() -> None:
 
 def test_coder_is_asked_as_the_task_can() -> None:
     backend: Any = type("", (), {"style": "chat"})
-    assert _usual_style(tasks.load("humaneval"), "coder", backend) == "evalplus"
+    assert usual_style(tasks.load("humaneval"), "coder", backend) == "evalplus"
     words: Any = type("", (), {"asks": ("instruction",)})
-    assert _usual_style(words, "coder", backend) == "chat"
-    assert _usual_style(tasks.load("humaneval"), "org/name", backend) == "chat"
+    assert usual_style(words, "coder", backend) == "chat"
+    # Other languages, and programs that read and print.
+    humaneval: Any = tasks.load("humaneval")
+    for name, value in (("languages", ("javascript",)), ("entry_point", lambda _: "")):
+        other = copy(humaneval)
+        setattr(other, name, value)
+        assert usual_style(other, "coder", backend) == "chat"
+    assert usual_style(tasks.load("humaneval"), "org/name", backend) == "chat"
 
 
 def test_the_style_says_how_long_an_answer_is(toy: tasks.Task[Any], tmp_path: Path) -> None:

@@ -11,17 +11,15 @@ from codegen.kernels.backend import KERNELS
 
 def test_right_kernels_pass_their_trials(device, monkeypatch) -> None:
     """Each operation as a GPU would first run it: compared with its reference, types and all."""
-    monkeypatch.setattr(backend, "_trusting", False)
+    trials = backend.KernelTrials(announced={torch.device(device)})
+    monkeypatch.setattr(backend, "trials", trials)
     monkeypatch.setattr(backend, "interpreting", lambda: False)
     monkeypatch.setattr(backend, "use_triton", lambda tensor: True)
-    monkeypatch.setattr(backend, "_left", {})
-    monkeypatch.setattr(backend, "_failed", set())
-    monkeypatch.setattr(backend, "_announced", {torch.device(device)})
     for name in kernel_cases.cases():
         if "bf16" in name and device == "cpu":
             continue
         kernel_cases.make(name, 0, kernel_cases.TINY, device).kernel()
-    assert not backend._failed
-    names = {form.split()[0] for _, form in backend._left}
+    assert not trials.failed
+    names = {form.split()[0] for _, form in trials.left}
     assert names == set(KERNELS)
-    assert set(backend._left.values()) == {backend.TRIALS - 1}
+    assert set(trials.left.values()) == {backend.TRIALS - 1}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from suites import suite
 
@@ -9,6 +11,7 @@ from codegen.core.errors import SandboxError
 from codegen.sandbox import Job, Sandbox
 from codegen.sandbox.isolation import linux
 from codegen.sandbox.tests_side.analysis import side_effect_free
+from tests.processes import descendants, wait_for
 
 ADD = "def add(a, b):\n    return a + b\n"
 # When the two directories were last changed: both are new in a new mount namespace.
@@ -69,12 +72,12 @@ def test_without_landlock_the_sandbox_stands_and_says_so(monkeypatch: pytest.Mon
     """As on an older kernel: no rules are made, and the layer is not claimed."""
     from codegen.sandbox import launch
 
-    config = launch._zygote_config
+    config = launch.zygote_settings
 
     def without(*arguments: object) -> dict[str, object]:
         return config(*arguments) | {"landlock": False}  # type: ignore[arg-type]
 
-    monkeypatch.setattr(launch, "_zygote_config", without)
+    monkeypatch.setattr(launch, "zygote_settings", without)
     try:
         with Sandbox(workers=1) as opened:
             assert "landlock" not in opened.describe()["layers"]
@@ -126,13 +129,13 @@ def test_random_numbers_are_the_same_in_every_job_and_test(sandbox: Sandbox) -> 
 
 
 def test_a_test_process_serves_many_jobs_and_dies_alone(sandbox: Sandbox) -> None:
-    pool = sandbox._pool
-    assert pool is not None
-    for _ in range(5):
-        assert sandbox.run(Job(ADD, test="assert add(1, 2) == 3\n")).passed
-    testers = {number for worker in pool._workers for number in worker.testers}
-    assert sandbox.run(Job(ADD, test="assert add(1, 2) == 4\n")).status == "wrong"
-    assert {number for worker in pool._workers for number in worker.testers} == testers
+    with Sandbox(workers=1) as opened:
+        zygotes = set(descendants(os.getpid()))
+        for _ in range(5):
+            assert opened.run(Job(ADD, test="assert add(1, 2) == 3\n")).passed
+        [tester] = wait_for(lambda: set(descendants(os.getpid())) - zygotes)
+        assert opened.run(Job(ADD, test="assert add(1, 2) == 4\n")).status == "wrong"
+        wait_for(lambda: set(descendants(os.getpid())) == {*zygotes, tester})
     crash = Job(ADD, test="import os\nassert add(1, 2) == 3\nos.abort()\n")
     assert sandbox.run(crash).status == "crashed"  # it heard the program, so this is the program's
     assert sandbox.run(Job(ADD, test="assert add(1, 2) == 3\n")).passed

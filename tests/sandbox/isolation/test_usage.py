@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from suites import suite
@@ -117,14 +118,14 @@ def test_a_first_process_that_ends_is_not_one_that_hides_its_children(
     trees = [{1: 5, 2: 9}, {1: 14}]
     ignoring = {"SigIgn": f"{1 << 16:016x}", **status}
 
-    def tree(_: int) -> dict[int, usage._Process]:
-        return {pid: usage._Process(0, False, t, 1.0, 1.0) for pid, t in trees[0].items()}
+    def tree(_: int) -> dict[int, usage.ProcessUsage]:
+        return {pid: usage.ProcessUsage(0, False, t, 1.0, 1.0) for pid, t in trees[0].items()}
 
-    monkeypatch.setattr(usage, "_tree", tree)
-    monkeypatch.setattr(usage, "_status", lambda _: ignoring)
-    monkeypatch.setattr(usage, "_memory_mib", lambda *_: 0.0)
+    monkeypatch.setattr(usage, "process_tree", tree)
+    monkeypatch.setattr(usage, "process_status", lambda _: ignoring)
+    clock = iter(range(0, 300, 100))  # seconds
+    monkeypatch.setattr(usage, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     watch = usage.UsageMonitor()
-    watch._began -= 100  # seconds on the clock
     watch.look(1, 128)
     trees.pop(0)
     assert (watch.look(1, 128)[0] > 50) == charged

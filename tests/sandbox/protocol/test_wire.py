@@ -195,7 +195,7 @@ _tags = _sequence_tags | _scalar_tags | st.sampled_from(["d", "do", "dc", "dd"])
 
 
 def _rare(parts: list[Any]) -> st.SearchStrategy[Any]:
-    return st.sampled_from([*wire._RARE]).map(lambda name: {"x": [name, *parts]})
+    return st.sampled_from([*wire.RARE]).map(lambda name: {"x": [name, *parts]})
 
 
 json_trees: st.SearchStrategy[Any] = st.deferred(
@@ -223,7 +223,7 @@ def test_any_tree_gives_a_plain_value_or_a_wire_error(tree: Any) -> None:
 
 def _is_plain(value: Any) -> bool:
     kinds = (type(None), bool, int, float, complex, str, bytes, bytearray, range, type(...))
-    if type(value).__name__ in (*wire._RARE, "slice"):
+    if type(value).__name__ in (*wire.RARE, "slice"):
         return True
     if type(value) in kinds or isinstance(value, (wire.Opaque, type)):
         return True

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from codegen.core.errors import SandboxError
-from codegen.sandbox import Job, Mode, Sandbox
+from codegen.sandbox import Job, Mode, Outcome, Sandbox
+from codegen.sandbox.pool import Pool
 
 VERDICT = {"status": "passed", "message": "", "values": [], "objects": False}
 PASSED = json.dumps({"again": True, "cpu_s": 0.0, "verdict": VERDICT})
@@ -84,11 +85,11 @@ def test_tests_beside_a_program_leave_nothing_in_the_process_of_others(sandbox: 
 
 
 def test_a_sandbox_that_has_ended_takes_no_jobs() -> None:
-    with Sandbox(workers=1) as opened:
-        pool = opened._running()
-        pool.close()
-        with pytest.raises(SandboxError, match="closed"):
-            opened.run(RIGHT)
+    pool, outcomes = Pool("auto", 1), list[Outcome | SandboxError]()
+    pool.start()
+    pool.close()
+    pool.submit(RIGHT, outcomes.append)
+    assert isinstance(outcomes[0], SandboxError) and "closed" in outcomes[0].message
 
 
 CRASH = MODULES + (

@@ -34,7 +34,7 @@ def model(
     if compiled and dtype not in cpu.KERNELS:
         pytest.skip(f"no kernels {request.param} here")
     monkeypatch.setattr(cpu, "preferable", lambda _: compiled)
-    monkeypatch.setattr(quantization, "_SMALLEST", 1)
+    monkeypatch.setattr(quantization, "MIN_WEIGHTS", 1)
     found = ServedModel(
         load(str(whole_model_dir), dtype=dtype),
         limits=ServerLimits(context_tokens=256),
@@ -56,7 +56,7 @@ def test_a_model_that_loses_too_much_in_8_bits_keeps_its_own_weights(
     if torch.float32 not in cpu.KERNELS:
         pytest.skip("no kernels for float32 here")
     monkeypatch.setattr(cpu, "preferable", lambda _: True)
-    monkeypatch.setattr(quantization, "_SMALLEST", 1)
+    monkeypatch.setattr(quantization, "MIN_WEIGHTS", 1)
     loaded = load(str(whole_model_dir), dtype=torch.float32)
     assert ServedModel(loaded).step.quantized  # type: ignore[union-attr]
     for layer in loaded.model.model.layers:  # an outlier in each row
@@ -165,7 +165,7 @@ async def test_who_is_cancelled_or_fails_leaves_the_others_alone(
     engine = engine_of(model)
     for one in asked:  # so that the documents have caches
         await engine.complete(one)
-    broken.add(engine._worker.caches.get(asked[2].key).cache)
+    broken.add(engine.worker.caches.get(asked[2].key).cache)
     tasks = [asyncio.ensure_future(engine.complete(one)) for one in asked]
     await asyncio.sleep(0.002)
     tasks[4].cancel()

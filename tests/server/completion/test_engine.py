@@ -277,8 +277,8 @@ async def test_fifty_documents_within_the_budget_of_memory(tiny_model: Any, ask:
         for number in range(50):
             text = f"# {number}\n" + TEXT[:400]
             await engine.complete(ask(text, document=f"{number}", max_tokens=2 + round_))
-            assert engine._worker.caches.nbytes <= budget
-    assert engine._worker.caches.evicted > 50
+            assert engine.worker.caches.nbytes <= budget
+    assert engine.worker.caches.evicted > 50
     engine.stop()
 
 
@@ -311,7 +311,7 @@ async def test_stale_states_are_made_exact_when_idle(engine: Any, ask: Any) -> N
     await engine.complete(ask(TEXT[:300]))
     edited = TEXT[:100].replace("engine", "motor") + TEXT[100:300]
     await engine.complete(ask(edited))
-    cache = engine._worker.caches.get(ask("").key).cache
+    cache = engine.worker.caches.get(ask("").key).cache
     for _ in range(200):
         if cache.exact:
             break

@@ -11,12 +11,12 @@ import pytest
 
 from codegen.server.completion.postprocess import (
     PAIRS,
-    _without_extra_closers,
     clean,
     indentation,
     rule_for,
     safe_text,
     scan,
+    without_extra_closers,
 )
 
 
@@ -157,7 +157,7 @@ def test_a_suggestion_is_cut_before_the_first_bracket_that_closes_nothing(langua
         kept = before.quote or before.comment
         cut = next((at for at, n in zip(ends, counts, strict=True) if n > len(before.extra)), None)
         expected = text if kept or cut is None else text[:cut]
-        assert _without_extra_closers(text, prefix, language) == expected, (prefix, text)
+        assert without_extra_closers(text, prefix, language) == expected, (prefix, text)
 
 
 def test_unsafe_characters() -> None:

@@ -45,7 +45,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """No idle time in which states are made exact."""
     from codegen.server.completion import schedule
 
-    monkeypatch.setattr(schedule, "_QUIET_S", 600.0)
+    monkeypatch.setattr(schedule, "QUIET_S", 600.0)
 
 
 @pytest.fixture(params=FAMILIES)
@@ -144,8 +144,8 @@ async def test_after_any_edit_the_statement_was_encoded_in_the_text_that_is_ther
         asked = replace(asked, prefix=above[:-400] + edited(above[-400:], rng)
                         + SOURCE[start:cursor])  # fmt: skip
         await served.complete(asked)
-        current = served._worker.caches.get(asked.key).cache._ledger.current
-        prompt = served.model.prompter.build(served._within_limits(asked))
+        current = served.worker.caches.get(asked.key).cache.ledger.current
+        prompt = served.model.prompter.build(served.within_limits(asked))
         assert current[slice(*prompt.statement)].all() and current[-1]
 
 
@@ -238,11 +238,11 @@ async def test_a_change_that_no_request_follows_is_settled_in_idle_time(engine: 
     assert first is not None
     await session.complete(first, automatic=False)
     line_inserted(session, uri, 1, cursor.line - 4)
-    cache = engine._worker.caches.get(first.request.key).cache
+    cache = engine.worker.caches.get(first.request.key).cache
     cursor = Position(cursor.line + 1, 3)
     after = session.snapshot(uri, cursor, automatic=True)
     assert after is not None
-    wanted = engine.model.prompter.build(engine._within_limits(after.request)).ids
+    wanted = engine.model.prompter.build(engine.within_limits(after.request)).ids
     for _ in range(400):
         if cache.token_ids == wanted and cache.exact and engine.idle:
             break

@@ -155,15 +155,15 @@ def test_changed_moved_and_deleted_files(tmp_path: Path) -> None:
 def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     caplog.set_level(logging.INFO)
     write(tmp_path, {f"d{n % 7}/m{n}.py": HELPER for n in range(300)})
-    monkeypatch.setattr(module, "_FILES", 40)
+    monkeypatch.setattr(module, "MAX_FILES", 40)
     few = folder(tmp_path)
-    assert 0 < len(few._states) <= 40
+    assert 0 < few.index.chars <= 40 * len(HELPER)
     monkeypatch.undo()
-    monkeypatch.setattr(module, "_INDEX_CHARS", 20 * len(HELPER))
+    monkeypatch.setattr(module, "MAX_INDEX_CHARS", 20 * len(HELPER))
     assert folder(tmp_path).index.chars <= 20 * len(HELPER)
     monkeypatch.undo()
-    monkeypatch.setattr(module, "_ENTRIES", 60)
-    assert 0 < len(folder(tmp_path)._states) < 60
+    monkeypatch.setattr(module, "MAX_ENTRIES", 60)
+    assert 0 < folder(tmp_path).index.chars < 60 * len(HELPER)
     assert len(caplog.records) == 3
 
 
@@ -278,7 +278,9 @@ def test_an_error_does_not_end_the_thread(
         broken.setattr(Folder, "choose", lambda *_: 1 / 0)
         assert chosen(files, main) == ()
     wait_for(lambda: caplog.records)
-    assert [record.message for record in caplog.records] == ["The workspace: ZeroDivisionError."]
+    assert [record.message for record in caplog.records] == [
+        "Indexing the workspace failed: ZeroDivisionError."
+    ]
     assert chosen(files, main)
 
 
@@ -356,7 +358,7 @@ async def test_pieces_change_with_the_line_and_with_names_of_other_files(
     # The first request takes what was chosen for it; while one types nothing changes.
     assert len({request.snippets for request in requests}) == 1
     assert "class Cart" in "".join(snippet.text for snippet in requests[0].snippets)
-    monkeypatch.setattr(session_module, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(session_module, "PAUSE_S", 0.01)
     await typed(session, uri, "apply_discount(", 4)
     await asyncio.sleep(0.5)
     await typed(session, uri, "2", 4, 15)

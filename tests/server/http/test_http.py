@@ -81,7 +81,7 @@ def test_a_fast_answer_says_whether_it_is_certain(
     from codegen.decoding.editing import EditableCache
     from codegen.server.completion import schedule
 
-    monkeypatch.setattr(schedule, "_QUIET_S", 600.0)
+    monkeypatch.setattr(schedule, "QUIET_S", 600.0)
     monkeypatch.setattr(EditableCache, "in_doubt", lambda self, logits: not self.exact)
     lines = [f"name_{number} = {number}\n" for number in range(12)]
     body = {"suffix": "\n", "max_tokens": 12}
@@ -146,7 +146,7 @@ def test_other_files_come_first_and_are_redacted(post: Any, engine: Any) -> None
     extra = [{"filename": "b.py", "text": f"KEY = '{secret}'\nbeta = 1\n"},
              {"filename": ".env", "text": "TOP=SECRET\n"}]  # fmt: skip
     infill(post, n_predict=4, input_extra=extra)
-    [document] = engine._worker.caches._documents.values()
+    [document] = engine.worker.caches.documents.values()
     seen = engine.model.tokenizer.decode(document.cache.token_ids)
     assert "beta = 1" in seen and "b.py" in seen
     assert secret not in seen and "TOP" not in seen
@@ -165,7 +165,7 @@ def test_tabby(post: Any, served: Served, engine: Any) -> None:
                 "declarations": [{"filepath": "b.py", "body": "def beta(): ..."}]}  # fmt: skip
     body = post("/v1/completions", {"language": "python", "segments": segments}).json()
     assert body["id"].startswith("cmpl-") and body["choices"][0]["index"] == 0
-    [key] = engine._worker.caches._documents
+    [key] = engine.worker.caches.documents
     assert key.document == "src/a.py" and key.workspace == "x"
     event = {"type": "select", "completion_id": body["id"], "choice_index": 0, "elapsed": 5}
     assert post("/v1/events", event).status_code == 200

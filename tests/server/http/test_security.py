@@ -207,7 +207,7 @@ def test_4_slow_bodies(strict: Served) -> None:
 def test_4_slow_headers(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     from codegen.server.http import security
 
-    monkeypatch.setattr(security, "_HEADER_S", 0.2)
+    monkeypatch.setattr(security, "HEADER_S", 0.2)
     began = time.monotonic()
     raw(served, b"GET /health HTTP/1.1\r\nHost: loc", wait=100)
     assert time.monotonic() - began < 90  # the server hung up, not we
@@ -249,8 +249,8 @@ def test_4_no_connection_is_held_without_a_request(
     """Before a first head, within it, after a request, within a second head, after a refusal."""
     from codegen.server.http import security
 
-    monkeypatch.setattr(security, "_HEADER_S", 0.3)
-    monkeypatch.setattr(security, "_IDLE_S", 1)
+    monkeypatch.setattr(security, "HEADER_S", 0.3)
+    monkeypatch.setattr(security, "IDLE_S", 1)
     served = Served(app)
     stop = threading.Event()
     with socket.create_connection(("127.0.0.1", served.port)) as connection:
@@ -280,10 +280,10 @@ def test_4_waiting_connections_give_way(
 ) -> None:
     from codegen.server.http import security
 
-    monkeypatch.setattr(security, "_HEADER_S", 600.0)
-    monkeypatch.setattr(security, "_IDLE_S", 600)
-    monkeypatch.setattr(security, "_CONNECTIONS", 24)
-    monkeypatch.setattr(security, "_CROWDED", 16)
+    monkeypatch.setattr(security, "HEADER_S", 600.0)
+    monkeypatch.setattr(security, "IDLE_S", 600)
+    monkeypatch.setattr(security, "MAX_CONNECTIONS", 24)
+    monkeypatch.setattr(security, "CROWDED", 16)
     served = Served(app)
     held = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(8)]
     with httpx.Client(base_url=served.url) as early:
@@ -303,7 +303,7 @@ def test_4_answers_that_nobody_reads_are_thrown_away(
 ) -> None:
     from codegen.server.http import security
 
-    monkeypatch.setattr(security, "_UNREAD_S", 0.3)
+    monkeypatch.setattr(security, "UNREAD_S", 0.3)
     served = Served(app)
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

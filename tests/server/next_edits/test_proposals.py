@@ -333,7 +333,7 @@ async def test_what_is_not_shown(client: LanguageClient, upstream: UpstreamServe
     (edit,) = await shown(lambda window: window.replace("return cost", "return sum_"))
     client.protocol.notify("textDocument/didShowInlineEdit", {"item": {"command": {
         "command": edit.command.command, "arguments": edit.command.arguments}}})  # fmt: skip
-    await asyncio.sleep(proposals._SEEN_S + 0.2)
+    await asyncio.sleep(proposals.SEEN_S + 0.2)
     editor.edit(change("# ", (0, 0), (0, 0)))  # typed on, so it was turned down
     assert await shown(lambda window: window.replace("return cost", "return sum_")) == []
     other = await shown(lambda window: window.replace("return cost", "return -sum_"))
@@ -650,9 +650,9 @@ def proposed(text: str, after: str) -> tuple[proposals.NextEditor, TextDocument,
     plain = text.replace("\r\n", "\n")
     moment = Edit("", "a.txt", plain, (), (0, len(lines_of(plain))), 0)
     engine: Any = SimpleNamespace(metrics=Metrics())
-    found = editor._worth(engine, moment, after, "u", "")
+    found = editor.worth_showing(engine, moment, after, "u", "")
     assert found
-    return editor, document, editor._proposal(engine, found, "u", document).id
+    return editor, document, editor.start_proposal(engine, found, "u", document).id
 
 
 @pytest.mark.parametrize(
@@ -674,10 +674,10 @@ def test_an_acceptance_in_any_parts(changes: list[Any]) -> None:
     editor.show(id_)
     assert not editor.changing("u", document, [change("c", (0, 0), (0, 1))])  # nothing new
     assert editor.changing("u", document, changes)
-    assert editor.outcomes._watched[id_].accepted and not editor._refused
+    assert editor.outcomes.watched[id_].accepted and not editor.rejected
     editor, document, id_ = proposed(SHOP, SOLD)
     assert not editor.changing("u", document, [change("p", (0, 0), (0, 4))])
-    assert not editor.outcomes._watched[id_].accepted
+    assert not editor.outcomes.watched[id_].accepted
 
 
 @given(
@@ -694,7 +694,7 @@ def test_lines_that_stay_keep_their_ends(
 ) -> None:
     text = "".join(word + end for word, end in old) + ("" if is_ended else "end")
     lines, after = TextDocument(text).lines, "".join(f"{word}\n" for word in new)
-    found = proposals._with_ends(lines, 0, len(old), after)
+    found = proposals.with_line_ends(lines, 0, len(old), after)
     assert found.replace("\r\n", "\n") == after
     same = 0
     while same < min(len(old), len(new)) and old[same][0] == new[same]:

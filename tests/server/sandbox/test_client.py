@@ -73,8 +73,8 @@ def fakes() -> Iterator[Callable[[Answer], Fake]]:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "_FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(client_module, "_LONGEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(client_module, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(client_module, "LONGEST_PAUSE_S", 0.05)
 
 
 def reply(
@@ -261,6 +261,20 @@ def test_an_answer_that_is_none_is_told(fakes: Callable[[Answer], Fake], row: An
         client.run(JOBS[0][1])
 
 
+def test_each_copy_of_a_client_has_its_own_queue(fakes: Callable[[Answer], Fake]) -> None:
+    names: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler, _: Any) -> None:
+        names.append(handler.headers["user-agent"])
+        reply(handler, 200, b'{"sandbox": {"python": "3.12"}}')
+
+    with SandboxClient(fakes(answer).url) as client:
+        client.describe()
+        with pickle.loads(pickle.dumps(client)) as copy:  # noqa: S301 - our own
+            copy.describe()
+    assert len(set(names)) == 2
+
+
 def test_services_that_differ_are_told(fakes: Callable[[Answer], Fake]) -> None:
     urls = []
     for python in ("3.11", "3.12"):
@@ -284,7 +298,6 @@ def test_the_token_stays_in_the_environment(
         assert TOKEN.encode() not in data
         with pickle.loads(data) as copy:  # noqa: S301 - our own
             assert copy.run(job).passed
-            assert copy._client._name != client._client._name
     with pytest.raises(ConfigError, match="must not contain its token") as error:
         SandboxClient(f"http://any:{TOKEN}@127.0.0.1:8080")
     assert TOKEN not in str(error.value)

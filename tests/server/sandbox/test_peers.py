@@ -99,10 +99,10 @@ def judged(
 ) -> Iterator[None]:
     """Adapters judge in this process, and by a service."""
     monkeypatch.setenv(answers.URL_ENV, service.url if request.param == "service" else "")
-    answers._sandbox.cache_clear()
+    answers.shared_sandbox.cache_clear()
     yield
     answers.sandbox().close()
-    answers._sandbox.cache_clear()
+    answers.shared_sandbox.cache_clear()
 
 
 @pytest.mark.usefixtures("judged")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from codegen.core.errors import InputError
 from codegen.server.run_index import read_run
-from codegen.server.viewer import Library
+from codegen.server.viewer import Library, app
 from codegen.server.viewer.tables import RecordTable, Selection
 
 STATUSES = ["passed", "wrong", "error", "timeout"]
@@ -144,7 +146,9 @@ def test_shards_that_grow_keep_the_rows_links(tmp_path: Path) -> None:
         assert table.rows([number])[0].value["completion"] == completion
 
 
-def test_a_library_finds_runs_and_files_and_keeps_their_indexes(tmp_path: Path) -> None:
+def test_a_library_finds_runs_and_files_and_keeps_their_indexes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "runs" / "base"
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(
@@ -163,7 +167,8 @@ def test_a_library_finds_runs_and_files_and_keeps_their_indexes(tmp_path: Path) 
     assert list(loose.tables) == ["a.jsonl"]
     write(folder / "samples.jsonl", [sample(0, index, rng) for index in range(3)])
     (folder / "samples.partial.jsonl").unlink()  # the run ends
-    library._next = 0.0
+    later = time.monotonic() + 3600
+    monkeypatch.setattr(app, "time", SimpleNamespace(monotonic=lambda: later))
     assert library.sources()[run.name].tables["samples"] is samples
     samples.refresh()
     assert len(samples) == 3

@@ -71,7 +71,7 @@ def test_values_that_need_care() -> None:
 
 
 def test_what_is_not_plain_is_refused() -> None:
-    with pytest.raises(TypeError, match="type object is not plain"):
+    with pytest.raises(TypeError, match="type object cannot be compared"):
         write_value([object()])
 
 
@@ -305,10 +305,14 @@ def test_slow_references_get_their_programs_more_time(
     task.prepare(task.problems(), sandbox)
     problem = task.problems()[0]
     assert job_of(task).limits.cpu_s == 6.0
+    from codegen.evals.tasks import evalplus
     from codegen.evals.tasks.evalplus import ExpectedOutputs
 
-    results = task._expected[problem.id].results  # type: ignore[attr-defined]
-    task._expected[problem.id] = ExpectedOutputs(results, 5.0)  # type: ignore[attr-defined]
+    results = task.expected(problem).results  # type: ignore[attr-defined]
+    slow = {problem.id: ExpectedOutputs(results, 5.0)}
+    monkeypatch.setattr(evalplus, "expected_results", lambda *_: slow.items())
+    task = plus()
+    task.prepare(task.problems(), sandbox)
     assert job_of(task).limits.cpu_s == 24.0
 
 

@@ -5,6 +5,7 @@ Tests of linting alone do it in this process: :class:`Linter`, where it makes no
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -15,8 +16,10 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pylint.checkers.variables import VariablesChecker
 
 from codegen.core.errors import CodegenError, MachineError
 from codegen.lintseq import UnsupportedProgram, prepare, sample_edits
@@ -212,14 +215,21 @@ def test_a_state_leaves_no_trace() -> None:
 def test_verdicts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     linter = LinterProcess()
     checked: list[str] = []
-    lint = linter._lint
-    monkeypatch.setattr(linter, "_lint", lambda states: checked.extend(states) or lint(states))
+    batches = linter_process.batches
+
+    def watched(new: Any, *limits: Any) -> Any:
+        checked.extend(new)
+        return batches(new, *limits)
+
+    monkeypatch.setattr(linter_process, "batches", watched)
     first = linter.check(["x\n", "y\n", "x\n"])
     assert checked == ["x\n", "y\n"]
     assert first[0] == first[2] == [LintMessage(1, "E0602", "Undefined variable 'x'")]
     monkeypatch.setattr(linter_process, "MAX_REMEMBERED", 1)
     assert len(linter.check(["a\n", "b\n"])) == 2
-    assert list(linter._verdicts) == ["a\n", "b\n"]
+    monkeypatch.setattr(linter_process, "MAX_REMEMBERED", 9)
+    linter.check(["x\n", "a\n", "b\n"])
+    assert checked == ["x\n", "y\n", "a\n", "b\n", "x\n"]  # the first two were forgotten
     linter.close()
 
 
@@ -229,7 +239,7 @@ def test_a_process_that_is_full_is_replaced(monkeypatch: pytest.MonkeyPatch) -> 
     linter = LinterProcess()
     for name in "ab":
         assert [f.rule for f in linter.check([f"print({name})\n"])[0]] == ["E0602"]
-        assert linter._popen is None
+        assert linter.process is None
 
 
 def test_what_this_process_has_changed_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,16 +312,18 @@ def test_pylint_is_never_imported_here() -> None:
 
 
 def test_crash_of_pylint_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave, times = VariablesChecker.leave_module, list[str]()
+
+    @functools.wraps(leave)
+    def crash(checker: VariablesChecker, node: Any) -> None:
+        leave(checker, node)
+        if times:
+            raise RuntimeError(times.pop())
+
+    monkeypatch.setattr(VariablesChecker, "leave_module", crash)
     linter = Linter()
-    lint = linter._lint
-
-    def crash(state: str) -> None:
-        lint(state)
-        raise RuntimeError("boom")
-
-    monkeypatch.setattr(linter, "_lint", crash)
+    times.append("boom")  # once
     assert [f.rule for f in linter.check(["print(x)\n"])[0]] == ["E0602", "F0002"]
-    monkeypatch.undo()
     assert [f.rule for f in linter.check(["print(y)\n"])[0]] == ["E0602"]
 
 
@@ -324,8 +336,8 @@ def test_interrupt_ends_the_process() -> None:
 
     linter = LinterProcess()
     linter.check(["x = 1\n"])
-    assert linter._popen
-    first = linter._popen
+    assert linter.process
+    first = linter.process
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.3)
@@ -341,19 +353,18 @@ def test_interrupt_ends_the_process() -> None:
 
 def test_death_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that a state kills is a finding in that state alone; one killed meanwhile is not seen."""
-    (tmp_path / "lintseq_killer.py").write_text("x = 1\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "sitecustomize.py").write_text(
+        "import ast, os\nparse = ast.parse\n"
+        "ast.parse = lambda source, *rest, **more: (\n"
+        "    os._exit(3) if str(source).startswith('die') else parse(source, *rest, **more))\n"
+    )
     linter = LinterProcess()
     linter.check(["x = 1\n"])
-    assert linter._popen
-    linter._popen.kill()
+    assert linter.process
+    linter.process.kill()
     assert [f.rule for f in linter.check(["print(x)\n"])[0]] == ["E0602"]
-    start = linter_process._START.replace(
-        "serve()",
-        "import os; from codegen.lintseq.verify.linter import Linter; lint = Linter._lint; "
-        "Linter._lint = lambda self, s: os._exit(3) if 'die' in s else lint(self, s); serve()",
-    )
-    monkeypatch.setattr(linter_process, "_START", start)
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    monkeypatch.setenv("PYTHONPATH", path)
     linter.close()
     found = linter.check(["print(a)\n", "die\n", "print(b)\n"])
     assert [[f.rule for f in findings] for findings in found] == [["E0602"], ["F0002"], ["E0602"]]
@@ -368,7 +379,7 @@ def test_no_process_outlives_this_one(tmp_path: Path, how: str) -> None:
         "import os, sys\n"
         "from codegen.lintseq.verify.linter_process import shared_linter\n"
         "shared_linter().check(['x = 1\\n'])\n"
-        "print(shared_linter()._popen.pid, flush=True)\n"
+        "print(shared_linter().process.pid, flush=True)\n"
         "sys.argv[1] == 'kill' and os.kill(os.getpid(), 9)\n"
     )
     done = run(sys.executable, "-W", "error", "-c", script, how, env={"TMPDIR": str(tmp_path)})
@@ -428,8 +439,8 @@ def test_memory_is_flat(human_eval_programs, monkeypatch: pytest.MonkeyPatch) ->
 
     def check(count: int, mark: int) -> float:
         linter.check([f"{rng.choice(bases)}\n_{mark}_{i} = {i}\n" for i in range(count)])
-        assert linter._popen
-        return _resident_mib(linter._popen.pid)
+        assert linter.process
+        return _resident_mib(linter.process.pid)
 
     before = check(1000, 0)
     assert check(2000, 1) - before < 12  # 0.38 MB per call in the published code

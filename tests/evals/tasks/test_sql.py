@@ -138,8 +138,8 @@ def test_a_script_that_makes_a_database_has_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
     monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("codegen.evals.tasks.sql._SCRIPT_S", 0.2)
-    monkeypatch.setattr("codegen.evals.tasks.sql._SCRIPT_PAGES", 100)
+    monkeypatch.setattr("codegen.evals.tasks.sql.SCRIPT_S", 0.2)
+    monkeypatch.setattr("codegen.evals.tasks.sql.SCRIPT_PAGES", 100)
     (tmp_path / "everyday_bad.sql").write_text(script)
     (tmp_path / "dev.jsonl").write_text(json.dumps({**ROWS[0], "db_id": "bad"}))
     with pytest.raises(InputError, match="does not create a database"):
@@ -178,9 +178,9 @@ def test_a_database_that_two_processes_make_is_made_once(
         (folder / "made").write_text(folder.name)
         if not other:
             other.append(folder.name)
-            sql._cached(source, fill)  # another process that begins later and is faster
+            sql.cached_folder(source, fill)  # another process that begins later and is faster
 
     other: list[str] = []
-    made = sql._cached(source, fill)
+    made = sql.cached_folder(source, fill)
     assert (made / "made").read_text() != other[0]
     assert list(made.parent.iterdir()) == [made]

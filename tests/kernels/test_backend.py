@@ -11,7 +11,7 @@ import torch
 from codegen.cli import doctor
 from codegen.kernels import backend
 from codegen.kernels import kv_cache as kernel
-from codegen.kernels.backend import TuningCache, _read
+from codegen.kernels.backend import TuningCache, read_cache
 
 
 @pytest.fixture(autouse=True)
@@ -20,9 +20,8 @@ def facts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TuningCache:
     facts = TuningCache(tmp_path / "kernels" / "gpu.json", "A GPU")
     monkeypatch.setattr(backend, "use_triton", lambda tensor: True)
     monkeypatch.setattr(backend, "interpreting", lambda: False)
-    monkeypatch.setattr(backend, "_left", {})
-    monkeypatch.setattr(backend, "_failed", set())
-    monkeypatch.setattr(backend, "_announced", {torch.device("cpu")})
+    trials = backend.KernelTrials(announced={torch.device("cpu")})
+    monkeypatch.setattr(backend, "trials", trials)
     monkeypatch.setattr(backend, "known", lambda device: facts)
     return facts
 
@@ -78,23 +77,23 @@ def test_what_a_device_proved_is_remembered(facts, monkeypatch) -> None:
     kernel, x = Doubling(), torch.arange(4.0)
     for _ in range(backend.TRIALS):
         double(x, kernel)
-    later = _read(facts.path, "A GPU")
+    later = read_cache(facts.path, "A GPU")
     assert later.proved == {"double float32 4", "other"}
     assert later.settings == {"M=16": dict.fromkeys(NUMBERS, 16)}
-    monkeypatch.setattr(backend, "_left", {})
+    monkeypatch.setattr(backend, "trials", backend.KernelTrials())
     monkeypatch.setattr(backend, "known", lambda device: later)
     assert not double(x, kernel)[1]  # at once
     for damage in ("{", '{"proved": 3, "settings": {}}', '{"proved": [], "settings": {"a": 1}}'):
         facts.path.write_text(damage)
-        assert _read(facts.path, "A GPU") == TuningCache(facts.path, "A GPU")
+        assert read_cache(facts.path, "A GPU") == TuningCache(facts.path, "A GPU")
     facts.path.write_text('{"proved": [], "settings": {"M=16": {"BLOCK_M": -1}}}')
-    assert not _read(facts.path, "A GPU").settings
+    assert not read_cache(facts.path, "A GPU").settings
 
 
 def test_doctor_tells_what_agreed_here(monkeypatch, tmp_path) -> None:
     pytest.importorskip("triton", reason="its version is part of what is known")
     if not torch.cuda.is_available():
-        assert doctor._gpu_kernels().ok is None
+        assert doctor.gpu_kernels().ok is None
     monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -104,17 +103,17 @@ def test_doctor_tells_what_agreed_here(monkeypatch, tmp_path) -> None:
     KNOWN.cache_clear()
     found = KNOWN(torch.device("cuda", 0))
     assert found.path is not None and found.path.parent == tmp_path / "kernels"
-    assert doctor._gpu_kernels().detail.startswith("0 of 7 agree with PyTorch on ../GPU")
+    assert doctor.gpu_kernels().detail.startswith("0 of 7 agree with PyTorch on ../GPU")
     found.proved = {f"{name} float16 128" for name in backend.KERNELS[1:]}
-    check = doctor._gpu_kernels()
+    check = doctor.gpu_kernels()
     assert check.ok is None and check.detail.endswith("not yet tree_attention")
     found.proved.add("tree_attention float16 128")
-    assert doctor._gpu_kernels().ok is True
+    assert doctor.gpu_kernels().ok is True
     KNOWN.cache_clear()
 
 
 def test_a_new_device_is_announced_once(monkeypatch) -> None:
-    monkeypatch.setattr(backend, "_announced", set())
+    monkeypatch.setattr(backend, "trials", backend.KernelTrials())
     kernel, x = Doubling(), torch.arange(4.0)
     with pytest.warns(RuntimeWarning, match="have not run on A GPU before"):
         double(x, kernel)

@@ -22,7 +22,7 @@ from suites import suite
 import codegen
 from codegen.core.errors import SandboxError
 from codegen.sandbox import Job, Limits, Sandbox, launch, pool, probe
-from codegen.sandbox.pool import Pool
+from codegen.sandbox.protocol.orders import JobEnded, JobRequest
 from tests.processes import descendants, lives, python, run, wait_for
 
 HONEST = Job("def f(x):\n    return x + 1\n", test="assert f(1) == 2\n")
@@ -93,17 +93,16 @@ def test_killing_the_driver_ends_the_sandbox(backend: str) -> None:
 def test_a_broken_sandbox_is_replaced_and_the_job_run_again() -> None:
     with Sandbox(workers=1) as sandbox:
         assert sandbox.run(HONEST).passed
-        pool: Pool = sandbox._pool  # type: ignore[assignment]
-        first = pool._workers[0].programs.process
+        [first] = sandbox.process_ids
         outcomes: list[Any] = []
         slow = Job("end = 0.7\nimport time\ntime.sleep(end)\n", mode="calls")
         thread = threading.Thread(target=lambda: outcomes.append(sandbox.run(slow)))
         thread.start()
         time.sleep(0.3)
-        first.kill()
+        os.kill(first, signal.SIGKILL)
         thread.join(20)
         assert outcomes[0].passed
-        assert pool._workers[0].programs.process is not first
+        assert len(sandbox.process_ids) == 1 and first not in sandbox.process_ids
         assert sandbox.run(HONEST).passed
 
 
@@ -112,15 +111,12 @@ def test_a_sandbox_that_breaks_every_time_gives_infra_error(
 ) -> None:
     with Sandbox(workers=1) as sandbox:
         assert sandbox.run(HONEST).passed
-        pool: Pool = sandbox._pool  # type: ignore[assignment]
         stop = threading.Event()
 
         def saboteur() -> None:
-            while not stop.is_set():
-                for worker in list(pool._workers):
-                    if worker.runs:
-                        worker.programs.process.kill()
-                time.sleep(0.02)
+            while not stop.wait(0.3):  # the program runs by then
+                for pid in sandbox.process_ids:
+                    os.kill(pid, signal.SIGKILL)
 
         thread = threading.Thread(target=saboteur)
         thread.start()
@@ -249,7 +245,7 @@ def test_probes_hold_on_a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty times slower: the limit of CPU time may end each program, but tells nothing."""
     from codegen.sandbox import probes
 
-    monkeypatch.setattr(probes, "_LIMITS", Limits(cpu_s=0.05, memory_mib=256))
+    monkeypatch.setattr(probes, "LIMITS", Limits(cpu_s=0.05, memory_mib=256))
     assert [p for p in probe() if not p.ok] == []
 
 
@@ -264,9 +260,7 @@ def test_a_probe_without_a_sandbox_says_why(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_terminals_interrupt_does_not_reach_the_sandbox() -> None:
     with Sandbox(workers=1) as sandbox:
-        pool: Pool = sandbox._pool  # type: ignore[assignment]
-        zygote = pool._workers[0].programs.process
-        assert os.getsid(zygote.pid) != os.getsid(0)
+        assert os.getsid(0) not in map(os.getsid, sandbox.process_ids)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -286,49 +280,46 @@ def test_a_driver_without_descriptors_says_so_and_goes_on(
         assert sandbox.run(HONEST).passed
 
 
-def test_a_job_to_be_run_alone_waits_for_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    free_worker, refused = Pool._free_worker, []
-
-    def busy_once(self: Pool) -> object:
-        if self._later and not refused:
-            refused.append(True)
-            return None
-        return free_worker(self)
-
-    monkeypatch.setattr(Pool, "_free_worker", busy_once)
-    with Sandbox(workers=1) as sandbox:
-        job = Job("import time\ntime.sleep(99)\n", limits=Limits(cpu_s=0.1))
-        assert sandbox.run(job).status == "timeout"
-    assert refused
-
-
 def test_programs_that_only_wait_are_tried_again_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    send, beside = Pool._send, []
+    order, ended, beside = pool.JobRequest, pool.read_ended, []
+    running: set[int] = set()
 
-    def watched(self: Pool, worker: Any, task: Any) -> None:
-        if task.alone:
-            beside.append((task.job.program, sum(len(w.runs) for w in self._workers)))
-        send(self, worker, task)
+    def watched(number: int, *rest: Any, **more: Any) -> JobRequest:
+        request = order(number, *rest, **more)
+        if request.wall_s == pool.ALONE_WALL_FACTOR * wait.wall_s:  # it is run again
+            beside.append((request.memory_mib, len(running)))
+        if request.memory_mib in (wait.memory_mib, work.memory_mib):
+            running.add(number)
+        return request
 
-    monkeypatch.setattr(Pool, "_send", watched)
+    def heard(packet: bytes) -> JobEnded:
+        running.discard(ended(packet).id)
+        return ended(packet)
+
+    monkeypatch.setattr(pool, "JobRequest", watched)
+    monkeypatch.setattr(pool, "read_ended", heard)
     waits = "import time\ntime.sleep(99)\n"
     works = "import time\nend = time.process_time() + 0.15\n" + (
         f"while time.process_time() < end: pass\n{waits}"
     )
-    limits = Limits(cpu_s=0.3, memory_mib=256)
-    jobs = [(n, Job(works if n in (1, 3) else waits, limits=limits)) for n in range(6)]
+    wait, work = Limits(cpu_s=0.3, memory_mib=256), Limits(cpu_s=0.3, memory_mib=257)
+    jobs = [(n, Job(works, limits=work) if n in (1, 3) else Job(waits, limits=wait))
+            for n in range(6)]  # fmt: skip
     with Sandbox(workers=1) as sandbox:
         assert {outcome.status for _, outcome in sandbox.map(jobs)} == {"timeout"}
     assert len(beside) == 6
-    assert max(number for program, number in beside if program == waits) == 2  # three in flight
-    assert [number for program, number in beside if program == works] == [0, 0]
+    assert max(number for mib, number in beside if mib == wait.memory_mib) == 2  # three in flight
+    assert [number for mib, number in beside if mib == work.memory_mib] == [0, 0]
 
 
 class _Broken:
-    """A socket whose other side is gone."""
+    """A socket that sends nothing but what has descriptors: orders to start, not to stop."""
 
     def __init__(self, socket: Any) -> None:
-        self.fileno, self.recv, self.close = socket.fileno, socket.recv, socket.close
+        self.socket = socket
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.socket, name)
 
     def send(self, _: bytes) -> int:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
@@ -337,21 +328,20 @@ class _Broken:
 def test_a_sandbox_found_dead_at_two_deadlines_breaks_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    look, broken = Pool._check_deadlines, []
+    start, programs = launch.start, []
 
-    def overdue(self: Pool) -> None:
-        for worker in self._workers:
-            if len(worker.runs) > 1 and not broken:
-                broken.append(worker.programs)
-                worker.programs.control = _Broken(worker.programs.control)  # type: ignore[assignment]
-                for run in worker.runs.values():
-                    run.end_by = 1.0
-        look(self)
+    def started(way: Any, role: Any, *more: Any) -> launch.ZygoteProcess:
+        zygote = start(way, role, *more)
+        if role == "program":
+            programs.append(zygote)
+            if len(programs) == 1:
+                zygote.control = _Broken(zygote.control)  # type: ignore[assignment]
+        return zygote
 
-    monkeypatch.setattr(Pool, "_check_deadlines", overdue)
-    monkeypatch.setattr(Pool, "_patience_s", lambda _: 0.02)  # it looks while both are running
+    monkeypatch.setattr(launch, "start", started)
+    monkeypatch.setattr(pool, "END_GRACE_S", 0.3)
+    leaves = Job("import os, time\nos.closerange(3, 99)\ntime.sleep(9)\n", test=HONEST.test)
     with Sandbox(workers=1) as sandbox:
-        waits = Job(f"import time\ntime.sleep(0.3)\n{HONEST.program}", test=HONEST.test)
-        outcomes = dict(sandbox.map([("a", waits), ("b", waits)]))
-        assert broken
-        assert {outcome.status for outcome in outcomes.values()} == {"passed"}
+        outcomes = dict(sandbox.map([("a", leaves), ("b", leaves)]))
+    assert len(programs) == 2
+    assert {outcome.status for outcome in outcomes.values()} == {"exited"}

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from codegen.benchmarks.tools.report import options
 @options(quick={"scale": 3.0, "seed": 4})
 def run(quick: bool = False, *, seed: int = 3, scale: float = 1.0, where: str = "") -> Mapping:
-    """Measures."""
+    """Runs the benchmark."""
     print("noise of a library")
     return {
         "toy_ms": 12.345 * scale if quick else 99.0,
@@ -46,7 +46,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "toy.py").write_text(TOY)
     (folder / "_private.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(bench, "_PACKAGE", package)
+    monkeypatch.setattr(bench, "PACKAGE", package)
 
 
 def run(*arguments: str) -> int:
@@ -125,8 +125,8 @@ def test_mistakes_give_one_line(
 def test_an_unknown_option_is_refused_and_a_known_one_is_read(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    function = inspect.unwrap(bench._load(name))
-    options = bench._defaults(function)
+    function = inspect.unwrap(bench.load_benchmark(name))
+    options = bench.default_options(function)
     assert run(name, "-o", "colour=1") == 2
     said = capsys.readouterr().err
     assert f"Its options are {', '.join(options) or 'none'}." in said and said.count("\n") == 1

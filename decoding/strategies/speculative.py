@@ -117,11 +117,6 @@ class Speculation(Strategy):
         """Forward passes, summed over rows."""
         return sum(self._passes)
 
-    @property
-    def tokens_per_pass(self) -> float:
-        """Tokens per row and forward pass; 1 without drafts."""
-        return self.emitted / self.passes if self.passes else 0.0
-
     def start(self, batch: Batch) -> None:
         """Checks that the model can verify drafts.
 

@@ -224,7 +224,7 @@ def check_drafts(model: PreTrainedModel) -> None:
 
     drafted()
     again = drafted()
-    assert again.tokens_per_pass > 1
+    assert again.emitted > again.passes
     assert again.drafted > again.emitted - again.passes  # some were wrong
 
 

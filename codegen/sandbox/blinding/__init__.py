@@ -127,18 +127,14 @@ class _Split(Parts):
             needed: variables that the inside part reads.
         """
         shown = _Shown(self, inside)
-        return [site for site in sites if not self._is_hidden(site, needed, shown)]
-
-    def _is_hidden(self, site: Site, needed: set[Key], shown: _Shown) -> bool:
-        order = next(
-            (self.orders[id(n)] for n in self._up(site.node) if id(n) in self.orders), ("", -1)
-        )
-        end = _Use(_end(site.node), order)
-        return all(_Look(self, needed, shown).hides(part, end) for part in site.pure)
-
-    @functools.cached_property
-    def orders(self) -> dict[int, tuple[str, int]]:
-        return {k: v for node in self.read.classes for k, v in _orders(node).items()}
+        orders = {k: v for node in self.read.classes for k, v in _orders(node).items()}
+        revealed = []
+        for site in sites:
+            order = next((orders[id(n)] for n in self._up(site.node) if id(n) in orders), ("", -1))
+            end = _Use(_end(site.node), order)
+            if not all(_Look(self, needed, shown).hides(part, end) for part in site.pure):
+                revealed.append(site)
+        return revealed
 
     @functools.cached_property
     def bound_with(self) -> dict[int, set[Key]]:
@@ -198,10 +194,6 @@ def _end(node: ast.AST) -> _Place:
     return getattr(node, "end_lineno", None) or 0, getattr(node, "end_col_offset", None) or 0
 
 
-def _start(node: ast.AST) -> _Place:
-    return getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
-
-
 class _Use(NamedTuple):
     """A place inside, or the end of a site.
 
@@ -230,7 +222,8 @@ class _Shown:
         self._read(inside, _Use())
 
     def _read(self, node: Any, use: _Use) -> None:
-        use = use._replace(place=_start(node)) if hasattr(node, "lineno") else use
+        if hasattr(node, "lineno"):
+            use = use._replace(place=(node.lineno, node.col_offset))
         left = [node]
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             use = self._defined(node, use)
@@ -245,10 +238,10 @@ class _Shown:
                 self._read(node.value, use._replace(names=(node.targets[0].id,)))
                 left = node.targets
         elif isinstance(node, (ast.Name, ast.Attribute, ast.arg)):
-            name = getattr(node, "id", "") or getattr(node, "attr", "") or getattr(node, "arg", "")
-            if not isinstance(getattr(node, "ctx", None), ast.Load):
+            name, kind = last_name(node) or getattr(node, "arg", ""), getattr(node, "ctx", None)
+            if not isinstance(kind, ast.Load):
                 self._name(name)
-            if not isinstance(getattr(node, "ctx", None), ast.Store):
+            if not isinstance(kind, ast.Store):
                 self.uses.setdefault(name, []).append(use)
         elif is_telling(node):
             self.literals.setdefault(node.value, []).append(use)

@@ -526,7 +526,7 @@ def _next_editor(given: CompletionEngineOptions, edit_log: Path | None = None) -
     """
     from codegen.edits.formats import AUTO, find_format, format_for
     from codegen.models import card_of, load_tokenizer
-    from codegen.models.pretrained import NEXT_EDIT, choose_next_edit_adapter, next_edit_adapters
+    from codegen.models.pretrained import NEXT_EDIT, NEXT_EDITS, choose_next_edit_adapter
     from codegen.server.next_edits.history import Outcomes
     from codegen.server.next_edits.proposals import NextEditor, least_tokens
 
@@ -542,7 +542,7 @@ def _next_editor(given: CompletionEngineOptions, edit_log: Path | None = None) -
     if model == AUTO:
         model, reason = choose_next_edit_adapter()
     source, is_remote = model or given.model, bool(given.upstream and not model)
-    if model in next_edit_adapters() and name == AUTO:  # without loading the tokenizer
+    if model in NEXT_EDITS and name == AUTO:  # without loading the tokenizer
         form = find_format(card_of(model).style.removeprefix("edit-"))
     elif not is_remote and backends.local_backend(source) == "transformers":
         form = format_for(name, load_tokenizer(source).get_vocab(), card_of(source).style)

@@ -297,9 +297,9 @@ _NULL = "null"  # TOML has no null
 
 def _own_names() -> tuple[str, ...]:
     """Returns the reserved names in --model and `cogex run`."""
-    from codegen.models.pretrained import MODELS, next_edit_adapters
+    from codegen.models.pretrained import MODELS, NEXT_EDITS
 
-    return (*MODELS, *next_edit_adapters(), "sqlnet", "new")
+    return (*MODELS, *NEXT_EDITS, "sqlnet", "new")
 
 
 class EndpointSettings(Config):

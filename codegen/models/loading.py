@@ -19,7 +19,7 @@ from codegen.core.optional_deps import missing
 from codegen.core.records import conform, read_json, write_atomic
 from codegen.models import gguf
 from codegen.models.config_checks import read_object, vet_adapter, vet_tokenizer, vetted_config
-from codegen.models.pretrained import MODELS, find_next_edit_adapter
+from codegen.models.pretrained import MODELS, NEXT_EDITS
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,7 @@ def resolve(name: str) -> tuple[str, str]:
     if name in MODELS:
         found = MODELS[name].ensure()
         return str(found.path), found.origin
-    if adapter := find_next_edit_adapter(name):
+    if adapter := NEXT_EDITS.get(name):
         return str(adapter), "package"
     if name and gguf.find_gguf(name):
         raise ModelError(

@@ -37,11 +37,11 @@ from codegen.core.paths import cache_folder
 
 NEXT_EDIT = "next-edit"
 """The name of an adapter of the embedded model, in the package, that predicts the next edit."""
-# The adapters that predict the next edit, best first: name -> base model, directory.
 NEXT_EDITS = {
-    "next-edit-coder": ("coder", Path(__file__).with_name("next_edit_coder")),
-    NEXT_EDIT: ("embedded", Path(__file__).with_name("next_edit")),
+    "next-edit-coder": Path(__file__).with_name("next_edit_coder"),
+    NEXT_EDIT: Path(__file__).with_name("next_edit"),
 }
+"""Directories of the package's adapters that predict the next edit, best first."""
 
 Origin = Literal["hub", "pypi"]
 _BLOCK = 1 << 20
@@ -367,45 +367,15 @@ MODELS = _read()
 """The models by name."""
 
 
-def next_edit_adapters() -> dict[str, Path]:
-    """Returns the directories of the package's adapters that predict the next edit, best first."""
-    return {
-        name: folder
-        for name, (_, folder) in NEXT_EDITS.items()
-        if (folder / "adapter_model.safetensors").is_file()
-    }
-
-
-def find_next_edit_adapter(name: str) -> Path | None:
-    """Returns the directory of an adapter that predicts the next edit; None for other names.
-
-    Raises:
-        ModelError: if this version of the package does not contain it.
-    """
-    found = next_edit_adapters()
-    if name in NEXT_EDITS and name not in found:
-        raise ModelError(
-            f"This version of the package does not contain the adapter {name}.",
-            f"Choose from: {', '.join(found)}.",
-        )
-    return found.get(name)
-
-
 def choose_next_edit_adapter() -> tuple[str, str]:
     """Returns the best adapter whose base model is on this machine, and the reason.
 
     ``next-edit`` is the last, whose base model is fetched if needed.
     """
-    reason = "this version of the package has no other"
-    for name in next_edit_adapters():
-        base = NEXT_EDITS[name][0]
-        if name == NEXT_EDIT:
-            break
-        if MODELS[base].find():
-            return name, f"the weights of {base} are on this machine"
-        remedy = f"codegen models fetch {base} --weights"
-        reason = f"the weights of {base} are not on this machine ({remedy})"
-    return NEXT_EDIT, reason
+    if MODELS["coder"].find():
+        return "next-edit-coder", "the weights of coder are on this machine"
+    remedy = "codegen models fetch coder --weights"
+    return NEXT_EDIT, f"the weights of coder are not on this machine ({remedy})"
 
 
 def train_byte_bpe(texts: Iterable[str], vocabulary: int, special: Sequence[str] = ()) -> Any:

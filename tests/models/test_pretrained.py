@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import subprocess
 import threading
 import zipfile
@@ -15,28 +16,23 @@ import torch
 
 from codegen.core.errors import ModelError
 from codegen.generation.backends import check_name
-from codegen.models import load, pretrained, resolve
-from codegen.models.pretrained import MODELS, Pretrained, Weights
+from codegen.models import load, resolve
+from codegen.models.pretrained import MODELS, Pretrained, Weights, choose_next_edit_adapter
 
 
 def test_the_adapter_for_next_edits_is_chosen_by_the_weights_on_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = {**pretrained.NEXT_EDITS, "next-edit-coder": ("coder", tmp_path)}
-    monkeypatch.setattr(pretrained, "NEXT_EDITS", known)
-    assert list(pretrained.next_edit_adapters()) == ["next-edit"]
-    assert pretrained.choose_next_edit_adapter()[0] == "next-edit"
-    with pytest.raises(ModelError, match="not contain the adapter next-edit-coder"):
-        resolve("next-edit-coder")
     with pytest.raises(ModelError, match="Unknown model 'next-edit-code'"):
         check_name("next-edit-code")
-    (tmp_path / "adapter_model.safetensors").touch()
-    assert resolve("next-edit-coder") == (str(tmp_path), "package")
-    check_name("next-edit-coder")
     for found, name in ((None, "next-edit"), (Weights(tmp_path, "hub"), "next-edit-coder")):
         monkeypatch.setattr(Pretrained, "find", lambda _, found=found: found)
-        chosen, reason = pretrained.choose_next_edit_adapter()
+        chosen, reason = choose_next_edit_adapter()
         assert chosen == name and "the weights of coder are" in reason
+        check_name(name)
+        adapter = Path(resolve(name)[0])
+        assert json.loads((adapter / "codegen.json").read_text())["min_probability"] > 0
+        assert (adapter / "adapter_model.safetensors").stat().st_size < 10_000_000
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,8 @@ FORGERIES = {
 
 def _forgery(row: dict[str, Any]) -> Job:
     program = suite("blinded")["forgery_parts"].get(row.get("part"), "") + row.get("program", "")
-    return Job(program, row["test"], limits=Limits(cpu_s=4, memory_mib=1024))
+    limits = Limits(cpu_s=4, memory_mib=1024)
+    return Job(program, row["test"], setup=row.get("setup", ""), limits=limits)
 
 
 @pytest.mark.parametrize("packages", [(), ("numpy",), ("pandas",)], ids=["none", "numpy", "pandas"])

@@ -77,7 +77,7 @@ def test_the_body_is_what_is_trained() -> None:
     assert text_of(example) == Text(tokenizer("a 9 :").input_ids, tokenizer("b 10").input_ids)
     assert text_of(encoder.encode(text(0, "", "a b"))).prefix == []
     three = (Segment("a", True), Segment("b", False), Segment("a", True))
-    with pytest.raises(InputError, match="untrained parts inside its response"):
+    with pytest.raises(InputError, match="untrained segments within its response"):
         encoder.encode(TrainingText("t", "e", "g", three))
 
 

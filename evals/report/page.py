@@ -115,7 +115,7 @@ def write_report(
     content, summary = out.with_suffix(".json"), out.with_suffix(".md")
     if out in (content, summary):
         kind = "JSON" if out == content else "Markdown"
-        raise InputError(f"The report's {kind} would overwrite {out}.", "Choose a name in .html.")
+        raise InputError(f"The report's {kind} would overwrite {out}.", "Choose an .html file.")
     _refuse_foreign("page", out, _is_page)
     _refuse_foreign("content", content, _is_report)
     _refuse_foreign("summary", summary, _is_summary)

@@ -90,8 +90,8 @@ class Spider(CodeTask[SqlProblem]):
         problems = make_problems(rows, lambda place, row: _problem(place, row, folder))
         if not (there := [problem for problem in problems if problem.database.is_file()]):
             raise InputError(
-                f"The databases of {rows.source} are not next to it.",
-                f"Expected {folder / problems[0].database.name}; docs/tasks.md lists others.",
+                f"No database of {rows.source} is next to it.",
+                f"Expected {folder / problems[0].database.name}; docs/tasks.md has other paths.",
             )
         return cls(name, description, there, rows.source)
 

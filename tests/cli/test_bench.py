@@ -162,7 +162,7 @@ def test_an_unknown_option_is_refused_and_a_known_one_is_read(
         ("next_edit decoder=edit", "Option decoder has no effect without -o model=NAME or"),
         ("next_edit upstream=x decoder=edit", "Option decoder has no effect with -o upstream"),
         ("next_edit upstream=x max_new_tokens=9", "no effect on the language server's answers."),
-        ("next_edit upstream=x", "model are not known. Add -o style=edit-FORMAT."),
+        ("next_edit upstream=x", "format is unknown. Pass -o style=edit-FORMAT."),
         ("sqlnet model=DIR", "Option model has no effect without -o data=DIR."),
     ],
 )

@@ -59,7 +59,7 @@ def test_it_says_all_counts_and_settings(manifest: Manifest) -> None:
     assert manifest.fingerprint in text
     assert "| toy | 1 |" in text and "50% of the 10-grams" in text
     assert "similarity of at least 0.7" in text and "256 MinHash values (32 bands of 8)" in text
-    assert " in all, " in text
+    assert " in total, " in text
 
 
 def test_it_says_what_was_not_done(manifest: Manifest) -> None:

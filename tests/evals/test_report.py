@@ -241,7 +241,7 @@ def test_misuse_is_named(tmp_path: Path) -> None:
         write_report([], tmp_path / "a.html")
     with pytest.raises(InputError, match="'tuned'"):
         write_report([GOOD, GOOD], tmp_path / "a.html")
-    with pytest.raises(InputError, match="overwritten"):
+    with pytest.raises(InputError, match="would overwrite"):
         write_report([GOOD], tmp_path / "a.json")
 
 
@@ -439,7 +439,7 @@ def test_only_a_reports_summary_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"README\.md, which is not a report"):
         write_report([GOOD], tmp_path / "README.html")
     assert (tmp_path / "README.md").read_text() == "# mine\n"
-    with pytest.raises(InputError, match="own Markdown"):
+    with pytest.raises(InputError, match="Markdown would overwrite"):
         write_report([GOOD], tmp_path / "report.md")
     for _ in range(2):
         write_report([GOOD], tmp_path / "report.html")

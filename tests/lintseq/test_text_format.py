@@ -363,7 +363,7 @@ def test_prose_alone() -> None:
 
 
 def test_unended_text_is_no_parse() -> None:
-    with pytest.raises(InputError, match="not ended"):
+    with pytest.raises(InputError, match="does not end"):
         parse_edits(TEXT.removesuffix("\n<|diff|>"))
 
 
@@ -371,7 +371,7 @@ def test_what_the_form_cannot_carry() -> None:
     with pytest.raises(UnsupportedProgram) as caught:
         format_edits([EditStep((InsertHunk(0, ("x = '<|diff|>'",)),))])
     assert caught.value.reason == "contains_marker"
-    with pytest.raises(InputError, match="line end"):
+    with pytest.raises(InputError, match="line break"):
         format_edits([EditStep((InsertHunk(0, ("x\ny",)),))])
 
 

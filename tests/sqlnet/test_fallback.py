@@ -105,7 +105,7 @@ SAME = "SELECT age FROM people ORDER BY age DESC LIMIT 1"
         ([SUM, OLDEST, SAME, BAD, OLDEST], ((40,),), 3, ""),  # other words, the same result
         ([OLDEST, SUM], ((40,),), 1, ""),  # of two, the most probable one
         ([SUM, OLDEST, BAD, BAD, BAD], None, 1, "Only 1 of 5 answers"),
-        ([f"{CANNOT}: no ages"] * 3 + [OLDEST, OLDEST], None, 3, "can't answer: no ages"),
+        ([f"{CANNOT}: no ages"] * 3 + [OLDEST, OLDEST], None, 3, "cannot answer: no ages"),
         ([OLDEST] * 3 + [f"{CANNOT}"] * 2, ((40,),), 3, ""),
     ],
 )

@@ -119,7 +119,7 @@ def test_databases_are_found_in_an_archive_and_made_of_a_script(
     with pytest.raises(InputError, match="not a plain"):
         tasks.load("spider", str(source))
     source.write_text(json.dumps({**ROWS[0], "db_id": "lost"}))
-    with pytest.raises(InputError, match="None of the databases"):
+    with pytest.raises(InputError, match="No database of"):
         tasks.load("spider", str(source))
 
 

@@ -137,7 +137,7 @@ def sample_task(
         opened, backend = backend, backend.kind
     loaded = getattr(opened, "loaded", None)  # a server's tokens are unknown
     tokens = loaded.tokenizer.get_vocab() if loaded else {}
-    own = task.style_for(tokens) if loaded else task.style
+    own = task.style_for(tokens, opened.style) if loaded else task.style
     chosen = style or own or usual_style(task, model, opened)
     chosen = find_style(chosen) if isinstance(chosen, str) else chosen
     if loaded:

@@ -65,8 +65,10 @@ class Task(ABC, Generic[AnyProblem]):
     def problems(self) -> Sequence[AnyProblem]:
         """Returns all problems in the benchmark's order."""
 
-    def style_for(self, vocabulary: Container[str]) -> str:
-        """Returns the default style for a tokenizer's tokens; empty for the model's own."""
+    def style_for(self, vocabulary: Container[str], own: str = "") -> str:
+        """Returns the default style for a tokenizer's tokens and a model's ``own`` style; empty for
+        the model's own.
+        """
         return self.style
 
     def check_style(self, style: PromptStyle, vocabulary: Container[str]) -> None:

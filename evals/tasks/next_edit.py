@@ -131,9 +131,9 @@ class NextEdit(CodeTask[NextEditProblem]):
             edit.id, edit.text, edit, (formats.with_window(edit, edit.target or ""),)
         )
 
-    def style_for(self, vocabulary: Container[str]) -> str:
-        """Returns the style of the format whose special tokens the tokenizer has."""
-        return f"edit-{formats.format_for(formats.AUTO, vocabulary).name}"
+    def style_for(self, vocabulary: Container[str], own: str = "") -> str:
+        """Returns the model's ``own`` style if it names a format, else that of the tokens."""
+        return f"edit-{formats.format_for(formats.AUTO, vocabulary, own).name}"
 
     def check_style(self, style: PromptStyle, vocabulary: Container[str]) -> None:
         """Raises ConfigError if a tokenizer lacks tokens that a style's format needs."""

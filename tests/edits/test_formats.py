@@ -46,8 +46,10 @@ def test_the_format_fits_the_tokens() -> None:
     expected = {"blocks": both, "blocks-qwen": {*QWEN.all}, "search-replace": {STARCODER.file}}
     for name, tokens in expected.items():
         assert format_for("auto", tokens).name == name
-        assert NextEdit.style_for(object.__new__(NextEdit), tokens) == f"edit-{name}"
+        assert NextEdit.style_for(object.__new__(NextEdit), tokens, "chat") == f"edit-{name}"
         assert format_for("udiff", tokens).name == "udiff"
+    own = NextEdit.style_for(object.__new__(NextEdit), both, "edit-hunks-qwen")
+    assert own == "edit-hunks-qwen"  # on the model's card
     with pytest.raises(ConfigError, match=r"token <filename>, .* auto, blocks-qwen, window-qwen"):
         format_for("hunks", {*QWEN.all})
 

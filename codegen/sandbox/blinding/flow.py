@@ -380,7 +380,7 @@ class Flow:
         if key and not found and key in self.dependent:
             fixtures = [f for f in self.functions.get((0, key[1]), ()) if is_fixture_function(f)]
             returns = [n for f in fixtures for n in walk(f) if isinstance(n, RETURNS)]
-            found = [each.value for each in returns]
+            return [each.value for each in returns]
         return found
 
     def _is_candidate(self, key: Key) -> bool:

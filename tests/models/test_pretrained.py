@@ -17,7 +17,13 @@ import torch
 from codegen.core.errors import ModelError
 from codegen.generation.backends import check_name
 from codegen.models import load, resolve
-from codegen.models.pretrained import MODELS, Pretrained, Weights, choose_next_edit_adapter
+from codegen.models.pretrained import (
+    MODELS,
+    Pretrained,
+    Weights,
+    choose_next_edit_adapter,
+    convert,
+)
 
 
 def test_the_adapter_for_next_edits_is_chosen_by_the_weights_on_this_machine(
@@ -205,6 +211,8 @@ def test_a_full_disk_is_said_before(index: Index, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     with pytest.raises(ModelError, match="CODEGEN_CACHE"):
         index.model.ensure_gguf()
+    with pytest.raises(ModelError, match="CODEGEN_CACHE"):
+        convert(index.model, Path("a.gguf"), Path("weights"))
 
 
 def test_a_disk_that_gets_full_keeps_what_was_fetched(

@@ -207,7 +207,7 @@ def test_two_at_once_fetch_once(index: Index, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_full_disk_is_said_before(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = type("usage", (), {"free": 1000})
+    usage = type("usage", (), {"free": 0})
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     with pytest.raises(ModelError, match="CODEGEN_CACHE"):
         index.model.ensure_gguf()

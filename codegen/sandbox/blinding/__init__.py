@@ -127,14 +127,19 @@ class _Split(Parts):
             needed: variables that the inside part reads.
         """
         shown = _Shown(self, inside)
-        orders = {k: v for node in self.read.classes for k, v in _orders(node).items()}
         revealed = []
         for site in sites:
-            order = next((orders[id(n)] for n in self._up(site.node) if id(n) in orders), ("", -1))
+            found = (self.orders.get(id(node)) for node in self._up(site.node))
+            order = next(filter(None, found), ("", -1))
             end = _Use(_end(site.node), order)
             if not all(_Look(self, needed, shown).hides(part, end) for part in site.pure):
                 revealed.append(site)
         return revealed
+
+    @functools.cached_property
+    def orders(self) -> dict[int, tuple[str, int]]:
+        """Test class and number of each of its methods, by the method's id."""
+        return {k: v for node in self.read.classes for k, v in _orders(node).items()}
 
     @functools.cached_property
     def bound_with(self) -> dict[int, set[Key]]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import re
 import warnings
 from dataclasses import dataclass, field
@@ -49,12 +50,15 @@ class Blinded(NamedTuple):
     """Tests in two parts.
 
     Attributes:
-        inside: source for the program's process.
+        before: source for the program's process, run before the program: the beginning of the setup
+            that needs nothing of the program.
+        inside: the other source for the program's process.
         outside: module for the tests' process.
         sites: number of assertions about the program; one in a loop counts once.
         open: places and source of the open sites.
     """
 
+    before: str
     inside: str
     outside: ast.Module
     sites: int
@@ -112,7 +116,10 @@ class _Split(Parts):
             if isinstance(each, ast.Constant) and each.value in places:
                 each.value = places[each.value]
         opened = tuple(map(self._describe, nodes))
-        return Blinded(ast.unparse(inside), outside, len(sites) + len(others), opened)
+        first = list(itertools.takewhile(self.needs_no_program, inside.body))
+        inside.body = inside.body[len(first) :]
+        before = ast.unparse(ast.Module(first, []))
+        return Blinded(before, ast.unparse(inside), outside, len(sites) + len(others), opened)
 
     def _describe(self, node: ast.stmt) -> str:
         line = self.lines[node.lineno - 1].strip() if node.lineno else "setup"

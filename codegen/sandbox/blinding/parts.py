@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import copy
 import functools
 import itertools
@@ -17,12 +18,14 @@ from .trees import (
     COMPOUND,
     DISPLAYS,
     FIXTURES,
+    FREE,
     FUNCTIONS,
     LOOPS,
     NO_ARGUMENTS,
     SKIPS,
     Key,
     always_fails,
+    children,
     columns,
     is_docstring,
     is_fixture_function,
@@ -55,11 +58,33 @@ class Parts(Sites):
             self.shown: set[Key] = set()
             body = self.tree.body
             body = body[1:] if body and is_docstring(body[0]) else body
+            # The program's function is tested, not one of that name in the setup.
+            body = [n for n in body if getattr(n, "name", None) != (self.read.entry_point or "")]
             module = ast.Module(self._inside(body), [])
             now = needed | self.read_in(module) | self.shown
             if now == needed:
                 return module, needed
             needed = now
+
+    def needs_no_program(self, node: ast.AST) -> bool:
+        """Returns whether a statement of the setup can run before the program."""
+        is_definition = isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom))
+        if getattr(node, "lineno", 1) or not (is_definition or isinstance(node, ast.Assign)):
+            return False
+        left, own = [node], {each.name for each in self.read.classes}
+        for each in left:
+            called = each.func if isinstance(each, ast.Call) else None
+            if called and (last_name(called) in own or self.variable(called) in self.functions):
+                return False  # it may use the program
+            if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load):
+                if self.key_of(each)[0] == FREE and not hasattr(builtins, each.id):
+                    return False
+            if isinstance(each, (*FUNCTIONS, ast.Lambda)):
+                left += [*getattr(each, "decorator_list", ()), *children(each.args)]
+                left += [r for r in [getattr(each, "returns", None)] if r]
+            else:
+                left += children(each)
+        return True
 
     def _is_own(self, node: ast.AST) -> bool:
         """Returns whether a statement concerns only the tests' values."""
@@ -98,7 +123,8 @@ class Parts(Sites):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             bound = self._bound_by(node)
             is_needed = bound & self.needed or bound & self.dependent
-            return [node] if is_needed or is_harness(node) else []
+            is_setup = not node.lineno  # the program may use it
+            return [node] if is_needed or is_setup or is_harness(node) else []
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             if self.runs_test(node.value):
                 return [node]

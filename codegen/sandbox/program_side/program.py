@@ -281,17 +281,31 @@ def _is_from_program(error: BaseException) -> bool:
 def run_tests(payload: dict[str, Any], is_blinded: bool) -> NoReturn:
     """Modes ``in_sandbox`` and ``blinded``: runs the program, then its tests in the same process.
 
-    Blinded tests run in the program's module, like in a harness in one process; the channel's
-    functions are made before the program runs.
+    Blinded tests run in the program's module, like in a harness in one process, and their setup
+    before the program; the channel's functions are made first.
     """
     sites = reporting.reporting(_channel.send)
     namespace, entry_point = _namespace, payload["entry_point"]
+    report = None
+
+    def set_up(beside: dict[str, Any]) -> None:
+        code = compile(payload["setup"], "<setup>", "exec", dont_inherit=True)
+        exec(code, beside)  # noqa: S102 - this file runs in the sandbox
+
     if is_blinded:
-        sys.modules["__main__"] = _candidate
-    report = execute(payload["program"], namespace)
+        sys.modules["__main__"], name = _candidate, namespace["__name__"]
+        namespace["__name__"] = "__main__"
+        report = attempt(lambda: set_up(namespace))
+        namespace["__name__"] = name
+    before = dict(namespace)
+    report = report or execute(payload["program"], namespace)
 
     def run() -> None:
-        own = {name: value for name, value in namespace.items() if _is_told(name)}
+        own = {
+            name: value
+            for name, value in namespace.items()
+            if _is_told(name) and (name not in before or value is not before[name])
+        }
         if is_blinded:
             for name in [name for name in namespace if type(name) is not str]:
                 del namespace[name]
@@ -299,7 +313,7 @@ def run_tests(payload: dict[str, Any], is_blinded: bool) -> NoReturn:
             beside.update(sites, __name__="__main__")
         else:
             beside = vars(_module("__main__"))
-            exec(compile(payload["setup"], "<setup>", "exec", dont_inherit=True), beside)  # noqa: S102
+            set_up(beside)
             beside.update(own)
         if entry_point and entry_point not in own:
             raise NameError(f"name {entry_point!r} is not defined by the program")

@@ -25,7 +25,6 @@ from .trees import (
     SKIPS,
     Key,
     always_fails,
-    children,
     columns,
     is_docstring,
     is_fixture_function,
@@ -68,23 +67,10 @@ class Parts(Sites):
 
     def needs_no_program(self, node: ast.AST) -> bool:
         """Returns whether a statement of the setup can run before the program."""
-        is_definition = isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom))
-        if getattr(node, "lineno", 1) or not (is_definition or isinstance(node, ast.Assign)):
-            return False
-        left, own = [node], {each.name for each in self.read.classes}
-        for each in left:
-            called = each.func if isinstance(each, ast.Call) else None
-            if called and (last_name(called) in own or self.variable(called) in self.functions):
-                return False  # it may use the program
-            if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load):
-                if self.key_of(each)[0] == FREE and not hasattr(builtins, each.id):
-                    return False
-            if isinstance(each, (*FUNCTIONS, ast.Lambda)):
-                left += [*getattr(each, "decorator_list", ()), *children(each.args)]
-                left += [r for r in [getattr(each, "returns", None)] if r]
-            else:
-                left += children(each)
-        return True
+        kinds = (*FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Assign)
+        free = [name for scope, name in self.read_in(node) if scope == FREE]
+        is_setup = not getattr(node, "lineno", 1)
+        return is_setup and isinstance(node, kinds) and all(hasattr(builtins, n) for n in free)
 
     def _is_own(self, node: ast.AST) -> bool:
         """Returns whether a statement concerns only the tests' values."""
@@ -123,8 +109,8 @@ class Parts(Sites):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             bound = self._bound_by(node)
             is_needed = bound & self.needed or bound & self.dependent
-            is_setup = not node.lineno  # the program may use it
-            return [node] if is_needed or is_setup or is_harness(node) else []
+            # The program may use what the setup imports.
+            return [node] if is_needed or not node.lineno or is_harness(node) else []
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             if self.runs_test(node.value):
                 return [node]

@@ -288,9 +288,8 @@ def run_tests(payload: dict[str, Any], is_blinded: bool) -> NoReturn:
     namespace, entry_point = _namespace, payload["entry_point"]
     report = None
 
-    def set_up(beside: dict[str, Any]) -> None:
-        code = compile(payload["setup"], "<setup>", "exec", dont_inherit=True)
-        exec(code, beside)  # noqa: S102 - this file runs in the sandbox
+    def set_up(names: dict[str, Any]) -> None:
+        exec(compile(payload["setup"], "<setup>", "exec", dont_inherit=True), names)  # noqa: S102
 
     if is_blinded:
         sys.modules["__main__"], name = _candidate, namespace["__name__"]
@@ -301,11 +300,7 @@ def run_tests(payload: dict[str, Any], is_blinded: bool) -> NoReturn:
     report = report or execute(payload["program"], namespace)
 
     def run() -> None:
-        own = {
-            name: value
-            for name, value in namespace.items()
-            if _is_told(name) and (name not in before or value is not before[name])
-        }
+        own = {n: v for n, v in namespace.items() if _is_told(n) and before.get(n, before) is not v}
         if is_blinded:
             for name in [name for name in namespace if type(name) is not str]:
                 del namespace[name]

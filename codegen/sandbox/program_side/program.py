@@ -385,10 +385,6 @@ def _reply(value: object) -> None:
     except BaseException as error:  # noqa: BLE001 - what it is made of is the program's
         _tell_raised(error)
         return
-    _send_answer(answer)
-
-
-def _send_answer(answer: list[object]) -> None:
     _flush_printed()
     try:
         _channel.send(answer)

@@ -112,10 +112,8 @@ class ProgramProxy:
                 raise ProxyCallFailed
             return self.stub
         try:
-            if isinstance(request, bytes):
-                self._channel.send_bytes(request)
-            else:
-                self._channel.send(request)
+            is_packed = isinstance(request, bytes)
+            (self._channel.send_bytes if is_packed else self._channel.send)(request)
         except OSError:
             self.fail("gone", "")
         kind, *rest = self.receive()
@@ -194,15 +192,8 @@ class ReportedSites:
 
     def names(self) -> dict[str, Any]:
         """Returns the functions that sites call, by name."""
-        return {
-            "codegen_take": self.take,
-            "codegen_value": self.value,
-            "codegen_expected": self.expected,
-            "codegen_raised": self.raised,
-            "codegen_of": self.is_of,
-            "codegen_bounded": self.bounded,
-            "codegen_mock": self.mock,
-        }
+        names = ("take", "value", "expected", "raised", "of", "bounded", "mock")
+        return {f"codegen_{name}": getattr(self, name) for name in names}
 
     def stand_in(self, value: Any) -> None:
         """Makes every site get ``value``."""
@@ -305,7 +296,7 @@ class ReportedSites:
         if match is not None and not re.search(match, text):
             raise AssertionError(f"the message {text:.300!r} does not match {match!r:.300}")
 
-    def is_of(self, names: Any, *kinds: Any) -> bool:
+    def of(self, names: Any, *kinds: Any) -> bool:
         """Returns whether the classes of a value, by name, include one of ``kinds``."""
         if self._stub is not None:
             return bool(names)

@@ -220,9 +220,7 @@ def _show(error: BaseException, source: str, path: str) -> None:
 
 
 def _exit_status(code: object) -> int:
-    if code is None or isinstance(code, int):
-        return (code or 0) & 0xFF
-    return 1
+    return (code or 0) & 0xFF if code is None or isinstance(code, int) else 1
 
 
 def _end_of_interpreter(has_finalizers: bool) -> None:

@@ -112,8 +112,10 @@ class ProgramProxy:
                 raise ProxyCallFailed
             return self.stub
         try:
-            is_packed = isinstance(request, bytes)
-            (self._channel.send_bytes if is_packed else self._channel.send)(request)
+            if isinstance(request, bytes):
+                self._channel.send_bytes(request)
+            else:
+                self._channel.send(request)
         except OSError:
             self.fail("gone", "")
         kind, *rest = self.receive()
@@ -169,8 +171,8 @@ def failure_of(kind: str, rest: list[Any]) -> tuple[str, str]:
     if kind not in _ENDINGS or len(rest) != 2 or not all(isinstance(part, str) for part in rest):
         return "error", "the program broke the protocol: an unexpected message"
     name, message = rest[0][:80], rest[1][: wire.MAX_MESSAGE_CHARS]
-    status = "output_limit" if kind == "too_large" else kind
-    return status, ": ".join(part for part in (name, message) if part)
+    text = ": ".join(part for part in (name, message) if part)
+    return "output_limit" if kind == "too_large" else kind, text
 
 
 class ReportedSites:

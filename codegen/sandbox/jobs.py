@@ -362,7 +362,7 @@ def program_payload(job: Job | ScriptJob, token: str) -> bytes:
         test = blinded.inside if blinded and mechanism == "blinded" else job.test
         fields = {
             "program": job.program,
-            "setup": "" if mechanism == "blinded" else job.setup,
+            "setup": blinded.before if blinded and mechanism == "blinded" else job.setup,
             "test": test,
             "entry_point": job.entry_point,
             "collected": _collected(test),

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import re
 import warnings
 from dataclasses import dataclass, field
@@ -49,12 +50,15 @@ class Blinded(NamedTuple):
     """Tests in two parts.
 
     Attributes:
-        inside: source for the program's process.
+        before: source for the program's process, run before the program: the beginning of the setup
+            that needs nothing of the program.
+        inside: the other source for the program's process.
         outside: module for the tests' process.
         sites: number of assertions about the program; one in a loop counts once.
         open: places and source of the open sites.
     """
 
+    before: str
     inside: str
     outside: ast.Module
     sites: int
@@ -112,7 +116,10 @@ class _Split(Parts):
             if isinstance(each, ast.Constant) and each.value in places:
                 each.value = places[each.value]
         opened = tuple(map(self._describe, nodes))
-        return Blinded(ast.unparse(inside), outside, len(sites) + len(others), opened)
+        first = list(itertools.takewhile(self.needs_no_program, inside.body))
+        inside.body = inside.body[len(first) :]
+        before = ast.unparse(ast.Module(first, []))
+        return Blinded(before, ast.unparse(inside), outside, len(sites) + len(others), opened)
 
     def _describe(self, node: ast.stmt) -> str:
         line = self.lines[node.lineno - 1].strip() if node.lineno else "setup"
@@ -127,14 +134,19 @@ class _Split(Parts):
             needed: variables that the inside part reads.
         """
         shown = _Shown(self, inside)
-        orders = {k: v for node in self.read.classes for k, v in _orders(node).items()}
         revealed = []
         for site in sites:
-            order = next((orders[id(n)] for n in self._up(site.node) if id(n) in orders), ("", -1))
+            found = (self.orders.get(id(node)) for node in self._up(site.node))
+            order = next(filter(None, found), ("", -1))
             end = _Use(_end(site.node), order)
             if not all(_Look(self, needed, shown).hides(part, end) for part in site.pure):
                 revealed.append(site)
         return revealed
+
+    @functools.cached_property
+    def orders(self) -> dict[int, tuple[str, int]]:
+        """Test class and number of each of its methods, by the method's id."""
+        return {k: v for node in self.read.classes for k, v in _orders(node).items()}
 
     @functools.cached_property
     def bound_with(self) -> dict[int, set[Key]]:

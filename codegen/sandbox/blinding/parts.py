@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import copy
 import functools
 import itertools
@@ -17,6 +18,7 @@ from .trees import (
     COMPOUND,
     DISPLAYS,
     FIXTURES,
+    FREE,
     FUNCTIONS,
     LOOPS,
     NO_ARGUMENTS,
@@ -55,11 +57,20 @@ class Parts(Sites):
             self.shown: set[Key] = set()
             body = self.tree.body
             body = body[1:] if body and is_docstring(body[0]) else body
+            # The program's function is tested, not one of that name in the setup.
+            body = [n for n in body if getattr(n, "name", None) != (self.read.entry_point or "")]
             module = ast.Module(self._inside(body), [])
             now = needed | self.read_in(module) | self.shown
             if now == needed:
                 return module, needed
             needed = now
+
+    def needs_no_program(self, node: ast.AST) -> bool:
+        """Returns whether a statement of the setup can run before the program."""
+        kinds = (*FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Assign)
+        free = [name for scope, name in self.read_in(node) if scope == FREE]
+        is_setup = not getattr(node, "lineno", 1)
+        return is_setup and isinstance(node, kinds) and all(hasattr(builtins, n) for n in free)
 
     def _is_own(self, node: ast.AST) -> bool:
         """Returns whether a statement concerns only the tests' values."""
@@ -98,7 +109,8 @@ class Parts(Sites):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             bound = self._bound_by(node)
             is_needed = bound & self.needed or bound & self.dependent
-            return [node] if is_needed or is_harness(node) else []
+            # The program may use what the setup imports.
+            return [node] if is_needed or not node.lineno or is_harness(node) else []
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             if self.runs_test(node.value):
                 return [node]

@@ -107,8 +107,6 @@ class Sites(Flow):
                 return self._mock_calls(node, call)
             if name.startswith("assert"):
                 raise OpenError
-        if self.runs_test(call):
-            return None
         checks = name.startswith("assert") and (known or not self.depends(call.func))
         if not checks:
             if name.startswith("assert") and any(map(self.depends, call.args)):

@@ -31,7 +31,6 @@ Guard = Callable[[str, str], str]
 
 # Mounted in every sandbox; see launch._SYSTEM.
 _SHOWN = ("/usr/lib", "/usr/bin", "/usr/local/lib", "/lib", "/bin")
-_PROBE_S = 30
 _PREPARE_S = 300
 
 Names = Mapping[str, str]

@@ -86,13 +86,15 @@ def _run(order: dict[str, Any], channel: wire.Channel) -> None:
     for command in before if not keep else order["commands"]:
         _command(command, environment, (null, 2), "compile_error")
     if keep:
-        _write_out(json.dumps(_kept(keep)).encode("ascii"))
+        _write(1, json.dumps(_kept(keep)).encode("ascii"))
         return
     direct = mode == "stdio"
     _command(last, environment, (0, 1) if direct else (null, null), "error")
     if mode == "isolated":
-        _write_out(_answers())
-    elif mode == "in_sandbox" and _answers().decode("utf-8", "replace").strip() == order["token"]:
+        _write(1, _read(ANSWERS))
+    elif (
+        mode == "in_sandbox" and _read(ANSWERS).decode("utf-8", "replace").strip() == order["token"]
+    ):
         channel.send(["loaded", {}])
         channel.send(["done", order["token"]])
     elif mode == "in_sandbox":
@@ -161,10 +163,6 @@ def _complaints() -> str:
     return f"{text[: _MOST_ERRORS // 2]} ... {text[-_MOST_ERRORS // 2 :]}"
 
 
-def _answers() -> bytes:
-    return _read(ANSWERS)
-
-
 def _read(name: str) -> bytes:
     """Returns the content of a plain file; empty if the program replaced it by something else."""
     try:
@@ -186,10 +184,10 @@ def _kept(patterns: list[str]) -> dict[str, str]:
     return kept
 
 
-def _write_out(data: bytes) -> None:
+def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(1, view) :]
+        view = view[os.write(fd, view) :]
 
 
 def take_descriptors(channel: int) -> list[int]:
@@ -232,9 +230,7 @@ def send_results(fd: int, status: int, names: list[str], most: int) -> None:
                 most -= len(content)
     head = [status, [[name, len(content)] for name, content in found], too_large]
     for part in (json.dumps(head).encode() + b"\n", *[content for _, content in found]):
-        view = memoryview(part)
-        while view:
-            view = view[os.write(fd, view) :]
+        _write(fd, part)
 
 
 def _content(name: str, most: int) -> bytes | None:

@@ -220,9 +220,7 @@ def _show(error: BaseException, source: str, path: str) -> None:
 
 
 def _exit_status(code: object) -> int:
-    if code is None or isinstance(code, int):
-        return (code or 0) & 0xFF
-    return 1
+    return (code or 0) & 0xFF if code is None or isinstance(code, int) else 1
 
 
 def _end_of_interpreter(has_finalizers: bool) -> None:
@@ -281,17 +279,26 @@ def _is_from_program(error: BaseException) -> bool:
 def run_tests(payload: dict[str, Any], is_blinded: bool) -> NoReturn:
     """Modes ``in_sandbox`` and ``blinded``: runs the program, then its tests in the same process.
 
-    Blinded tests run in the program's module, like in a harness in one process; the channel's
-    functions are made before the program runs.
+    Blinded tests run in the program's module, like in a harness in one process, and their setup
+    before the program; the channel's functions are made first.
     """
     sites = reporting.reporting(_channel.send)
     namespace, entry_point = _namespace, payload["entry_point"]
+    report = None
+
+    def set_up(names: dict[str, Any]) -> None:
+        exec(compile(payload["setup"], "<setup>", "exec", dont_inherit=True), names)  # noqa: S102
+
     if is_blinded:
-        sys.modules["__main__"] = _candidate
-    report = execute(payload["program"], namespace)
+        sys.modules["__main__"], name = _candidate, namespace["__name__"]
+        namespace["__name__"] = "__main__"
+        report = attempt(lambda: set_up(namespace))
+        namespace["__name__"] = name
+    before = dict(namespace)
+    report = report or execute(payload["program"], namespace)
 
     def run() -> None:
-        own = {name: value for name, value in namespace.items() if _is_told(name)}
+        own = {n: v for n, v in namespace.items() if _is_told(n) and before.get(n, before) is not v}
         if is_blinded:
             for name in [name for name in namespace if type(name) is not str]:
                 del namespace[name]
@@ -299,7 +306,7 @@ def run_tests(payload: dict[str, Any], is_blinded: bool) -> NoReturn:
             beside.update(sites, __name__="__main__")
         else:
             beside = vars(_module("__main__"))
-            exec(compile(payload["setup"], "<setup>", "exec", dont_inherit=True), beside)  # noqa: S102
+            set_up(beside)
             beside.update(own)
         if entry_point and entry_point not in own:
             raise NameError(f"name {entry_point!r} is not defined by the program")
@@ -376,10 +383,6 @@ def _reply(value: object) -> None:
     except BaseException as error:  # noqa: BLE001 - what it is made of is the program's
         _tell_raised(error)
         return
-    _send_answer(answer)
-
-
-def _send_answer(answer: list[object]) -> None:
     _flush_printed()
     try:
         _channel.send(answer)

@@ -464,8 +464,7 @@ def _calls(remote: ProgramProxy, payload: dict[str, Any], results: list[object])
             results.append([False, text[: wire.MAX_MESSAGE_CHARS]])
         else:
             # Repacked, so that the driver unpacks only this process's data.
-            tree = wire.pack(value, _for_driver)
-            results.append([True, tree])
+            results.append([True, wire.pack(value, _for_driver)])
         size += len(json.dumps(results[-1]))
         if size > payload["output_bytes"]:
             results.pop()
@@ -485,9 +484,8 @@ def _make_call(remote: ProgramProxy, call: list[Any]) -> Any:
     name, arguments, options = call
     if not isinstance(arguments, list):
         return remote.evaluate(name)
-    values = wire.unpack(arguments)
     named = {key: wire.unpack(tree) for key, tree in options.items()}
-    return remote.call(name, tuple(values), named)
+    return remote.call(name, tuple(wire.unpack(arguments)), named)
 
 
 def _stdio(remote: ProgramProxy, payload: dict[str, Any], stdout: int) -> None:

@@ -171,8 +171,8 @@ def failure_of(kind: str, rest: list[Any]) -> tuple[str, str]:
     if kind not in _ENDINGS or len(rest) != 2 or not all(isinstance(part, str) for part in rest):
         return "error", "the program broke the protocol: an unexpected message"
     name, message = rest[0][:80], rest[1][: wire.MAX_MESSAGE_CHARS]
-    status = "output_limit" if kind == "too_large" else kind
-    return status, ": ".join(part for part in (name, message) if part)
+    text = ": ".join(part for part in (name, message) if part)
+    return "output_limit" if kind == "too_large" else kind, text
 
 
 class ReportedSites:
@@ -194,15 +194,8 @@ class ReportedSites:
 
     def names(self) -> dict[str, Any]:
         """Returns the functions that sites call, by name."""
-        return {
-            "codegen_take": self.take,
-            "codegen_value": self.value,
-            "codegen_expected": self.expected,
-            "codegen_raised": self.raised,
-            "codegen_of": self.is_of,
-            "codegen_bounded": self.bounded,
-            "codegen_mock": self.mock,
-        }
+        names = ("take", "value", "expected", "raised", "of", "bounded", "mock")
+        return {f"codegen_{name}": getattr(self, name) for name in names}
 
     def stand_in(self, value: Any) -> None:
         """Makes every site get ``value``."""
@@ -305,7 +298,7 @@ class ReportedSites:
         if match is not None and not re.search(match, text):
             raise AssertionError(f"the message {text:.300!r} does not match {match!r:.300}")
 
-    def is_of(self, names: Any, *kinds: Any) -> bool:
+    def of(self, names: Any, *kinds: Any) -> bool:
         """Returns whether the classes of a value, by name, include one of ``kinds``."""
         if self._stub is not None:
             return bool(names)

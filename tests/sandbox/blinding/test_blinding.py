@@ -92,7 +92,8 @@ FORGERIES = {
 def _forgery(row: dict[str, Any]) -> Job:
     program = suite("blinded")["forgery_parts"].get(row.get("part"), "") + row.get("program", "")
     limits = Limits(cpu_s=4, memory_mib=1024)
-    return Job(program, row["test"], setup=row.get("setup", ""), limits=limits)
+    given = {name: row.get(name, "") for name in ("setup", "entry_point")}
+    return Job(program, row["test"], limits=limits, **given)
 
 
 @pytest.mark.parametrize("packages", [(), ("numpy",), ("pandas",)], ids=["none", "numpy", "pandas"])
@@ -132,6 +133,12 @@ def test_an_open_assertion_is_named_and_its_failure_cannot_be_caught(sandbox: Sa
 def test_statuses(sandbox: Sandbox, test: str, status: str) -> None:
     program = "class Stack(list):\n    pass\n"
     assert sandbox.run(Job(program, test, mode="blinded")).status == status
+
+
+@pytest.mark.parametrize("name", suite("blinded")["set_up"])
+def test_programs_use_what_the_setup_defines(sandbox: Sandbox, name: str) -> None:
+    outcome = sandbox.run(Job(**suite("blinded")["set_up"][name]))
+    assert outcome.passed and outcome.trust == "blinded", outcome
 
 
 def test_changes_in_place_are_seen(sandbox: Sandbox) -> None:

@@ -568,7 +568,7 @@ def add_test(program: Program, rng: random.Random) -> list[Hunk]:
         name = f"test_{function.name.lstrip('_')}"
         asserts = _asserts(function) if name not in {*program.names, *found} else []
         line = function.end_lineno
-        while re.match(r"[ \t]+#", "".join(program.lines[line : line + 1])):  # comments after the function
+        while re.match(r"[ \t]+#", "".join(program.lines[line : line + 1])):  # of the function
             line += 1
         last = program.lines[line - 1]
         end = last[len(last.rstrip("\r\n")) :]

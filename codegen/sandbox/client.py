@@ -399,7 +399,7 @@ class SandboxClient:
         return self._thread.submit(self._client.describe()).result()
 
     def run(self, job: Job | ScriptJob) -> Outcome:
-        """Runs a job, like :meth:`AsyncSandboxClient.run`."""
+        """Returns the outcome as :meth:`AsyncSandboxClient.run`."""
         return self._thread.submit(self._client.run(job)).result()
 
     def map(

@@ -174,7 +174,7 @@ class Sandbox:
                 f"program must be a string, a Job or a Script, not {type(program).__name__}."
             )
         if isinstance(calls, str) or not isinstance(calls, Sequence):
-            raise InputError("calls must be a list of calls.", "Pass a single call as calls=[call].")
+            raise InputError("calls must be a list of calls.", "For a single one: calls=[...].")
         if isinstance(program, str):
             job = Job(program, mode="calls", calls=tuple(calls), limits=limits or Limits())
         elif calls or limits is not None:

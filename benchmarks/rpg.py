@@ -203,7 +203,7 @@ def _costs(report: Report, files: Sequence[_File], make: Mapping[str, Method], s
 
 
 def _loops(report: Report, tokenizer: Any, tokens: Sequence[bytes | None]) -> None:
-    """Measures the fraction of written loops that a mode stops, by kind, and its copies."""
+    """Measures the fraction of written loops that each mode stops, and the copies until then."""
     from codegen.decoding.rpg.methods import Method
 
     def encode(text: str) -> list[int]:

@@ -99,7 +99,7 @@ class Strategy:
         return batch.following or batch.trees(torch.tensor(batch.pending)[:, None])
 
     def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
-        """Changes in place the logits [B, V] of the rows' next tokens."""
+        """Changes the logits [B, V] of the rows' next tokens in place."""
 
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> Sequence[Walk]:
         """Returns each row's tokens. If a token ends the row, the rest of its walk is ignored.

@@ -224,7 +224,7 @@ def accept_tree(
     """
     rows, nodes, most = children.shape
     if tokens.shape != (rows, nodes - 1) or target.shape[:2] != (rows, nodes):
-        raise InputError(f"A tree of {nodes} nodes needs as many target rows and tokens less one.")
+        raise InputError(f"{nodes} nodes require {nodes} target rows and {nodes - 1} tokens.")
     fits = depths.shape == (rows, nodes) and (draft.shape[0], draft.shape[2]) == target.shape[::2]
     if not fits or uniforms.shape[2] < most:
         raise InputError("depths must be [B, N+1], draft [B, M, V] and uniforms [B, depth, K].")

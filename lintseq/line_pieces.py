@@ -392,7 +392,7 @@ _DEFINING = re.compile(
     r"|frozen|mutable|s|contextmanager|asynccontextmanager|total_ordering|singledispatch(method)?"
     r"|register|cached_property|abstract\w*|coroutine|runtime_checkable|final|unique|\w+property"
 )
-# Text and replacement fields that end where they begin, line by line.
+# Text of an f-string whose replacement fields have no quotes, comments or backslashes.
 _PLAIN_FIELDS = re.compile(
     r"""(?:[^{}]|\{\{|\}\}|\{[^{}'"\\#]*(?:\{[^{}'"\\#]*\}[^{}'"\\#]*)*\})*"""
 )

@@ -38,8 +38,8 @@ FITTED_ON = frozenset(
 
 _FARTHEST = 40  # lines between a change and the cursor
 _TOP = 12  # lines of a file's top
-_PASTED = 3  # minimum lines of a paste if they also occur elsewhere
-_BLOCK = 6  # if they do not
+_PASTED = 3  # minimum lines of a paste that also occur elsewhere
+_BLOCK = 6  # minimum lines of other pastes
 _WORD = re.compile(r"[^\W\d]\w*")
 
 Hunk = tuple[int, int, int, int]  # lines [a, b) of the old text become lines [c, d) of the new one

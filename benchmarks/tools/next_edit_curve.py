@@ -44,7 +44,7 @@ def curve_picture(curve: Sequence[Mapping[str, float]]) -> str:
 @click.command()
 @click.argument("result", type=click.Path(exists=True, path_type=Path))
 @click.argument("picture", type=click.Path(path_type=Path))
-@click.option("--prefix", default="", help="refactorings_, or empty for commits.")
+@click.option("--prefix", default="", help="Prefix of result keys, such as refactorings_.")
 def main(result: Path, picture: Path, prefix: str) -> None:
     """Draw the curve of RESULT as PICTURE."""
     curve = json.loads(result.read_text(encoding="utf-8"))[f"{prefix}curve"]

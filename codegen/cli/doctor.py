@@ -73,16 +73,14 @@ def list_plugins() -> dict[str, Any]:
 
 def _parts(kind: str) -> Iterator[tuple[str, str, str | CodegenError]]:
     """Yields each name, the package that adds it, and its description or the import error."""
-    from codegen.evals.tasks import names as task_names
     from codegen.generation.decoders import READERS, STRATEGIES
 
     if kind == "decoders":
         for name, part in {**READERS, **STRATEGIES}.items():
             yield name, "", part.about
-    tasks = dict(task_names()) if kind == "tasks" else {}
     for name in plugins.names(kind):
         package = plugins.package_of(kind, name)
-        about = "" if package else tasks.get(name) or plugins.written_about(kind, name)
+        about = "" if package else plugins.written_about(kind, name)
         try:
             part = None if about else plugins.load(kind, name)
         except (CodegenError, ImportError) as error:
@@ -93,7 +91,7 @@ def _parts(kind: str) -> Iterator[tuple[str, str, str | CodegenError]]:
             else:
                 raise
             continue
-        about = about or tasks.get(name) or getattr(part, "about", "") or plugins.docstring(part)
+        about = about or getattr(part, "about", "") or plugins.docstring(part)
         yield name, package, " ".join(about.strip().partition("\n\n")[0].split())
 
 

@@ -71,7 +71,7 @@ def repository_name(target: str) -> str:
     name = target.removeprefix("hub:")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII):
         raise InputError(
-            f"{target!r} is not of the form hub:org/name.", "For example: hub:me/edits"
+            f"{target!r} is not of the form hub:org/name.", "Write it as hub:me/edits."
         )
     return name
 

@@ -26,6 +26,7 @@ Arguments and results of each kind of part:
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -37,86 +38,10 @@ from typing import Any
 
 from codegen.core.errors import CodegenError, ConfigError, in_one_line, nearest
 
+_TABLE = tomllib.loads(Path(__file__).with_name("parts.toml").read_text(encoding="utf-8"))
 BUILT_IN: Mapping[str, Mapping[str, str]] = {
-    "generators": {
-        "lintseq": "codegen.lintseq:LintSeq",
-        "unicode": "codegen.methods.unicoder:UniCode",
-        "cogex": "codegen.cogex.generator:CoGEX",
-        "backspace": "codegen.methods.backspace:Backspace",
-        "infilling": "codegen.methods.infilling:Infilling",
-        "edits": "codegen.edits.generator:Edits",
-        "whole": "codegen.data.generators:Whole",
-        "plain": "codegen.data.generators:Plain",
-    },
-    "sources": {
-        "stdlib": "codegen.data.sources.functions:stdlib",
-        "humaneval": "codegen.data.sources.synthetic:humaneval",
-        "mbpp": "codegen.data.sources.rows:mbpp",
-        "families": "codegen.data.sources.synthetic:families",
-        "puzzles": "codegen.data.sources.synthetic:puzzles",
-        "hub": "codegen.data.sources.rows:hub",
-        "git": "codegen.data.sources.git:git",
-    },
-    "filters": {},
-    "tasks": {
-        "humaneval": "codegen.evals.tasks.humaneval:HumanEval",
-        "humaneval-short": "codegen.evals.tasks.humaneval:HumanEvalShort",
-        "humaneval-plus": "codegen.evals.tasks.evalplus:HumanEvalPlus",
-        "mbpp": "codegen.evals.tasks.mbpp:Mbpp",
-        "mbpp-test": "codegen.evals.tasks.mbpp:MbppTest",
-        "mbpp-sanitized": "codegen.evals.tasks.mbpp:MbppSanitized",
-        "mbpp-plus": "codegen.evals.tasks.evalplus:MbppPlus",
-        "humaneval-single-line": "codegen.evals.tasks.humaneval:HumanEvalInfilling",
-        "humaneval-multi-line": "codegen.evals.tasks.humaneval:HumanEvalInfilling",
-        "humaneval-random-span": "codegen.evals.tasks.humaneval:HumanEvalInfilling",
-        "humaneval-random-span-light": "codegen.evals.tasks.humaneval:HumanEvalInfilling",
-        "humanevalfix": "codegen.evals.tasks.humaneval:HumanEvalFix",
-        "humanevalfix-docs": "codegen.evals.tasks.humaneval:HumanEvalFixDocs",
-        "cruxeval-o": "codegen.evals.tasks.cruxeval:CruxEval",
-        "cruxeval-i": "codegen.evals.tasks.cruxeval:CruxEvalInputs",
-        "bigcodebench": "codegen.evals.tasks.bigcodebench:BigCodeBenchFull",
-        "bigcodebench-hard": "codegen.evals.tasks.bigcodebench:BigCodeBench",
-        "editeval": "codegen.evals.tasks.instructed:EditEval",
-        "editeval-diff": "codegen.evals.tasks.instructed:EditEval",
-        "canitedit": "codegen.evals.tasks.instructed:CanItEdit",
-        "canitedit-diff": "codegen.evals.tasks.instructed:CanItEdit",
-        "canitedit-lazy": "codegen.evals.tasks.instructed:CanItEditLazy",
-        "aider-polyglot": "codegen.evals.tasks.polyglot:Polyglot",
-        "aider-polyglot-diff": "codegen.evals.tasks.polyglot:Polyglot",
-        "livecodebench": "codegen.evals.tasks.livecodebench:LiveCodeBench",
-        "coderepeteval": "codegen.evals.tasks.coderepeteval:CodeRepetEval",
-        "humaneval-edits": "codegen.evals.tasks.humaneval:HumanEvalEdits",
-        "next-edit": "codegen.evals.tasks.next_edit:NextEdit",
-        "next-edit-refactorings": "codegen.evals.tasks.next_edit:Refactorings",
-        "next-edit-scenarios": "codegen.evals.tasks.next_edit:Scenarios",
-        "spider": "codegen.evals.tasks.sql:Spider",
-        "bird": "codegen.evals.tasks.sql:Bird",
-        "everyday": "codegen.evals.tasks.sql:Everyday",
-        "kolmogorov": "codegen.evals.tasks.kolmogorov:Kolmogorov",
-        "multipl_e": "codegen.evals.tasks.multilingual:MultiPLE",
-        "multipl_e-mbpp": "codegen.evals.tasks.multilingual:MultiPLEMbpp",
-        "humanevalpack": "codegen.evals.tasks.multilingual:HumanEvalPack",
-        "mceval": "codegen.evals.tasks.multilingual:McEval",
-    },
-    "backends": {
-        "transformers": "codegen.generation.transformers:TransformersBackend",
-        "vllm": "codegen.generation.vllm:VllmBackend",
-        "openai": "codegen.generation.openai:OpenAIBackend",
-        "llamacpp": "codegen.generation.llamacpp:LlamaBackend",
-    },
-    "decoders": {},
-    "rewards": {
-        "passed": "codegen.rewards.builtin:passed",
-        "share": "codegen.rewards.builtin:share",
-        "compiles": "codegen.rewards.builtin:compiles",
-        "lint": "codegen.rewards.builtin:lint",
-        "format": "codegen.rewards.builtin:format_",
-        "length": "codegen.rewards.builtin:length",
-        "edit_size": "codegen.rewards.builtin:edit_size",
-        "next_edit": "codegen.rewards.builtin:next_edit",
-    },
-    "languages": {},
-    "dialects": {},
+    kind: {name: part if isinstance(part, str) else part[0] for name, part in parts.items()}
+    for kind, parts in _TABLE.items()
 }
 """Kind -> name -> ``module:attribute``."""
 
@@ -144,11 +69,15 @@ def docstring(part: object) -> str:
 
 
 def written_about(kind: str, name: str) -> str:
-    """Returns a built-in part's docstring without importing its module, which may load torch.
+    """Returns a built-in part's description, or its docstring.
 
-    Empty if the module only re-exports the part, or the part is not built in.
+    Does not import its module, which may load torch. Empty if the module only re-exports the part,
+    or the part is not built in.
     """
-    module, _, attribute = BUILT_IN[kind].get(name, "").partition(":")
+    part = _TABLE[kind].get(name, "")
+    if not isinstance(part, str):
+        return part[1]
+    module, _, attribute = part.partition(":")
     found = find_spec(module) if module else None
     if found is None or found.origin is None:
         return ""

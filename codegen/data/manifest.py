@@ -72,7 +72,7 @@ class Shard:
             ConfigError: for other text, or i outside of [0, n).
         """
         if not (found := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)):
-            raise ConfigError(f"The shard {text!r} is not of the form i/n.", "For example: 0/8")
+            raise ConfigError(f"The shard {text!r} is not of the form i/n.", "Write it as 0/8.")
         return cls(int(found[1]), int(found[2]))
 
     def __str__(self) -> str:

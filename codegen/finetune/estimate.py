@@ -83,7 +83,7 @@ def estimate(recipe: Recipe) -> ResourceEstimate:
     """Estimates a run from its data and its model's configuration, without loading weights.
 
     Raises:
-        ConfigError: unless the recipe is maximum likelihood of an existing model on texts.
+        ConfigError: unless the recipe trains an existing model by maximum likelihood.
         CodegenError: for errors in the data or the model, as in the run.
     """
     if recipe.model == NEW or recipe.loss != "mle" or recipe.objective != "sft":

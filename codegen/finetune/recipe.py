@@ -87,7 +87,7 @@ class Curriculum(Config):
     )
     tokens_per_step: int = setting(8192, "slots per step; replaces batch_size", ge=8)
     micro_batch_tokens: int = setting(2048, "slots per pass; replaces micro_batch_size", ge=8)
-    least: int = setting(32, "shortest length", ge=2)
+    least: int = setting(32, "shortest length in tokens", ge=2)
     odds: Odds = setting("grow_p2", "odds of the lengths; all except uniform start with short ones")
     cycles: int = setting(1, "repetitions of the curriculum", ge=1, le=10_000)
 

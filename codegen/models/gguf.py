@@ -125,7 +125,7 @@ def find_gguf(name: str) -> Path | None:
 
 
 def gguf_of(name: str) -> Path | None:
-    """As :func:`find_gguf`; the file of a pretrained model is fetched if it is not here.
+    """Returns the file as :func:`find_gguf` does, and fetches a missing pretrained model.
 
     Raises:
         ModelError: as :func:`find_gguf`, or if a file cannot be fetched.

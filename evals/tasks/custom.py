@@ -250,7 +250,10 @@ def _of_calls(place: str, row: Mapping[str, object]) -> dict[str, Any]:
     if not isinstance(calls, list) or not isinstance(expected, list):
         raise InputError(f"{place}: calls and expected must both be lists.")
     if len(calls) != len(expected) or not calls:
-        raise InputError(f"{place}: {len(calls)} calls and {len(expected)} expected values.")
+        raise InputError(
+            f"{place}: {len(calls)} calls and {len(expected)} expected values.",
+            "Write at least one call, and one expected value per call.",
+        )
     named = [_call(place, call, row.get("entry_point")) for call in calls]
     return {"tests": calls_test(named, expected)}
 

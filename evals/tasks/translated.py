@@ -15,6 +15,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+from codegen.core.config import read_yaml
 
 _TEXT = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'', re.DOTALL)
 _OPEN, _CLOSE = "([{", ")]}"
@@ -68,90 +71,9 @@ class TestSyntax:
     stop: str = ""
 
 
-def _inside(*blocks: str, before: str = "{head}") -> str:
-    """Returns a frame with the answers inside nested blocks."""
-    opened = "".join(f"{block} {{{{\n" for block in blocks)
-    return f"{before}\n{opened}{{answers}}\n" + "}}\n" * len(blocks)
-
-
-_SCRIPT = TestSyntax(start=r"assert\.deepEqual\(", between=",", end=";?")
-_SCALA_MAIN = "def main(args: Array[String]): Unit ="
 FORMS: Mapping[str, TestSyntax] = {
-    "csharp": TestSyntax(
-        start=r"Debug\.Assert\(",
-        end=";",
-        answer="CodegenAnswers.Answer({});",
-        frame=_inside("class Problem", "public static void Main()"),
-        head=r"^using .*",
-    ),
-    "scala": TestSyntax(
-        end=";?",
-        answer="CodegenAnswers.answer({});",
-        frame=_inside("object Problem", _SCALA_MAIN),
-        head=r"^import .*",
-    ),
-    "swift": TestSyntax(answer="codegen_answer({})"),
-    "javascript": _SCRIPT,
-    "typescript": _SCRIPT,
-    "php": TestSyntax(
-        start=r"if \(",
-        between=" !== ",
-        end=r' \{ throw new Exception\("Test failed!"\); \}',
-        frame="<?php\n{answers}\n",
-    ),
-    "ruby": TestSyntax(
-        start=r"assert_equal\(",
-        between=",",
-        answer="codegen_answer({})",
-        swapped=True,
-        dropped=r"^require 'test/unit'\n|^class .*\n|^ *def test_.*\n|^ *end\n?",
-    ),
-    "lua": TestSyntax(
-        start=r"lu\.assertEquals\(",
-        between=",",
-        answer="codegen_answer({})",
-        dropped=r"^lu = require.*\n|^os\.exit.*\n?",
-        added="\ntest_humaneval()\n",
-    ),
-    "perl": TestSyntax(
-        start=r"if\(eq_deeply\(",
-        between=",",
-        end=r'\)\s*\{\s*print "ok!" \}else\{\s*exit 1;\s*\}',
-        dropped=r"^use Test::Deep;\n",
-    ),
-    "r": TestSyntax(
-        start=r"stopifnot\(isTRUE\(all\.equal\(",
-        between=",",
-        end=r"\)\)",
-        answer="codegen_answer({})",
-    ),
-    "bash": TestSyntax(
-        start=r"\[\[ (?=\$\(candidate)",
-        between=" = ",
-        stop=r" \]\]",
-        answer="codegen_answer {}",
-        call='"{}"',
-    ),
-    "cpp": TestSyntax(end=";", frame=_inside("int main()"), head=r"^#include.*|^using .*"),
-    "java": TestSyntax(
-        end=";",
-        answer="CodegenAnswers.answer({});",
-        frame=_inside("class Problem", "public static void main(String[] args)"),
-        head=r"^import .*",
-    ),
-    "rust": TestSyntax(
-        start=r"assert_eq!\(",
-        between=",",
-        end=";",
-        frame=_inside("fn main()"),
-        head=r"^use .*",
-    ),
-    "go": TestSyntax(
-        start=r"\{ actual: (?=candidate)",
-        between=", expected: ",
-        answer="codegen_answer({})",
-        frame=_inside("func main()", before="package main\n"),
-    ),
+    language: TestSyntax(**fields)
+    for language, fields in read_yaml(Path(__file__).with_name("translated.yaml")).items()
 }
 
 

@@ -66,7 +66,7 @@ class TaskFile(Config):
     expected: str | None = setting(None, "results of the calls")
     stdin: str | None = setting(None, "standard input, a string or a list")
     stdout: str | None = setting(None, "expected standard output")
-    answer: str | None = setting(None, "answer, if it is a string")
+    answer: str | None = setting(None, "expected answer, if the model answers with a string")
     solution: str | None = setting(None, "correct program")
     buggy: str | list[str] | None = setting(None, "incorrect programs")
     mode: str | None = setting(None, "isolated or in_sandbox")

@@ -181,7 +181,7 @@ def test_repositories_that_cannot_be_read(
         (tmp_path / "none", "No directory"),
         (plain, "not a git repository"),
         (empty, "has no history"),
-        ("", "needs a path"),
+        ("", "requires a path"),
     ):
         result = codegen("data", "edits", f"git:{path}", "--out", str(tmp_path / "out"))
         assert result.code == 1 and message in result.err, result.err

@@ -228,7 +228,7 @@ def open_source(
     """
     name, _, argument = spec.partition(":")
     if not (tag := language_tag(language)):
-        raise ConfigError(f"{language!r} is not the name of a language.", "For example: javascript")
+        raise ConfigError(f"{language!r} is not the name of a language.", "Write it as javascript.")
     path = Path(spec)
     is_python = path.is_dir() or (path.suffix == ".py" and path.is_file())
     if (tag != "python" or language_column) and (name in _PYTHON or is_python):

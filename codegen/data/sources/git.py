@@ -236,5 +236,5 @@ def license_of(text: str) -> str:
 def git(argument: str, options: SourceOptions) -> GitSource:
     """Opens the source ``git:PATH``."""
     if not argument:
-        raise InputError("git: needs a path.", "For example: git:../my-project")
+        raise InputError("git: requires a path.", "Write it as git:../my-project.")
     return GitSource(Path(argument).expanduser(), options)

@@ -23,128 +23,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
+from codegen.core.config import read_yaml
 from codegen.core.languages import find_language
 from codegen.core.records import Segment
 from codegen.methods.unicoder.words import Style
 
 UNICODE_TAG = "unicode"
 
-DESCRIBE = "Describe the solution as universal code. Do not write executable code."
-TRANSLATE = "Translate this universal code to {language}."
-FIRST_UNICODE = "First write universal code, then translate it to {language}."
-
-ALPACA = (
-    "Below is an instruction that describes a task. "
-    "Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Response:\n"
-)
-
 # The AST writer makes the example's universal code in the requested style.
-EXAMPLE_QUESTION = "Return the position of a value in a sorted list, or -1 if it is not there."
-EXAMPLE_ANSWER = '''\
-def find(values, wanted):
-    """Binary search."""
-    low = 0
-    high = len(values) - 1
-    while low <= high:
-        # Look in the middle of what is left.
-        middle = (low + high) // 2
-        if values[middle] == wanted:
-            return middle
-        # One half cannot hold the value: drop it.
-        if values[middle] < wanted:
-            low = middle + 1
-        else:
-            high = middle - 1
-    return -1
-'''
-
-_CONVENTIONS = """\
-Universal code is pseudo-code that belongs to no programming language, yet states each step \
-exactly. Its conventions:
-1. Comments: // for one line, /* ... */ for several.
-2. Variables: clear names, without types.
-3. Input and output: simple and straightforward.
-4. Conditionals: {IF}, {ELSIF}, {ELSE}, with indentation.
-5. Loops: {FOR}, {WHILE}, {DO} ... {WHILE}, with the condition stated.
-6. Functions and procedures: descriptive names, with their parameters.
-7. Formatting: consistent indentation of 4 spaces; {blocks}."""
-
-_BLOCKS = {
-    "braces": "blocks stand in { }, and statements end with a semicolon",
-    "begin_end": "blocks stand between {BEGIN} and {END}",
-    "indent": "blocks are marked by their indentation alone",
-}
-
-_WRITE = """\
-{conventions}
-
-Rewrite the solution of a task as universal code. Keep its algorithm and every step of it; leave \
-out what only one language needs.
-
-Task:
-{example_question}
-
-Solution:
-{example_answer}
-
-Universal code:
-{example_unicode}
-
-Task:
-{question}
-
-Solution:
-{answer}
-
-Return only the universal code of this last solution, in one block."""
-
-_COMMENT = """\
-Below are a task and its solution in universal code. Add comments that explain the steps: lines of \
-their own that begin with //, above the step that they explain and indented like it. Say what a \
-step is for, not what its words already say. Change nothing else: every line of the code must stay \
-exactly as it is, in the same order.
-
-Task:
-{question}
-
-Universal code:
-{unicode}
-
-Return only the universal code with its comments, in one block."""
-
-_SCORE = """\
-Below are a task, its solution, and universal code (language-independent pseudo-code) that should \
-describe the solution. Grade the universal code from 1 (useless) to 5 (excellent) by these \
-questions: does it describe this solution faithfully? Is it complete? Is it independent of any \
-programming language? Is it free of syntax that only one language has?
-
-Task:
-{question}
-
-Solution:
-{answer}
-
-Universal code:
-{unicode}
-
-Answer with the grade alone: 1, 2, 3, 4 or 5."""
-
-_SNIPPET = """\
-Take the code snippet below as inspiration for one programming task with its solution in \
-{language}. The task must be complete in itself: who reads it does not see the snippet. The \
-solution must be correct and whole.
-
-Snippet:
-{snippet}
-
-Write exactly two sections:
-[Problem]
-the task, in words
-[Solution]
-the program, in one block"""
+_TEXTS = read_yaml(Path(__file__).with_name("prompts.yaml"))
+EXAMPLE_ANSWER: str = _TEXTS["example_answer"]
 
 
 def fenced(text: str, tag: str = "") -> str:
@@ -166,19 +57,19 @@ def conventions(style: Style) -> str:
         word: word if style.upper else word.lower()
         for word in ("IF", "ELSIF", "ELSE", "FOR", "WHILE", "DO", "BEGIN", "END")
     }
-    blocks = _BLOCKS[style.blocks]
+    blocks = _TEXTS["blocks"][style.blocks]
     if style.blocks == "begin_end":
         blocks = blocks.format(**words)
-    return _CONVENTIONS.format(**words, blocks=blocks)
+    return _TEXTS["conventions"].format(**words, blocks=blocks)
 
 
 def write_prompt(
     question: str, answer: str, language: str, style: Style, example_unicode: str
 ) -> str:
     """Returns the prompt for the universal code of an answer."""
-    return _WRITE.format(
+    return _TEXTS["write"].format(
         conventions=conventions(style),
-        example_question=EXAMPLE_QUESTION,
+        example_question=_TEXTS["example_question"],
         example_answer=fenced(EXAMPLE_ANSWER, "python"),
         example_unicode=fenced(example_unicode, UNICODE_TAG),
         question=question.strip(),
@@ -188,12 +79,13 @@ def write_prompt(
 
 def comment_prompt(question: str, unicode: str) -> str:
     """Returns the prompt for comments on the steps of universal code."""
-    return _COMMENT.format(question=question.strip(), unicode=fenced(unicode, UNICODE_TAG))
+    unicode = fenced(unicode, UNICODE_TAG)
+    return _TEXTS["comment"].format(question=question.strip(), unicode=unicode)
 
 
 def score_prompt(question: str, answer: str, language: str, unicode: str) -> str:
     """Returns the prompt for a grade of universal code."""
-    return _SCORE.format(
+    return _TEXTS["score"].format(
         question=question.strip(),
         answer=fenced(answer, language),
         unicode=fenced(unicode, UNICODE_TAG),
@@ -203,7 +95,7 @@ def score_prompt(question: str, answer: str, language: str, unicode: str) -> str
 def snippet_prompt(snippet: str, language: str) -> str:
     """Returns the prompt for a task inspired by code (OSS-Instruct, Wei et al. 2023)."""
     name = language_name(language)
-    return _SNIPPET.format(language=name, snippet=fenced(snippet, language))
+    return _TEXTS["snippet"].format(language=name, snippet=fenced(snippet, language))
 
 
 Objective = Literal["qa", "qp", "pa", "uot"]
@@ -232,11 +124,11 @@ def instruction(
         case "qa":
             return question
         case "qp":
-            return f"{question}\n\n{DESCRIBE}"
+            return f"{question}\n\n{_TEXTS['describe']}"
         case "pa":
-            return f"{TRANSLATE.format(language=name)}\n\n{fenced(code, UNICODE_TAG)}"
+            return f"{_TEXTS['translate'].format(language=name)}\n\n{fenced(code, UNICODE_TAG)}"
         case "uot":
-            return f"{question}\n\n{FIRST_UNICODE.format(language=name)}"
+            return f"{question}\n\n{_TEXTS['first_unicode'].format(language=name)}"
 
 
 def response(objective: Objective, triple: Triple) -> str:
@@ -261,5 +153,5 @@ def segments(
     template is added around it. ``alpaca`` wraps it as in the paper's training code.
     """
     asked = instruction(objective, triple.question, triple.language, triple.unicode)
-    prompt = ALPACA.format(instruction=asked) if template == "alpaca" else asked + "\n"
+    prompt = _TEXTS["alpaca"].format(instruction=asked) if template == "alpaca" else asked + "\n"
     return Segment(prompt, False), Segment(response(objective, triple), True)

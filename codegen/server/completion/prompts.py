@@ -130,7 +130,7 @@ def parse_foreign(prompt: str) -> ParsedFimPrompt | None:
     return None
 
 
-_CHARS_A_TOKEN = 5  # more than in code, so that a cut by characters leaves enough tokens
+_CHARS_A_TOKEN = 5  # above the mean of code, so that text cut by characters still has enough tokens
 _SUFFIX_SHARE = 0.25
 _LINE_START = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))")
 _CODE_LINE = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))([ \t]*)[^\s)\]}][^\r\n]*")

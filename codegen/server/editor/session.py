@@ -44,7 +44,7 @@ _CLIENT = "lsp"
 _WARM_UP_S = 0.1  # after a change, if no request follows
 _CHOICE_S = 0.05  # maximum wait for snippets of other files
 PAUSE_S = 0.5  # idle time before newly chosen snippets are shown to the model
-_CONTEXT_CHARS_A_TOKEN = 3  # fewer than in code, so that the chosen snippets fit
+_CONTEXT_CHARS_A_TOKEN = 3  # below the mean of code, so that the chosen snippets fit
 _COMPLETE_NAME = re.compile(r"\b[^\W\d]\w*+(?=\W)")
 _MOST_NAMES = 100
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,8 +17,8 @@ import pytest
 from codegen.adapters.verl import compute_score
 from codegen.evals import lm_eval
 from codegen.rewards import SandboxReward
-from codegen.sandbox import verdicts
-from codegen.sandbox.verdicts import NotScored
+from codegen.sandbox import Job, Outcome, verdicts
+from codegen.sandbox.verdicts import NotScored, run_jobs, shared_sandbox
 from tests.processes import wait_for
 from tests.server.sandbox.test_serve import server
 
@@ -85,3 +85,26 @@ class TestKilled:
         document = next(iter(lm_eval.documents(f"file:{path}", "chat")["test"]))
         found = scores(lambda answer: lm_eval.process_results(document, [[answer]])["pass@1"])
         assert found == [1.0, None, None]
+
+
+def test_threads_share_one_sandbox_which_is_replaced_when_it_breaks() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        opened = {pool.submit(shared_sandbox) for _ in range(8)}
+    (one,) = {future.result() for future in opened}
+    one.close()
+    assert run_jobs({0: Job("x = 1\n", test="assert x == 1\n")})[0].passed
+    assert shared_sandbox() is not one
+
+
+def test_each_key_gets_three_tries() -> None:
+    asked: list[Sequence[int]] = []
+
+    def run(keys: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
+        asked.append(keys)
+        yield keys[-1], Outcome("passed", "isolated")
+        raise OSError("gone")
+
+    found: dict[int, Outcome] = {}
+    with pytest.raises(NotScored, match="gone"):
+        verdicts.retried(run, range(4), found)
+    assert asked == [[0, 1, 2, 3], [0, 1, 2], [0, 1]] and sorted(found) == [1, 2, 3]

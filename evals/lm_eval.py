@@ -48,7 +48,10 @@ metric_list:
 metadata: {{version: 1}}
 """
 
-
+_METRIC = """\
+# Written by `codegen eval code-eval`.
+from codegen.adapters.code_eval import CodeEval  # noqa: F401
+"""
 _GENERATION = {"max_gen_toks": 512, "do_sample": False}  # lm_eval's --gen_kwargs override it
 
 
@@ -90,12 +93,20 @@ def write_task(
         arguments=json.dumps({"benchmark": benchmark, "style": style, "source": source}),
         generation=json.dumps(generation),
     )
-    path = Path(out) / f"{name}.yaml"
+    return _write(Path(out) / f"{name}.yaml", text), name
+
+
+def write_code_eval(out: str | Path) -> Path:
+    """Writes the metric ``code_eval`` for ``evaluate.load`` in the directory ``out``."""
+    return _write(Path(out) / "code_eval" / "code_eval.py", _METRIC)
+
+
+def _write(path: Path, text: str) -> Path:
     mark = text.partition("\n")[0].encode()
     if path.is_file() and not path.read_bytes().startswith(mark):
         raise InputError(f"{path} was not written by this command.", "Choose another --out.")
     write_atomic(path, text)
-    return path, name
+    return path
 
 
 def documents(

@@ -4,10 +4,14 @@
 before the hub's where it is in the working directory. So lm-evaluation-harness's own tasks
 ``humaneval`` and ``mbpp`` use it. Arguments and results are the original's, but ``result`` has the
 sandbox's status (``failed: wrong: ...``). The original runs each program together with its test.
+
+A warning counts tests that a program could forge since they compare its results with each other; in
+HumanEval these are 4 of 164.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +23,7 @@ from codegen.sandbox import Job, Limits, Outcome
 from codegen.sandbox.verdicts import run_jobs
 
 _MEMORY_MIB = 1024
+_LOG = logging.getLogger(__name__)
 
 
 class CodeEval(evaluate.Metric):
@@ -53,7 +58,7 @@ class CodeEval(evaluate.Metric):
             timeout: CPU seconds per program.
 
         Raises:
-            NotScored: if the sandbox failed, or a test is unusable or could be forged.
+            NotScored: if the sandbox failed, or a test is unusable.
         """
         limits = Limits(cpu_s=timeout, memory_mib=_MEMORY_MIB)
         jobs = {
@@ -61,8 +66,11 @@ class CodeEval(evaluate.Metric):
             for task, (candidates, test) in enumerate(zip(predictions, references, strict=True))
             for number, candidate in enumerate(candidates)
         }
+        open_tests = {job.test for job in jobs.values() if not job.reaches("blinded")}
+        if open_tests:
+            _LOG.warning("A program could forge %d of these tests.", len(open_tests))
         results: dict[int, list[tuple[int, dict[str, Any]]]] = {}
-        for (task, number), outcome in sorted(run_jobs(jobs).items()):
+        for (task, number), outcome in sorted(run_jobs(jobs, "in_sandbox").items()):
             row = {"task_id": task, "passed": outcome.passed, "result": _result(outcome)}
             results.setdefault(task, []).append((number, {**row, "completion_id": number}))
         counts = [[row["passed"] for _, row in rows] for rows in results.values()]

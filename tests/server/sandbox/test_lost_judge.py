@@ -108,3 +108,25 @@ def test_each_key_gets_three_tries() -> None:
     with pytest.raises(NotScored, match="gone"):
         verdicts.retried(run, range(4), found)
     assert asked == [[0, 1, 2, 3], [0, 1, 2], [0, 1]] and sorted(found) == [1, 2, 3]
+
+
+def test_the_metric_of_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As lm-evaluation-harness's own task humaneval calls it, from the working directory."""
+    evaluate = pytest.importorskip("evaluate")
+    lm_eval.write_code_eval(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    metric = evaluate.load("code_eval")
+    wrong, exits = "def add(a, b): return a * b\n", "import os\nos._exit(0)\n"
+    right = "def add(a, b): return a + b\n"
+    found, results = metric.compute(
+        references=[TEST] * 2, predictions=[[wrong, right], [exits, exits]], k=[1, 2, 10]
+    )
+    assert found == {"pass@1": 0.25, "pass@2": 0.5}
+    assert [row["result"][:14] for _, row in results[0]] == ["failed: wrong:", "passed"]
+    assert [number for number, _ in results[1]] == [0, 1] and not results[1][0][1]["passed"]
+    monkeypatch.setattr(
+        verdicts, "open_sandbox", lambda **_: (_ for _ in ()).throw(OSError("gone"))
+    )
+    verdicts.close_shared()
+    with pytest.raises(NotScored, match="gone"):
+        metric.compute(references=[TEST], predictions=[[right]], k=[1])

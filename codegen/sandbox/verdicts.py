@@ -124,7 +124,8 @@ def retried(run: Run[Key, AnyResult], keys: Iterable[Key], found: dict[Key, AnyR
     Raises:
         NotScored: if the last try failed; ``found`` has the results until then.
     """
-    left = [*keys]
+    left: list[Key] = [*keys]
+    error: Exception | None = None
     for number in range(1, TRIES + 1):
         error = None
         try:

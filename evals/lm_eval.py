@@ -13,19 +13,19 @@ healing; tasks that need one of our decoders (edit sequences) are not supported.
 
 from __future__ import annotations
 
-import atexit
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from codegen.core.errors import ConfigError, InputError, SandboxError
-from codegen.core.records import write_atomic
+from codegen.core.records import Verdict, write_atomic
 from codegen.evals import tasks
 from codegen.evals.statistics import default_ks, pass_at_k
 from codegen.evals.tasks.exchange import foreign_sample
-from codegen.sandbox import Sandbox, SandboxProtocol
+from codegen.sandbox import Outcome
+from codegen.sandbox.verdicts import scored, shared_sandbox
 
 _TEMPLATE = """\
 # Written by `codegen eval lm-eval`.
@@ -48,7 +48,10 @@ metric_list:
 metadata: {{version: 1}}
 """
 
-
+_METRIC = """\
+# Written by `codegen eval code-eval`.
+from codegen.adapters.code_eval import CodeEval  # noqa: F401
+"""
 _GENERATION = {"max_gen_toks": 512, "do_sample": False}  # lm_eval's --gen_kwargs override it
 
 
@@ -90,12 +93,20 @@ def write_task(
         arguments=json.dumps({"benchmark": benchmark, "style": style, "source": source}),
         generation=json.dumps(generation),
     )
-    path = Path(out) / f"{name}.yaml"
+    return _write(Path(out) / f"{name}.yaml", text), name
+
+
+def write_code_eval(out: str | Path) -> Path:
+    """Writes the metric ``code_eval`` for ``evaluate.load`` in the directory ``out``."""
+    return _write(Path(out) / "code_eval" / "code_eval.py", _METRIC)
+
+
+def _write(path: Path, text: str) -> Path:
     mark = text.partition("\n")[0].encode()
     if path.is_file() and not path.read_bytes().startswith(mark):
         raise InputError(f"{path} was not written by this command.", "Choose another --out.")
     write_atomic(path, text)
-    return path, name
+    return path
 
 
 def documents(
@@ -120,39 +131,31 @@ def documents(
     return {"test": Dataset.from_list(rows)}
 
 
-def process_results(
-    document: dict[str, object], results: Sequence[Sequence[str]]
-) -> dict[str, float]:
+def process_results(document: dict[str, Any], results: Sequence[Sequence[str]]) -> dict[str, float]:
     """Returns pass@k of one problem's answers, for the harness's ``process_results``.
 
     Raises:
-        SandboxError: if the sandbox failed, or the problem's own reference fails here, which makes
-            a score meaningless.
+        NotScored: if the sandbox failed.
+        SandboxError: if the problem's own reference fails here, which makes a score meaningless.
     """
-    return judge(document, results[0], _sandbox())
-
-
-def judge(
-    document: dict[str, Any], answers: Sequence[str], sandbox: SandboxProtocol
-) -> dict[str, float]:
-    """Implements :func:`process_results` with a given sandbox."""
     task = _load(document["benchmark"], document["source"])
     problem = next(p for p in task.problems() if p.id == document["problem_id"])
     if task.needs_preparation:
-        task.prepare([problem], sandbox)
+        task.prepare([problem], shared_sandbox("in_sandbox"))
     programs = [
         task.program(
             problem, foreign_sample(task.name, problem.id, number, document["style"], answer)
         )
-        for number, answer in enumerate(answers)
+        for number, answer in enumerate(results[0])
     ]
-    reference = task.reference(problem)
-    programs_to_run = ((program, problem, program) for program in {reference, *programs} - {""})
-    found = dict(task.judge(programs_to_run, sandbox))
-    if failed := [one for one in found.values() if one.status == "infra_error"]:
-        raise SandboxError(f"The sandbox failed on {problem.id}: {failed[0].message}.")
-    must_pass = reference and problem.id not in task.reference_exceptions
-    if must_pass and not found[reference].passed:
+    reference = "" if problem.id in task.reference_exceptions else task.reference(problem)
+
+    def run(keys: Sequence[str]) -> Iterator[tuple[str, Verdict | Outcome]]:
+        return task.judge(((key, problem, key) for key in keys), shared_sandbox("in_sandbox"))
+
+    # Where the reference passes, tests that fail to run are the program's fault.
+    found = scored(run, {reference, *programs} - {""}, unscored=("infra_error",))
+    if reference and not found[reference].passed:
         raise SandboxError(
             f"The reference solution of {problem.id} fails here: {found[reference].message}.",
             "See `codegen doctor` and `codegen eval check`.",
@@ -164,12 +167,3 @@ def judge(
 @functools.cache
 def _load(benchmark: str, source: str | None) -> tasks.Task[Any]:
     return tasks.load(benchmark, source)
-
-
-@functools.cache
-def _sandbox() -> Sandbox:
-    """Returns the sandbox that the whole run shares."""
-    sandbox = Sandbox()
-    sandbox.__enter__()
-    atexit.register(sandbox.close)
-    return sandbox

@@ -48,6 +48,7 @@ OPTIONAL = (
     "starlette",
     "uvicorn",
     "prometheus_client",
+    "evaluate",
     "inspect_ai",
     "openenv",
     "verifiers",

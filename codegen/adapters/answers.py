@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codegen.core.errors import InputError, SandboxError
-from codegen.core.records import UNJUDGED, Sample, Verdict
+from codegen.core.errors import InputError
+from codegen.core.records import Sample, Verdict
 from codegen.evals.tasks import Task, find_style, load, meta_of
 from codegen.evals.tasks.custom import CustomProblem, CustomTask
-from codegen.sandbox import Job, Outcome, Sandbox
-from codegen.sandbox.client import SandboxClient
-
-URL_ENV = "CODEGEN_SANDBOX_URL"
-
-
-def sandbox() -> Sandbox | SandboxClient:
-    """Returns the services in ``CODEGEN_SANDBOX_URL``, or a sandbox in this process.
-
-    Both reject tests that a program could forge.
-
-    Raises:
-        SandboxError: if neither is available.
-    """
-    return shared_sandbox(os.environ.get(URL_ENV, ""), os.getpid())
-
-
-@functools.cache
-def shared_sandbox(urls: str, _: int) -> Sandbox | SandboxClient:
-    """Returns a process's sandbox, which ends with it; a process made by fork gets its own."""
-    if urls:
-        return SandboxClient(urls.split(","), least_trust="blinded")
-    return Sandbox(least_trust="blinded").__enter__()
+from codegen.sandbox import Job, Outcome
+from codegen.sandbox.verdicts import run_jobs, shared_sandbox
 
 
 def read_problem(row: Mapping[str, Any], where: str) -> CustomProblem:
@@ -83,35 +61,24 @@ def judge_answer(task: Task[Any], problem: Any, answer: str) -> Verdict | Outcom
     """Scores one answer.
 
     Raises:
-        SandboxError: if the sandbox failed, not the program.
+        NotScored: if the sandbox failed, not the program.
     """
     if task.needs_preparation:
-        task.prepare([problem], sandbox())
-    job = find_job(task, problem, answer)
-    return job if isinstance(job, Verdict) else believed(sandbox().run(job))
+        task.prepare([problem], shared_sandbox())
+    (found,) = _judge([find_job(task, problem, answer)])
+    return found
 
 
 def judge_rows(rows: Sequence[CustomProblem], answer: str) -> list[Verdict | Outcome]:
     """Scores one answer on each of several problems.
 
     Raises:
-        SandboxError: if the sandbox failed, not the program.
+        NotScored: if the sandbox failed, not the program.
     """
     task = CustomTask("rows", "", rows, "")
-    jobs = [find_job(task, problem, answer) for problem in rows]
-    found: list[Any] = [job if isinstance(job, Verdict) else None for job in jobs]
-    todo = [(n, job) for n, job in enumerate(jobs) if isinstance(job, Job)]
-    for number, outcome in sandbox().map(todo):
-        found[number] = believed(outcome)
-    return found
+    return _judge([find_job(task, problem, answer) for problem in rows])
 
 
-def believed(outcome: Outcome) -> Outcome:
-    """Returns the outcome, if it is a verdict.
-
-    Raises:
-        SandboxError: if the sandbox failed, or the tests are unusable or could be forged.
-    """
-    if outcome.status in UNJUDGED:
-        raise SandboxError(f"The sandbox gave no verdict ({outcome.status}): {outcome.message}")
-    return outcome
+def _judge(jobs: Sequence[Job | Verdict]) -> list[Verdict | Outcome]:
+    found = run_jobs({n: job for n, job in enumerate(jobs) if isinstance(job, Job)})
+    return [job if isinstance(job, Verdict) else found[n] for n, job in enumerate(jobs)]

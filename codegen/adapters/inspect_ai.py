@@ -53,13 +53,14 @@ from inspect_ai.util import (
     sandboxenv,
 )
 
-from codegen.adapters.answers import believed, judge_rows, read_problem, sandbox
+from codegen.adapters.answers import judge_rows, read_problem
 from codegen.core.errors import InputError
 from codegen.core.records import UNJUDGED, Verdict, read_jsonl
 from codegen.evals.run import SAMPLES
 from codegen.evals.scoring import SCORED, VERDICTS, read_score
 from codegen.evals.tasks.exchange import read_samples
 from codegen.sandbox import Limits, Outcome, ScriptJob
+from codegen.sandbox.verdicts import run_jobs
 
 try:
     from inspect_ai.util import (
@@ -225,7 +226,7 @@ class CodegenSandbox(SandboxEnvironment):
                 file_mib=_FILE_MIB,
             )
             script = ScriptJob(_DO, files=files, fetch=[_STATE, _ANSWER, _CONTENT], limits=limits)
-            outcome = believed(await anyio.to_thread.run_sync(lambda: sandbox().run(script)))
+            outcome = (await anyio.to_thread.run_sync(lambda: run_jobs({0: script})))[0]
             if order["do"] != "read" and _STATE in outcome.files:
                 self._state = outcome.files[_STATE]
         try:

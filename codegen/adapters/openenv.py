@@ -77,7 +77,7 @@ class CodeEnvironment(Environment[CodeAction, CodeObservation, State]):
         """Scores the answer and ends the episode; the sandbox's limits apply.
 
         Raises:
-            InputError: if no episode is running. SandboxError: if there is no verdict.
+            InputError: if no episode is running. NotScored: if the sandbox failed.
         """
         if self._now is None or self._now.done:
             raise InputError("No episode is running.", "Call reset before step.")

@@ -34,6 +34,7 @@ def compute_score(
     *,
     continuous: bool = True,
     cpu_s: float = 6.0,
+    **_: Any,
 ) -> dict[str, Any]:
     """Returns the reward of one answer.
 
@@ -41,13 +42,14 @@ def compute_score(
         ground_truth: see the module; a mapping or its JSON.
         continuous: True for the fraction of passed tests; False for 1 if all pass, else 0.
         cpu_s: CPU seconds of each test.
+        _: the reward model's arguments that verl passes.
 
     Returns:
         ``score``; ``acc``, whether all tests pass; ``passed`` and ``tests``, how many; and the
         first ``status`` that is not ``passed``.
 
     Raises:
-        InputError: for malformed tests. SandboxError: if the sandbox failed.
+        InputError: for malformed tests. NotScored: if the sandbox failed.
     """
     rows = [{**row, "cpu_s": cpu_s} for row in _rows(data_source, ground_truth)]
     problems = [

@@ -628,3 +628,27 @@ def lm_eval(task: str, given: LmEvalOptions) -> dict[str, Any]:
     path, name = write_task(given.out, task, given.style, source=given.source)
     print_result(f"{path}: run it with lm_eval run --include_path {given.out} --tasks {name} ...")
     return {"path": str(path), "task": name}
+
+
+class CodeEvalOptions(Config):
+    """Options of ``codegen eval code-eval``."""
+
+    out: str = setting(".", "Working directory of the harness.", metavar="DIR")
+
+
+@evals_command(
+    name="code-eval",
+    short_help="Write the metric code_eval for Hugging Face's evaluate.",
+    example="codegen eval code-eval --out .",
+)
+@options(CodeEvalOptions, "given")
+def code_eval(given: CodeEvalOptions) -> dict[str, Any]:
+    """Write a directory code_eval that evaluate.load takes before the hub's.
+
+    The tasks humaneval and mbpp of lm-evaluation-harness use it if started in that directory.
+    """
+    from codegen.evals.lm_eval import write_code_eval
+
+    path = write_code_eval(given.out)
+    print_result(f"{path}: run lm_eval in {given.out}")
+    return {"path": str(path)}

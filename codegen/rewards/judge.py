@@ -19,7 +19,7 @@ from typing import Any
 
 from codegen.core import plugins
 from codegen.core.errors import InputError
-from codegen.core.records import UNJUDGED, Sample, Trust, Verdict
+from codegen.core.records import UNJUDGED, Sample, Status, Trust, Verdict
 from codegen.evals import tasks
 from codegen.evals.counted_tests import (
     CountedTests,
@@ -32,10 +32,9 @@ from codegen.evals.tasks import Problem, PromptStyle, Task
 from codegen.evals.tasks.custom import CustomTask
 from codegen.rewards.builtin import Scored, rewards_of
 from codegen.rewards.suspicious import suspects
-from codegen.sandbox import Job, Limits, Outcome, Sandbox
-from codegen.sandbox.client import SandboxClient
+from codegen.sandbox import Job, Limits, Outcome
+from codegen.sandbox.verdicts import NotScored, open_sandbox, retried
 
-_TRIES = 3  # attempts per program if the sandbox fails
 _MOST_KEPT = 20_000  # maximum number of cached outcomes
 
 
@@ -64,6 +63,14 @@ class _Found:
     verdict: Verdict
     tests: TestResults
 
+    @property
+    def status(self) -> Status:
+        return self.verdict.status
+
+    @property
+    def message(self) -> str:
+        return self.verdict.message
+
 
 class Judge:
     """Tests samples of a task. Use as a context manager, or call :meth:`close`.
@@ -73,7 +80,8 @@ class Judge:
         constants: whether to measure the score of constant programs (for the reward ``share``).
         workers: number of sandboxes; 0 for one per core.
         cpu_s: limit of CPU seconds per program; 0 for the task's own limit.
-        service: URLs of sandbox services to use instead of a local sandbox.
+        service: URLs of sandbox services; by default those in ``CODEGEN_SANDBOX_URL``, or else a
+            local sandbox.
         trust: minimum trust of tests; programs with less are ``refused`` and get no reward.
 
     Raises:
@@ -97,12 +105,7 @@ class Judge:
         self._problems: dict[str, Problem] = {p.id: p for p in task.problems()}
         self._known: dict[tuple[str, str], _Found] = {}
         self._constant: dict[str, float] = {}
-        self.sandbox = (
-            SandboxClient(service, least_trust=trust)
-            if service
-            else Sandbox(workers or None, least_trust=trust)
-        )
-        self.sandbox.__enter__()
+        self.sandbox = open_sandbox(service, workers, trust)
         # One batch at a time: the next batch may contain the same programs.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
         if task.needs_preparation:
@@ -186,20 +189,26 @@ class Judge:
         return next(shown, "")
 
     def _results(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], _Found]:
-        """Returns the results of programs, from the cache or the sandbox."""
+        """Returns the results of programs, from the cache or the sandbox.
+
+        Raises:
+            NotScored: if the sandbox failed with all of them.
+        """
         if len(self._known) > _MOST_KEPT:
             self._known.clear()
         failed = _Found(Verdict("", 0, "infra_error"), TestResults((False,)))
+        new: dict[tuple[str, str], _Found] = {}
         found = {key: self._known.get(key, failed) for key in keys}
         left = [key for key in found if key not in self._known]
-        for _ in range(_TRIES):
-            for key, result in self._run(left) if left else ():
-                found[key] = result
-                if result.verdict.status != "infra_error":
-                    self._known[key] = result
-            left = [key for key in left if key not in self._known]
-        self.failures += len(left)
-        return found
+        try:
+            retried(self._run, left, new)
+        except NotScored:
+            if not new:
+                raise
+        known = {key: one for key, one in new.items() if one.status != "infra_error"}
+        self._known |= known
+        self.failures += len(left) - len(known)
+        return found | new
 
     def _run(self, keys: Sequence[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], _Found]]:
         jobs: dict[tuple[str, str], Job] = {}

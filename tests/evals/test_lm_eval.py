@@ -15,7 +15,7 @@ from eval_fakes import FakeSandbox
 
 from codegen.core.errors import ConfigError, SandboxError
 from codegen.evals import lm_eval, tasks
-from codegen.sandbox import Job, Outcome
+from codegen.sandbox import Job, Outcome, verdicts
 
 ROWS = [
     {
@@ -81,25 +81,34 @@ def document(benchmark: str, number: int) -> dict[str, Any]:
     return list(lm_eval.documents(benchmark, "chat")["test"])[number]
 
 
-def test_answers_are_judged_as_by_ours(benchmark: str) -> None:
+def scores(patch: pytest.MonkeyPatch, sandbox: Any, row: Any, *answers: str) -> dict[str, float]:
+    patch.setattr(lm_eval, "shared_sandbox", lambda _: sandbox)
+    patch.setattr(verdicts, "PAUSE_S", 0)
+    return lm_eval.process_results(row, [answers])
+
+
+def test_answers_are_judged_as_by_ours(benchmark: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def verdict(job: Job) -> Outcome:
         return Outcome("passed" if "3 * x" in job.program else "wrong", "isolated")
 
     sandbox = FakeSandbox(verdict)
     answers = [RIGHT.format(3), WRONG, RIGHT.format(3), "I can't.", WRONG]
-    found = lm_eval.judge(document(benchmark, 2), answers, sandbox)
+    found = scores(monkeypatch, sandbox, document(benchmark, 2), *answers)
     # 2 of 5: 1 - C(3, k)/C(5, k)
     assert found == pytest.approx({"pass@1": 0.4, "pass@2": 0.7, "pass@3": 0.9, "pass@5": 1.0})
     assert len(sandbox.ran) == 2  # each distinct program once; the reference is one of them
 
 
-def test_a_broken_environment_gives_no_score(benchmark: str) -> None:
+def test_a_broken_environment_gives_no_score(
+    benchmark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong = FakeSandbox(lambda _: Outcome("wrong", "isolated", message="no"))
     with pytest.raises(SandboxError, match="reference solution of double1 fails here: no"):
-        lm_eval.judge(document(benchmark, 0), [WRONG], wrong)
+        scores(monkeypatch, wrong, document(benchmark, 0), WRONG)
     broken = FakeSandbox(lambda _: Outcome("infra_error", "isolated", message="gone"))
-    with pytest.raises(SandboxError, match="failed on double1: gone"):
-        lm_eval.judge(document(benchmark, 0), [WRONG], broken)
+    with pytest.raises(verdicts.NotScored, match="gone"):
+        scores(monkeypatch, broken, document(benchmark, 0), WRONG)
+    assert len(broken.ran) == 2 * verdicts.TRIES  # the reference and the answer
 
 
 def test_what_can_not_be_asked_is_said(tmp_path: Path) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from codegen.adapters.answers import believed
 from codegen.core import plugins
-from codegen.core.errors import CodegenError, ConfigError, InputError, SandboxError
+from codegen.core.errors import CodegenError, ConfigError, InputError
 from codegen.core.records import UNJUDGED, Change, Edit, Sample, Verdict, write_jsonl
 from codegen.edits.formats import FORMATS
 from codegen.evals import tasks
@@ -22,7 +21,7 @@ from codegen.evals.tasks.custom import CustomTask
 from codegen.rewards import Judge, SandboxReward, Scored, passed, rewards_of
 from codegen.rewards.judge import TestedSample, combine, metrics_of, sample_of
 from codegen.rewards.suspicious import KINDS, suspects
-from codegen.sandbox import Job, Limits, Outcome, Sandbox
+from codegen.sandbox import Job, Limits, Outcome, Sandbox, verdicts
 
 CHAT = tasks.find_style("chat")
 WRONG = "def f(x):\n    return x\n"
@@ -233,7 +232,10 @@ def test_a_share_pays_no_constant() -> None:
     assert len(constants) > 8 and set(totals[2:]) == {0.0}
 
 
-def test_failures_of_the_sandbox_are_tried_again_and_are_no_reward() -> None:
+def test_failures_of_the_sandbox_are_tried_again_and_are_no_reward(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(verdicts, "PAUSE_S", 0)
     calls: list[list[str]] = []
 
     def failing(items: Any) -> Iterator[Any]:
@@ -478,12 +480,13 @@ def test_passed_is_none_for_failures() -> None:
 
 
 @pytest.mark.parametrize("status", UNJUDGED)
-def test_what_was_not_judged_gives_no_reward(status: Any) -> None:
+def test_what_was_not_judged_gives_no_reward(status: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdicts, "PAUSE_S", 0)
     one = TestedSample(sample("p0", "x"), Verdict("p0", 0, status), None)
     totals, parts = combine([one], {"passed": 1.0, "share": 1.0})
     assert totals == [None] and parts["passed"][0].value is parts["share"][0].value is None
-    with pytest.raises(SandboxError, match=status):
-        believed(Outcome(status, "isolated"))
+    with pytest.raises(verdicts.NotScored, match=status):
+        verdicts.scored(lambda keys: [(key, one.verdict) for key in keys], ["p0"])
 
 
 @pytest.mark.parametrize("trust", ["blinded", "in_sandbox"])

@@ -18,11 +18,10 @@ from typing import Any
 
 import pytest
 
-from codegen.adapters import answers
 from codegen.adapters.verl import compute_score
 from codegen.core.errors import InputError
 from codegen.rewards import SandboxReward
-from codegen.sandbox import Sandbox
+from codegen.sandbox import Sandbox, verdicts
 from tests.server.conftest import Served
 from tests.server.sandbox.conftest import TOKEN, serving
 
@@ -98,11 +97,9 @@ def judged(
     request: pytest.FixtureRequest, service: Served, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """Adapters judge in this process, and by a service."""
-    monkeypatch.setenv(answers.URL_ENV, service.url if request.param == "service" else "")
-    answers.shared_sandbox.cache_clear()
+    monkeypatch.setenv(verdicts.URL_ENV, service.url if request.param == "service" else "")
     yield
-    answers.sandbox().close()
-    answers.shared_sandbox.cache_clear()
+    verdicts.close_shared()
 
 
 @pytest.mark.usefixtures("judged")
@@ -128,7 +125,7 @@ def test_the_reward_for_verl() -> None:
             "tests": tests,
             "status": status,
         }, (answer, truth)
-        whole = compute_score("mine", answer, truth, continuous=False)
+        whole = compute_score("mine", answer, truth, continuous=False, reward_router_address=None)
         assert whole["score"] == float(passed == tests)
 
 

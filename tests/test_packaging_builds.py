@@ -137,7 +137,7 @@ def test_without_extras_data_and_scoring_work_and_the_rest_says_what_it_needs(
     row = {"id": "a", "prompt": "Double x.", "entry_point": "f", "calls": [[2]], "expected": [4],
            "solution": "def f(x):\n    return 2 * x\n"}  # fmt: skip
     (tmp_path / "own.jsonl").write_text(json.dumps(row))
-    _run([codegen, "doctor", "--json"], tmp_path)
+    assert "codegen-toolkit[models]" in _run([codegen, "doctor", "--json"], tmp_path)
     made = json.loads(_run([codegen, "data", "lintseq", "src", "--out", "d", "--json"], tmp_path))
     assert made["counts"]["kept"] == 1
     checked = json.loads(_run([codegen, "eval", "check", "file:own.jsonl", "--json"], tmp_path))
@@ -157,7 +157,6 @@ def test_without_extras_data_and_scoring_work_and_the_rest_says_what_it_needs(
         "except UnsafeSQLError as error:\n    print(error)\n"
     )
     assert "Only a single SELECT may run." in _run([str(python), "-c", gate], tmp_path)
-    assert "codegen-toolkit[models]" in _run([codegen, "plugins"], tmp_path)
     for command, extra in (
         (["generate", "--model", "embedded", "--prompt", "x"], "models"),
         (["data", "lintseq", "hub:a/b", "--out", "e"], "data"),

@@ -52,7 +52,7 @@ def test_a_directory_with_one_file_is_that_file(
             (["--model", "embedded", "-o", "engine.slots=2"], 2, "slots"),
             (["--model", "{gguf}", "-o", "engine.slots=0"], 2, "slots is 0"),
             (["--model", "{gguf}", "-o", "engine.slot=1"], 2, "Did you mean 'slots'"),
-            (["--model", "{gguf}", "--decoder", "suffix"], 2, "llamacpp does not offer"),
+            (["--model", "{gguf}", "--decoder", "suffix"], 2, "which the backend llamacpp"),
             (
                 ["--model", "{gguf}", "-o", "lm_infinite=10,100"],
                 2,

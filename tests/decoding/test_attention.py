@@ -96,7 +96,7 @@ def _strategies() -> Iterator[tuple[str, Strategy]]:
 def test_every_strategy_decodes_greedily_as_by_whole_prefixes(name, calls, monkeypatch) -> None:
     """With the shapes of a GPU: rounded capacity and widths, tables of pages, joins and leaves."""
     gpu = torch.device("cuda")
-    for module in ("rows", "loop", "strategies.speculative"):
+    for module in ("loop", "strategies.speculative"):
         for rounding in (device.padded_slots, device.padded_width):
             place = f"codegen.decoding.{module}.{rounding.__name__}"
             rounded = lambda size, _, rounding=rounding: rounding(size, gpu)  # noqa: E731

@@ -49,7 +49,7 @@ def run(kind: str, *options: str, **environment: str) -> subprocess.CompletedPro
         ("{url}", ["--api-key-env", "THE_KEY"], 2, "has several models: coder, talker"),
         ("{url}", ["--api-key-env", "THE_KEY", "--model", "codr"], 1, "Did you mean 'coder'?"),
         ("{url}", ["--api-key-env", "THE_KEY", "--model", "coder", "-o", "fim=infill"], 1,
-         "has no completions with -o fim=infill"),
+         "offers no completions with -o fim=infill"),
         ("{page}", ["--model", "coder"], 1, "is not OpenAI-compatible"),
         ("{url}/more", ["--api-key-env", "THE_KEY"], 1, "lists no models"),
         ("{url}", ["-o", "threads=3"], 2, "-o threads cannot be used with --upstream"),

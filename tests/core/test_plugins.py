@@ -12,166 +12,20 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+import yaml
 
 from codegen.core import plugins
 from codegen.core.errors import CodegenError, ConfigError
 from codegen.core.records import Sample, Status, Verdict, write_jsonl
 from codegen.rewards import write_rewards
 
-PROJECT = """
-[project]
-name = "tiny-parts"
-version = "1.0"
-[tool.setuptools]
-py-modules = ["tiny_parts"]
-[project.entry-points."codegen.generators"]
-shout = "tiny_parts:Shout"
-absent = "tiny_parts_absent:Thing"
-inspect = "tiny_parts:Shout"
-bad = "tiny_parts:BadShout"
-[project.entry-points."codegen.sources"]
-numbers = "tiny_parts:numbers"
-bad = "tiny_parts:bad"
-[project.entry-points."codegen.filters"]
-shorter = "tiny_parts:Shorter"
-bad = "tiny_parts:bad"
-[project.entry-points."codegen.tasks"]
-sums = "tiny_parts:Sums"
-bad = "tiny_parts:BadSums"
-[project.entry-points."codegen.backends"]
-echo = "tiny_parts:Echo"
-bad = "tiny_parts:BadEcho"
-[project.entry-points."codegen.decoders"]
-fenced = "tiny_parts:FENCED"
-lowest = "tiny_parts:LOWEST"
-odd = "tiny_parts:brief"
-bad = "tiny_parts:BAD"
-bad_reader = "tiny_parts:BAD_READER"
-[project.entry-points."codegen.rewards"]
-brief = "tiny_parts:brief"
-bad = "tiny_parts:bad"
-"""
-
-MODULE = r'''
-from dataclasses import dataclass
-from codegen.core.config import Config, parse_config
-from codegen.data import MemorySource, Rejected
-from codegen.sandbox import Job
-from codegen.evals.tasks import CodeTask, Problem
-from codegen.generation import Backend
-from codegen.generation.decoders import Decoded, Reader, StrategySpec, supported
-from codegen.core.records import Example, Segment, TrainingText
-from codegen.rewards import Scored
-@dataclass(frozen=True)
-class Shout:
-    """Make programs in capitals.
-
-    Not every program survives.
-
-    Attributes:
-        mark: what each text
-            ends with.
-    """
-    mark: str = "!"
-    name: str = "shout"
-    def generate(self, example, rng):
-        segments = (
-            Segment(example.instruction, False),
-            Segment(example.program.upper() + self.mark, True),
-        )
-        yield TrainingText(f"{example.id}#shout", example.id, self.name, segments)
-def numbers(argument, options):
-    """A source: programs that print a number."""
-    return MemorySource(
-        tuple(
-            Example(f"n{i}", f"Print {i}.", f"print({10**i})", license=options.license)
-            for i in range(int(argument))
-        ),
-        "numbers",
-    )
-
-@dataclass(frozen=True)
-class Shorter:
-    """A filter: programs with fewer characters."""
-    most: str
-    def check(self, example):
-        if len(example.program) >= int(self.most):
-            return Rejected(example.id, "too_long", "", "skipped")
-    def describe(self):
-        return {"most": int(self.most)}
-class Sums(CodeTask):
-    """A task: add a number."""
-    about = "adding small numbers"
-    @classmethod
-    def load(cls, name, about, source=None):
-        problems = [Problem(f"sum/{i}", f"def add{i}(x):\n") for i in range(3)]
-        return cls(name, about, problems, "made up")
-    def reference(self, problem):
-        return f"{problem.prompt}    return x + {problem.id[-1]}\n"
-    def buggy(self, problem):
-        return [problem.prompt + "    return 7\n"]
-    def job(self, problem, program):
-        i = problem.id[-1]
-        return Job(program, test=f"assert add{i}(1) == 1 + {i}")
-class Echo(Backend):
-    """A back-end: the prompt, in a code fence."""
-    kind = "echo"
-    def __init__(self, model, batch_size=1):
-        self.model = model
-    def generate(self, requests, params, decoder, on_text=None):
-        resolved = supported(decoder, self)
-        for number, request in enumerate(requests):
-            text = f"Here:\n```\n{request.prompt}\n```\n"
-            if on_text:
-                on_text(number, text)
-            yield resolved.completion(number, request, text, "eos")
-
-def between_fences(text, finish_reason):
-    return Decoded(text.partition("```\n")[2].partition("```")[0], actions=text)
-FENCED = Reader("the text between fences is the program", between_fences)
-def lowest(options, rows):
-    """A strategy: the least probable token is the most probable one."""
-    from codegen.decoding.loop import Strategy
-    class Lowest(Strategy):
-        def adjust(self, batch, logits):
-            logits.mul_(-options.share)
-    return Lowest()
-class LowestOptions(Config):
-    share: float = 1.0
-LOWEST = StrategySpec(
-    "the least probable tokens",
-    "loop",
-    lambda given: parse_config(LowestOptions, dict(given), "The decoder lowest"),
-    make=lowest,
-)
-def brief(samples, verdicts):
-    """A reward: passed, and the shorter the better."""
-    return [
-        Scored(v.passed / (1 + len(s.completion)), f"{len(s.completion)} characters")
-        for s, v in zip(samples, verdicts)
-    ]
-def bad(*given):
-    """A source, a filter or a reward that fails."""
-    return {}["absent"]
-class BadShout(Shout):
-    def __init__(self):
-        bad()
-class BadSums(Sums):
-    def job(self, problem, program):
-        return bad()
-class BadEcho(Echo):
-    def generate(self, requests, params, decoder, on_text=None):
-        bad()
-        yield
-BAD = StrategySpec("fails", "loop", lambda given: LowestOptions(), make=bad)
-BAD_READER = Reader("gives nothing", lambda text, finish_reason: None)
-'''
+PACKAGE = yaml.safe_load((Path(__file__).parents[1] / "programs/plugin.yaml").read_text())
 
 
 @pytest.fixture(scope="module")
 def installed(pip_install: Callable[[str, Mapping[str, str]], str]) -> str:
     """The folder into which pip has installed the package."""
-    return pip_install(PROJECT, {"tiny_parts.py": MODULE})
+    return pip_install(PACKAGE["project"], {"tiny_parts.py": PACKAGE["module"]})
 
 
 def codegen(

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,75 +19,7 @@ from codegen.core.errors import ConfigError
 from codegen.decoding.rpg.languages import LANGUAGES, PYTHON, LexerSpec, find_language
 from codegen.decoding.rpg.structure import Signature, StructureTracker, StructureUnit
 
-SAMPLES = {
-    "python": '''\
-import os, sys
-@cache
-def f(x: int = [1, 2, (3,)], *a, **k) -> "é":
-    """doc 'quoted'
-    string"""  # trailing
-    # alone
-    if x == 'a\\'b' and \\
-            y: return {"k": x[1:2], 'é': f"{x!r}"}
-    elif x >= 0x1F or x != 1e-5: pass; z = 1.5j
-    while True: x //= 2; ...
-    return rb\'\'\'it's''\'\'\' + ''
-''',
-    "javascript": """\
-const a = {x: 1, 'y': [2, 3]}; // note
-export function f(b = `t${b}`) {
-  if (b === /ab\\/"c/.test(x)) { return b ?? a?.c }
-  else { g(a, (e) => { e++; }) }
-  for (let i = 0; i < 3; i++) {}
-  /* block
-   comment */
-  return {a: 1}
-}
-class A extends B { m() { this.x = y / z / 2 } }
-""",
-    "java": """\
-package a.b;
-@Override
-public class A<T> implements B {
-  private int[] x = {1, 2, 3}; // it's
-  String s = \"\"\"
-    text "block"
-    \"\"\";
-  void m(int a) throws E { x -> { return 'c'; }; if (a >>> 2 > 0x1FL) { b(); } else { c(); } }
-}
-""",
-    "go": """\
-package main
-import ("fmt"; "os")
-func (p *P) f(a int) (int, error) {
-	x := []int{1, 2}
-	s := `raw "string" \\`
-	if x, ok := m[a]; !ok { return 0, nil }
-	go func() { ch <- 'r' }()
-	switch a { case 1: b++
-	default: return a &^ 3, E{X: 1}
-	}
-}
-""",
-    "cpp": """\
-#include <vector>
-#define M(a) \\
-  (a + 1)
-template <typename T> struct S : B<T> { int x = 1'0; };
-namespace n { auto f() const { return R"x(raw ")" text)x"; } }
-int a[] = {1, 2, 3}; /* c */ char c = '\\'';
-for (int i = 0; i < 3; ++i) { p->q<=>r; }
-""",
-    "rust": """\
-use std::io::{self, Read};
-#[derive(Debug)]
-struct P<'a> { x: &'a str, y: u8 }
-fn f<'a>(c: char) -> Option<u8> {
-    let s = r#"raw "quote" "#; let b = b'x'; let n = '\\u{1F600}';
-    match c { 'a'..='z' => Some(1), _ => { None } }
-}
-""",
-}
+SAMPLES = yaml.safe_load((Path(__file__).parents[2] / "programs/rpg_samples.yaml").read_text())
 
 
 def tokenized(text: str) -> list[tuple[object, ...]]:

@@ -85,9 +85,10 @@ class FunctionPrompts(CodeTask[AnyProblem]):
         return parts_of_prompt(problem.id, problem.prompt, self.entry_point(problem)).preamble
 
 
-def _job(program: str, problem: HumanEvalProblem | InfillingProblem, setup: str) -> Job:
-    """Builds a job; HumanEval/32, 38 and 50's tests call the prompt's functions in ``setup``."""
-    return Job(program, test=problem.test, entry_point=problem.entry_point, setup=setup)
+def _job(program: str, problem: HumanEvalProblem | InfillingProblem, reference: str) -> Job:
+    """Builds a job; the tests of HumanEval/32, 38 and 50 call other functions of the prompt."""
+    helpers = reference[: reference.rfind(f"def {problem.entry_point}(")]
+    return Job(program, test=problem.test, entry_point=problem.entry_point, setup=helpers)
 
 
 class HumanEval(FunctionPrompts[HumanEvalProblem]):

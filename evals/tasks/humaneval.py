@@ -87,8 +87,10 @@ class FunctionPrompts(CodeTask[AnyProblem]):
 
 def _job(program: str, problem: HumanEvalProblem | InfillingProblem, reference: str) -> Job:
     """Builds a job; the tests of HumanEval/32, 38 and 50 call other functions of the prompt."""
-    helpers = reference[: reference.rfind(f"def {problem.entry_point}(")]
-    return Job(program, test=problem.test, entry_point=problem.entry_point, setup=helpers)
+    # HumanEval/33's tests compare with the tested function itself: its reference is meant.
+    call = f"{problem.entry_point}("
+    setup = reference if call in problem.test else reference[: reference.rfind(f"def {call}")]
+    return Job(program, test=problem.test, entry_point=problem.entry_point, setup=setup)
 
 
 class HumanEval(FunctionPrompts[HumanEvalProblem]):

@@ -58,8 +58,10 @@ def test_humaneval_is_the_package_s_data(
             row["entry_point"],
         )
         assert humaneval.reference(problem) == row["prompt"] + row["canonical_solution"]
-        # The reference is nowhere in the job: in its own process, a program could call it.
-        assert f"def {row['entry_point']}(" not in job.setup and job.setup in row["prompt"]
+        # No reference that a program could call; 33's tests compare with it, in their process.
+        own = job.setup in row["prompt"] and f"def {row['entry_point']}(" not in job.setup
+        assert own != (problem.id == "HumanEval/33")
+        assert job.trust == "isolated"
 
 
 def test_short_is_the_forty_shortest_references(humaneval_rows: list[dict[str, Any]]) -> None:

@@ -85,11 +85,16 @@ class FunctionPrompts(CodeTask[AnyProblem]):
         return parts_of_prompt(problem.id, problem.prompt, self.entry_point(problem)).preamble
 
 
+def _before(code: str, function: str) -> str:
+    """Returns the code before the last definition of ``function``; empty if there is none."""
+    return code.rpartition(f"def {function}(")[0]
+
+
 def _job(program: str, problem: HumanEvalProblem | InfillingProblem, reference: str) -> Job:
     """Builds a job; the tests of HumanEval/32, 38 and 50 call other functions of the prompt."""
     # HumanEval/33's tests compare with the tested function itself: its reference is meant.
-    call = f"{problem.entry_point}("
-    setup = reference if call in problem.test else reference[: reference.rfind(f"def {call}")]
+    own = f"{problem.entry_point}(" in problem.test
+    setup = reference if own else _before(reference, problem.entry_point)
     return Job(program, test=problem.test, entry_point=problem.entry_point, setup=setup)
 
 
@@ -213,7 +218,7 @@ class HumanEvalFix(CodeTask[FixProblem]):
 
     def preamble(self, problem: FixProblem) -> str:
         """Returns the text before the function: imports and helpers."""
-        return problem.declaration[: problem.declaration.rfind(f"def {problem.entry_point}")]
+        return _before(problem.declaration, problem.entry_point)
 
     def job(self, problem: FixProblem, program: str) -> Job:
         """Returns a job with the row's tests, which end with a call of ``check``."""

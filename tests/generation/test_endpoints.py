@@ -17,13 +17,14 @@ from codegen.generation.backends import (
     Endpoint,
     NamedEndpoint,
     add_endpoint,
+    editor_backend,
     endpoints_file,
     find_endpoint,
     local_backend,
     named_endpoints,
     remove_endpoint,
 )
-from codegen.models.pretrained import MODELS
+from codegen.models.pretrained import MODELS, Weights
 
 KEYS = [
     "sk-proj-0123456789abcdefABCDEF",
@@ -126,6 +127,10 @@ def test_the_table_of_models_names_their_back_ends(monkeypatch: pytest.MonkeyPat
     found = [local_backend(name) for name in ("embedded", "coder", "coder-1.5b")]
     assert found == ["transformers", "transformers", "llamacpp"]
     assert [one.name for one in MODELS.values() if one.splits_digits] == ["embedded"]
+    model = type(MODELS["coder"])
+    for weights, backend in ((None, "llamacpp"), (Weights(Path("w"), "hub"), "transformers")):
+        monkeypatch.setattr(model, "find", lambda _, weights=weights: weights)
+        assert editor_backend("coder-1.5b") == backend
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "new", "-x", ".hid", "a b", "é", "x" * 65, *MODELS])

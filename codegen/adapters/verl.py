@@ -9,7 +9,7 @@ In verl's configuration::
 
 ``ground_truth`` has the format of verl's ``sandbox_fusion``: ``inputs`` and ``outputs``, with
 ``fn_name`` for a function whose arguments are JSON, one per line; or ``assert_case`` with asserts.
-It can also be a row of a custom task (:mod:`codegen.adapters.answers`).
+It can also be a row of a custom task (:mod:`codegen.evals.tasks.custom`).
 
 verl's function sends one ``/run_code`` request per test, counts any exit code 0 as passed, compares
 results as text, and counts a sandbox failure as a wrong answer. Here the program cannot access the
@@ -22,7 +22,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from codegen.adapters.answers import judge_rows, read_problem
+from codegen.adapters import judge_rows, read_problem
 from codegen.core.errors import InputError
 
 

@@ -5,6 +5,7 @@ The service is killed once the first program has passed; the others would run un
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -53,6 +54,14 @@ def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         killing.result()
 
 
+@pytest.fixture
+def rows(tmp_path: Path) -> str:
+    """A task with the same problem three times."""
+    lines = [json.dumps({"id": str(n), "prompt": "Add.", "tests": TEST}) for n in range(3)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    return f"file:{tmp_path / 'rows.jsonl'}"
+
+
 def scores(score: Score) -> list[float | None]:
     """The scores of a right program and of two that do not end; None for an exception."""
     found: list[float | None] = []
@@ -78,13 +87,26 @@ class TestKilled:
             reward(["Add."], [PLAIN.replace("+ b", "+ b + 0")], tests=[TEST])
         reward.close()
 
-    def test_lm_eval(self, tmp_path: Path) -> None:
+    def test_lm_eval(self, rows: str) -> None:
         pytest.importorskip("datasets")
-        path = tmp_path / "one.jsonl"
-        path.write_text(json.dumps({"id": "0", "prompt": "Add.", "tests": TEST}))
-        document = next(iter(lm_eval.documents(f"file:{path}", "chat")["test"]))
+        document = next(iter(lm_eval.documents(rows, "chat")["test"]))
         found = scores(lambda answer: lm_eval.process_results(document, [[answer]])["pass@1"])
         assert found == [1.0, None, None]
+
+    def test_verifiers(self, rows: str, tmp_path: Path, chat: tuple[str, list[str]]) -> None:
+        pytest.importorskip("verifiers.v1")
+        from verifiers.v1.cli.eval.runner import run_eval
+        from verifiers.v1.configs.cli.eval import EvalConfig
+
+        chat[1][:] = [PLAIN, LOOP, PLAIN]
+        config = EvalConfig(
+            env={"taskset": {"id": "codegen-tasks", "problems": rows}},
+            client={"base_url": chat[0], "api_key_var": "NONE"},
+            model="stub", max_concurrent=1, rich=None, push=False, output_dir=tmp_path / "out",
+        )  # fmt: skip
+        traces = [episode.traces[0] for episode in asyncio.run(run_eval(config))]
+        assert [trace.ok and trace.reward for trace in traces] == [1.0, False, False]
+        assert {error.type for trace in traces for error in trace.errors} == {"TaskError"}
 
 
 def test_threads_share_one_sandbox_which_is_replaced_when_it_breaks() -> None:

@@ -22,6 +22,7 @@ from codegen.adapters.verl import compute_score
 from codegen.core.errors import InputError
 from codegen.rewards import SandboxReward
 from codegen.sandbox import Sandbox, verdicts
+from tests.processes import run
 from tests.server.conftest import Served
 from tests.server.sandbox.conftest import TOKEN, serving
 
@@ -264,3 +265,36 @@ def test_inspect_ai(tmp_path: Path) -> None:
         "left": "x\n",
     }
     assert seen["kept"].strip().endswith("/deep")
+
+
+@pytest.mark.usefixtures("judged")
+def test_verifiers(tmp_path: Path, chat: tuple[str, list[str]]) -> None:
+    """Its commands load our tasks by their id, with neither a container nor the network."""
+    pytest.importorskip("verifiers.v1")
+    solutions = (PLAIN, PLAIN.replace("+", "-"), "")
+    rows = [
+        {"prompt": "Add.", "tests": "assert add(1, 2) == 3", "solution": text.strip("`python\n")}
+        for text in solutions
+    ]
+    (tmp_path / "add.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def command(name: str, problems: str, *more: str) -> Path:
+        program = Path(sys.executable).with_name(name)
+        options = ("--no-rich", "-o", name, problems, "file:add.jsonl", *more)
+        done = run(program, "codegen-tasks", *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        (made,) = (tmp_path / name).iterdir()
+        return made
+
+    made = command("vf-validate", "--taskset.problems", "--runtime.type", "subprocess")
+    checks = json.loads((made / "summary.json").read_text())["checks"]
+    gold = {"valid": 1, "invalid": 1, "unchecked": 1, "error": 0, "timeout": 0, "missing": 0}
+    assert (checks["gold"], checks["noop"]["valid"]) == (gold, 3)
+
+    chat[1][:] = [PLAIN, EXITS, "No."]
+    model = ("--model", "stub", "--client.base-url", chat[0], "--client.api-key-var", "NONE")
+    made = command("vf-eval", "--env.taskset.problems", *model, "--no-push", "-c", "1")
+    episodes = [json.loads(line) for line in (made / "traces.jsonl").read_text().splitlines()]
+    traces = [episode["traces"][0] for episode in episodes]
+    assert [trace["rewards"]["passed"]["score"] for trace in traces] == [1.0, 0.0, 0.0]
+    assert [trace["task"]["key"] for trace in traces] == [f"file:add.jsonl/{n}" for n in "123"]

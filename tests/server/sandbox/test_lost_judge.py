@@ -10,10 +10,13 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
 from codegen.adapters.verl import compute_score
 from codegen.evals import lm_eval
@@ -21,6 +24,8 @@ from codegen.rewards import SandboxReward
 from codegen.sandbox import Job, Outcome, verdicts
 from codegen.sandbox.verdicts import NotScored, run_jobs, shared_sandbox
 from tests.processes import wait_for
+from tests.server.conftest import Served
+from tests.server.sandbox.test_peers import managed
 from tests.server.sandbox.test_serve import server
 
 TEST = "assert add(1, 2) == 3\n"
@@ -68,16 +73,20 @@ def scores(score: Score) -> list[float | None]:
     for answer in (PLAIN, LOOP, PLAIN):
         try:
             found.append(score(answer))
-        except NotScored:
+        except (NotScored, RuntimeError):  # OpenEnv's client
             found.append(None)
     return found
 
 
 @pytest.mark.usefixtures("killed")
 class TestKilled:
-    def test_verl(self) -> None:
+    @pytest.mark.parametrize("manager", [False, True])
+    def test_verl(self, manager: bool) -> None:
+        if manager:
+            pytest.importorskip("verl.experimental.reward_loop.reward_manager.base")
+        score = managed if manager else partial(compute_score, "")
         truth = {"assert_case": [TEST, TEST]}
-        assert scores(lambda answer: compute_score("", answer, truth)["score"]) == [1.0, None, None]
+        assert scores(lambda answer: score(answer, truth)["score"]) == [1.0, None, None]
 
     def test_trl(self) -> None:
         reward = SandboxReward()
@@ -92,6 +101,46 @@ class TestKilled:
         document = next(iter(lm_eval.documents(rows, "chat")["test"]))
         found = scores(lambda answer: lm_eval.process_results(document, [[answer]])["pass@1"])
         assert found == [1.0, None, None]
+
+    def test_openenv(self, rows: str) -> None:
+        pytest.importorskip("openenv.core.generic_client")
+        from openenv.core import GenericEnvClient
+
+        from codegen.adapters.openenv import make_app
+
+        served = Served(None, uvicorn.Server(uvicorn.Config(make_app(rows), log_config=None)))
+
+        def score(answer: str) -> float:
+            client.reset()
+            return client.step({"answer": answer}).reward
+
+        with GenericEnvClient(base_url=served.url).sync() as client:
+            assert scores(score) == [1.0, None, None]
+        served.stop()
+
+    def test_inspect_ai(self, tmp_path: Path) -> None:
+        pytest.importorskip("inspect_ai")
+        from inspect_ai import Task, eval
+        from inspect_ai.dataset import Sample
+        from inspect_ai.model import ModelOutput
+        from inspect_ai.solver import solver
+
+        from codegen.adapters.inspect_ai import tests_pass
+
+        @solver
+        def replies() -> Any:
+            async def solve(state: Any, generate: Any) -> Any:
+                state.output = ModelOutput.from_content("mockllm", state.input_text)
+                return state
+
+            return solve
+
+        samples = [Sample(text, target=TEST) for text in (PLAIN, LOOP, PLAIN)]
+        task = Task(samples, solver=replies(), scorer=tests_pass(), fail_on_error=False)
+        options = {"log_dir": str(tmp_path), "display": "none", "max_samples": 1}
+        (log,) = eval(task, model="mockllm/model", **options)
+        assert [bool(each.scores) for each in log.samples or []] == [True, False, False]
+        assert log.results.scores[0].metrics["accuracy"].value == 1.0
 
     def test_verifiers(self, rows: str, tmp_path: Path, chat: tuple[str, list[str]]) -> None:
         pytest.importorskip("verifiers.v1")

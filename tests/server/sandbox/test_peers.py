@@ -12,8 +12,9 @@ import pickle
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -93,6 +94,34 @@ def test_what_verl_believes_and_what_the_adapter_believes(guarded: Served) -> No
     assert compute_score("mine", EXITS, dict(ASSERTS))["score"] == 0.0
 
 
+def managed(answer: str, truth: Any, **options: Any) -> dict[str, Any]:
+    """What our reward manager returns to verl, which loads it by its configuration."""
+    import numpy as np
+    import torch
+    from omegaconf import OmegaConf
+    from verl import DataProto
+    from verl.trainer.ppo.reward import load_reward_manager
+
+    module = {"path": "pkg://codegen.adapters.verl"}
+    manager = {"source": "importlib", "name": "CodegenRewardManager", "module": module}
+    config = {"reward_manager": manager, "custom_reward_function": {"reward_kwargs": options}}
+    answers = torch.tensor([[*answer.encode(), 0, 0]])
+    mask = torch.cat([torch.ones(1, 9), answers > 0], 1)
+    data = DataProto.from_dict(
+        {"responses": answers, "attention_mask": mask},
+        {"reward_model": np.array([{"ground_truth": truth}]), "data_source": np.array(["mine"])},
+    )
+    tokenizer = SimpleNamespace(decode=lambda ids, **_: bytes(ids.tolist()).decode())
+
+    async def score() -> dict[str, Any]:
+        loaded = load_reward_manager(OmegaConf.create({"reward": config}), tokenizer)
+        return await loaded.run_single(data)
+
+    found = asyncio.run(score())
+    assert found["reward_score"] == found["reward_extra_info"]["score"]
+    return found["reward_extra_info"]
+
+
 @pytest.fixture(params=["here", "service"])
 def judged(
     request: pytest.FixtureRequest, service: Served, monkeypatch: pytest.MonkeyPatch
@@ -104,7 +133,10 @@ def judged(
 
 
 @pytest.mark.usefixtures("judged")
-def test_the_reward_for_verl() -> None:
+@pytest.mark.parametrize("manager", [False, True])
+def test_the_reward_for_verl(manager: bool) -> None:
+    if manager:
+        pytest.importorskip("verl.experimental.reward_loop.reward_manager.base")
     equal_text = PLUS.replace("a + b", "str(a + b)")
     for answer, truth, passed, status in (
         (RIGHT, STDIO, 3, "passed"),
@@ -118,15 +150,15 @@ def test_the_reward_for_verl() -> None:
         (PLAIN, {"tests": "assert add(1, 1) == 2"}, 1, "passed"),
     ):
         tests = len(truth.get("inputs", truth.get("assert_case", [1])))
-        found = compute_score("mine", answer, json.dumps(truth))
-        assert found == {
+        score = managed if manager else partial(compute_score, "mine")
+        assert score(answer, json.dumps(truth)) == {
             "score": passed / tests,
             "acc": passed == tests,
             "passed": passed,
             "tests": tests,
             "status": status,
         }, (answer, truth)
-        whole = compute_score("mine", answer, truth, continuous=False, reward_router_address=None)
+        whole = score(answer, truth, continuous=False, reward_router_address=None)
         assert whole["score"] == float(passed == tests)
 
 
@@ -198,14 +230,8 @@ def test_inspect_ai(tmp_path: Path) -> None:
             box = sandbox()
             await box.write_file("deep/in.txt", "é\r\n")
             await box.write_file("raw", bytes(range(256)))
-            ran = await box.exec(
-                [
-                    "python3",
-                    "-c",
-                    "import os; print(open('deep/in.txt', newline='').read(), os.environ['X'])",
-                ],
-                env={"X": "y"},
-            )
+            prints = "import os; print(open('deep/in.txt', newline='').read(), os.environ['X'])"
+            ran = await box.exec(["python3", "-c", prints], env={"X": "y"})
             seen["ran"] = (ran.success, ran.returncode, ran.stdout)
             ran = await box.exec(
                 ["sh", "-c", "cat; echo no >&2; pwd > ../where; exit 3"], input="in", cwd="deep"
@@ -248,22 +274,15 @@ def test_inspect_ai(tmp_path: Path) -> None:
     assert log.status == "success", log.error
     assert [each.scores["tests_pass"].value for each in log.samples or []] == ["C", "I", "N"]
     assert (log.samples or [])[0].scores["tests_pass"].metadata["trust"] == "isolated"
-    assert seen == {
-        "ran": (True, 0, "é\r\n y\n"),
-        "failed": (False, 3, "in", "no\n"),
-        "kept": seen["kept"],
-        "text": "é\r\n",
-        "raw": bytes(range(256)),
-        "missing": False,
-        "late": "SandboxTimeoutError",
-        "none": "FileNotFoundError",
-        "folder": "IsADirectoryError",
-        "outside": "PermissionError",
-        "above": "PermissionError",
-        "binary": "UnicodeDecodeError",
+    errors = {
+        "late": "SandboxTimeoutError", "none": "FileNotFoundError", "folder": "IsADirectoryError",
+        "outside": "PermissionError", "above": "PermissionError", "binary": "UnicodeDecodeError",
         "user": "SandboxUserUnsupportedError",
-        "left": "x\n",
-    }
+    }  # fmt: skip
+    assert seen == errors | {
+        "ran": (True, 0, "é\r\n y\n"), "failed": (False, 3, "in", "no\n"), "kept": seen["kept"],
+        "text": "é\r\n", "raw": bytes(range(256)), "missing": False, "left": "x\n",
+    }  # fmt: skip
     assert seen["kept"].strip().endswith("/deep")
 
 

@@ -62,12 +62,11 @@ def chat() -> Iterator[tuple[str, list[str]]]:
 
     async def answer(request: Request) -> JSONResponse:
         message = {"role": "assistant", "content": replies.pop(0)}
-        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
         row = {"id": "x", "object": "chat.completion", "created": 0, "model": "stub"}
-        return JSONResponse({**row, "choices": choices})
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return JSONResponse({**row, "choices": [choice]})
 
-    route = Route("/v1/chat/completions", answer, methods=["POST"])
-    served = Served(Starlette(routes=[route]))
+    served = Served(Starlette(routes=[Route("/v1/chat/completions", answer, methods=["POST"])]))
     yield f"{served.url}/v1", replies
     served.stop()
 

@@ -8,7 +8,7 @@ import pickle
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -31,14 +31,12 @@ class Fake:
 
     def __init__(self, answer: Answer) -> None:
         self.jobs: Counter[str] = Counter()
-        self.headers: list[dict[str, str]] = []
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 fake.jobs.update(row["program"] for row in body.get("jobs", [body]))
-                fake.headers.append(dict(self.headers))
                 answer(self, body)
                 self.close_connection = True
 
@@ -50,8 +48,7 @@ class Fake:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
         self.server.shutdown()
@@ -59,16 +56,13 @@ class Fake:
 
 
 @pytest.fixture
-def fakes() -> Iterator[Callable[[Answer], Fake]]:
-    made: list[Fake] = []
-
+def fakes(request: pytest.FixtureRequest) -> Callable[[Answer], Fake]:
     def make(answer: Answer) -> Fake:
-        made.append(Fake(answer))
-        return made[-1]
+        fake = Fake(answer)
+        request.addfinalizer(fake.close)
+        return fake
 
-    yield make
-    for fake in made:
-        fake.close()
+    return make
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from eval_fakes import FakeSandbox
 
 from codegen.adapters.verl import compute_score
 from codegen.evals import lm_eval
@@ -50,12 +54,16 @@ def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
         token = {"authorization": f"Bearer {os.environ['CODEGEN_SANDBOX_TOKEN']}"}
 
+        skipped = threading.Event()
+
         def kill() -> None:
-            wait_for(lambda: "jobs_passed" in httpx.get(f"{url}/metrics", headers=token).text)
+            page = partial(httpx.get, f"{url}/metrics", headers=token)
+            wait_for(lambda: skipped.is_set() or "jobs_passed" in page().text)
             process.kill()
 
         killing = pool.submit(kill)
         yield
+        skipped.set()
         killing.result()
 
 
@@ -85,8 +93,7 @@ class TestKilled:
         if manager:
             pytest.importorskip("verl.experimental.reward_loop.reward_manager.base")
         score = managed if manager else partial(compute_score, "")
-        truth = {"assert_case": [TEST, TEST]}
-        assert scores(lambda answer: score(answer, truth)["score"]) == [1.0, None, None]
+        assert scores(lambda a: score(a, {"assert_case": [TEST]})["score"]) == [1.0, None, None]
 
     def test_trl(self) -> None:
         reward = SandboxReward()
@@ -101,6 +108,16 @@ class TestKilled:
         document = next(iter(lm_eval.documents(rows, "chat")["test"]))
         found = scores(lambda answer: lm_eval.process_results(document, [[answer]])["pass@1"])
         assert found == [1.0, None, None]
+
+    def test_code_eval(self) -> None:
+        pytest.importorskip("evaluate")
+        from codegen.adapters.code_eval import CodeEval
+
+        def score(answer: str) -> float:
+            program = answer.strip("`python\n")
+            return CodeEval().compute(references=[TEST], predictions=[[program]])[0]["pass@1"]
+
+        assert scores(score) == [1.0, None, None]
 
     def test_openenv(self, rows: str) -> None:
         pytest.importorskip("openenv.core.generic_client")
@@ -195,9 +212,13 @@ def test_the_metric_of_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert found == {"pass@1": 0.25, "pass@2": 0.5}
     assert [row["result"][:14] for _, row in results[0]] == ["failed: wrong:", "passed"]
     assert [number for number, _ in results[1]] == [0, 1] and not results[1][0][1]["passed"]
-    monkeypatch.setattr(
-        verdicts, "open_sandbox", lambda **_: (_ for _ in ()).throw(OSError("gone"))
+    # A program on which the sandbox fails is not counted, and the run goes on.
+    lost = Outcome("infra_error", "isolated")
+    passed = replace(lost, status="passed")
+    fake = FakeSandbox(lambda job: lost if job.program == exits else passed)
+    monkeypatch.setattr(verdicts, "shared_sandbox", lambda _: fake)
+    found, results = metric.compute(
+        references=[TEST] * 2, predictions=[[right, exits], [exits, exits]], k=[1, 2]
     )
-    verdicts.close_shared()
-    with pytest.raises(NotScored, match="gone"):
-        metric.compute(references=[TEST], predictions=[[right]], k=[1])
+    assert found["pass@1"] == 1.0 and math.isnan(found["pass@2"])
+    assert {task: len(rows) for task, rows in results.items()} == {0: 1, 1: 0}

@@ -20,6 +20,7 @@ from tests.server.sandbox.conftest import TOKEN, serving
 
 ADD = "def add(a, b):\n    return a + b\n"
 CHECK = "def check(f):\n    assert f(1, 2) == 3\n"
+PLAIN = "assert add(1, 2) == 3\n"
 SHORT = Limits(cpu_s=0.3, memory_mib=256)
 JOBS = {
     "right": Job(ADD, test=CHECK, entry_point="add"),
@@ -35,10 +36,8 @@ JOBS = {
     "with a setup": Job(ADD, setup="n = 2\n", test="assert add(1, n) == 3\n"),
     "prints": Job("print(input()[::-1])\n", mode="stdio", stdin="ab", expected_stdout="ba"),
     "prints wrongly": Job("print(1)\n", mode="stdio", expected_stdout="2"),
-    "beside its tests": Job(ADD, test="assert add(1, 2) == 3\n", mode="in_sandbox"),
-    "could be forged": Job(
-        ADD, test="assert add(1, 2) == 3\n", mode="in_sandbox", least_trust="blinded"
-    ),
+    "beside its tests": Job(ADD, test=PLAIN, mode="in_sandbox"),
+    "could be forged": Job(ADD, test=PLAIN, mode="in_sandbox", least_trust="blinded"),
     "é \N{SNAKE}": Job(
         "def add(a, b):\n    return 'é\N{SNAKE}'\n", test="assert add(1, 2) == 'é🐍'\n"
     ),
@@ -52,10 +51,8 @@ VALUES = [
 
 def same(one: Outcome, other: Outcome) -> bool:
     """Whether two outcomes differ in what they took alone."""
-    return all(
-        getattr(one, name) == getattr(other, name)
-        for name in ("status", "trust", "message", "stdout", "values")
-    )
+    names = ("status", "trust", "message", "stdout", "values")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 @pytest.mark.parametrize("name", JOBS)

@@ -57,10 +57,10 @@ def module_of(package: str, path: str) -> ModuleType:
 
 
 @pytest.fixture
-def guarded(sandbox: Sandbox) -> Iterator[Served]:
-    """A service with a token, as it is reached by changing a URL alone."""
+def guarded(sandbox: Sandbox) -> Iterator[str]:
+    """The URL of a service with a token, which is all that its clients need."""
     with serving(sandbox, TOKEN) as served:
-        yield served
+        yield f"http://any:{TOKEN}@127.0.0.1:{served.port}/run_code"
 
 
 @pytest.mark.parametrize(
@@ -77,20 +77,18 @@ def guarded(sandbox: Sandbox) -> Iterator[Served]:
         ("I do not know.", STDIO, 0.0),
     ],
 )
-def test_verl_by_changing_the_url(guarded: Served, answer: str, truth: Any, score: float) -> None:
+def test_verl_by_changing_the_url(guarded: str, answer: str, truth: Any, score: float) -> None:
     verl = module_of("verl", "utils/reward_score/sandbox_fusion/__init__.py")
-    url = f"http://any:{TOKEN}@127.0.0.1:{guarded.port}/run_code"
     found, metadata = verl.compute_score(
-        url, threading.Semaphore(8), 512, answer, json.dumps(truth), timeout=1
+        guarded, threading.Semaphore(8), 512, answer, json.dumps(truth), timeout=1
     )
     assert found == pytest.approx(score), metadata
     assert not any("api_request_error" in row and row["api_request_error"] for row in metadata)
 
 
-def test_what_verl_believes_and_what_the_adapter_believes(guarded: Served) -> None:
+def test_what_verl_believes_and_what_the_adapter_believes(guarded: str) -> None:
     verl = module_of("verl", "utils/reward_score/sandbox_fusion/__init__.py")
-    url = f"http://any:{TOKEN}@127.0.0.1:{guarded.port}/run_code"
-    assert verl.compute_score(url, None, 512, EXITS, dict(ASSERTS), timeout=1)[0] == 1.0
+    assert verl.compute_score(guarded, None, 512, EXITS, dict(ASSERTS), timeout=1)[0] == 1.0
     assert compute_score("mine", EXITS, dict(ASSERTS))["score"] == 0.0
 
 
@@ -177,24 +175,19 @@ def test_trl_calls_the_reward_by_a_service(service: Served) -> None:
     reward = pickle.loads(pickle.dumps(SandboxReward(service=service.url)))  # noqa: S301 - our own
     completions: list[Any] = [PLAIN, PLAIN.replace("+", "-"), EXITS, "No."]
     for found in (completions, [[{"role": "assistant", "content": c}] for c in completions]):
-        values = reward(
-            prompts=["Write add(a, b)."] * 4,
-            completions=found,
-            completion_ids=[[1]] * 4,
-            tests=["assert add(1, 2) == 3\n"] * 4,
-            trainer_state=None,
-        )
+        columns: dict[str, Any] = {"tests": ["assert add(1, 2) == 3\n"] * 4, "trainer_state": None}
+        columns |= {"prompts": ["Write add(a, b)."] * 4, "completion_ids": [[1]] * 4}
+        values = reward(completions=found, **columns)
         assert values == [1.0, 0.0, 0.0, 0.0]
     reward.close()
 
 
-def test_tinker_by_changing_the_url(guarded: Served) -> None:
+def test_tinker_by_changing_the_url(guarded: str) -> None:
     pytest.importorskip("aiohttp")
     tinker = module_of("tinker_cookbook", "sandbox/sandboxfusion.py")
-    url = f"http://any:{TOKEN}@127.0.0.1:{guarded.port}/run_code"
 
     async def scenario() -> list[Any]:
-        client = tinker.SandboxFusionClient(url, max_concurrency=4)
+        client = tinker.SandboxFusionClient(guarded, max_concurrency=4)
         try:
             files = {"data.txt": "é", "pkg/mod.py": "X = 1\n"}
             code = "from pkg.mod import X\nprint(open('data.txt').read(), X)\n"
@@ -298,12 +291,10 @@ def test_verifiers(tmp_path: Path, chat: tuple[str, list[str]]) -> None:
     (tmp_path / "add.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
     def command(name: str, problems: str, *more: str) -> Path:
-        program = Path(sys.executable).with_name(name)
         options = ("--no-rich", "-o", name, problems, "file:add.jsonl", *more)
-        done = run(program, "codegen-tasks", *options, cwd=tmp_path)
+        done = run(Path(sys.executable).with_name(name), "codegen-tasks", *options, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        (made,) = (tmp_path / name).iterdir()
-        return made
+        return next((tmp_path / name).iterdir())
 
     made = command("vf-validate", "--taskset.problems", "--runtime.type", "subprocess")
     checks = json.loads((made / "summary.json").read_text())["checks"]
@@ -313,7 +304,6 @@ def test_verifiers(tmp_path: Path, chat: tuple[str, list[str]]) -> None:
     chat[1][:] = [PLAIN, EXITS, "No."]
     model = ("--model", "stub", "--client.base-url", chat[0], "--client.api-key-var", "NONE")
     made = command("vf-eval", "--env.taskset.problems", *model, "--no-push", "-c", "1")
-    episodes = [json.loads(line) for line in (made / "traces.jsonl").read_text().splitlines()]
-    traces = [episode["traces"][0] for episode in episodes]
+    traces = [json.loads(line)["traces"][0] for line in (made / "traces.jsonl").open()]
     assert [trace["rewards"]["passed"]["score"] for trace in traces] == [1.0, 0.0, 0.0]
     assert [trace["task"]["key"] for trace in traces] == [f"file:add.jsonl/{n}" for n in "123"]

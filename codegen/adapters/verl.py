@@ -3,13 +3,16 @@
 In verl's configuration::
 
     reward:
-      reward_manager: {source: importlib, name: CodegenRewardManager, module: {path: "pkg://codegen.adapters.verl"}}
-      custom_reward_function: {reward_kwargs: {continuous: false}}  # arguments of compute_score
+      custom_reward_function:
+        path: pkg://codegen.adapters.verl   # or this file's path
+        name: compute_score
+        reward_kwargs: {continuous: false}  # other arguments
+      reward_manager:
+        source: importlib
+        name: CodegenRewardManager
+        module: {path: "pkg://codegen.adapters.verl"}
 
-or, with verl's own manager ``naive``::
-
-    reward:
-      custom_reward_function: {path: "pkg://codegen.adapters.verl", name: compute_score}
+Without ``reward_manager``, verl's ``naive`` calls the function.
 
 ``ground_truth`` has the format of verl's ``sandbox_fusion``: ``inputs`` and ``outputs``, with
 ``fn_name`` for a function whose arguments are JSON, one per line; or ``assert_case`` with asserts.

@@ -1,9 +1,10 @@
 """The sandbox in other frameworks, one module each; each imports its framework.
 
 ``verl``: a reward function. ``verifiers``: tasks with rewards, also for prime-rl. ``openenv``: an
-environment. ``code_eval``: a metric of ``evaluate``. ``inspect_ai``: a sandbox provider, a scorer,
-and our runs as logs. (For TRL there is :class:`codegen.rewards.SandboxReward`; clients of
-SandboxFusion need no more than the service's URL.)
+environment. ``code_eval``: a metric of ``evaluate``. ``harbor``: a verifier. ``inspect_ai``: a
+sandbox provider, a scorer, and our runs as logs. (For TRL there is
+:class:`codegen.rewards.SandboxReward`; clients of SandboxFusion need no more than the service's
+URL.)
 
 They share the functions below. :mod:`codegen.sandbox.verdicts` selects the sandbox; see
 docs/sandbox_service.md.
@@ -91,6 +92,16 @@ def judge_rows(rows: Sequence[CustomProblem], answer: str) -> list[Verdict | Out
     """
     task = CustomTask("rows", "", rows, "")
     return _judge([find_job(task, problem, answer) for problem in rows])
+
+
+def judge_program(problem: CustomProblem, program: str) -> Verdict | Outcome:
+    """Scores a program.
+
+    Raises:
+        NotScored: if the sandbox failed, not the program.
+    """
+    (found,) = _judge([CustomTask("rows", "", [problem], "").job(problem, program)])
+    return found
 
 
 def _judge(jobs: Sequence[Job | Verdict]) -> list[Verdict | Outcome]:

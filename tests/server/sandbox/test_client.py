@@ -153,10 +153,7 @@ def test_no_verdict_is_lost_or_doubled_in_an_event_loop(fakes: Callable[[Answer]
 
 
 def test_a_dead_service_is_left_for_one_that_lives(fakes: Callable[[Answer], Fake]) -> None:
-    def dead(handler: BaseHTTPRequestHandler, body: Any) -> None:
-        handler.connection.close()
-
-    good, bad = fakes(judge), fakes(dead)
+    good, bad = fakes(judge), fakes(lambda handler, _: handler.connection.close())
     with SandboxClient([bad.url, good.url, "http://127.0.0.1:1"], patience_s=30) as client:
         check(list(client.map(JOBS)))
     assert sum(good.jobs.values()) == len(JOBS)

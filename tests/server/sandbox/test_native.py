@@ -6,7 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import httpx
@@ -38,9 +38,7 @@ JOBS = {
     "prints wrongly": Job("print(1)\n", mode="stdio", expected_stdout="2"),
     "beside its tests": Job(ADD, test=PLAIN, mode="in_sandbox"),
     "could be forged": Job(ADD, test=PLAIN, mode="in_sandbox", least_trust="blinded"),
-    "é \N{SNAKE}": Job(
-        "def add(a, b):\n    return 'é\N{SNAKE}'\n", test="assert add(1, 2) == 'é🐍'\n"
-    ),
+    "é \N{SNAKE}": Job("def f(): return 'é\N{SNAKE}'\n", test="assert f() == 'é🐍'\n"),
 }
 VALUES = [
     "1", "1.5", "-0.0", "float('inf')", "2 ** 80", "True", "None", "'é\\ud800'", "b'a'", "[1, [2]]",
@@ -195,26 +193,19 @@ def test_large_and_slow_requests_are_refused(service: Served, client: SandboxCli
                 connection.sendall(chunk)
         assert b" 413 " in connection.recv(4096)
     # Many that never finish what they began keep nobody out.
-    slow = []
-    for _ in range(60):
-        connection = socket.create_connection(("127.0.0.1", service.port))
-        connection.sendall(f"{head}Content-Length: 5000\r\n\r\n".encode() + b'{"pro')
-        slow.append(connection)
-    began = time.monotonic()
-    assert client.run(JOBS["right"]).passed
-    assert time.monotonic() - began < 10
-    for connection in slow:
-        connection.close()
+    with ExitStack() as slow:
+        for _ in range(60):
+            connection = slow.enter_context(socket.create_connection(("127.0.0.1", service.port)))
+            connection.sendall(f"{head}Content-Length: 5000\r\n\r\n".encode() + b'{"pro')
+        began = time.monotonic()
+        assert client.run(JOBS["right"]).passed
+        assert time.monotonic() - began < 10
 
 
 def test_scripts_through_the_client(sandbox: Sandbox, client: SandboxClient) -> None:
-    script = ScriptJob(
-        "import sys\nprint(open('in').read(), file=sys.stderr)\nopen('out', 'wb').write(b'\\xff')\n"
-        "print(input())\nsys.exit(3)\n",
-        "é",
-        {"in": b"given"},
-        ["out", "none"],
-    )
+    code = "import sys\nprint(open('in').read(), file=sys.stderr)\nprint(input())\n"
+    code += "open('out', 'wb').write(b'\\xff')\nsys.exit(3)\n"
+    script = ScriptJob(code, "é", {"in": b"given"}, ["out", "none"])
     ours, theirs = client.run(script), sandbox.run(script)
     for name in ("status", "trust", "stdout", "stderr", "exit_code", "files"):
         assert getattr(ours, name) == getattr(theirs, name)

@@ -110,12 +110,8 @@ def managed(answer: str, truth: Any, **options: Any) -> dict[str, Any]:
         {"reward_model": np.array([{"ground_truth": truth}]), "data_source": np.array(["mine"])},
     )
     tokenizer = SimpleNamespace(decode=lambda ids, **_: bytes(ids.tolist()).decode())
-
-    async def score() -> dict[str, Any]:
-        loaded = load_reward_manager(OmegaConf.create({"reward": config}), tokenizer)
-        return await loaded.run_single(data)
-
-    found = asyncio.run(score())
+    loaded = load_reward_manager(OmegaConf.create({"reward": config}), tokenizer)
+    found = asyncio.run(loaded.run_single(data))
     assert found["reward_score"] == found["reward_extra_info"]["score"]
     return found["reward_extra_info"]
 
@@ -307,3 +303,28 @@ def test_verifiers(tmp_path: Path, chat: tuple[str, list[str]]) -> None:
     traces = [json.loads(line)["traces"][0] for line in (made / "traces.jsonl").open()]
     assert [trace["rewards"]["passed"]["score"] for trace in traces] == [1.0, 0.0, 0.0]
     assert [trace["task"]["key"] for trace in traces] == [f"file:add.jsonl/{n}" for n in "123"]
+
+
+@pytest.mark.usefixtures("judged")
+def test_harbor(tmp_path: Path) -> None:
+    """The verifier as harbor loads it; the container is a directory, in which the tests are not."""
+    factory = pytest.importorskip("harbor.verifier.factory").VerifierFactory
+    (tmp_path / "problem.json").write_text(json.dumps({"tests": "assert add(1, 2) == 3"}))
+    answer = tmp_path / "answer"
+
+    async def execute(command: str) -> Any:
+        return SimpleNamespace(return_code=run("sh", "-c", command).returncode, stderr="")
+
+    async def download_file(source: str, target: Path) -> None:
+        target.write_bytes(Path(source).read_bytes())
+
+    verifier = factory.create_verifier_from_import_path(
+        "codegen.adapters.harbor:CodegenVerifier", trial_paths=None, answer=str(answer),
+        environment=SimpleNamespace(exec=execute, download_file=download_file),
+        task=SimpleNamespace(paths=SimpleNamespace(tests_dir=tmp_path)),
+    )  # fmt: skip
+    rewards = [asyncio.run(verifier.verify()).rewards["reward"]]
+    for reply in (PLAIN, PLAIN.replace("+", "-"), EXITS, ""):
+        answer.write_text(reply.strip("`python\n"))
+        rewards.append(asyncio.run(verifier.verify()).rewards["reward"])
+    assert rewards == [0.0, 1.0, 0.0, 0.0, 0.0]

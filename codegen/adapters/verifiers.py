@@ -19,7 +19,6 @@ import verifiers.v1 as vf
 from pydantic import field_validator
 
 from codegen.adapters import find_problem, judge_answer, prompt_of, task_of
-from codegen.core.errors import ConfigError
 from codegen.core.http_client import Client
 
 
@@ -118,9 +117,9 @@ class CodeEnvConfig(vf.SingleAgentEnvConfig):
     @classmethod
     def _check_timeout(cls, agent: vf.AgentConfig) -> vf.AgentConfig:
         if agent.timeout.scoring is not None:
-            raise ConfigError(
-                "verifiers scores 0 where timeout.scoring expires.",
-                "Remove it; each program has its own limits.",
+            raise ValueError(
+                "verifiers scores 0 where timeout.scoring expires. Remove it; each program has its "
+                "own limits."
             )
         return agent
 

@@ -170,9 +170,9 @@ def test_without_extras_data_and_scoring_work_and_the_rest_says_what_it_needs(
 
 def test_the_wheel_holds_the_package_and_no_benchmarks_or_tests(built: dict[str, Path]) -> None:
     names = zipfile.ZipFile(built["wheel"]).namelist()
-    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"codegen"}
+    tops = {name.partition("/")[0] for name in names if ".dist-info/" not in name}
+    assert tops == {"codegen", "codegen_tasks.py"} and "codegen/py.typed" in names
     assert not [name for name in names if "/benchmarks/" in name or "/tests/" in name]
-    assert "codegen/py.typed" in names
     for suffix in (".safetensors", ".html", ".jinja"):
         tracked = _run(["git", "ls-files", f"*{suffix}"], ROOT).split()
         shipped = {n for n in tracked if not n.startswith(("tests/", "benchmarks/", "docs/"))}

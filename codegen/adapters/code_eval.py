@@ -6,13 +6,16 @@ before the hub's where it is in the working directory. So lm-evaluation-harness'
 sandbox's status (``failed: wrong: ...``). The original runs each program together with its test.
 
 A warning counts tests that a program could forge since they compare its results with each other; in
-HumanEval these are 4 of 164.
+HumanEval these are 4 of 164. Another counts programs on which the sandbox failed: they have no
+result, and pass@k (NaN if no program has one) does not count them.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import datasets
@@ -58,7 +61,7 @@ class CodeEval(evaluate.Metric):
             timeout: CPU seconds per program.
 
         Raises:
-            NotScored: if the sandbox failed, or a test is unusable.
+            NotScored: if the sandbox failed on every program.
         """
         limits = Limits(cpu_s=timeout, memory_mib=_MEMORY_MIB)
         jobs = {
@@ -69,17 +72,20 @@ class CodeEval(evaluate.Metric):
         open_tests = {job.test for job in jobs.values() if not job.reaches("blinded")}
         if open_tests:
             _LOG.warning("A program could forge %d of these tests.", len(open_tests))
-        results: dict[int, list[tuple[int, dict[str, Any]]]] = {}
-        for (task, number), outcome in sorted(run_jobs(jobs, "in_sandbox").items()):
+        found = run_jobs(jobs, "in_sandbox", partial=True)
+        if lost := len(jobs) - len(found):
+            _LOG.warning("No verdict on %d of %d programs: not counted.", lost, len(jobs))
+        results: dict[int, list[tuple[int, dict[str, Any]]]] = {task: [] for task, _ in jobs}
+        for (task, number), outcome in sorted(found.items()):
             row = {"task_id": task, "passed": outcome.passed, "result": _result(outcome)}
-            results.setdefault(task, []).append((number, {**row, "completion_id": number}))
+            results[task].append((number, {**row, "completion_id": number}))
         counts = [[row["passed"] for _, row in rows] for rows in results.values()]
-        fewest = min(map(len, counts), default=0)
-        scores = {
-            f"pass@{each}": sum(pass_at_k(len(c), sum(c), each) for c in counts) / len(counts)
-            for each in k
-            if each <= fewest
-        }
+        fewest = min(map(len, predictions), default=0)
+        scores = {}
+        for each in k:
+            tasks = [pass_at_k(len(c), sum(c), each) for c in counts if len(c) >= each]
+            if each <= fewest:
+                scores[f"pass@{each}"] = fmean(tasks) if tasks else math.nan
         return scores, results
 
 

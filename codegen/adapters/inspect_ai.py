@@ -53,7 +53,7 @@ from inspect_ai.util import (
     sandboxenv,
 )
 
-from codegen.adapters.answers import judge_rows, read_problem
+from codegen.adapters import judge_rows, read_problem
 from codegen.core.errors import InputError
 from codegen.core.records import UNJUDGED, Verdict, read_jsonl
 from codegen.evals.run import SAMPLES

@@ -14,9 +14,8 @@ from uuid import uuid4
 
 from openenv.core.env_server import Action, Environment, Observation, State, create_app
 
-from codegen.adapters.answers import find_problem, judge_answer, task_of
+from codegen.adapters import find_problem, judge_answer, prompt_of, task_of
 from codegen.core.errors import InputError
-from codegen.evals.tasks import find_style
 
 
 class CodeAction(Action):
@@ -68,7 +67,7 @@ class CodeEnvironment(Environment[CodeAction, CodeObservation, State]):
         turn = next(self._turns) if seed is None else seed
         chosen = problem or self._ids[turn % len(self._ids)]
         task, found = find_problem(self._name, chosen)
-        prompt = task.request(found, find_style("chat"), 0).prompt
+        prompt = prompt_of(task, found)
         self._state = State(episode_id=episode_id or str(uuid4()))
         self._now = CodeObservation(problem=chosen, prompt=prompt)
         return self._now

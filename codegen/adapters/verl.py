@@ -1,4 +1,4 @@
-"""A reward function for verl with verdicts that a program cannot forge.
+"""Rewards for verl (0.9) with verdicts that a program cannot forge.
 
 In verl's configuration::
 
@@ -6,24 +6,44 @@ In verl's configuration::
       custom_reward_function:
         path: pkg://codegen.adapters.verl   # or this file's path
         name: compute_score
+        reward_kwargs: {continuous: false}  # other arguments
+      reward_manager:
+        source: importlib
+        name: CodegenRewardManager
+        module: {path: "pkg://codegen.adapters.verl"}
+
+Without ``reward_manager``, verl's ``naive`` calls the function.
 
 ``ground_truth`` has the format of verl's ``sandbox_fusion``: ``inputs`` and ``outputs``, with
 ``fn_name`` for a function whose arguments are JSON, one per line; or ``assert_case`` with asserts.
-It can also be a row of a custom task (:mod:`codegen.adapters.answers`).
+It can also be a row of a custom task (:mod:`codegen.evals.tasks.custom`).
 
 verl's function sends one ``/run_code`` request per test, counts any exit code 0 as passed, compares
 results as text, and counts a sandbox failure as a wrong answer. Here the program cannot access the
-tests, results are compared as values, and a sandbox failure raises.
+tests, results are compared as values, and a sandbox failure raises. verl's managers ``limited`` and
+``prime`` turn exceptions into 0.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
-from codegen.adapters.answers import judge_rows, read_problem
+from codegen.adapters import judge_rows, read_problem
 from codegen.core.errors import InputError
+
+_THREADS = 64  # samples that a reward worker scores at the same time
+
+if TYPE_CHECKING:
+    _Manager: Any = object
+else:
+    try:
+        from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase as _Manager
+    except ImportError:  # the function needs no verl
+        _Manager = object
 
 
 def compute_score(
@@ -66,6 +86,37 @@ def compute_score(
         "tests": len(statuses),
         "status": next((status for status in statuses if status != "passed"), "passed"),
     }
+
+
+class CodegenRewardManager(_Manager):
+    """A reward manager that scores with :func:`compute_score`, and stops if the sandbox failed.
+
+    Arguments other than the configuration and the tokenizer are ignored.
+    """
+
+    def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, **_: Any) -> None:
+        super().__init__(config, tokenizer, compute_score)
+        custom = config.reward.get("custom_reward_function") or {}
+        self._options = dict(custom.get("reward_kwargs") or {})
+        self._threads = ThreadPoolExecutor(_THREADS)
+
+    async def run_single(self, data: Any) -> dict[str, Any]:
+        """Returns the reward of the last sequence.
+
+        Raises:
+            InputError: for malformed tests. NotScored: if the sandbox failed.
+        """
+        item = data[-1:][0]
+        tokens, row = item.batch["responses"], item.non_tensor_batch
+        count = int(item.batch["attention_mask"][-len(tokens) :].sum())
+
+        def score() -> dict[str, Any]:
+            answer = self.tokenizer.decode(tokens[:count], skip_special_tokens=True)
+            truth = row["reward_model"]["ground_truth"]
+            return compute_score(row["data_source"], answer, truth, **self._options)
+
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, score)
+        return {"reward_score": found["score"], "reward_extra_info": found}
 
 
 def _rows(source: str, given: str | Mapping[str, Any]) -> list[Mapping[str, Any]]:

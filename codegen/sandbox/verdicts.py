@@ -24,6 +24,7 @@ URL_ENV = "CODEGEN_SANDBOX_URL"
 TRIES = 3
 PAUSE_S = 0.5  # before the second try; doubles for the third
 PATIENCE_S = 300.0  # how long each try waits for a service
+_PROBE = Job("x = 1\n", test="assert x == 1\n")
 
 _locks: dict[int, threading.Lock] = {}  # by process, since a fork may copy a held lock
 _shared: dict[tuple[int, str, Trust], Sandbox | SandboxClient] = {}
@@ -80,8 +81,13 @@ def close_shared(*broken: Sandbox | SandboxClient) -> None:
             _shared.pop(key).close()
 
 
-def run_jobs(jobs: Mapping[Key, Job | ScriptJob], trust: Trust = "blinded") -> dict[Key, Outcome]:
+def run_jobs(
+    jobs: Mapping[Key, Job | ScriptJob], trust: Trust = "blinded", *, partial: bool = False
+) -> dict[Key, Outcome]:
     """Runs jobs in the shared sandbox.
+
+    Args:
+        partial: omit jobs without a score, unless the sandbox fails on any program.
 
     Raises:
         NotScored: if one has no score. InputError: for an invalid job.
@@ -95,7 +101,27 @@ def run_jobs(jobs: Mapping[Key, Job | ScriptJob], trust: Trust = "blinded") -> d
             close_shared(sandbox)
             raise
 
-    return scored(run, jobs)
+    if not partial:
+        return scored(run, jobs)
+    found: dict[Key, Outcome] = {}
+    error = NotScored("The sandbox fails on every program.")
+    try:
+        retried(run, jobs, found)
+    except NotScored as caught:
+        error = caught
+    judged = {key: outcome for key, outcome in found.items() if outcome.status not in UNJUDGED}
+    if len(judged) < len(jobs) and not _works(trust):
+        raise error
+    return judged
+
+
+def _works(trust: Trust) -> bool:
+    try:
+        sandbox = shared_sandbox(trust)
+        sandbox.describe()  # fails fast if a service is gone
+        return sandbox.run(_PROBE).passed
+    except (SandboxError, MachineError, OSError):
+        return False
 
 
 def scored(

@@ -43,11 +43,7 @@ class Loader(yaml.SafeLoader):
     """Reads the harness's tag as the name that it holds."""
 
 
-def name_of(loader: Loader, node: Any) -> Any:
-    return loader.construct_scalar(node)
-
-
-Loader.add_constructor("!function", name_of)
+Loader.add_constructor("!function", yaml.SafeLoader.construct_scalar)
 
 
 def written(benchmark: str, out: Path) -> dict[str, Any]:

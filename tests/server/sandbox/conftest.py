@@ -8,6 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from codegen.core.errors import SandboxError
 from codegen.sandbox import Sandbox
@@ -49,6 +53,22 @@ def post(service: Served) -> Iterator[Callable[..., httpx.Response]]:
     """Posts JSON and returns the response."""
     with httpx.Client(base_url=service.url, timeout=60) as client:
         yield lambda path, body, **options: client.post(path, json=body, **options)
+
+
+@pytest.fixture
+def chat() -> Iterator[tuple[str, list[str]]]:
+    """The URL of a server of chat models, and the replies that it will give."""
+    replies: list[str] = []
+
+    async def answer(request: Request) -> JSONResponse:
+        message = {"role": "assistant", "content": replies.pop(0)}
+        row = {"id": "x", "object": "chat.completion", "created": 0, "model": "stub"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return JSONResponse({**row, "choices": [choice]})
+
+    served = Served(Starlette(routes=[Route("/v1/chat/completions", answer, methods=["POST"])]))
+    yield f"{served.url}/v1", replies
+    served.stop()
 
 
 @pytest.fixture

@@ -5,14 +5,22 @@ The service is killed once the first program has passed; the others would run un
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+from eval_fakes import FakeSandbox
 
 from codegen.adapters.verl import compute_score
 from codegen.evals import lm_eval
@@ -20,6 +28,8 @@ from codegen.rewards import SandboxReward
 from codegen.sandbox import Job, Outcome, verdicts
 from codegen.sandbox.verdicts import NotScored, run_jobs, shared_sandbox
 from tests.processes import wait_for
+from tests.server.conftest import Served
+from tests.server.sandbox.test_peers import managed
 from tests.server.sandbox.test_serve import server
 
 TEST = "assert add(1, 2) == 3\n"
@@ -44,13 +54,25 @@ def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
         token = {"authorization": f"Bearer {os.environ['CODEGEN_SANDBOX_TOKEN']}"}
 
+        skipped = threading.Event()
+
         def kill() -> None:
-            wait_for(lambda: "jobs_passed" in httpx.get(f"{url}/metrics", headers=token).text)
+            page = partial(httpx.get, f"{url}/metrics", headers=token)
+            wait_for(lambda: skipped.is_set() or "jobs_passed" in page().text)
             process.kill()
 
         killing = pool.submit(kill)
         yield
+        skipped.set()
         killing.result()
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> str:
+    """A task with the same problem three times."""
+    lines = [json.dumps({"id": str(n), "prompt": "Add.", "tests": TEST}) for n in range(3)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    return f"file:{tmp_path / 'rows.jsonl'}"
 
 
 def scores(score: Score) -> list[float | None]:
@@ -59,16 +81,19 @@ def scores(score: Score) -> list[float | None]:
     for answer in (PLAIN, LOOP, PLAIN):
         try:
             found.append(score(answer))
-        except NotScored:
+        except (NotScored, RuntimeError):  # OpenEnv's client
             found.append(None)
     return found
 
 
 @pytest.mark.usefixtures("killed")
 class TestKilled:
-    def test_verl(self) -> None:
-        truth = {"assert_case": [TEST, TEST]}
-        assert scores(lambda answer: compute_score("", answer, truth)["score"]) == [1.0, None, None]
+    @pytest.mark.parametrize("manager", [False, True])
+    def test_verl(self, manager: bool) -> None:
+        if manager:
+            pytest.importorskip("verl.experimental.reward_loop.reward_manager.base")
+        score = managed if manager else partial(compute_score, "")
+        assert scores(lambda a: score(a, {"assert_case": [TEST]})["score"]) == [1.0, None, None]
 
     def test_trl(self) -> None:
         reward = SandboxReward()
@@ -78,13 +103,72 @@ class TestKilled:
             reward(["Add."], [PLAIN.replace("+ b", "+ b + 0")], tests=[TEST])
         reward.close()
 
-    def test_lm_eval(self, tmp_path: Path) -> None:
+    def test_lm_eval(self, rows: str) -> None:
         pytest.importorskip("datasets")
-        path = tmp_path / "one.jsonl"
-        path.write_text(json.dumps({"id": "0", "prompt": "Add.", "tests": TEST}))
-        document = next(iter(lm_eval.documents(f"file:{path}", "chat")["test"]))
+        document = next(iter(lm_eval.documents(rows, "chat")["test"]))
         found = scores(lambda answer: lm_eval.process_results(document, [[answer]])["pass@1"])
         assert found == [1.0, None, None]
+
+    def test_code_eval(self) -> None:
+        pytest.importorskip("evaluate")
+        from codegen.adapters.code_eval import CodeEval
+
+        def score(answer: str) -> float:
+            program = answer.strip("`python\n")
+            return CodeEval().compute(references=[TEST], predictions=[[program]])[0]["pass@1"]
+
+        assert scores(score) == [1.0, None, None]
+
+    def test_openenv(self, rows: str) -> None:
+        pytest.importorskip("openenv.core.generic_client")
+        from openenv.core import GenericEnvClient
+
+        from codegen.adapters.openenv import make_app
+
+        served = Served(None, uvicorn.Server(uvicorn.Config(make_app(rows), log_config=None)))
+        with GenericEnvClient(base_url=served.url).sync() as client:
+            found = scores(lambda text: client.reset() and client.step({"answer": text}).reward)
+        assert found == [1.0, None, None]
+        served.stop()
+
+    def test_inspect_ai(self, tmp_path: Path) -> None:
+        pytest.importorskip("inspect_ai")
+        from inspect_ai import Task, eval
+        from inspect_ai.dataset import Sample
+        from inspect_ai.model import ModelOutput
+        from inspect_ai.solver import solver
+
+        from codegen.adapters.inspect_ai import tests_pass
+
+        @solver
+        def replies() -> Any:
+            async def solve(state: Any, generate: Any) -> Any:
+                state.output = ModelOutput.from_content("mockllm", state.input_text)
+                return state
+
+            return solve
+
+        samples = [Sample(text, target=TEST) for text in (PLAIN, LOOP, PLAIN)]
+        task = Task(samples, solver=replies(), scorer=tests_pass(), fail_on_error=False)
+        options = {"log_dir": str(tmp_path), "display": "none", "max_samples": 1}
+        (log,) = eval(task, model="mockllm/model", **options)
+        assert [bool(each.scores) for each in log.samples or []] == [True, False, False]
+        assert log.results.scores[0].metrics["accuracy"].value == 1.0
+
+    def test_verifiers(self, rows: str, tmp_path: Path, chat: tuple[str, list[str]]) -> None:
+        pytest.importorskip("verifiers.v1")
+        from verifiers.v1.cli.eval.runner import run_eval
+        from verifiers.v1.configs.cli.eval import EvalConfig
+
+        chat[1][:] = [PLAIN, LOOP, PLAIN]
+        config = EvalConfig(
+            env={"taskset": {"id": "codegen-tasks", "problems": rows}},
+            client={"base_url": chat[0], "api_key_var": "NONE"},
+            model="stub", max_concurrent=1, rich=None, push=False, output_dir=tmp_path / "out",
+        )  # fmt: skip
+        traces = [episode.traces[0] for episode in asyncio.run(run_eval(config))]
+        assert [trace.ok and trace.reward for trace in traces] == [1.0, False, False]
+        assert {error.type for trace in traces for error in trace.errors} == {"TaskError"}
 
 
 def test_threads_share_one_sandbox_which_is_replaced_when_it_breaks() -> None:
@@ -124,9 +208,13 @@ def test_the_metric_of_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert found == {"pass@1": 0.25, "pass@2": 0.5}
     assert [row["result"][:14] for _, row in results[0]] == ["failed: wrong:", "passed"]
     assert [number for number, _ in results[1]] == [0, 1] and not results[1][0][1]["passed"]
-    monkeypatch.setattr(
-        verdicts, "open_sandbox", lambda **_: (_ for _ in ()).throw(OSError("gone"))
+    # A program on which the sandbox fails is not counted, and the run goes on.
+    lost = Outcome("infra_error", "isolated")
+    passed = replace(lost, status="passed")
+    fake = FakeSandbox(lambda job: lost if job.program == exits else passed)
+    monkeypatch.setattr(verdicts, "shared_sandbox", lambda _: fake)
+    found, results = metric.compute(
+        references=[TEST] * 2, predictions=[[right, exits], [exits, exits]], k=[1, 2]
     )
-    verdicts.close_shared()
-    with pytest.raises(NotScored, match="gone"):
-        metric.compute(references=[TEST], predictions=[[right]], k=[1])
+    assert found["pass@1"] == 1.0 and math.isnan(found["pass@2"])
+    assert {task: len(rows) for task, rows in results.items()} == {0: 1, 1: 0}

@@ -6,7 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import httpx
@@ -20,6 +20,7 @@ from tests.server.sandbox.conftest import TOKEN, serving
 
 ADD = "def add(a, b):\n    return a + b\n"
 CHECK = "def check(f):\n    assert f(1, 2) == 3\n"
+PLAIN = "assert add(1, 2) == 3\n"
 SHORT = Limits(cpu_s=0.3, memory_mib=256)
 JOBS = {
     "right": Job(ADD, test=CHECK, entry_point="add"),
@@ -35,13 +36,9 @@ JOBS = {
     "with a setup": Job(ADD, setup="n = 2\n", test="assert add(1, n) == 3\n"),
     "prints": Job("print(input()[::-1])\n", mode="stdio", stdin="ab", expected_stdout="ba"),
     "prints wrongly": Job("print(1)\n", mode="stdio", expected_stdout="2"),
-    "beside its tests": Job(ADD, test="assert add(1, 2) == 3\n", mode="in_sandbox"),
-    "could be forged": Job(
-        ADD, test="assert add(1, 2) == 3\n", mode="in_sandbox", least_trust="blinded"
-    ),
-    "é \N{SNAKE}": Job(
-        "def add(a, b):\n    return 'é\N{SNAKE}'\n", test="assert add(1, 2) == 'é🐍'\n"
-    ),
+    "beside its tests": Job(ADD, test=PLAIN, mode="in_sandbox"),
+    "could be forged": Job(ADD, test=PLAIN, mode="in_sandbox", least_trust="blinded"),
+    "é \N{SNAKE}": Job("def f(): return 'é\N{SNAKE}'\n", test="assert f() == 'é🐍'\n"),
 }
 VALUES = [
     "1", "1.5", "-0.0", "float('inf')", "2 ** 80", "True", "None", "'é\\ud800'", "b'a'", "[1, [2]]",
@@ -52,10 +49,8 @@ VALUES = [
 
 def same(one: Outcome, other: Outcome) -> bool:
     """Whether two outcomes differ in what they took alone."""
-    return all(
-        getattr(one, name) == getattr(other, name)
-        for name in ("status", "trust", "message", "stdout", "values")
-    )
+    names = ("status", "trust", "message", "stdout", "values")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -198,26 +193,19 @@ def test_large_and_slow_requests_are_refused(service: Served, client: SandboxCli
                 connection.sendall(chunk)
         assert b" 413 " in connection.recv(4096)
     # Many that never finish what they began keep nobody out.
-    slow = []
-    for _ in range(60):
-        connection = socket.create_connection(("127.0.0.1", service.port))
-        connection.sendall(f"{head}Content-Length: 5000\r\n\r\n".encode() + b'{"pro')
-        slow.append(connection)
-    began = time.monotonic()
-    assert client.run(JOBS["right"]).passed
-    assert time.monotonic() - began < 10
-    for connection in slow:
-        connection.close()
+    with ExitStack() as slow:
+        for _ in range(60):
+            connection = slow.enter_context(socket.create_connection(("127.0.0.1", service.port)))
+            connection.sendall(f"{head}Content-Length: 5000\r\n\r\n".encode() + b'{"pro')
+        began = time.monotonic()
+        assert client.run(JOBS["right"]).passed
+        assert time.monotonic() - began < 10
 
 
 def test_scripts_through_the_client(sandbox: Sandbox, client: SandboxClient) -> None:
-    script = ScriptJob(
-        "import sys\nprint(open('in').read(), file=sys.stderr)\nopen('out', 'wb').write(b'\\xff')\n"
-        "print(input())\nsys.exit(3)\n",
-        "é",
-        {"in": b"given"},
-        ["out", "none"],
-    )
+    code = "import sys\nprint(open('in').read(), file=sys.stderr)\nprint(input())\n"
+    code += "open('out', 'wb').write(b'\\xff')\nsys.exit(3)\n"
+    script = ScriptJob(code, "é", {"in": b"given"}, ["out", "none"])
     ours, theirs = client.run(script), sandbox.run(script)
     for name in ("status", "trust", "stdout", "stderr", "exit_code", "files"):
         assert getattr(ours, name) == getattr(theirs, name)

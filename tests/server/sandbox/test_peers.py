@@ -12,8 +12,9 @@ import pickle
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from codegen.adapters.verl import compute_score
 from codegen.core.errors import InputError
 from codegen.rewards import SandboxReward
 from codegen.sandbox import Sandbox, verdicts
+from tests.processes import run
 from tests.server.conftest import Served
 from tests.server.sandbox.conftest import TOKEN, serving
 
@@ -55,10 +57,10 @@ def module_of(package: str, path: str) -> ModuleType:
 
 
 @pytest.fixture
-def guarded(sandbox: Sandbox) -> Iterator[Served]:
-    """A service with a token, as it is reached by changing a URL alone."""
+def guarded(sandbox: Sandbox) -> Iterator[str]:
+    """The URL of a service with a token, which is all that its clients need."""
     with serving(sandbox, TOKEN) as served:
-        yield served
+        yield f"http://any:{TOKEN}@127.0.0.1:{served.port}/run_code"
 
 
 @pytest.mark.parametrize(
@@ -75,21 +77,43 @@ def guarded(sandbox: Sandbox) -> Iterator[Served]:
         ("I do not know.", STDIO, 0.0),
     ],
 )
-def test_verl_by_changing_the_url(guarded: Served, answer: str, truth: Any, score: float) -> None:
+def test_verl_by_changing_the_url(guarded: str, answer: str, truth: Any, score: float) -> None:
     verl = module_of("verl", "utils/reward_score/sandbox_fusion/__init__.py")
-    url = f"http://any:{TOKEN}@127.0.0.1:{guarded.port}/run_code"
     found, metadata = verl.compute_score(
-        url, threading.Semaphore(8), 512, answer, json.dumps(truth), timeout=1
+        guarded, threading.Semaphore(8), 512, answer, json.dumps(truth), timeout=1
     )
     assert found == pytest.approx(score), metadata
     assert not any("api_request_error" in row and row["api_request_error"] for row in metadata)
 
 
-def test_what_verl_believes_and_what_the_adapter_believes(guarded: Served) -> None:
+def test_what_verl_believes_and_what_the_adapter_believes(guarded: str) -> None:
     verl = module_of("verl", "utils/reward_score/sandbox_fusion/__init__.py")
-    url = f"http://any:{TOKEN}@127.0.0.1:{guarded.port}/run_code"
-    assert verl.compute_score(url, None, 512, EXITS, dict(ASSERTS), timeout=1)[0] == 1.0
+    assert verl.compute_score(guarded, None, 512, EXITS, dict(ASSERTS), timeout=1)[0] == 1.0
     assert compute_score("mine", EXITS, dict(ASSERTS))["score"] == 0.0
+
+
+def managed(answer: str, truth: Any, **options: Any) -> dict[str, Any]:
+    """What our reward manager returns to verl, which loads it by its configuration."""
+    import numpy as np
+    import torch
+    from omegaconf import OmegaConf
+    from verl import DataProto
+    from verl.trainer.ppo.reward import load_reward_manager
+
+    module = {"path": "pkg://codegen.adapters.verl"}
+    manager = {"source": "importlib", "name": "CodegenRewardManager", "module": module}
+    config = {"reward_manager": manager, "custom_reward_function": {"reward_kwargs": options}}
+    answers = torch.tensor([[*answer.encode(), 0, 0]])
+    mask = torch.cat([torch.ones(1, 9), answers > 0], 1)
+    data = DataProto.from_dict(
+        {"responses": answers, "attention_mask": mask},
+        {"reward_model": np.array([{"ground_truth": truth}]), "data_source": np.array(["mine"])},
+    )
+    tokenizer = SimpleNamespace(decode=lambda ids, **_: bytes(ids.tolist()).decode())
+    loaded = load_reward_manager(OmegaConf.create({"reward": config}), tokenizer)
+    found = asyncio.run(loaded.run_single(data))
+    assert found["reward_score"] == found["reward_extra_info"]["score"]
+    return found["reward_extra_info"]
 
 
 @pytest.fixture(params=["here", "service"])
@@ -103,7 +127,10 @@ def judged(
 
 
 @pytest.mark.usefixtures("judged")
-def test_the_reward_for_verl() -> None:
+@pytest.mark.parametrize("manager", [False, True])
+def test_the_reward_for_verl(manager: bool) -> None:
+    if manager:
+        pytest.importorskip("verl.experimental.reward_loop.reward_manager.base")
     equal_text = PLUS.replace("a + b", "str(a + b)")
     for answer, truth, passed, status in (
         (RIGHT, STDIO, 3, "passed"),
@@ -117,15 +144,15 @@ def test_the_reward_for_verl() -> None:
         (PLAIN, {"tests": "assert add(1, 1) == 2"}, 1, "passed"),
     ):
         tests = len(truth.get("inputs", truth.get("assert_case", [1])))
-        found = compute_score("mine", answer, json.dumps(truth))
-        assert found == {
+        score = managed if manager else partial(compute_score, "mine")
+        assert score(answer, json.dumps(truth)) == {
             "score": passed / tests,
             "acc": passed == tests,
             "passed": passed,
             "tests": tests,
             "status": status,
         }, (answer, truth)
-        whole = compute_score("mine", answer, truth, continuous=False, reward_router_address=None)
+        whole = score(answer, truth, continuous=False, reward_router_address=None)
         assert whole["score"] == float(passed == tests)
 
 
@@ -144,24 +171,19 @@ def test_trl_calls_the_reward_by_a_service(service: Served) -> None:
     reward = pickle.loads(pickle.dumps(SandboxReward(service=service.url)))  # noqa: S301 - our own
     completions: list[Any] = [PLAIN, PLAIN.replace("+", "-"), EXITS, "No."]
     for found in (completions, [[{"role": "assistant", "content": c}] for c in completions]):
-        values = reward(
-            prompts=["Write add(a, b)."] * 4,
-            completions=found,
-            completion_ids=[[1]] * 4,
-            tests=["assert add(1, 2) == 3\n"] * 4,
-            trainer_state=None,
-        )
+        columns: dict[str, Any] = {"tests": ["assert add(1, 2) == 3\n"] * 4, "trainer_state": None}
+        columns |= {"prompts": ["Write add(a, b)."] * 4, "completion_ids": [[1]] * 4}
+        values = reward(completions=found, **columns)
         assert values == [1.0, 0.0, 0.0, 0.0]
     reward.close()
 
 
-def test_tinker_by_changing_the_url(guarded: Served) -> None:
+def test_tinker_by_changing_the_url(guarded: str) -> None:
     pytest.importorskip("aiohttp")
     tinker = module_of("tinker_cookbook", "sandbox/sandboxfusion.py")
-    url = f"http://any:{TOKEN}@127.0.0.1:{guarded.port}/run_code"
 
     async def scenario() -> list[Any]:
-        client = tinker.SandboxFusionClient(url, max_concurrency=4)
+        client = tinker.SandboxFusionClient(guarded, max_concurrency=4)
         try:
             files = {"data.txt": "é", "pkg/mod.py": "X = 1\n"}
             code = "from pkg.mod import X\nprint(open('data.txt').read(), X)\n"
@@ -197,14 +219,8 @@ def test_inspect_ai(tmp_path: Path) -> None:
             box = sandbox()
             await box.write_file("deep/in.txt", "é\r\n")
             await box.write_file("raw", bytes(range(256)))
-            ran = await box.exec(
-                [
-                    "python3",
-                    "-c",
-                    "import os; print(open('deep/in.txt', newline='').read(), os.environ['X'])",
-                ],
-                env={"X": "y"},
-            )
+            prints = "import os; print(open('deep/in.txt', newline='').read(), os.environ['X'])"
+            ran = await box.exec(["python3", "-c", prints], env={"X": "y"})
             seen["ran"] = (ran.success, ran.returncode, ran.stdout)
             ran = await box.exec(
                 ["sh", "-c", "cat; echo no >&2; pwd > ../where; exit 3"], input="in", cwd="deep"
@@ -247,20 +263,68 @@ def test_inspect_ai(tmp_path: Path) -> None:
     assert log.status == "success", log.error
     assert [each.scores["tests_pass"].value for each in log.samples or []] == ["C", "I", "N"]
     assert (log.samples or [])[0].scores["tests_pass"].metadata["trust"] == "isolated"
-    assert seen == {
-        "ran": (True, 0, "é\r\n y\n"),
-        "failed": (False, 3, "in", "no\n"),
-        "kept": seen["kept"],
-        "text": "é\r\n",
-        "raw": bytes(range(256)),
-        "missing": False,
-        "late": "SandboxTimeoutError",
-        "none": "FileNotFoundError",
-        "folder": "IsADirectoryError",
-        "outside": "PermissionError",
-        "above": "PermissionError",
-        "binary": "UnicodeDecodeError",
+    errors = {
+        "late": "SandboxTimeoutError", "none": "FileNotFoundError", "folder": "IsADirectoryError",
+        "outside": "PermissionError", "above": "PermissionError", "binary": "UnicodeDecodeError",
         "user": "SandboxUserUnsupportedError",
-        "left": "x\n",
-    }
+    }  # fmt: skip
+    assert seen == errors | {
+        "ran": (True, 0, "é\r\n y\n"), "failed": (False, 3, "in", "no\n"), "kept": seen["kept"],
+        "text": "é\r\n", "raw": bytes(range(256)), "missing": False, "left": "x\n",
+    }  # fmt: skip
     assert seen["kept"].strip().endswith("/deep")
+
+
+@pytest.mark.usefixtures("judged")
+def test_verifiers(tmp_path: Path, chat: tuple[str, list[str]]) -> None:
+    """Its commands load our tasks by their id, with neither a container nor the network."""
+    pytest.importorskip("verifiers.v1")
+    solutions = (PLAIN, PLAIN.replace("+", "-"), "")
+    rows = [
+        {"prompt": "Add.", "tests": "assert add(1, 2) == 3", "solution": text.strip("`python\n")}
+        for text in solutions
+    ]
+    (tmp_path / "add.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def command(name: str, problems: str, *more: str) -> Path:
+        options = ("--no-rich", "-o", name, problems, "file:add.jsonl", *more)
+        done = run(Path(sys.executable).with_name(name), "codegen-tasks", *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return next((tmp_path / name).iterdir())
+
+    made = command("vf-validate", "--taskset.problems", "--runtime.type", "subprocess")
+    checks = json.loads((made / "summary.json").read_text())["checks"]
+    gold = {"valid": 1, "invalid": 1, "unchecked": 1, "error": 0, "timeout": 0, "missing": 0}
+    assert (checks["gold"], checks["noop"]["valid"]) == (gold, 3)
+
+    chat[1][:] = [PLAIN, EXITS, "No."]
+    model = ("--model", "stub", "--client.base-url", chat[0], "--client.api-key-var", "NONE")
+    made = command("vf-eval", "--env.taskset.problems", *model, "--no-push", "-c", "1")
+    traces = [json.loads(line)["traces"][0] for line in (made / "traces.jsonl").open()]
+    assert [trace["rewards"]["passed"]["score"] for trace in traces] == [1.0, 0.0, 0.0]
+    assert [trace["task"]["key"] for trace in traces] == [f"file:add.jsonl/{n}" for n in "123"]
+
+
+@pytest.mark.usefixtures("judged")
+def test_harbor(tmp_path: Path) -> None:
+    """The verifier as harbor loads it; the container is a directory, in which the tests are not."""
+    factory = pytest.importorskip("harbor.verifier.factory").VerifierFactory
+    (tmp_path / "problem.json").write_text(json.dumps({"tests": "assert add(1, 2) == 3"}))
+    answer = tmp_path / "answer"
+
+    async def execute(command: str) -> Any:
+        return SimpleNamespace(return_code=run("sh", "-c", command).returncode, stderr="")
+
+    async def download_file(source: str, target: Path) -> None:
+        target.write_bytes(Path(source).read_bytes())
+
+    verifier = factory.create_verifier_from_import_path(
+        "codegen.adapters.harbor:CodegenVerifier", trial_paths=None, answer=str(answer),
+        environment=SimpleNamespace(exec=execute, download_file=download_file),
+        task=SimpleNamespace(paths=SimpleNamespace(tests_dir=tmp_path)),
+    )  # fmt: skip
+    rewards = [asyncio.run(verifier.verify()).rewards["reward"]]
+    for reply in (PLAIN, PLAIN.replace("+", "-"), EXITS, ""):
+        answer.write_text(reply.strip("`python\n"))
+        rewards.append(asyncio.run(verifier.verify()).rewards["reward"])
+    assert rewards == [0.0, 1.0, 0.0, 0.0, 0.0]

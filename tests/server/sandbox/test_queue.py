@@ -23,7 +23,7 @@ class Scripted:
         started: the programs, in the order in which they were given to it.
     """
 
-    def __init__(self, capacity: int = 3) -> None:
+    def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.started: list[str] = []
         self.futures: list[Future[Outcome]] = []
@@ -46,8 +46,9 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def make(sandbox: Scripted, **options: int) -> SandboxService:
-    return SandboxService(sandbox, **options)  # type: ignore[arg-type]
+def make(capacity: int = 3, **options: int) -> tuple[Scripted, SandboxService]:
+    sandbox = Scripted(capacity)
+    return sandbox, SandboxService(sandbox, **options)  # type: ignore[arg-type]
 
 
 def ask(service: SandboxService, client: str, program: str, key: str = "") -> asyncio.Task[Any]:
@@ -56,8 +57,7 @@ def ask(service: SandboxService, client: str, program: str, key: str = "") -> as
 
 
 async def test_clients_take_turns() -> None:
-    sandbox = Scripted(capacity=1)  # two are given to it at a time
-    service = make(sandbox)
+    sandbox, service = make(capacity=1)  # two are given to it at a time
     tasks = [ask(service, "greedy", f"g{n}") for n in range(50)]
     await settle()
     tasks += [ask(service, "modest", "m0"), ask(service, "third", "t0")]
@@ -77,8 +77,7 @@ async def test_no_client_waits_for_more_than_one_job_of_each_other(seed: int) ->
     other gets more than one.
     """
     rng = random.Random(seed)
-    sandbox = Scripted(capacity=1)
-    service = make(sandbox)
+    sandbox, service = make(capacity=1)
     waiting = dict.fromkeys("abcd", 0)
     tasks, ended = [], 0
     for _ in range(60):
@@ -103,8 +102,7 @@ async def test_no_client_waits_for_more_than_one_job_of_each_other(seed: int) ->
 
 
 async def test_what_does_not_fit_is_refused_as_a_whole() -> None:
-    sandbox = Scripted(capacity=3)  # four are given to it
-    service = make(sandbox, queue=5, client_queue=3)
+    sandbox, service = make(capacity=3, queue=5, client_queue=3)  # four are given to it
     tasks = [ask(service, "a", f"a{n}") for n in range(4)]
     await settle()
     service.admit("a", 3)
@@ -123,8 +121,7 @@ async def test_what_does_not_fit_is_refused_as_a_whole() -> None:
 
 
 async def test_equal_jobs_share_one_run_and_keep_its_outcome() -> None:
-    sandbox = Scripted()
-    service = make(sandbox)
+    sandbox, service = make()
     tasks = [ask(service, "a", "p", "key") for _ in range(3)]
     await settle()
     assert sandbox.started == ["p"]
@@ -144,8 +141,7 @@ async def test_equal_jobs_share_one_run_and_keep_its_outcome() -> None:
 
 @pytest.mark.parametrize("status", ["timeout", "memory", "crashed"])
 async def test_what_another_run_could_change_is_not_kept(status: str) -> None:
-    sandbox = Scripted()
-    service = make(sandbox)
+    sandbox, service = make()
     for number in range(2):
         task = ask(service, "a", "p", "key")
         await settle()
@@ -155,8 +151,7 @@ async def test_what_another_run_could_change_is_not_kept(status: str) -> None:
 
 
 async def test_what_nobody_wants_any_more_does_not_run() -> None:
-    sandbox = Scripted(capacity=1)
-    service = make(sandbox)
+    sandbox, service = make(capacity=1)
     tasks = [ask(service, "a", f"p{n}") for n in range(6)]
     await settle()
     assert sandbox.started == ["p0", "p1"]
@@ -172,8 +167,7 @@ async def test_what_nobody_wants_any_more_does_not_run() -> None:
 
 
 async def test_a_fault_of_the_sandbox_is_tried_again_and_never_a_verdict() -> None:
-    sandbox = Scripted()
-    service = make(sandbox)
+    sandbox, service = make()
     task = ask(service, "a", "p", "key")
     await settle()
     await sandbox.end(0, "infra_error", message="killed")
@@ -195,8 +189,7 @@ async def test_a_fault_of_the_sandbox_is_tried_again_and_never_a_verdict() -> No
 
 
 async def test_stopping_ends_what_waits_and_finishes_what_runs() -> None:
-    sandbox = Scripted(capacity=1)
-    service = make(sandbox)
+    sandbox, service = make(capacity=1)
     tasks = [ask(service, "a", f"p{n}") for n in range(4)]
     await settle()
     service.stop()

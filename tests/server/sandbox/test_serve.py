@@ -77,12 +77,8 @@ def test_bad_input_is_one_line(options: list[str], code: int, words: str) -> Non
 
 
 def test_it_finishes_what_runs_and_leaves_nothing(tmp_path: Path) -> None:
-    slow = {
-        "program": "import time\ntime.sleep(2)\ndef f(): return 1\n",
-        "test": "assert f() == 1\n",
-        "cache": False,
-    }
     quick = {"program": "x = 1\n", "test": "assert x == 1\n"}
+    slow = {**quick, "program": "import time\ntime.sleep(2)\nx = 1\n", "cache": False}
     with server(tmp_path, "--workers", "1") as (process, url):
         headers = {"authorization": f"Bearer {os.environ['CODEGEN_SANDBOX_TOKEN']}"}
 

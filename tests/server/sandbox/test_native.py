@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import pickle
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
 
-from codegen.core.errors import InputError
+from codegen.core.errors import ConfigError, InputError
 from codegen.sandbox import Job, Limits, Outcome, Sandbox, ScriptJob
-from codegen.sandbox.client import SandboxClient
+from codegen.sandbox.client import AsyncSandboxClient, SandboxClient
 from tests.server.conftest import Served
 from tests.server.sandbox.conftest import TOKEN, serving
 
@@ -237,3 +240,42 @@ def test_info_and_metrics_tell_what_happened(
 def _counter(service: Served, name: str) -> float:
     lines = httpx.get(f"{service.url}/metrics").text.splitlines()
     return next((float(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
+
+def test_the_token_stays_in_the_environment(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job("def f(): return 1\n", test="assert f() == 1\n")
+    with serving(sandbox, TOKEN) as served, SandboxClient(served.url) as client:
+        with pytest.raises(ConfigError, match="CODEGEN_SANDBOX_TOKEN"):
+            client.run(job)
+        client.close()
+        monkeypatch.setenv("CODEGEN_SANDBOX_TOKEN", TOKEN)
+        assert client.run(job).passed
+        data = pickle.dumps(client)
+        assert TOKEN.encode() not in data
+        with pickle.loads(data) as copy:  # noqa: S301 - our own
+            assert copy.run(job).passed
+    with pytest.raises(ConfigError, match="must not contain its token") as error:
+        SandboxClient(f"http://any:{TOKEN}@127.0.0.1:8080")
+    assert TOKEN not in str(error.value)
+    for url in ("", "127.0.0.1:8080", "ftp://x", "http://", []):
+        with pytest.raises(ConfigError):
+            SandboxClient(url)  # type: ignore[arg-type]
+
+
+def test_a_client_serves_several_threads_and_loops(service: Served, client: SandboxClient) -> None:
+    job = Job("def f(): return 1\n", test="assert f() == 1\n")
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(lambda _: client.run(job).passed, range(40)))
+    other = AsyncSandboxClient(service.url)
+    for _ in range(2):
+        assert asyncio.run(other.run(job)).passed
+    asyncio.run(other.close())
+
+
+def test_an_iterator_that_is_dropped_ends_its_requests(client: SandboxClient) -> None:
+    found = client.map((n, Job(f"x = {n}\n", test="assert x\n")) for n in range(1, 10_000))
+    assert next(found)[1].passed
+    found.close()
+    assert client.run(Job("x = 5\n", test="assert x == 5\n")).passed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,7 +15,9 @@ import pytest
 from codegen.core.errors import CodegenError, InputError, MachineError, SandboxError
 from codegen.core.records import Sample
 from codegen.evals.scoring import SCORE, VERDICTS, executions_log, score
+from codegen.evals.tasks import load
 from codegen.sandbox import ClusterSandbox, Job, Limits, Sandbox
+from tests.evals.conftest import ROWS
 from tests.processes import command_of, descendants
 
 ADD = "def add(a, b):\n    return a + {}\n"
@@ -89,8 +92,11 @@ def _workers() -> list[int]:
 
 @pytest.mark.slow
 def test_scoring_over_ray_writes_the_same_files(
-    cluster: ClusterSandbox, toy: Any, tmp_path: Path
+    cluster: ClusterSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("codegen.evals.scoring.cache_folder", lambda: tmp_path / "executions")
+    (tmp_path / "toy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    toy = load("humaneval", str(tmp_path / "toy.jsonl"))
     samples = [
         Sample(
             "t", f"Toy/{n % 7}", n // 7, "", f"    return x + {n % 7 if n % 3 else 9}\n", "stop",

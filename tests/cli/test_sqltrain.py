@@ -9,9 +9,8 @@ import pytest
 
 from codegen.sqlnet.plan_decode import PlanParser
 from codegen.sqlnet.schema import Schema
-
-from .clinic import clinic
-from .test_plan_data import SAID
+from tests.sqlnet.clinic import clinic
+from tests.sqlnet.test_plan_data import SAID
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from eval_fakes import FakeSandbox
-from test_report import Page, scored
 
 from codegen.core.errors import CodegenError
 from codegen.core.records import Sample, write_jsonl
@@ -22,6 +21,7 @@ from codegen.evals.report import read_run, write_report
 from codegen.evals.scoring import SCORE, SCORED, VERDICTS, Cost, Measure, score
 from codegen.evals.tasks.validate import ReferenceGate
 from codegen.sandbox import Outcome
+from tests.evals.report.test_page import Page, scored
 
 EVIL = (
     "\"'><evil-tag><meta http-equiv='refresh' content='0;url=http://evil.example'>"

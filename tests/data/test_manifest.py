@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import itertools
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_helpers import Breaking
 from huggingface_hub import DatasetCard, DatasetCardData
 from tiny_generators import Counter, Echo
 
-from codegen.data import Manifest, run
+from codegen.cli.data import summary_lines
+from codegen.core.errors import CodegenError, InputError
+from codegen.core.records import Segment, TrainingText, conform
+from codegen.data import (
+    Manifest,
+    load_manifest,
+    read_texts,
+    run,
+)
 from codegen.data.filters.decontamination import Decontamination, Reference, ReferenceSet
 from codegen.data.filters.dedup import Dedup
-from codegen.data.manifest import card
+from codegen.data.manifest import MAX_NAMES, Statistics, card, statistics_lines
+from codegen.data.outcomes import measures
 
 TOY = ReferenceSet("toy", (Reference("toy/1", ("Write something that does it.",)),))
 
@@ -98,3 +111,84 @@ def test_texts_from_data_do_not_break_it(manifest: Manifest) -> None:
     assert found["license"] == ["other"]
     assert found["tags"] == ["code", "x: [y]\n---", "codegen-toolkit"]
     assert "| failed | a\\|b --- # c: [\x00 | 2 |" in text
+
+
+def text(**meta: object) -> TrainingText:
+    segments = (Segment("ab\n", False), Segment("céd", True))
+    return TrainingText("t", "e", "g", segments, meta)
+
+
+def test_statistics_of_some_texts() -> None:
+    statistics = Statistics()
+    for edits in (1, 2, 2, 30):
+        statistics.add(measures(text(edits=edits, audited_states=edits, dirty_states=edits // 30)))
+    assert statistics.texts == 4
+    assert statistics.totals == {
+        "characters": 24,
+        "edits": 35,
+        "audited_states": 35,
+        "dirty_states": 1,
+    }
+    assert conform(Statistics, json.loads(json.dumps(asdict(statistics)))) == statistics
+    lines = list(statistics_lines(statistics))
+    assert "edits: 35 in total, 8.8 per text" in lines
+    from scipy.stats import binomtest
+
+    low, high = (100 * bound for bound in binomtest(1, 35).proportion_ci(method="wilson"))
+    assert f"dirty states: 2.86% of 35 audited (95% interval {low:.2f} to {high:.2f}%)" in lines
+
+
+def test_no_texts_and_no_audit() -> None:
+    assert list(statistics_lines(Statistics())) == []
+    assert Statistics().dirty_rate() is None
+    clean = Statistics()
+    clean.add({"audited_states": 1000, "dirty_states": 0})
+    rate = clean.dirty_rate()
+    assert rate and rate[:2] == (0.0, 0.0) and rate[2] == pytest.approx(0.00383, abs=1e-5)
+
+
+def test_made_up_names_do_not_fill_the_memory() -> None:
+    statistics = Statistics()
+    for i in range(1000):
+        statistics.add({"characters": 1, f"name {i}": i})
+    assert len(statistics.totals) == MAX_NAMES
+    assert statistics.totals["characters"] == 1000
+    statistics.add({"edits": 5})  # comes too late
+    assert list(statistics_lines(statistics))
+
+
+def test_reading_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No file or directory"):
+        list(read_texts(tmp_path / "missing"))
+    with pytest.raises(InputError, match=r"no data-\*\.jsonl"):
+        list(read_texts(tmp_path))
+    with pytest.raises(RuntimeError):
+        run(Echo(), Breaking(60), tmp_path / "a", workers=1)
+    with pytest.raises(InputError, match="not finished"):
+        list(read_texts(tmp_path / "a"))
+    with pytest.raises(InputError, match="no finished data"):
+        load_manifest(tmp_path / "a")
+    (tmp_path / "manifest.json").write_text('{"run": {"generator": 1}, "files": []}')
+    with pytest.raises(CodegenError, match="has another version's format"):
+        load_manifest(tmp_path)
+
+
+def test_a_damaged_manifest_is_one_line(tmp_path: Path) -> None:
+    """Every field as another type: shown if it makes sense, else one clear error."""
+    run(Echo(), Counter(60), tmp_path, seed=5, workers=1)
+    whole = json.loads((tmp_path / "manifest.json").read_text())
+    odd = [None, -1, "x", [], {}, True, 10**400, [[1]], {"a": {}}, [{"name": ["x"]}]]
+    rows: list[Any] = [{**whole, key: value} for key, value in itertools.product(whole, odd)]
+    for part in ("counts", "statistics"):
+        for key, value in itertools.product(whole[part], odd):
+            rows.append({**whole, part: {**whole[part], key: value}})
+    rows += [{k: v for k, v in whole.items() if k != key} for key in whole]
+    texts = [*map(json.dumps, rows), "3", "null", "[" * 3000]
+    for text in texts:
+        (tmp_path / "manifest.json").write_text(text)
+        try:
+            manifest = load_manifest(tmp_path)
+            list(summary_lines(manifest))
+            list(statistics_lines(manifest.statistics))
+        except CodegenError as error:
+            assert "\n" not in str(error), text

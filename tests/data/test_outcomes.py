@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-
 import pytest
 
-from codegen.core.records import Segment, TrainingText, conform
-from codegen.data.manifest import MAX_NAMES, Statistics, statistics_lines
-from codegen.data.outcomes import measures
+from codegen.core.errors import ConfigError
+from codegen.core.records import Example, Segment, TrainingText
+from codegen.data.outcomes import MapTask, example_rng, measures
 
 
 def text(**meta: object) -> TrainingText:
@@ -27,40 +24,23 @@ def test_labels_are_not_added_up() -> None:
     assert measured == {"characters": 6, "edits": 3}
 
 
-def test_statistics_of_some_texts() -> None:
-    statistics = Statistics()
-    for edits in (1, 2, 2, 30):
-        statistics.add(measures(text(edits=edits, audited_states=edits, dirty_states=edits // 30)))
-    assert statistics.texts == 4
-    assert statistics.totals == {
-        "characters": 24,
-        "edits": 35,
-        "audited_states": 35,
-        "dirty_states": 1,
+def test_a_batch_that_cannot_work_is_not_asked_for_one_by_one() -> None:
+    class Refusing:
+        name = "refusing"
+
+        def generate_many(self, items: object) -> list[list[TrainingText]]:
+            raise ConfigError("it needs a thing")
+
+        def generate(self, example: Example, rng: object) -> list[TrainingText]:
+            raise AssertionError(example.id)
+
+    with pytest.raises(ConfigError, match="needs a thing"):
+        list(MapTask(Refusing(), 0, 5.0)([Example("a", "", "x"), Example("b", "", "y")]))
+
+
+def test_randomness_depends_on_seed_and_id() -> None:
+    draws = {
+        (s, i): example_rng(s, i).random() for s in (0, 1, -1) for i in ("a", "b", "", "\ud800")
     }
-    assert conform(Statistics, json.loads(json.dumps(asdict(statistics)))) == statistics
-    lines = list(statistics_lines(statistics))
-    assert "edits: 35 in total, 8.8 per text" in lines
-    from scipy.stats import binomtest
-
-    low, high = (100 * bound for bound in binomtest(1, 35).proportion_ci(method="wilson"))
-    assert f"dirty states: 2.86% of 35 audited (95% interval {low:.2f} to {high:.2f}%)" in lines
-
-
-def test_no_texts_and_no_audit() -> None:
-    assert list(statistics_lines(Statistics())) == []
-    assert Statistics().dirty_rate() is None
-    clean = Statistics()
-    clean.add({"audited_states": 1000, "dirty_states": 0})
-    rate = clean.dirty_rate()
-    assert rate and rate[:2] == (0.0, 0.0) and rate[2] == pytest.approx(0.00383, abs=1e-5)
-
-
-def test_made_up_names_do_not_fill_the_memory() -> None:
-    statistics = Statistics()
-    for i in range(1000):
-        statistics.add({"characters": 1, f"name {i}": i})
-    assert len(statistics.totals) == MAX_NAMES
-    assert statistics.totals["characters"] == 1000
-    statistics.add({"edits": 5})  # comes too late
-    assert list(statistics_lines(statistics))
+    assert len(set(draws.values())) == len(draws)
+    assert draws == {key: example_rng(*key).random() for key in draws}

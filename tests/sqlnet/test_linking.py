@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.features import encode_question
-from codegen.sqlnet.linking import MOST_VALUES, Linker, date_in, links_of, nearest
-from codegen.sqlnet.query import Condition, Query
+from codegen.sqlnet.linking import MOST_VALUES, Linker, date_in, links_of, nearest, spelled_out
+from codegen.sqlnet.query import Column, Condition, Query, Table
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.words import number_in_words
 
@@ -131,3 +131,25 @@ def test_a_column_of_too_many_values_is_left_alone() -> None:
     held = Linker(database, Schema.of(database).table())
     assert held.values(0) is None
     assert held.selects(Condition(0, 0, "nobody")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "question", "words"),
+    [
+        ("dep_delay", "the average departure delay", ("departure", "delay")),
+        ("dep_delay", "the average departures", ("departure", "delay")),
+        ("depDelay", "departure delay", ("departure", "delay")),
+        ("dep_delay", "the dep delay, or departure delay", ("dep", "delay")),  # the question's own
+        ("dep_delay", "the delay", ("dep", "delay")),
+        ("deposit", "departure", ("deposit",)),
+        ("tz", "which time zone is it in", ("time", "zone")),
+        ("tz", "which zone is it in at that time", ("tz",)),
+        ("temp_max", "the maximum temperature", ("temperature", "maximum")),
+        ("temp_max", "the highest temperature", ("temperature", "highest")),
+    ],
+)
+def test_a_short_form_is_read_as_the_long_one_of_the_question(
+    name: str, question: str, words: tuple[str, ...]
+) -> None:
+    (column,) = spelled_out(Table("t", (Column(name, "real"),)), question).columns
+    assert (column.name, column.type, column.words) == (name, "real", words)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import subprocess
+import sys
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from codegen.core.errors import ConfigError
+from codegen.data import make, open_source, read_texts, run
+from codegen.data.manifest import digests
 from codegen.data.sources.synthetic import BORDER, Puzzles
+from tests.data.sources.test_functions import ruff
+from tests.data.sources.test_rows import examples
 
 COUNT = 400
 # degree, shortest and longest arm, least plan behind the center, node names
@@ -88,3 +97,47 @@ def test_names() -> None:
     }.items():
         with pytest.raises(ConfigError, match=message):
             Puzzles.parse(spec)
+
+
+SPEC = "puzzles:star-medium:validation:12"
+
+
+def test_the_engine_writes_what_a_recipe_draws(tmp_path: Path) -> None:
+    manifest = run(make("plain"), open_source(SPEC), tmp_path / "data", workers=1)
+    assert manifest.kept == 12
+    written, drawn = list(read_texts(tmp_path / "data")), list(read_texts(SPEC))
+    assert [(t.id, t.segments) for t in written] == [(t.id, t.segments) for t in drawn]
+    assert digests(SPEC) == [f"{SPEC}@1"]
+    assert len(digests(tmp_path / "data")) == 1
+
+
+def test_a_typo_gives_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "codegen", "data", "plain", "puzzles:star", "--out", "x"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert ran.returncode == 2
+    assert "Unknown puzzles 'star'" in ran.stderr and "Traceback" not in ran.stderr
+
+
+def test_human_eval(tmp_path: Path) -> None:
+    found = examples(list(open_source("humaneval")))
+    assert [e.id for e in found] == [f"HumanEval/{i}" for i in range(164)]
+    assert {e.license for e in found} == {"MIT"}
+    for example in found:
+        compile(example.program, example.id, "exec")
+    assert "All checks passed!" in ruff([e.program for e in found], tmp_path / "p", "F821")
+    whole = examples(list(open_source("humaneval", keep_docstring=True)))
+    assert all(len(a.program) < len(b.program) for a, b in zip(found, whole, strict=True))
+
+
+def test_human_eval_instructions_are_those_of_humanevalpack(data_folder: Path) -> None:
+    path = data_folder / "humanevalpack" / "humanevalpack-python.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        published = [json.loads(line)["instruction"] for line in file]
+    ours = [e.instruction for e in examples(list(open_source("humaneval")))]
+    different = [
+        number
+        for number, (a, b) in enumerate(zip(ours, published, strict=True))
+        if a.split() != b.split()
+    ]
+    # The published signature of 115 runs on into the body.
+    assert different == [115]

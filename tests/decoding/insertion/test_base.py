@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from models_under_test import SPECIAL, insertion_lm
+from models_under_test import SPECIAL, fixed_mask_lm, flexible_mask_lm, insertion_lm
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from codegen.decoding.insertion import FillOptions, InsertionLM, Text, TextBatch
+from codegen.core.errors import ModelError
+from codegen.decoding.insertion import FillOptions, GapRow, Insertion, InsertionLM, Text, TextBatch
 from codegen.decoding.insertion.models import pick
+from codegen.decoding.loop import Row, decode
 
 
 def rngs(count: int, seed: int = 0) -> list[np.random.Generator]:
@@ -133,3 +137,41 @@ def test_several_insertions_against_brute_force() -> None:
             first = int(logits[row].logsumexp(-1).argmax())
             expected = brute_force_others(joint, first, 4, 0.3)
             assert set(where[row].nonzero().flatten().tolist()) == expected
+
+
+CASES: dict[str, tuple[Any, list[Text]]] = {
+    "insertion": (insertion_lm, [Text([5, 6]), Text([], [5, 6, 7], [False, True, False, False])]),
+    "flexible": (flexible_mask_lm, [Text([5, 6]), Text([7], [5, 8])]),
+    "fixed": (fixed_mask_lm, [Text([5, 6]), Text([])]),
+}
+
+
+def numbered_rngs(count: int) -> list[np.random.Generator]:
+    return [np.random.default_rng(seed) for seed in range(count)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rows_are_filled_as_the_model_fills_texts(name: str) -> None:
+    make, texts = CASES[name]
+    model = make().eval()
+    options = FillOptions(max_new_tokens=6, temperature=0.8, top_p=0.9, steps=4)
+    wanted = model.fill(texts, options, numbered_rngs(len(texts)))
+    rows = [GapRow.of(text) for text in texts]
+    decode(
+        model, rows, max_new_tokens=6, temperature=0.8, top_p=0.9, eos=frozenset(),
+        strategy=Insertion(FillOptions(steps=4), numbered_rngs(len(rows))),
+    )  # fmt: skip
+    assert [row.filled for row in rows] == wanted
+    assert [row.tokens for row in rows] == [found.body for found in wanted]
+    assert {row.finish for row in rows} <= {"eos", "length"}
+
+
+def test_other_models_insert_nothing() -> None:
+    config = LlamaConfig(vocab_size=20, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+                         num_attention_heads=2)  # fmt: skip
+    rows: list[Row] = [GapRow.of(Text([5]))]
+    with pytest.raises(ModelError, match="LlamaForCausalLM generates from left to right"):
+        decode(
+            LlamaForCausalLM(config).eval(), rows, max_new_tokens=3, temperature=0, top_p=1,
+            eos=frozenset(), strategy=Insertion(FillOptions(), numbered_rngs(1)),
+        )  # fmt: skip

@@ -26,7 +26,7 @@ from codegen.decoding.drafts import (
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.sequences import CachedRows, Trees
 from codegen.decoding.strategies.sorted import Nested, SortedDrafter
-from codegen.decoding.strategies.speculative import Speculation
+from codegen.decoding.strategies.speculative import Speculation, children_of, tree_tensors, walk
 from codegen.decoding.suffix import SuffixStore
 from tests.selection import some
 
@@ -240,3 +240,34 @@ def check_row(
         errors.append(error)
     assert not fits or min(errors) < 2e-4
     return bool(fits)
+
+
+def test_the_acceptance_rule() -> None:
+    """Down to the first token that was not drafted; a node that was not reached is not asked."""
+    draft = Draft([4, 5, 6, 7], [-1, -1, 1, 2], [0.5] * 4)  # 4 | 5 -> 6 -> 7
+    asked: list[int] = []
+
+    def chosen(node: int) -> int:
+        asked.append(node)
+        return {0: 5, 2: 6, 3: 9}[node]
+
+    assert list(walk(children_of(draft), chosen)) == [(5, 2), (6, 3), (9, -1)]
+    assert asked == [0, 2, 3]
+    assert list(walk({}, lambda _: 8)) == [(8, -1)]
+
+
+def trees_of(drafts: Sequence[Draft], width: int) -> Trees:
+    pending = list(range(1, 1 + len(drafts)))
+    return Trees(*tree_tensors(pending, drafts, list(map(children_of, drafts)), width))
+
+
+def test_trees_as_tensors() -> None:
+    """A fork and a chain in one batch: who is whose ancestor, and what fills the shorter one up."""
+    trees = trees_of([Draft([4, 5, 6], [-1, -1, 1], [0.5] * 3), Draft([3], [-1], [0.5])], 4)
+    assert trees.tokens.tolist() == [[1, 4, 5, 6], [2, 3, 2, 2]]
+    assert trees.depths.tolist() == [[0, 1, 1, 2], [0, 1, 0, 0]]
+    first = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 1, 1]]
+    assert trees.ancestors[0].long().tolist() == first
+    assert trees.ancestors[1].diagonal().all()
+    chain = trees_of([Draft.chain([4, 5], [0.5] * 2)], 3)
+    assert chain.parents is None and chain.depths.tolist() == [[0, 1, 2]]

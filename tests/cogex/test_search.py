@@ -261,7 +261,7 @@ def test_a_clear_winner_is_the_same_for_both() -> None:
 
 
 def test_a_worse_choice_is_seen() -> None:
-    """The first item decides for halving, the others speak for the other named."""
+    """The first item decides for halving, the others speak for the other program."""
     right = {named("a"): [True] + [False] * 99, named("b"): [False] + [True] * 99}
     outcomes = Outcomes("t", tuple(right), right)
     trials = [compare(outcomes, 0.01, seed) for seed in range(300)]

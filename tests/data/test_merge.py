@@ -9,11 +9,9 @@ import pytest
 from tiny_generators import Counter, Echo
 
 from codegen.core.errors import CodegenError, InputError
-from codegen.core.records import Segment, TrainingText
 from codegen.data import run
 from codegen.data.manifest import Shard
 from codegen.data.merge import merge
-from codegen.data.view import step_name
 
 
 @pytest.mark.parametrize("name", ["rejects.jsonl", "kept.jsonl", "data-00000.jsonl"])
@@ -49,10 +47,3 @@ def test_a_damaged_shard_is_one_line(tmp_path: Path, name: str, line: str) -> No
     with pytest.raises(CodegenError) as error:
         merge([tmp_path / "0", tmp_path / "1"], tmp_path / "out")
     assert "\n" not in str(error.value)
-
-
-def test_steps_of_other_pairs_are_named() -> None:
-    segments = (Segment("", False), Segment("x", True))
-    for meta in ({}, {"pair": 1}, {"pair": "x", "pairs": 2}, {"pair": 0, "pairs": None}):
-        text = TrainingText("t", "e", "lintseq", segments, meta)
-        assert step_name(text, 0, 3) == "edit 1 of 3"

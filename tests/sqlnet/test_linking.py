@@ -13,7 +13,6 @@ from codegen.sqlnet.features import encode_question
 from codegen.sqlnet.linking import MOST_VALUES, Linker, date_in, links_of, nearest, spelled_out
 from codegen.sqlnet.query import Column, Condition, Query, Table
 from codegen.sqlnet.schema import Schema
-from codegen.sqlnet.words import number_in_words
 
 CITIES = ["Toronto", "New York City", "York", "São Paulo", "St. John's", "2021-05-03", "12", "120"]
 CITIES += ["Wales Airport"]
@@ -55,26 +54,6 @@ def test_a_link_is_always_one_of_the_values(said: str, values: list[str]) -> Non
     assert found is None or found in values
     if said in values:
         assert found is not None and found.casefold() == said.casefold()
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("two", 2),
-        ("twenty-one", 21),
-        ("one hundred and five", 105),
-        ("two thousand three hundred", 2300),
-        ("1.5 million", 1_500_000),
-        ("3", 3),
-        ("a million", None),
-        ("Ann", None),
-        ("and", None),
-        ("", None),
-        ("2 3", None),
-    ],
-)
-def test_numbers_in_words(text: str, number: float | None) -> None:
-    assert number_in_words(text) == number
 
 
 @pytest.mark.parametrize(

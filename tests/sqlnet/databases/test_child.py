@@ -6,7 +6,6 @@ import math
 import os
 import sqlite3
 import sys
-import threading
 from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -14,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from codegen.core.errors import InputError
 from codegen.sqlnet.databases import DatabaseError, StatementLimits, TooSlowError
 from codegen.sqlnet.databases.child import decode_value, encode_value
 from codegen.sqlnet.databases.files import SqliteDatabase, open_database
 from codegen.sqlnet.plan_features import LinkedSchema
 from codegen.sqlnet.query import Statement, UnsafeSQLError
 from codegen.sqlnet.schema import Schema
-from tests.processes import python, run
+from tests.processes import run
 
 # Whatever goes wrong goes wrong for minutes to years, so this bound is no matter of speed.
 FOR_EVER_S = 120.0
@@ -207,37 +205,6 @@ def test_answers_have_a_size(tmp_path: Path) -> None:
     assert found.rows == tuple(rows[: len(found.rows)])
 
 
-def test_nothing_is_written_beside_any_database(tmp_path: Path) -> None:
-    """Sorting more than fits in memory fails, and is not spilled to the disk."""
-    duckdb = pytest.importorskip("duckdb")
-    with duckdb.connect(str(tmp_path / "x.duckdb")) as connection:
-        connection.execute(
-            "CREATE TABLE t AS SELECT range AS n, repeat('x', 200) || range AS s FROM range(100000)"
-        )
-    seen: set[str] = set()
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.01):
-            seen.update(path.name for path in tmp_path.rglob("*"))
-
-    database = open_database(tmp_path / "x.duckdb")
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        with pytest.raises(DatabaseError):
-            database.execute(
-                Statement("SELECT a.s, b.s FROM t a CROSS JOIN t b ORDER BY b.s || a.s", (),
-                          "duckdb"),
-                StatementLimits(seconds=20),
-            )  # fmt: skip
-    finally:
-        done.set()
-        watcher.join()
-    assert seen == {"x.duckdb"}
-    assert database.execute(Statement("SELECT MAX(n) FROM t", (), "duckdb")).rows == ((99_999,),)
-
-
 def test_a_call_of_duckdb_keeps_the_limit(tmp_path: Path) -> None:
     duckdb = pytest.importorskip("duckdb")
     with duckdb.connect(str(tmp_path / "x.duckdb")) as connection:
@@ -312,49 +279,3 @@ def test_a_statement_of_sqlite_is_the_same_in_a_child(tmp_path: Path) -> None:
 
 
 # --- cells and names ---------------------------------------------------------------------------
-
-
-LONG_CELLS = {
-    "digits and a letter": "1" * 3_000_000 + "x",
-    "commas": "," * 3_000_000,
-    "spaces": " " * 3_000_000 + "x",
-    "exponents": "1e" * 1_000_000,
-}
-
-
-@pytest.mark.parametrize("text", LONG_CELLS.values(), ids=LONG_CELLS)
-def test_no_cell_takes_long_to_be_told_from_a_number(text: str) -> None:
-    script = (
-        "from codegen.sqlnet.query import column_type; import sys\n"
-        "from codegen.sqlnet.words import number_of\n"
-        "text = sys.stdin.read(); print(number_of(text), column_type([text]))"
-    )
-    done = python(script, input=text, timeout=FOR_EVER_S, check=True)
-    assert done.stdout.split() == ["None", "text"]
-
-
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [
-        (",".join(f"c{i}" for i in range(3000)) + "\n", "3000 columns"),
-        ("", "is empty"),
-        ("a,b\n1\n", "Row 1 of 'x' has 1 values for 2 columns"),
-        ("a,b\n\udcff,1\n", "not valid UTF-8"),
-        ("a\0b,c\n1,2\n", "cannot be the name"),
-        ("a,b\n" + "x" * 200_000 + ",1\n", "not a CSV file: field larger"),
-        ('a,b\n"1,2\n', "Row 1 of 'x' has 1 values"),
-    ],
-)
-def test_odd_csv_files_are_one_clear_line(tmp_path: Path, content: str, what: str) -> None:
-    (tmp_path / "x.csv").write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(InputError, match=what) as caught:
-        open_database(tmp_path / "x.csv")
-    assert "\n" not in str(caught.value)
-
-
-def test_names_that_are_no_text_are_refused() -> None:
-    for columns, table in ((["\ud800"], "t"), (["a"], "\ud800"), (["a"], "a\0b")):
-        with pytest.raises(InputError, match="cannot be the name"):
-            SqliteDatabase.from_rows(columns, [(1,)], table)
-    with pytest.raises(InputError, match="cannot be created"):
-        SqliteDatabase.from_rows(["a"], [("\ud800",)], "t")

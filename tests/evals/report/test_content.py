@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from eval_fakes import FakeSandbox
 
-from codegen.core.errors import CodegenError
+from codegen.core.errors import CodegenError, InputError
 from codegen.core.records import Sample, write_jsonl
-from codegen.evals.report import read_run, write_report
+from codegen.evals.report import compare_runs, read_run, write_report
 from codegen.evals.scoring import SCORE, SCORED, VERDICTS, Cost, Measure, score
 from codegen.evals.tasks.validate import ReferenceGate
 from codegen.sandbox import Outcome
@@ -189,3 +189,61 @@ def test_what_was_scored_is_shown_wherever_it_came_from(toy: Any, tmp_path: Path
     assert not (tmp_path / "run" / SCORED).exists()
     run = read_run("a", tmp_path / "run")
     assert {id_: len(p.samples) for id_, p in run.samples.items()} == {"Toy/3": 1}
+
+
+def test_many_runs_are_compared_with_the_first() -> None:
+    runs = [scored(f"r{i}", [i, 2, 3]) for i in range(6)]
+    pairs = {(pair.first, pair.second) for pair in compare_runs(runs)}
+    assert pairs == {("r0", f"r{i}") for i in range(1, 6)}
+
+
+@pytest.fixture
+def scored_folder(toy: Any, tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+
+    def completions() -> Any:
+        for problem in toy.problems():
+            for index in range(2):
+                yield Sample(
+                    toy.name, problem.id, index, problem.prompt, f"    return x  # {index}\n",
+                    "stop", {"model": "m"}, 0, 1, 1, meta={"style": "continue"},
+                )  # fmt: skip
+
+    write_jsonl(folder / "samples.jsonl", completions())
+    judge = FakeSandbox(
+        lambda job: Outcome("wrong" if "# 1" in job.program else "passed", "isolated", cpu_s=0.5)
+    )
+    score(folder / "samples.jsonl", toy, out=folder, sandbox=judge)
+    return folder
+
+
+def test_a_run_is_read_with_its_programs(scored_folder: Path) -> None:
+    run = read_run("a", scored_folder)
+    assert list(run.samples) == [f"Toy/{i}" for i in range(7)]
+    problem = run.samples["Toy/2"]
+    assert [view.status for view in problem.samples] == ["passed", "wrong"]
+    assert problem.samples[1].program == problem.prompt + "    return x  # 1\n"
+    assert problem.samples[0].cpu_s == 0.5
+
+
+def test_answers_are_shown_where_the_tasks_data_is_gone(
+    scored_folder: Path, toy_file: Path
+) -> None:
+    toy_file.unlink()
+    run = read_run("a", scored_folder)
+    assert run.samples["Toy/0"].samples[0].program == ""
+    assert run.samples["Toy/0"].samples[0].answer == "    return x  # 0\n"
+    assert "not available" in run.score.notes[-1]
+
+
+def test_samples_that_were_not_scored_are_refused(scored_folder: Path) -> None:
+    file = scored_folder / "samples.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:-1]))
+    with pytest.raises(InputError, match="lacks 1 of the scored samples"):
+        read_run("a", scored_folder)
+    file.write_text("".join(lines) + lines[-1].replace('"index": 1', '"index": 7'))
+    with pytest.raises(InputError, match=r"sample 7 of Toy/6, which was not scored"):
+        read_run("a", scored_folder)
+    file.unlink()
+    assert read_run("a", scored_folder).samples == {}

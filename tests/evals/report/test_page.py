@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import itertools
 import json
 import math
 import re
@@ -15,38 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eval_fakes import FakeSandbox
 from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.core.errors import InputError
-from codegen.core.records import Sample, write_jsonl
-from codegen.evals.report import (
-    EditSteps,
-    LossCurve,
-    NamedScore,
-    compare_runs,
-    loss_picture,
-    read_run,
-    write_report,
-)
-from codegen.evals.report.charts import (
-    NARROW,
-    WIDE,
-    Axis,
-    Band,
-    Series,
-    line_chart,
-    linear_ticks,
-    log_ticks,
-    stacked_bars,
-)
+from codegen.evals.report import EditSteps, LossCurve, NamedScore, compare_runs, write_report
 from codegen.evals.report.content import ProblemSamples, SampleView, headline_ks
 from codegen.evals.report.page import diff_lines
-from codegen.evals.scoring import STATUSES, Measure, ProblemScore, Score, score
+from codegen.evals.scoring import STATUSES, Measure, ProblemScore, Score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
 from codegen.evals.tasks.validate import ReferenceGate
-from codegen.sandbox import Outcome
 
 EVIL = "<script>alert(1)</script>\"'&\x1b[31m\u202eevil\ud800</pre>"
 VOID = {"meta", "input", "br", "circle", "rect", "line", "polygon", "polyline"}
@@ -230,12 +207,6 @@ def test_runs_of_several_tasks_are_kept_apart(tmp_path: Path) -> None:
     assert {(p.first, p.second) for p in compare_runs([GOOD, CLOSE, other])} == {("tuned", "other")}
 
 
-def test_many_runs_are_compared_with_the_first() -> None:
-    runs = [scored(f"r{i}", [i, 2, 3]) for i in range(6)]
-    pairs = {(pair.first, pair.second) for pair in compare_runs(runs)}
-    assert pairs == {("r0", f"r{i}") for i in range(1, 6)}
-
-
 def test_misuse_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least one"):
         write_report([], tmp_path / "a.html")
@@ -297,64 +268,6 @@ def test_a_diff_of_texts_that_repeat_themselves_is_made_in_time() -> None:
 
 
 # --- charts ------------------------------------------------------------------------------------
-
-
-@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
-def test_linear_ticks_enclose_the_range_evenly(low: float, span: float) -> None:
-    ticks = linear_ticks(low, low + span)
-    rounding = 4 * math.ulp(abs(low) + span)
-    slack = 1e-6 * span + rounding
-    assert ticks[0] <= low + slack
-    assert ticks[-1] >= low + span - slack
-    assert 2 <= len(ticks) <= 9
-    steps = [b - a for a, b in itertools.pairwise(ticks)]
-    assert max(steps) - min(steps) <= 1e-3 * max(steps) + rounding
-
-
-def test_ticks_of_a_single_value_and_of_logs() -> None:
-    assert linear_ticks(0.0, 0.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    assert log_ticks(1, 20) == [1, 2, 5, 10, 20]
-    assert log_ticks(1, 8) == [1, 2, 5, 8]
-    assert log_ticks(1, 6) == [1, 2, 5]
-    assert log_ticks(3, 3) == [3]
-
-
-@pytest.mark.parametrize("width", [WIDE, NARROW])
-def test_points_lie_where_the_axes_say(width: int) -> None:
-    svg = line_chart(
-        [
-            Series(
-                "s",
-                [(1, 0.0), (10, 0.5), (100, 1.0)],
-                [Band("tasks", [(1, 0, 0.1), (100, 0.9, 1)])],
-            )
-        ],
-        Axis("k", str, log=True),
-        Axis("y", str),
-        id_="i",
-        title="t <",
-        description="d",
-        width=width,
-    )
-    line = re.search(r'class="line" points="([^"]+)"', svg)
-    assert line is not None
-    spots = [tuple(map(float, pair.split(","))) for pair in line[1].split()]
-    (x1, y1), (x2, y2), (x3, y3) = spots
-    assert x2 == pytest.approx((x1 + x3) / 2, abs=0.1)  # equal ratios, equal distances
-    assert y2 == pytest.approx((y1 + y3) / 2, abs=0.1)
-    assert y3 < y1
-    assert all(0 <= x <= width for x, _ in spots)
-    assert "t &lt;" in svg
-    assert 'class="band tasks"' in svg
-
-
-def test_bars_are_as_long_as_their_share() -> None:
-    svg = stacked_bars(
-        [("a", [("passed", 3), ("wrong", 1)]), ("none", [])], id_="i", title="t", description="d"
-    )
-    widths = [float(w) for w in re.findall(r'<rect [^>]*width="([\d.]+)"', svg)]
-    assert widths == [WIDE * 0.75, WIDE * 0.25]
-    assert "75.0%" in svg
 
 
 # --- samples, Markdown, further numbers --------------------------------------------------------
@@ -474,66 +387,3 @@ def test_measures_of_a_task_are_shown(tmp_path: Path) -> None:
 
 
 # --- reading a directory -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def scored_folder(toy: Any, tmp_path: Path) -> Path:
-    folder = tmp_path / "run"
-
-    def completions() -> Any:
-        for problem in toy.problems():
-            for index in range(2):
-                yield Sample(
-                    toy.name, problem.id, index, problem.prompt, f"    return x  # {index}\n",
-                    "stop", {"model": "m"}, 0, 1, 1, meta={"style": "continue"},
-                )  # fmt: skip
-
-    write_jsonl(folder / "samples.jsonl", completions())
-    judge = FakeSandbox(
-        lambda job: Outcome("wrong" if "# 1" in job.program else "passed", "isolated", cpu_s=0.5)
-    )
-    score(folder / "samples.jsonl", toy, out=folder, sandbox=judge)
-    return folder
-
-
-def test_a_run_is_read_with_its_programs(scored_folder: Path) -> None:
-    run = read_run("a", scored_folder)
-    assert list(run.samples) == [f"Toy/{i}" for i in range(7)]
-    problem = run.samples["Toy/2"]
-    assert [view.status for view in problem.samples] == ["passed", "wrong"]
-    assert problem.samples[1].program == problem.prompt + "    return x  # 1\n"
-    assert problem.samples[0].cpu_s == 0.5
-
-
-def test_answers_are_shown_where_the_tasks_data_is_gone(
-    scored_folder: Path, toy_file: Path
-) -> None:
-    toy_file.unlink()
-    run = read_run("a", scored_folder)
-    assert run.samples["Toy/0"].samples[0].program == ""
-    assert run.samples["Toy/0"].samples[0].answer == "    return x  # 0\n"
-    assert "not available" in run.score.notes[-1]
-
-
-def test_samples_that_were_not_scored_are_refused(scored_folder: Path) -> None:
-    file = scored_folder / "samples.jsonl"
-    lines = file.read_text().splitlines(keepends=True)
-    file.write_text("".join(lines[:-1]))
-    with pytest.raises(InputError, match="lacks 1 of the scored samples"):
-        read_run("a", scored_folder)
-    file.write_text("".join(lines) + lines[-1].replace('"index": 1', '"index": 7'))
-    with pytest.raises(InputError, match=r"sample 7 of Toy/6, which was not scored"):
-        read_run("a", scored_folder)
-    file.unlink()
-    assert read_run("a", scored_folder).samples == {}
-
-
-@pytest.mark.parametrize("points", [[], [(1, math.nan)], [(1, math.nan), (2, math.inf)]])
-def test_a_curve_without_a_finite_point_is_empty_axes(
-    points: list[tuple[float, float]], tmp_path: Path
-) -> None:
-    curve = LossCurve("diverged", points or [(1, -math.inf)])
-    picture = loss_picture([curve])
-    assert "polyline" not in picture and "Step" in picture
-    page = write_report([scored("one", [1, 0])], tmp_path / "r.html", losses=[curve])
-    assert "diverged" in page.read_text()

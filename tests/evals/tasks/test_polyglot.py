@@ -16,100 +16,11 @@ from codegen.core.records import Sample, read_jsonl
 from codegen.evals import tasks
 from codegen.evals.run import run
 from codegen.evals.scoring import score
-from codegen.evals.tasks.extraction import apply_blocks
-from codegen.evals.tasks.instructed import edit_sizes
 from codegen.sandbox import Sandbox
-
-BEFORE = "def f(x):\n    if x:\n        return 1\n    return 2\n\n\ndef g():\n    return 1\n"
 
 
 def block(search: str, replace: str) -> str:
     return f"<<<<<<< SEARCH\n{search}=======\n{replace}>>>>>>> REPLACE\n"
-
-
-@pytest.mark.parametrize(
-    ("answer", "after"),
-    [
-        (block("    return 2\n", "    return 3\n"), BEFORE.replace("return 2", "return 3")),
-        ("Sure!\n```python\n" + block("    return 2\n", "") + "```\n",
-         BEFORE.replace("    return 2\n", "")),
-        # The second block is looked for behind the first one.
-        (block("    return 2\n", "    return 4\n") + block("    return 1\n", "    return 5\n"),
-         BEFORE.replace("return 2", "return 4").replace("():\n    return 1", "():\n    return 5")),
-        # All lines lack the same indentation.
-        (block("if x:\n    return 1\n", "if y:\n    return 1\n"), BEFORE.replace("if x", "if y")),
-        (block("", "x = 1\n"), BEFORE + "x = 1\n"),
-        (block("    return 3\n", ""), ""),
-        (block("  return 2\n    return 9\n", ""), ""),
-        ("<<<<<<< SEARCH\n    return 2\n=======\n", ""),
-        ("def f(x): return 3\n", ""),
-        ("", ""),
-    ],
-)  # fmt: skip
-def test_blocks(answer: str, after: str) -> None:
-    found = apply_blocks(BEFORE, answer)
-    assert found.program == after
-    assert bool(found.reason) == (not after)
-
-
-def test_sizes_of_an_edit() -> None:
-    right = BEFORE.replace("return 2", "return 3")
-    assert edit_sizes(BEFORE, BEFORE, right) == {
-        "unchanged": 1, "changed_lines": 0, "excess_lines": 0,
-    }  # fmt: skip
-    assert edit_sizes(BEFORE, right, right)["excess_lines"] == 0
-    much = right.replace("def g", "def h").replace("return 1", "return 7")
-    assert edit_sizes(BEFORE, much, right) == {
-        "unchanged": 0, "changed_lines": 8, "excess_lines": 3,
-    }  # fmt: skip
-
-
-EDIT = {
-    "task_id": "EditEval/1",
-    "instruction": "Return 3 in place of 2.",
-    "input": "    def f(self):\n        return 2\n",
-    "output": "    def f(self):\n        return 3\n",
-    "context": "class A:\n{{Code}}\n\nedited_code = '''\n{{Code}}\n'''\n",
-    "test": "def check():\n    assert A().f() == 3\n    assert '3' in edited_code\n",
-    "META": {},
-}
-
-
-@pytest.mark.parametrize("name", ["editeval", "editeval-diff"])
-def test_instructed_edits(
-    name: str, write_rows: Callable[[list[Any]], Path], tmp_path: Path, sandbox: Sandbox
-) -> None:
-    plain = {
-        **EDIT,
-        "task_id": "EditEval/2",
-        "context": "",
-        "input": "def f():\n    return 2\n",
-        "output": "def f():\n    return 3\n",
-        "test": "def check():\n    assert f() == 3\n    assert f() < 4\n",
-    }
-    task = tasks.load(name, str(write_rows([EDIT, plain])))
-    grades = [task.job(each, each.after).trust for each in task.problems()]  # type: ignore[union-attr]
-    assert grades == ["in_sandbox", "isolated"]
-    shown = task.request(task.problems()[0], tasks.STYLES["chat"], 0)
-    assert "Return 3 in place of 2." in shown.prompt
-    assert shown.original == EDIT["input"]
-    assert ("SEARCH" in shown.prompt) == name.endswith("-diff")
-    good = {
-        "editeval": "```python\n{}```",
-        "editeval-diff": block("return 2\n", "return 3\n"),
-    }[name]
-    samples = []
-    for problem in task.problems():
-        texts = [good.format(task.reference(problem)), "```\nreturn 2\n```", "I can't."]
-        samples += [
-            Sample("", problem.id, i, "", text, "stop", {}, 0, 1, 1, meta={"style": "chat"})
-            for i, text in enumerate(texts)
-        ]
-    result = score(samples, task, out=tmp_path / "out", sandbox=sandbox)
-    assert result.statuses["passed"] == 2, result
-    assert result.statuses["no_answer"] == (4 if name.endswith("-diff") else 2)
-    if name.endswith("-diff"):
-        assert result.measures["well_formed"].mean == pytest.approx(1 / 3)
 
 
 def exercise(name: str, body: str) -> dict[str, Any]:

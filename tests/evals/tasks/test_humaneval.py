@@ -17,7 +17,6 @@ from codegen.core.errors import ConfigError, InputError
 from codegen.core.generation import cut_at_stop
 from codegen.core.records import Sample
 from codegen.evals import tasks
-from codegen.evals.tasks.extraction import Extraction, find_code, sanitized, with_preamble
 from codegen.sandbox import Job
 
 
@@ -142,57 +141,6 @@ def test_references_survive_every_style(humaneval: tasks.Task[Any]) -> None:
             ast.parse(program)
 
 
-CODE = "def f(x):\n    return x\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (f"```python\n{CODE}```", CODE),
-        (f"Run `f`:\n\n```python\nf(1)\n```\nwith\n~~~\n{CODE}~~~", CODE),
-        ("```\npip install f\n```\n```\nx = 1\n```", "pip install f\n"),
-        (f"Text\n```python\n{CODE}", CODE),
-        (f"```\n```\n```python\n{CODE}```", CODE),
-        ("1. So:\n   ```python\n   def f(x):\n       return x\n   ```\n", CODE),
-        (f'````md\n```\n{CODE}````"', f'```\n{CODE}````"'),
-        (CODE, CODE),
-        ("def f(x):\n    return (", "def f(x):\n    return ("),
-        ("f = lambda x: x", "f = lambda x: x"),
-        ("import os\n", "import os\n"),
-    ],
-)
-def test_code_is_found(text: str, expected: str) -> None:
-    found = find_code(text, "f")
-    assert found.program == expected
-    assert found.reason == ""
-
-
-F = "def f(x):\n    return x\n"
-
-
-@pytest.mark.parametrize(
-    ("program", "expected"),
-    [
-        (F, F),
-        (f"import re\nfrom math import *\n{F}", f"import re\nfrom math import *\n{F}"),
-        (f"{F}\n\nprint(f(1))\nassert f(1) == 2\nf(3)\n", F),
-        (
-            f"{F}\nclass A:\n    x = 1\n\nK: int = 2\nL = 3\n",
-            f"{F}class A:\n    x = 1\nK: int = 2\nL = 3\n",
-        ),
-        (f"@cache\n{F}", f"@cache\n{F}"),
-        (f"{F}\nassert f(1) == [1, 2", F),  # cut off
-        (f"{F}\nHere is how it works:\n", F),
-        (f"{F}\ndef g(", F),
-        ("if True:\n    pass\n", "if True:\n    pass\n"),  # nothing would be left
-        ("def f(:", "def f(:"),
-        (f"async {F}", f"async {F}"),
-    ],
-)
-def test_only_definitions_are_kept(program: str, expected: str) -> None:
-    assert sanitized(Extraction(program)).program == expected
-
-
 def test_the_prompt_of_evalplus(humaneval: tasks.Task[Any]) -> None:
     """The text that ``evalplus.provider.utility.make_raw_chat_prompt`` makes."""
     problem = next(p for p in humaneval.problems() if p.id == "HumanEval/53")
@@ -216,19 +164,6 @@ def test_the_prompt_of_evalplus(humaneval: tasks.Task[Any]) -> None:
         assert found.program.endswith("return x + y\n") and "assert" not in found.program
 
 
-@pytest.mark.parametrize("text", ["", " \n", "No.", "yes", "```python\n```", "Sorry, I can't."])
-def test_no_code_has_a_reason(text: str) -> None:
-    found = find_code(text, "f")
-    assert found.program == ""
-    assert found.reason
-
-
-@given(st.text(alphabet="`~\n def(x):=f", max_size=60))
-def test_any_text_gives_code_or_a_reason(text: str) -> None:
-    found = find_code(text, "f")
-    assert bool(found.program.strip()) != bool(found.reason)
-
-
 @given(st.text(alphabet="ab\n#", max_size=30))
 def test_cutting_is_at_the_first_stop_and_only_once(text: str) -> None:
     stops = ("\n#", "ab")
@@ -237,14 +172,6 @@ def test_cutting_is_at_the_first_stop_and_only_once(text: str) -> None:
     assert not any(stop in cut for stop in stops)
     rest = text[len(cut) :]
     assert not rest or any(rest.startswith(stop) for stop in stops)
-
-
-def test_future_imports_stay_first() -> None:
-    code = "from __future__ import annotations\nimport re\n\ndef f(x: T):\n    return x\n"
-    program = with_preamble("import math\n\n\n", code)
-    compile(program, "<test>", "exec")
-    assert program.startswith("from __future__")
-    assert with_preamble("\n\n", code) == code
 
 
 GOOD = {

@@ -268,9 +268,6 @@ def test_a_mark_in_the_text_is_no_prompt() -> None:
     assert FORMATS["zeta2"].prompt(edit)
 
 
-# --- real changes and real answers ---------------------------------------------------------------
-
-
 def rows(path: Path) -> Iterator[dict]:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         for line in file:

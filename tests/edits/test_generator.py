@@ -86,9 +86,6 @@ def test_texts_of_a_repository(codegen: Any, repository: tuple[Path, Git], tmp_p
     assert (other / name).read_bytes() == (out / name).read_bytes()
 
 
-# --- the generator -------------------------------------------------------------------------------
-
-
 def example(**meta: Any) -> Example:
     program = meta.pop("program", BEFORE)
     license = meta.pop("license", "MIT")

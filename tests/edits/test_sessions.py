@@ -130,9 +130,6 @@ def test_a_hard_negative_calls_for_nothing() -> None:
     assert hard_negative(Session("a.py", (), ()), WIDE, random.Random(0)) is None
 
 
-# --- refactorings --------------------------------------------------------------------------------
-
-
 @given(st.lists(st.sampled_from("abc")), st.lists(st.sampled_from("abc")))
 def test_a_difference_is_that_of_difflib_if_it_is_one(old: list[str], new: list[str]) -> None:
     opcodes = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()

@@ -35,11 +35,6 @@ def sample(problem: str, completion: str, **more: Any) -> Sample:
     return sample_of("custom", problem, 0, "Write it.", completion, 9, CHAT, **more)
 
 
-# --- tests one by one ----------------------------------------------------------------------------
-
-
-# --- the judge -----------------------------------------------------------------------------------
-
 SQUARES = {"prompt": "p", "tests": [f"assert f({x}) == {x * x}" for x in (3, 4, 5, 6)]}
 
 
@@ -117,9 +112,6 @@ def test_equal_programs_run_once() -> None:
     assert len(ran) == 1
 
 
-# --- rewards -------------------------------------------------------------------------------------
-
-
 DUE = Edit(
     "due", "a.py", "def f(y):\n    z = 1\n    return x + x\n",
     (Change("a.py", 0, "def f(x):\n", "def f(y):\n"),), (0, 3), 7,
@@ -168,9 +160,6 @@ def test_rewards_of_next_edits_by_hand(name: str, tmp_path: Path) -> None:
     assert not any(one.suspects for one in found)  # nothing of it is run
 
 
-# --- for trainers of others ----------------------------------------------------------------------
-
-
 def test_a_reward_function_for_trl() -> None:
     reward = pickle.loads(pickle.dumps(SandboxReward({"passed": 1.0, "format": 0.5}, cpu_s=1)))  # noqa: S301
     metrics: dict[str, float] = {}
@@ -200,9 +189,6 @@ def test_mistakes_of_a_reward_function() -> None:
     reward = SandboxReward(task="file:missing.jsonl")
     with pytest.raises(CodegenError, match=r"missing.jsonl"):
         reward(prompts=["p"], completions=["x"], problem_id=["1"])
-
-
-# --- suspects ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", UNJUDGED)

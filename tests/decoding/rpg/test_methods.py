@@ -153,12 +153,6 @@ def test_scores_of_the_model_are_left_alone(tokenizer: Any) -> None:
     assert torch.equal(scores, torch.ones_like(scores))
 
 
-# --- decoders ------------------------------------------------------------------------------------
-
-
-# --- vLLM ----------------------------------------------------------------------------------------
-
-
 class Direction(enum.Enum):
     UNIDIRECTIONAL = enum.auto()
     SWAP = enum.auto()

@@ -267,12 +267,6 @@ def test_a_diff_of_texts_that_repeat_themselves_is_made_in_time() -> None:
     assert [line for kind, line in lines if kind != "add"] == before
 
 
-# --- charts ------------------------------------------------------------------------------------
-
-
-# --- samples, Markdown, further numbers --------------------------------------------------------
-
-
 def unpacked(text: str) -> list[Any]:
     """The blocks of samples in a page, as its script would see them."""
     blocks = text.split('<script type="text/plain" id="blocks">')[1].split("</script>")[0]
@@ -384,6 +378,3 @@ def test_measures_of_a_task_are_shown(tmp_path: Path) -> None:
     run = scored("a", [1, 2], measures={"exact_match": Measure(0.25, 0.05, 20)})
     _, page = page_of(write_report([run, BAD], tmp_path / "a.html"))
     assert "exact match 0.25 ± 0.05 none" in page.text
-
-
-# --- reading a directory -----------------------------------------------------------------------

@@ -28,15 +28,6 @@ ROW = {
 }
 
 
-# --- values on their way -----------------------------------------------------------------------
-
-
-# --- comparing ---------------------------------------------------------------------------------
-
-
-# --- the tasks ---------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def plus(write_rows: Callable[[list[Any]], Path], cache: None) -> Callable[..., tasks.Task[Any]]:
     def make(name: str = "humaneval-plus", **changes: Any) -> tasks.Task[Any]:
@@ -209,9 +200,6 @@ def test_broken_rows_are_named(
 ) -> None:
     with pytest.raises(InputError, match=said):
         plus(**changes)
-
-
-# --- MBPP+ -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

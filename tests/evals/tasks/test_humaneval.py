@@ -17,7 +17,9 @@ from codegen.core.errors import ConfigError, InputError
 from codegen.core.generation import cut_at_stop
 from codegen.core.records import Sample
 from codegen.evals import tasks
-from codegen.sandbox import Job
+from codegen.evals.scoring import score
+from codegen.sandbox import Job, Sandbox
+from tests.evals.tasks.test_answers import sample
 
 
 def answer(task: tasks.Task[Any], problem: Any, text: str, style: str) -> tasks.Extraction:
@@ -240,3 +242,83 @@ def test_a_header_over_several_lines_is_taken_as_written(
     text = task.request(task.problems()[0], tasks.STYLES["chat"], 0).prompt
     assert "`f(\n    x: dict[str, int],  # a: b\n) -> int`" in text
     assert text.endswith("\nF.")
+
+
+GAP = {
+    "task_id": "SingleLineInfilling/HumanEval/0/L0",
+    "entry_point": "f",
+    "prompt": "import math\n\n\ndef f(x):\n",
+    "suffix": "    return y\n",
+    "canonical_solution": "    y = x + 1\n",
+    "test": "def check(candidate):\n    assert candidate(1) == 2\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("style", "text", "status", "exact"),
+    [
+        ("fim-qwen", "    y = x + 1\n", "passed", 1.0),
+        ("fim-qwen", "    y = x + 1\n<|endoftext|>junk", "passed", 1.0),
+        ("fim-qwen", "    y = 1 + x\n", "passed", 0.0),
+        ("fim-qwen", "    y = x\n", "wrong", 0.0),
+        ("fim-qwen", "", "error", 0.0),  # y is not defined
+        ("chat", "```\ndef f(x):\n    return x + 1\n```", "passed", None),
+        ("chat", "```\n    y = x + 1\n```", "passed", None),
+    ],
+)
+def test_infilling(
+    write_rows: Callable[[list[Any]], Path],
+    tmp_path: Path,
+    sandbox: Sandbox,
+    style: str,
+    text: str,
+    status: str,
+    exact: float | None,
+) -> None:
+    task = tasks.load("humaneval-single-line", str(write_rows([GAP])))
+    id_ = GAP["task_id"]
+    result = score([sample(id_, text, style)], task, out=tmp_path / "out", sandbox=sandbox)
+    assert list(result.statuses) == [status]
+    measured = result.measures.get("exact_match")
+    assert (measured.mean if measured else None) == exact
+
+
+def test_a_rambling_answer_is_told_from_a_wrong_one(
+    write_rows: Callable[[list[Any]], Path],
+) -> None:
+    task = tasks.load("humaneval-single-line", str(write_rows([GAP])))
+    numbers = task.measure(
+        task.problems()[0], sample(GAP["task_id"], "    y = x + 1\n    y = 0\n", "fim-qwen")
+    )
+    assert (numbers["exact_match"], numbers["exact_match_trimmed"]) == (0.0, 1.0)
+    assert numbers["valid_syntax"] == 1.0
+
+
+BUG = {
+    "task_id": "Python/0",
+    "prompt": 'def f(x):\n    """One more."""\n',
+    "declaration": "def f(x):\n",
+    "canonical_solution": "    return x + 1\n",
+    "buggy_solution": "    return x - 1\n",
+    "test": "def check(f):\n    assert f(1) == 2\n\ncheck(f)\n",
+    "entry_point": "f",
+}
+
+
+def test_repairs(write_rows: Callable[[list[Any]], Path], tmp_path: Path, sandbox: Sandbox) -> None:
+    path = str(write_rows([BUG]))
+    task, docs = tasks.load("humanevalfix", path), tasks.load("humanevalfix-docs", path)
+    problem = task.problems()[0]
+    shown = task.request(problem, tasks.STYLES["chat"], 0).prompt
+    assert shown == "def f(x):\n    return x - 1\n\n" + BUG["test"] + "\nFix bugs in f."
+    assert '"""One more."""' in docs.request(problem, tasks.STYLES["chat"], 0).prompt
+    assert "check" not in docs.request(problem, tasks.STYLES["chat"], 0).prompt
+    samples = [
+        sample("Python/0", "```\ndef f(x):\n    return x + 1\n```", index=0),
+        sample("Python/0", "```\ndef f(x):\n    return x - 1\n```", index=1),
+        sample("Python/0", "    return 2\n", "continue", 2),
+    ]
+    result = score(samples, task, out=tmp_path / "out", sandbox=sandbox)
+    assert result.statuses == {"passed": 2, "wrong": 1}
+    assert result.measures["unchanged"].mean == pytest.approx(1 / 3)
+    assert result.measures["changed_lines"].mean == pytest.approx(4 / 3)

@@ -276,6 +276,3 @@ def test_a_statement_of_sqlite_is_the_same_in_a_child(tmp_path: Path) -> None:
         ("SELECT a FROM t LIMIT 1", ()),
     ):
         assert database.execute(Statement(sql, parameters)).rows == (("Ann",),)
-
-
-# --- cells and names ---------------------------------------------------------------------------

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from eval_fakes import sample
+
 from codegen.core.records import Verdict
 from codegen.evals import tasks
 from codegen.evals.scoring import score
 from codegen.sandbox import Job, Sandbox
-from tests.evals.tasks.test_answers import sample
 
 BIG = {
     "task_id": "BigCodeBench/1",

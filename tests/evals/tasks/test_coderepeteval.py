@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eval_fakes import sample
 
 from codegen.evals import tasks
 from codegen.evals.scoring import score
 from codegen.sandbox import Sandbox
-from tests.evals.tasks.test_answers import sample
 
 
 def test_repetition_passes_what_ends(

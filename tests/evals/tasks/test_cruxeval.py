@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eval_fakes import sample
 
 from codegen.evals import tasks
 from codegen.evals.scoring import score
 from codegen.evals.tasks.cruxeval import find_answer
 from codegen.sandbox import Sandbox
-from tests.evals.tasks.test_answers import sample
 
 
 @pytest.mark.parametrize(

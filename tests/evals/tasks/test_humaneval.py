@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import gzip
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from eval_fakes import sample
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,8 +20,8 @@ from codegen.core.generation import cut_at_stop
 from codegen.core.records import Sample
 from codegen.evals import tasks
 from codegen.evals.scoring import score
+from codegen.evals.tasks import load as load_task
 from codegen.sandbox import Job, Sandbox
-from tests.evals.tasks.test_answers import sample
 
 
 def answer(task: tasks.Task[Any], problem: Any, text: str, style: str) -> tasks.Extraction:
@@ -322,3 +324,46 @@ def test_repairs(write_rows: Callable[[list[Any]], Path], tmp_path: Path, sandbo
     assert result.statuses == {"passed": 2, "wrong": 1}
     assert result.measures["unchanged"].mean == pytest.approx(1 / 3)
     assert result.measures["changed_lines"].mean == pytest.approx(4 / 3)
+
+
+def edit_task(toy_file: Path) -> tasks.Task[Any]:
+    return load_task("humaneval-edits", str(toy_file))
+
+
+def test_sound_edits(toy_file: Path) -> None:
+    from codegen.lintseq import edit_sequence, format_edits
+
+    program = "def add0(x):\n    y = x\n    return y\n"
+    edits = edit_sequence(program, random.Random(0)).edits
+    text = format_edits(edits)
+    numbers = edit_task(toy_file).measure(
+        edit_task(toy_file).problems()[0],
+        sample("Toy/0", program, "solution", actions=text, completion_tokens=40),
+    )
+    assert numbers == {
+        "edits": len(edits),
+        "complete": 1.0,
+        "round_trip": 1.0,
+        "malformed": 0.0,
+        "mended": 0.0,
+        "valid_states": 1.0,
+        "all_states_valid": 1.0,
+        "tokens_per_edit": 40 / len(edits),
+    }
+
+
+def test_faulty_edits(toy_file: Path) -> None:
+    text = (
+        "<|diff|>@@ -0,0 +1 @@\n+def f(:\n"
+        "<|diff|>@@ -1,0 +2 @@\n+    return 1\n"
+        "<|diff|>@@ nonsense @@\n+x\n"
+    )
+    task = edit_task(toy_file)
+    numbers = task.measure(
+        task.problems()[0],
+        sample("Toy/0", "other", "solution", actions=text, completion_tokens=30),
+    )
+    assert numbers["malformed"] > 0
+    assert numbers["valid_states"] == 0.0
+    assert numbers["complete"] == numbers["round_trip"] == 0.0
+    assert task.measure(task.problems()[0], sample("Toy/0", "x", "solution")) == {}

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eval_fakes import sample
 
 from codegen.core.errors import ConfigError
 from codegen.evals import tasks
 from codegen.evals.scoring import score
 from codegen.sandbox import Job, Sandbox
-from tests.evals.tasks.test_answers import sample
 
 MBPP = [
     {

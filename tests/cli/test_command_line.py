@@ -7,12 +7,10 @@ import os
 import pty
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -274,23 +272,6 @@ def test_no_color_means_no_color(value: str) -> None:
     os.close(controller)
     os.close(terminal)
     assert b"No such command" in shown and (b"\x1b[" in shown) is not bool(value)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_the_address_of_a_server_is_a_url(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from codegen.cli.serve import SocketOptions
-
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.socket(family).bind((host, 0))
-    except OSError:
-        pytest.skip("this machine has no such address")
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    options = SocketOptions(host=host, port=0, no_token=True)
-    with options.listening() as (token, sock):
-        url = urlsplit(options.address(sock))
-        assert (token, url.scheme, url.hostname) == (None, "http", host)
-        assert url.port == sock.getsockname()[1]
 
 
 def test_text_that_the_locale_cannot_show_is_escaped(tmp_path: Path) -> None:

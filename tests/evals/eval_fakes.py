@@ -17,18 +17,8 @@ from codegen.sandbox import Job, Outcome
 def sample(id_: str, text: str, style: str = "chat", index: int = 0, **fields: Any) -> Sample:
     """A sample that was made without settings, in a style."""
     made: dict[str, Any] = {"finish_reason": "stop", "completion_tokens": 0, **fields}
-    return Sample(
-        "",
-        id_,
-        index,
-        "",
-        text,
-        settings={},
-        seed=0,
-        prompt_tokens=0,
-        meta={"style": style},
-        **made,
-    )
+    made["meta"] = {"style": style}
+    return Sample("", id_, index, "", text, settings={}, seed=0, prompt_tokens=0, **made)
 
 
 @dataclass

@@ -217,11 +217,7 @@ def test_values_can_be_sent_to_another_process(value) -> None:
 
 
 DIRTY = "x = 1\ny = x\nif y:\n    z = y\n    print(z)\nprint(unknown)\n"
-
-
 DIRTY_EXAMPLE = Example("a", "Do it.", DIRTY)
-
-
 CLEAN = Example("a", "Do it.", DIRTY.replace("unknown", "2"))
 
 

@@ -234,8 +234,6 @@ pieces = st.sampled_from(
         "A]",
     ]
 )
-
-
 lines = st.lists(st.builds(lambda depth, text: " " * depth + text, st.integers(0, 9), pieces))
 
 

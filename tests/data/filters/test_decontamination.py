@@ -322,8 +322,6 @@ SUM = (
     "an empty list.",
     "def even_sum(items):\n    return sum(item for item in items if item % 2 == 0)\n",
 )
-
-
 MAX = ("Return the longest word of a sentence.", "def f(s):\n    return max(s.split(), key=len)\n")
 
 

@@ -66,8 +66,6 @@ def test_a_sample_takes_classes_in_turn_and_depends_on_the_seed_alone() -> None:
 
 
 TEST = "def check(candidate):\n    assert candidate(1) == 2\n    assert len(candidate([3])) == 1\n"
-
-
 FOOLED: dict[Harness, set[str]] = {
     "isolated": set(),
     "blinded": set(),

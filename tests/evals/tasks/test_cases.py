@@ -67,8 +67,6 @@ def lcb_equal(got: str, expected: str) -> bool:
 WORDS = st.sampled_from(
     ["1", "1.0", "1e0", "2", "-0", "0.10", ".1", "a", "NaN", "inf", "", "é", "１"]
 )
-
-
 TEXTS = st.lists(st.lists(WORDS, max_size=3).map(" ".join), max_size=4).map("\n".join)
 
 

@@ -22,11 +22,7 @@ from codegen.evals.tasks.comparators import (
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.binary(max_size=3)
 )
-
-
 HASHABLE = st.one_of(st.booleans(), st.integers(), st.text(max_size=5), st.tuples(st.integers()))
-
-
 VALUES = st.recursive(
     st.one_of(SCALARS, st.complex_numbers(allow_nan=False), st.sets(HASHABLE, max_size=3)),
     lambda inner: st.one_of(

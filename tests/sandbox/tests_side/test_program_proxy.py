@@ -123,11 +123,7 @@ def test_what_crosses_decides_nothing(sandbox: Sandbox) -> None:
 # Every program is wrong for all but the first items. The oracle is that no test here would pass if
 # f returned what it should instead of raising.
 LATE = "def f(x=0, *_):\n    if x > 1:\n        raise StopIteration\n    return x\n"
-
-
 ITEMS = "items = [0, 1, 7, 8]\n"
-
-
 SWALLOWED = suite("swallowed_exceptions")["swallowed"]
 
 

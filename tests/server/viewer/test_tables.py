@@ -257,15 +257,11 @@ def test_a_link_that_takes_a_files_place_is_not_followed(tmp_path: Path) -> None
 
 
 TEXTS = st.text(st.sampled_from('aAbnrtu\\"/\n\t\r\x00\x1bé\u20ac\U0001f600e19 ,:[]{}.-\ud800'))
-
-
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-999, 999) | st.floats() | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=6,
 )
-
-
 WORDS = st.sampled_from(["true", "ru", "ull", "nan, ", "1, 2", '": ', "u00e9", "\\u", "e-", "n"])
 
 

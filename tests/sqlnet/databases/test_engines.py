@@ -90,8 +90,6 @@ def ctrl_c_after(seconds: float) -> Iterator[None]:
 
 
 LONG = "SELECT COUNT(*) FROM t a, t b, t c, t d WHERE a.n + b.n < c.n + d.n"
-
-
 LONG_IN_PYTHON = "SELECT COUNT(*) FROM t a, t b, t c, t d WHERE LOWER(a.x) = LOWER(b.x)"
 
 

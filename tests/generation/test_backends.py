@@ -9,13 +9,8 @@ from typing import Any
 import pytest
 
 from codegen.core.errors import ConfigError
-from codegen.core.generation import (
-    CAPABILITIES,
-    RequestFailed,
-    request_seed,
-    settings_of,
-)
-from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams, samples
+from codegen.core.generation import RequestFailed, request_seed
+from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams
 from codegen.generation.backends import Endpoint, LocalModel, backend_class, open_backend
 from codegen.generation.completion_cache import (
     CachedBackend,
@@ -24,7 +19,7 @@ from codegen.generation.completion_cache import (
     Totals,
     read_ledger,
 )
-from codegen.generation.decoders import READERS, STRATEGIES, supported
+from codegen.generation.decoders import supported
 
 
 class Upper(Backend):
@@ -53,63 +48,6 @@ class Upper(Backend):
             seed = request_seed(params.seed, request)
             counts: dict[str, Any] = {"prompt_tokens": 3, "completion_tokens": len(text)}
             yield resolved.completion(number, request, text, "eos", seed=seed, **counts)
-
-
-def test_samples_are_made_of_completions_and_settings() -> None:
-    params = SamplingParams(9, 0.5, 0.9, 3)
-    requests = [Request("ab", task="t", problem_id=f"p{i}", index=i) for i in range(3)]
-    pieces: dict[int, str] = {}
-    backend = Upper("m")
-    found = list(samples(backend, requests, params, Decoder(), pieces.__setitem__))
-    assert [sample.problem_id for sample in found] == ["p2", "p1", "p0"]
-    for sample in found:
-        assert (sample.task, sample.prompt, sample.completion) == ("t", "ab", "AB")
-        assert sample.settings == {**settings_of("m", params, Decoder()), "backend": "upper"}
-        assert sample.seed == request_seed(3, requests[sample.index])
-        assert (sample.prompt_tokens, sample.completion_tokens) == (3, 2)
-    assert pieces == {0: "AB", 1: "AB", 2: "AB"}
-
-
-def test_the_reader_is_any_back_ends() -> None:
-    edit = "<|diff|>\n@@ -0,0 +1 @@\n+x = 1"
-    (made,) = Upper("m").generate([Request(edit)], SamplingParams(), Decoder("edit_sequence"))
-    assert (made.text, made.meta["edits"]) == ("X = 1\n", 1) and made.actions == edit.upper()
-
-
-def test_a_request_that_fails_alone_names_its_problem_only_as_a_sample() -> None:
-    requests = [Request("a"), Request("", problem_id="HumanEval/7")]
-    good, bad = sorted(
-        Upper("m").generate(requests, SamplingParams(), Decoder()), key=lambda made: made.number
-    )
-    assert good.text == "A" and str(bad.error) == "The prompt is empty."
-    with pytest.raises(RequestFailed, match=r"^HumanEval/7: The prompt is empty"):
-        list(samples(Upper("m"), requests, SamplingParams(), Decoder()))
-
-
-def test_a_text_that_a_server_withheld_is_an_ending_of_its_own_until_it_is_a_sample() -> None:
-    for stop, reason in (((), "eos"), (("x",), "stop")):
-        made = Completion(0, Request("", stop=stop), "t", finish_reason="content_filter")
-        assert made.sample({}).finish_reason == reason
-
-
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_pairs_are_refused_in_one_kind_of_words(name: str) -> None:
-    options = {"rsd": {"draft": "d"}, "sorted": {"draft": "d"}, "grammar": {"gbnf": 'root ::= "a"'}}
-    decoder = Decoder(name, options.get(name, {}))
-    required = STRATEGIES[name].requires
-    with pytest.raises(ConfigError) as refused:
-        next(Upper("m").generate([Request("a")], SamplingParams(), decoder))
-    assert refused.value.message == (
-        f"The decoder {name!r} requires {CAPABILITIES[required]}, which the backend upper does not"
-        " support."
-    )
-    able = type("Able", (Upper,), {"capabilities": frozenset({required})})
-    assert supported(decoder, able).method == name
-
-
-def test_readers_require_nothing() -> None:
-    for name in READERS:
-        assert supported(Decoder(name), Upper).reader is READERS[name]
 
 
 def test_unknown_back_ends_and_options_are_named(tiny_model_dir: Path) -> None:

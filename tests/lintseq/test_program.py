@@ -154,28 +154,6 @@ def test_reasons_to_skip(program: str, reason: str) -> None:
     assert caught.value.reason == reason
 
 
-def test_units_are_whole_statements() -> None:
-    program = (
-        "@decorate\ndef f(\n    a,\n):\n"
-        '    """Two\n    lines."""\n\n'
-        "    # about x\n    x = [\n        a,\n    ]; y = 2\n"
-        "    if x: y = 3\n    else:\n        # why\n        y = 4\n        # so\n\n    return y\n"
-    )
-    owners = prepare(program, granularity="statement").owners
-    pieces: dict[int, list[int]] = {}
-    for line, owner in enumerate(owners, 1):
-        pieces.setdefault(owner, []).append(line)
-    assert sorted(pieces.values()) == [
-        [1, 2, 3, 4],  # def
-        [5, 6],  # docstring
-        [7, 8, 9, 10, 11],  # blank, comment, two statements
-        [12],  # if
-        [13],  # else
-        [14, 15, 16],  # its block, with the comment that is deeper than what follows
-        [17, 18],  # blank, return
-    ]
-
-
 def test_unknown_options() -> None:
     with pytest.raises(ConfigError, match="granularity"):
         prepare("x = 1", granularity="token")  # type: ignore[arg-type]

@@ -12,11 +12,8 @@ from typing import Any
 
 import pytest
 from eval_fakes import sample
-from hypothesis import given
-from hypothesis import strategies as st
 
 from codegen.core.errors import ConfigError, InputError
-from codegen.core.generation import cut_at_stop
 from codegen.core.records import Sample
 from codegen.evals import tasks
 from codegen.evals.scoring import score
@@ -166,16 +163,6 @@ def test_the_prompt_of_evalplus(humaneval: tasks.Task[Any]) -> None:
     for whole in (text, f"```python\n{text}\n```"):  # of a server that ignores the prefill
         found = answer(humaneval, problem, whole, "evalplus")
         assert found.program.endswith("return x + y\n") and "assert" not in found.program
-
-
-@given(st.text(alphabet="ab\n#", max_size=30))
-def test_cutting_is_at_the_first_stop_and_only_once(text: str) -> None:
-    stops = ("\n#", "ab")
-    cut = cut_at_stop(text, stops)
-    assert text.startswith(cut)
-    assert not any(stop in cut for stop in stops)
-    rest = text[len(cut) :]
-    assert not rest or any(rest.startswith(stop) for stop in stops)
 
 
 GOOD = {

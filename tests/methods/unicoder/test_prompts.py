@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from codegen.evals.tasks.extraction import find_code
+from codegen.methods.unicoder import STYLES, to_unicode
+from codegen.methods.unicoder.generator import block
 from codegen.methods.unicoder.prompts import (
     OBJECTIVES,
     Objective,
     Triple,
+    fenced,
     segments,
+    write_prompt,
 )
+from tests.methods.unicoder.test_llm import PROGRAM
 
 TRIPLE = Triple(
     "Add one.\n", "def f(x):\n    return x + 1\n", "FUNCTION f(x) {\n    RETURN x + 1;\n}"
@@ -64,3 +71,17 @@ def test_braces_in_a_question_are_kept() -> None:
     prompt, _ = segments("qp", triple, "alpaca")
     assert "Return {x} and {{y}}" in prompt.text
     assert "{instruction}" in segments("pa", triple, "alpaca")[0].text
+
+
+@given(st.text(alphabet="`~ab\n {}/", max_size=60))
+def test_what_is_fenced_is_found(text: str) -> None:
+    assert block("Here it is:\n" + fenced(text, "unicode") + "\nBye.") == text.strip("\n").rstrip()
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_prompt_states_the_style_in_which_its_example_is_written(style: str) -> None:
+    example = to_unicode(PROGRAM, STYLES[style]).text
+    prompt = write_prompt("Do {it}.", "x = {}\n", "python", STYLES[style], example)
+    assert example.rstrip() in prompt and "Do {it}." in prompt and "x = {}" in prompt
+    assert ("IF, ELSIF" in prompt) is STYLES[style].upper
+    assert ("semicolon" in prompt) is (STYLES[style].blocks == "braces")

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from codegen.cli import cli, main
-from codegen.core.optional_deps import EXTRAS
 from tests import processes
 from tests.size import commands
 
@@ -76,17 +75,6 @@ def test_help_imports_nothing_heavy(group: list[str]) -> None:
     done = processes.python(script, *group, "--help")
     assert done.returncode == 0, done.stderr
     assert "Usage: codegen" in done.stdout
-
-
-def test_the_table_of_parts_loads_no_model_library() -> None:
-    script = (
-        "import sys\n"
-        "from codegen.cli import cli\n"
-        "cli.main(['plugins', '--json'], standalone_mode=False)\n"
-        "sys.exit('torch' in sys.modules)\n"
-    )
-    done = processes.python(script)
-    assert done.returncode == 0 and '"transformers"' in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -173,18 +161,6 @@ def test_a_closed_pipe_is_no_error() -> None:
     script = f"{sys.executable} -m codegen eval tasks | true; echo ${{PIPESTATUS[0]}}"
     done = processes.run("bash", "-c", script, check=True)
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-def test_doctor_finds_this_machine_fit() -> None:
-    done = run("doctor", "--json")
-    summary = json.loads(done.stdout)
-    assert done.returncode == (0 if summary["ok"] else 1)
-    names = {check["name"] for check in summary["checks"]}
-    assert {"torch", "sandbox", "model embedded"} <= names
-    assert {f"[{extra}]" for extra, _ in EXTRAS.values()} <= names  # one line each
-    assert not [name for name in names if name in EXTRAS and name != "torch"]
-    assert all(check["remedy"] for check in summary["checks"] if check["ok"] is False)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,7 @@ from codegen.cli.doctor import examine_languages
 from codegen.core.errors import ConfigError, InputError, SandboxError
 from codegen.sandbox import Job, Limits, Sandbox, ScriptJob
 from codegen.sandbox.languages import LANGUAGES, MissingToolchainError, find, toolchains
-from codegen.sandbox.languages.base import (
-    closing_brace,
-    fill,
-    find_toolchain,
-    in_main,
-    masked,
-)
-from codegen.sandbox.languages.programs import MOST_SOURCE, built_files
+from codegen.sandbox.languages.base import closing_brace, fill, find_toolchain, in_main, masked
 
 BASH = "bash"
 
@@ -105,25 +97,6 @@ def test_names_in_braces() -> None:
     assert fill("{a}{a.b} {other} {}", {"a": "1", "a.b": "{a}"}) == "1{a} {other} {}"
 
 
-@pytest.mark.parametrize(
-    ("job", "message"),
-    [
-        (Job("echo", language=BASH, mode="calls"), "mode calls"),
-        (Job("x" * (MOST_SOURCE + 1), language=BASH, mode="stdio"), "too long"),
-        (Job("int x;", language="c", mode="isolated"), "mode isolated"),
-        (Job("int x;", test="int y;", language="c", mode="in_sandbox"), "no main"),
-    ],
-    ids=["calls", "long", "no answers", "no main"],
-)
-def test_jobs_that_cannot_be_judged(job: Job, message: str) -> None:
-    try:
-        opened = Sandbox(workers=1, languages=[BASH, "c"])
-    except MissingToolchainError as error:
-        pytest.skip(str(error))
-    with opened as sandbox, pytest.raises(InputError, match=message):
-        sandbox.run(job)
-
-
 def test_a_language_the_sandbox_was_not_opened_for() -> None:
     with Sandbox(workers=1) as sandbox, pytest.raises(InputError, match="languages=") as caught:
         sandbox.run(Job("echo", language="sh", mode="stdio"))
@@ -143,13 +116,6 @@ def test_the_description_has_the_versions() -> None:
         assert re.search(r"version \d", sandbox.describe()["languages"]["bash"])
     with Sandbox(workers=1) as sandbox:
         assert "languages" not in sandbox.describe()
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"../a": ""}', '{".answers": ""}', '{"a": "?"}'])
-def test_a_build_is_not_taken_at_its_word(text: str) -> None:
-    with pytest.raises(ValueError):
-        built_files(text)
-    assert built_files('{"main": "YQ=="}') == {"main": b"a"}
 
 
 CODE = """int main() { // }
@@ -230,35 +196,6 @@ def test_the_doctor_says_what_to_install() -> None:
     for check, language in zip(checks, LANGUAGES.values(), strict=True):
         assert check.ok is None
         assert f"apt install {language.install}" in check.remedy
-
-
-# Of each pattern what begins it, again and again, behind what makes a program look for it.
-UNFINISHED = [
-    *[("cpp", "int main() {", piece) for piece in ('R"(x', 'R"a(', '\\"', "'\\u{1", "return ")],
-    *[("c", "", piece) for piece in ("int main(", "int main ", "/*", "`")],
-    *[("java", "", piece) for piece in ("static void main(", "public final ", "\n", "class ")],
-    *[("java", "static void main() throws ", piece) for piece in (" ", "a ", "a,")],
-    *[("rust", "#[test]", piece) for piece in ("#[test]\n", "#[a ", " ", "#[cfg(test)] pub ")],
-    *[("haskell", "", piece) for piece in ("module a\n", "main\n", "where ")],
-    *[("go", "package a\n", piece) for piece in ("func Test(", "func main( ", "package ")],
-    *[("csharp", "", piece) for piece in ("static void Main(", "/*", "static ")],
-    *[("kotlin", "", piece) for piece in ("fun main(", "package ", "\n", "fun main() :")],
-    *[("scala", "", piece) for piece in ("def main(", "object A ", "object A extends ", "object ")],
-    *[("lua", "os.exit()", piece) for piece in ("os.exit(", "\nos.exit()", " ", ")")],
-]
-
-
-@pytest.mark.parametrize(("name", "before", "piece"), UNFINISHED)
-def test_a_program_made_to_keep_its_reader_busy_does_not(
-    name: str, before: str, piece: str
-) -> None:
-    """Patterns that look for an end from each beginning would take hours on these texts."""
-    text, language = before + piece * (MOST_SOURCE // 4 // len(piece)), LANGUAGES[name]
-    if language.names:
-        language.names(text)
-    if language.guard:
-        with suppress(InputError):
-            language.guard(text, "")
 
 
 def test_strings_that_are_not_closed_hide_no_braces() -> None:

@@ -15,14 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_server import (
-    Model,
-    Reply,
-    completion,
-    error,
-    serving,
-    sse,
-)
+from openai_server import Model, Reply, completion, error, serving, sse
 
 from tests.processes import wait_for
 
@@ -116,23 +109,6 @@ def test_a_name_is_all_that_a_command_needs(
     assert len(server.bodies) >= before + 3
     assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
     assert {body["model"] for body in server.bodies} == {"m"}
-
-
-def test_names_are_listed_replaced_and_removed(codegen: Codegen) -> None:
-    add = ("models", "add", "a", "--url", "http://h/v1")
-    assert codegen(*add)[0] == 0
-    code, _, err = codegen(*add)
-    assert code == 2 and "--replace" in err
-    assert codegen(*add, "--model", "other", "--replace")[0] == 0
-    code, out, _ = codegen("models", "list")
-    assert code == 0 and out.endswith("a: other at http://h/v1\n")
-    assert json.loads(codegen("models", "list", "--json")[1])["models"][0]["model"] == "other"
-    assert codegen("models", "remove", "a")[0] == 0
-    code, _, err = codegen("models", "remove", "a")
-    assert code == 2 and "Unknown endpoint 'a'" in err
-    code, _, err = codegen("models", "add", "b", "--url", "http://h", "--api-key-env", KEY)
-    assert code == 2 and "looks like an API key" in err and KEY not in err
-    assert "No named endpoints" in codegen("models", "list")[1]
 
 
 def test_an_explicit_back_end_goes_before_a_name(codegen: Codegen, server: Model) -> None:

@@ -15,12 +15,7 @@ from typing import Any
 
 import pytest
 from cogex_helpers import PLURAL
-from openai_server import (
-    Model,
-    Reply,
-    completion,
-    serving,
-)
+from openai_server import Model, Reply, completion, serving
 
 from tests.processes import run, wait_for
 

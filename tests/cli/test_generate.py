@@ -7,12 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from openai_server import (
-    Model,
-    completion,
-    serving,
-    sse,
-)
+from openai_server import Model, completion, serving, sse
 
 Codegen = Callable[..., tuple[int, str, str]]
 

@@ -10,15 +10,7 @@ import pytest
 from codegen.core import plugins
 from codegen.core.errors import ConfigError
 from codegen.core.records import Example
-from codegen.data import (
-    EngineOptions,
-    MemorySource,
-    Skip,
-    make,
-    open_source,
-    read_texts,
-    run,
-)
+from codegen.data import EngineOptions, MemorySource, Skip, make, open_source, read_texts, run
 from codegen.data.engine import config_of
 from codegen.lintseq import resolve
 

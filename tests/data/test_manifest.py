@@ -16,12 +16,7 @@ from tiny_generators import Counter, Echo
 from codegen.cli.data import summary_lines
 from codegen.core.errors import CodegenError, InputError
 from codegen.core.records import Segment, TrainingText, conform
-from codegen.data import (
-    Manifest,
-    load_manifest,
-    read_texts,
-    run,
-)
+from codegen.data import Manifest, load_manifest, read_texts, run
 from codegen.data.filters.decontamination import Decontamination, Reference, ReferenceSet
 from codegen.data.filters.dedup import Dedup
 from codegen.data.manifest import MAX_NAMES, Statistics, card, statistics_lines

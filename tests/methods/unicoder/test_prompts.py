@@ -17,7 +17,7 @@ from codegen.methods.unicoder.prompts import (
     segments,
     write_prompt,
 )
-from tests.methods.unicoder.test_llm import PROGRAM
+from tests.methods.unicoder.test_generator import ADD
 
 TRIPLE = Triple(
     "Add one.\n", "def f(x):\n    return x + 1\n", "FUNCTION f(x) {\n    RETURN x + 1;\n}"
@@ -80,7 +80,7 @@ def test_what_is_fenced_is_found(text: str) -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_the_prompt_states_the_style_in_which_its_example_is_written(style: str) -> None:
-    example = to_unicode(PROGRAM, STYLES[style]).text
+    example = to_unicode(ADD, STYLES[style]).text
     prompt = write_prompt("Do {it}.", "x = {}\n", "python", STYLES[style], example)
     assert example.rstrip() in prompt and "Do {it}." in prompt and "x = {}" in prompt
     assert ("IF, ELSIF" in prompt) is STYLES[style].upper

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.server.conftest import AUTH, Served
-from tests.server.http.test_dialects import TEXT
+from tests.server.http.test_chat import ASKED
 from tests.server.http.test_openai import PREFIX, SUFFIX
 
 
@@ -25,13 +25,13 @@ def test_ollamas_own_client(served: Served, post: Any, engine: Any) -> None:
     shown = client.show(name)
     assert shown.capabilities == ["completion"]
     options = {"temperature": 0, "num_predict": 12, "top_p": 1, "num_ctx": 4096}
-    answer = client.chat(name, TEXT, options=options)
-    assert answer.message.content == chat_text(post, TEXT)
+    answer = client.chat(name, ASKED, options=options)
+    assert answer.message.content == chat_text(post, ASKED)
     assert answer.done and answer.done_reason == "length" and answer.eval_count == 12
-    parts = list(client.chat(name, TEXT, options=options, stream=True))
+    parts = list(client.chat(name, ASKED, options=options, stream=True))
     assert "".join(part.message.content for part in parts) == answer.message.content
     assert [part.done for part in parts] == [False] * (len(parts) - 1) + [True]
-    turn = client.generate(name, TEXT[0]["content"], options=options)
+    turn = client.generate(name, ASKED[0]["content"], options=options)
     assert turn.response == answer.message.content
     text = post("/v1/completions", {"prompt": PREFIX, "suffix": SUFFIX, "max_tokens": 12}).json()
     given = {"suffix": SUFFIX, "options": options}
@@ -55,7 +55,7 @@ def test_ollamas_conversations_pass_an_upstream(fronted: Served, served: Served)
     for server in (served, fronted):
         found: list[Any] = []
         for path, given, text in (
-            ("/api/chat", {"messages": TEXT}, lambda row: row["message"]["content"]),
+            ("/api/chat", {"messages": ASKED}, lambda row: row["message"]["content"]),
             ("/api/generate", {"prompt": "x", "system": "Be short."}, lambda row: row["response"]),
         ):
             body = {"model": "", **given, "options": options}

@@ -15,12 +15,13 @@ from tiny_generators import Counter, Echo
 
 from codegen.cli.data import summary_lines
 from codegen.core.errors import CodegenError, InputError
-from codegen.core.records import Segment, TrainingText, conform
+from codegen.core.records import conform
 from codegen.data import Manifest, load_manifest, read_texts, run
 from codegen.data.filters.decontamination import Decontamination, Reference, ReferenceSet
 from codegen.data.filters.dedup import Dedup
 from codegen.data.manifest import MAX_NAMES, Statistics, card, statistics_lines
 from codegen.data.outcomes import measures
+from tests.data.test_outcomes import text
 
 TOY = ReferenceSet("toy", (Reference("toy/1", ("Write something that does it.",)),))
 
@@ -108,11 +109,6 @@ def test_texts_from_data_do_not_break_it(manifest: Manifest) -> None:
     assert "| failed | a\\|b --- # c: [\x00 | 2 |" in text
 
 
-def text(**meta: object) -> TrainingText:
-    segments = (Segment("ab\n", False), Segment("céd", True))
-    return TrainingText("t", "e", "g", segments, meta)
-
-
 def test_statistics_of_some_texts() -> None:
     statistics = Statistics()
     for edits in (1, 2, 2, 30):
@@ -179,11 +175,11 @@ def test_a_damaged_manifest_is_one_line(tmp_path: Path) -> None:
             rows.append({**whole, part: {**whole[part], key: value}})
     rows += [{k: v for k, v in whole.items() if k != key} for key in whole]
     texts = [*map(json.dumps, rows), "3", "null", "[" * 3000]
-    for text in texts:
-        (tmp_path / "manifest.json").write_text(text)
+    for damaged in texts:
+        (tmp_path / "manifest.json").write_text(damaged)
         try:
             manifest = load_manifest(tmp_path)
             list(summary_lines(manifest))
             list(statistics_lines(manifest.statistics))
         except CodegenError as error:
-            assert "\n" not in str(error), text
+            assert "\n" not in str(error), damaged

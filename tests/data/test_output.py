@@ -122,7 +122,7 @@ def _last_state(folder: Path) -> tuple[Path, str, dict[str, Any]]:
     return journal, first, json.loads(last)
 
 
-def _outside(tmp_path: Path) -> Path:
+def outside(tmp_path: Path) -> Path:
     secret = tmp_path / "home" / "secret.txt"
     secret.parent.mkdir(exist_ok=True)
     secret.write_text("precious " * 100)
@@ -153,7 +153,7 @@ def _names(tmp_path: Path, secret: Path) -> list[Any]:
 @pytest.mark.parametrize("same_settings", [True, False], ids=["same", "other"])
 def test_names_in_a_journal_never_lead_out(tmp_path: Path, same_settings: bool) -> None:
     begun = _interrupted(tmp_path / "begun")
-    secret = _outside(tmp_path)
+    secret = outside(tmp_path)
     for number, name in enumerate(_names(tmp_path, secret)):
         out = tmp_path / f"out-{number}"
         shutil.copytree(begun, out)
@@ -226,7 +226,7 @@ LINKED = [
 @pytest.mark.parametrize("name", LINKED)
 @pytest.mark.parametrize("begun", [True, False], ids=["begun", "new"])
 def test_links_in_a_run_in_progress_are_refused(tmp_path: Path, name: str, begun: bool) -> None:
-    out, secret = tmp_path / "out", _outside(tmp_path)
+    out, secret = tmp_path / "out", outside(tmp_path)
     if begun:
         _interrupted(out)
     place = out / ".partial" / name
@@ -240,7 +240,7 @@ def test_links_in_a_run_in_progress_are_refused(tmp_path: Path, name: str, begun
 
 @pytest.mark.parametrize("name", ["journal.jsonl", "data-00000.jsonl", "rejects.jsonl"])
 def test_hard_links_in_a_run_in_progress_are_refused(tmp_path: Path, name: str) -> None:
-    out, secret = _interrupted(tmp_path / "out"), _outside(tmp_path)
+    out, secret = _interrupted(tmp_path / "out"), outside(tmp_path)
     place = out / ".partial" / name
     secret.write_bytes(place.read_bytes() + b"precious")
     before = secret.read_bytes()
@@ -252,7 +252,7 @@ def test_hard_links_in_a_run_in_progress_are_refused(tmp_path: Path, name: str) 
 
 
 def test_the_folder_of_a_run_in_progress_is_no_link(tmp_path: Path) -> None:
-    secret = _outside(tmp_path)
+    secret = outside(tmp_path)
     (secret.parent / "data-00000.jsonl").write_text("theirs")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".partial").symlink_to(secret.parent)
@@ -262,7 +262,7 @@ def test_the_folder_of_a_run_in_progress_is_no_link(tmp_path: Path) -> None:
 
 
 def test_finished_files_replace_links(tmp_path: Path) -> None:
-    secret, out = _outside(tmp_path), _interrupted(tmp_path / "out")
+    secret, out = outside(tmp_path), _interrupted(tmp_path / "out")
     for name in ("data-00000.jsonl", "rejects.jsonl", "README.md", "card.md"):
         (out / name).symlink_to(secret)
     run(Echo(), Counter(200), out, seed=5, workers=1)

@@ -20,6 +20,7 @@ from codegen.core.errors import InputError
 from codegen.core.records import TrainingText, from_dict, write_jsonl
 from codegen.data import EngineOptions, load_manifest, read_texts, run
 from codegen.data.publish import export_parquet, push
+from tests.data.test_output import outside
 
 OPTIONS = EngineOptions(shard_bytes=4000)
 
@@ -264,17 +265,10 @@ def test_the_command(made: Path, server: Hub, tmp_path: Path) -> None:
         assert TOKEN not in output.stdout + output.stderr
 
 
-def _outside(tmp_path: Path) -> Path:
-    secret = tmp_path / "home" / "secret.txt"
-    secret.parent.mkdir(exist_ok=True)
-    secret.write_text("precious " * 100)
-    return secret
-
-
 @pytest.mark.parametrize("name", ["README.md", "card.md", "rejects.jsonl", "data-00000.jsonl",
                                   "parquet/data-00000.parquet", "parquet"])  # fmt: skip
 def test_what_links_point_at_is_not_uploaded(tmp_path: Path, name: str) -> None:
-    secret, out = _outside(tmp_path), tmp_path / "out"
+    secret, out = outside(tmp_path), tmp_path / "out"
     run(Echo(), Counter(20), out, seed=5, workers=1)
     place = out / name
     place.parent.mkdir(exist_ok=True)
@@ -287,7 +281,7 @@ def test_what_links_point_at_is_not_uploaded(tmp_path: Path, name: str) -> None:
 
 
 def test_an_export_goes_through_no_link(tmp_path: Path) -> None:
-    secret, out = _outside(tmp_path), tmp_path / "out"
+    secret, out = outside(tmp_path), tmp_path / "out"
     run(Echo(), Counter(20), out, seed=5, workers=1)
     (secret.parent / "data-00000.parquet").write_text("theirs")
     secret.unlink()

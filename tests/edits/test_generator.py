@@ -1,13 +1,10 @@
-"""``codegen data edits``: real repositories in, training texts out; every refusal named."""
+"""Training texts of edits: what is left out and why, in every format, and rows with diffs."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import random
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,71 +16,9 @@ from codegen.data import MemorySource, read_rejects, read_texts, run
 from codegen.edits.formats import FORMATS
 from codegen.edits.generator import Edits, Unsuitable
 
-MIT = "MIT License\n\nPermission is hereby granted, free of charge, to any person\n"
 BEFORE = "import os\n\n\ndef size(path):\n    total = os.stat(path)\n    print(total)\n" \
          "    return total\n\n\ndef other(x):\n    return x\n"  # fmt: skip
 AFTER = BEFORE.replace("total", "status").replace("return x", "return x + 1")
-
-Git = Callable[..., str]
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> tuple[Path, Git]:
-    """A repository with a license, one Python file and its change, made by git itself."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "GIT_AUTHOR_DATE": "2024-05-06T07:08:09+02:00",
-        "GIT_COMMITTER_DATE": "2025-01-01T00:00:00Z",
-        **{f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER")
-           for what in ("NAME", "EMAIL")},
-    }  # fmt: skip
-
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], cwd=folder, env=environment, capture_output=True, check=True
-        )
-        return done.stdout.decode().strip()
-
-    git("init", "-q", "-b", "main")
-    commit(folder, git, {"LICENSE": MIT, "pkg/a.py": BEFORE}, "Begin")
-    commit(folder, git, {"pkg/a.py": AFTER}, "Rename a variable")
-    return folder, git
-
-
-def commit(folder: Path, git: Git, files: dict[str, str | bytes], subject: str) -> None:
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    git("add", "-A")
-    git("commit", "-q", "-m", subject)
-
-
-def test_texts_of_a_repository(codegen: Any, repository: tuple[Path, Git], tmp_path: Path) -> None:
-    folder, _ = repository
-    out = tmp_path / "out"
-    common = (f"git:{folder}", "--moments", "6", "--out")
-    result = codegen("data", "edits", *common, str(out), "--json", "--workers", "1")
-    assert result.code == 0, result.err
-    assert json.loads(result.out)["licenses"] == {"MIT": 1}
-    texts = list(read_texts(out))
-    assert len(texts) >= 6
-    categories = {text.meta["category"] for text in texts}
-    assert len(categories) >= 2
-    for text in texts:
-        assert text.prompt.startswith("<filename>pkg/a.py\n")
-        assert text.meta["trained_tokens"] == list(FORMATS["blocks"].trained)
-        assert (text.trained == "<empty_output>") == (text.meta["category"] == "nothing")
-    again = codegen("data", "edits", *common, str(out), "--workers", "1")
-    assert "already finished" in again.err
-    other = tmp_path / "other"
-    done = codegen("data", "edits", *common, str(other), "--workers", "2")
-    assert done.code == 0
-    name = "data-00000.jsonl"
-    assert (other / name).read_bytes() == (out / name).read_bytes()
 
 
 def example(**meta: Any) -> Example:

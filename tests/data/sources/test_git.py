@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -15,12 +16,16 @@ import pytest
 
 from codegen.core.errors import InputError
 from codegen.core.records import Example
-from codegen.data import open_source
+from codegen.data import open_source, read_texts
 from codegen.data.sources import Rejected
 from codegen.data.sources.git import license_of
-from tests.edits.test_generator import AFTER, BEFORE, MIT, Git, commit
+from codegen.edits.formats import FORMATS
+from tests.edits.test_generator import AFTER, BEFORE
 
 pygit2 = pytest.importorskip("pygit2", reason="pip install 'codegen-toolkit[git]'")
+
+MIT = "MIT License\n\nPermission is hereby granted, free of charge, to any person\n"
+Git = Callable[..., str]
 
 
 @pytest.fixture
@@ -49,6 +54,15 @@ def repository(tmp_path: Path) -> tuple[Path, Git]:
     return folder, git
 
 
+def commit(folder: Path, git: Git, files: dict[str, str | bytes], subject: str) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    git("add", "-A")
+    git("commit", "-q", "-m", subject)
+
+
 def test_a_history_becomes_examples(repository: tuple[Path, Git]) -> None:
     folder, git = repository
     (example,) = list(open_source(f"git:{folder}"))
@@ -64,6 +78,30 @@ def test_a_history_becomes_examples(repository: tuple[Path, Git]) -> None:
         "author": "a@b.c",
         "subject": "Rename a variable",
     }
+
+
+def test_texts_of_a_repository(codegen: Any, repository: tuple[Path, Git], tmp_path: Path) -> None:
+    folder, _ = repository
+    out = tmp_path / "out"
+    common = (f"git:{folder}", "--moments", "6", "--out")
+    result = codegen("data", "edits", *common, str(out), "--json", "--workers", "1")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["licenses"] == {"MIT": 1}
+    texts = list(read_texts(out))
+    assert len(texts) >= 6
+    categories = {text.meta["category"] for text in texts}
+    assert len(categories) >= 2
+    for text in texts:
+        assert text.prompt.startswith("<filename>pkg/a.py\n")
+        assert text.meta["trained_tokens"] == list(FORMATS["blocks"].trained)
+        assert (text.trained == "<empty_output>") == (text.meta["category"] == "nothing")
+    again = codegen("data", "edits", *common, str(out), "--workers", "1")
+    assert "already finished" in again.err
+    other = tmp_path / "other"
+    done = codegen("data", "edits", *common, str(other), "--workers", "2")
+    assert done.code == 0
+    name = "data-00000.jsonl"
+    assert (other / name).read_bytes() == (out / name).read_bytes()
 
 
 def test_examples_are_what_git_shows(repository: tuple[Path, Git]) -> None:

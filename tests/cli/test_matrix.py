@@ -15,6 +15,7 @@ from codegen.core.errors import ModelError
 from codegen.core.generation import Decoder, SamplingParams
 from codegen.evals.run import run
 from codegen.evals.tasks import load
+from tests.evals.conftest import _executions  # noqa: F401 - logs go to a temporary folder
 
 
 @pytest.fixture

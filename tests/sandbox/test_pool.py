@@ -17,9 +17,8 @@ from codegen.sandbox.pool import read_results
 from codegen.sandbox.protocol.orders import JobEnded, JobRequest
 from tests.sandbox.test_sandbox import HONEST
 
-pytestmark = pytest.mark.usefixtures("needs_a_sandbox")
 
-
+@pytest.mark.usefixtures("needs_a_sandbox")
 def test_a_driver_without_descriptors_says_so_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -36,6 +35,7 @@ def test_a_driver_without_descriptors_says_so_and_goes_on(
         assert sandbox.run(HONEST).passed
 
 
+@pytest.mark.usefixtures("needs_a_sandbox")
 def test_programs_that_only_wait_are_tried_again_together(monkeypatch: pytest.MonkeyPatch) -> None:
     order, ended, beside = pool.JobRequest, pool.read_ended, []
     running: set[int] = set()
@@ -81,6 +81,7 @@ class _Broken:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
 
+@pytest.mark.usefixtures("needs_a_sandbox")
 def test_a_sandbox_found_dead_at_two_deadlines_breaks_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

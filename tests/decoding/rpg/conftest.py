@@ -22,8 +22,3 @@ def looping_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     # pyrefly: ignore[missing-attribute]
     AutoTokenizer.from_pretrained(tiny_model_dir).save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def tokenizer(looping_dir: Path) -> Any:
-    return AutoTokenizer.from_pretrained(looping_dir, padding_side="left")

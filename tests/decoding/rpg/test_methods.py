@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LogitsProcessorList
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
 
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.loop import Row, decode
@@ -26,6 +26,11 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("dry", {"multiplier": 4, "allowed": 1}),
 ]
 NEW = 40
+
+
+@pytest.fixture(scope="module")
+def tokenizer(looping_dir: Path) -> Any:
+    return AutoTokenizer.from_pretrained(looping_dir, padding_side="left")
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from codegen.decoding.rpg import read_options
 from codegen.decoding.rpg.penalties import apply, push_all
 from codegen.decoding.rpg.vllm_processors import VllmPenalties, requested
 from tests.decoding.rpg.test_methods import LOOP, made
+
+
+@pytest.fixture(scope="module")
+def tokenizer(looping_dir: Path) -> Any:
+    return AutoTokenizer.from_pretrained(looping_dir, padding_side="left")
 
 
 class Direction(enum.Enum):

@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -246,7 +246,8 @@ def read_result(output: str | Path) -> TrainingResult:
         for key in ("losses", "learning_rates", "evaluations"):
             row[key] = curve(row[key])
         row["parts"] = {name: curve(points) for name, points in row["parts"].items()}
-        return TrainingResult(**row)
+        known = {item.name for item in fields(TrainingResult)}  # another version has others
+        return TrainingResult(**{key: value for key, value in row.items() if key in known})
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not the result of a fine-tuning run: {error}.") from None
 

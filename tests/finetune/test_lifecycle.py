@@ -47,6 +47,9 @@ def test_epochs_are_steps_of_the_data(row: dict[str, Any]) -> None:
     del row["steps"]
     result = run(row, epochs=1.5)
     assert len(result.losses) == 4 and result.counts["epochs"] == pytest.approx(16 / 9)
+    path = Path(row["output"], "train.json")  # of a version with one more value
+    path.write_text(json.dumps({**json.loads(path.read_text()), "processes_a_row": 1}))
+    assert lifecycle.read_result(row["output"]).losses == result.losses
 
 
 @pytest.mark.parametrize(

@@ -311,11 +311,8 @@ def test_responses_are_paid_once(codegen: Codegen, server: Model, task: Path) ->
         (Reply(cut=True), 1, "no connection"),
         (Reply(raw=b'{"choices": ['), 1, "not JSON"),
         (Reply(raw=b"<!DOCTYPE html><html>"), 2, "a web page. Check --endpoint"),
-        (
-            Reply(raw=b"<html>Unsupported method", status=501),
-            2,
-            "501: its .*a web page. Check --en",
-        ),
+        (Reply(raw=b"<html>Unsupported method", status=501), 2,
+         "501: its .*a web page. Check --en"),
         (Reply(raw=b"<html>Bad gateway", status=502), 1, "HTTP 502: its response is a web page"),
         (Reply(raw=b"<html>Too large", status=413), 1, "HTTP 413: its response is a web page"),
         (Reply({}, 307, {"Location": "https://else.example/v1"}), 2, "else.example"),
@@ -323,7 +320,7 @@ def test_responses_are_paid_once(codegen: Codegen, server: Model, task: Path) ->
         (error(401, f"Incorrect API key {KEY}"), 2, r"Incorrect API key \*\*\*.*--api-key-env"),
         (error(400, "unknown field: logprobs"), 1, "unknown field: logprobs"),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("streamed", [False, True])
 def test_faults_are_one_line(
     codegen: Codegen, server: Model, reply: Reply, code: int, words: str, streamed: bool

@@ -61,30 +61,21 @@ def test_whole(tmp_path: Path) -> None:
     [
         (["lintseq", "rows.jsonl"], 2, "Missing option '--out'"),
         (["lintseq", "rows.jsonl", "--out", "o", "--sequences", "0"], 2, "0 is not in the range"),
-        (
-            ["lintseq", "rows.jsonl", "--out", "o", "--verify", "hope"],
-            2,
-            "'hope' is not one of 'static'",
-        ),
-        (
-            ["lintseq", "rows.jsonl", "--out", "o", "-o", "granularity=word"],
-            2,
-            "'word' is not one of",
-        ),
+        (["lintseq", "rows.jsonl", "--out", "o", "--verify", "hope"], 2,
+         "'hope' is not one of 'static'"),
+        (["lintseq", "rows.jsonl", "--out", "o", "-o", "granularity=word"], 2,
+         "'word' is not one of"),
         (["lintseq", "missing.jsonl", "--out", "o"], 1, "No file or directory at 'missing.jsonl'"),
         (["lintseq", "rows.jsonl", "--out", "rows.jsonl"], 1, "rows.jsonl is a file"),
         (["lintseq", "rows.jsonl", "--out", "o", "--program-column", "code"], 1, "column 'code'"),
-        (
-            ["lintseq", "bad.jsonl", "--out", "o"],
-            1,
-            "Error: No examples kept from bad.jsonl (1 bad_json); see o/rejects.jsonl.",
-        ),
+        (["lintseq", "bad.jsonl", "--out", "o"], 1,
+         "Error: No examples kept from bad.jsonl (1 bad_json); see o/rejects.jsonl."),
         (["whole", "bad.jsonl", "--out", "o", "--json"], 1, "No examples kept"),
         (["inspect", "nowhere"], 1, "No file or directory at nowhere"),
         (["inspect", "."], 1, "contains no data-*.jsonl"),
         (["lintsek"], 2, "No such command 'lintsek'"),
     ],
-)
+)  # fmt: skip
 def test_mistakes_get_one_line_and_a_code(
     tmp_path: Path, args: list[str], code: int, message: str
 ) -> None:

@@ -69,13 +69,10 @@ def test_returns(program: str, text: str) -> None:
         ("def f(x):\n    return x", "f(0", "bad_call"),
         ("y = 1\ndef f(x):\n    return x", "f(0)", "more_than_function"),
         ("def f(x):\n    return x\nimport os", "f(0)", "more_than_function"),
-        (
-            "import socket\ndef f(x):\n    return socket.create_connection(x)",
-            "f(('::1', 80))",
-            "raised",
-        ),
+        ("import socket\ndef f(x):\n    return socket.create_connection(x)", "f(('::1', 80))",
+         "raised"),
     ],
-)
+)  # fmt: skip
 def test_what_can_not_be_a_record(sandbox: Sandbox, program: str, call: str, reason: str) -> None:
     with pytest.raises(Invalid) as caught:
         run_record("i", "", program, call, sandbox)

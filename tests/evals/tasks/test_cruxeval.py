@@ -57,14 +57,9 @@ CRUX = {"id": "s", "code": "def f(x):\n    return x[::-1]", "input": "[1, 2]", "
         ("cruxeval-i", "chat", "1", "error"),
         ("cruxeval-i", "continue", "[1, 2]) == [2, 1]", "passed"),
         ("cruxeval-i", "chat", "", "empty"),
-        (
-            "cruxeval-o",
-            "chat",
-            "type('A', (list,), {'__eq__': lambda s, o: True})([3])",
-            "wrong",
-        ),
+        ("cruxeval-o", "chat", "type('A', (list,), {'__eq__': lambda s, o: True})([3])", "wrong"),
     ],
-)
+)  # fmt: skip
 def test_answers_of_cruxeval(
     write_rows: Callable[[list[Any]], Path],
     tmp_path: Path,

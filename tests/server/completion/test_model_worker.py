@@ -97,11 +97,8 @@ def test_the_statement_at_the_cursor_is_found_in_every_layout(
 @pytest.mark.parametrize(
     ("language", "text", "statement"),
     [
-        (
-            "javascript",
-            "function f(a) {\n  g();\n  return h({ x: 1,\n    y",
-            "  return h({ x: 1,\n    y",
-        ),
+        ("javascript", "function f(a) {\n  g();\n  return h({ x: 1,\n    y",
+         "  return h({ x: 1,\n    y"),
         ("javascript", "f(() => {\n  g();\n  h(1, ", "  h(1, "),
         ("go", "func f() {\n\tx := T{\n\t\ta: 1,\n\t\tb", "\tx := T{\n\t\ta: 1,\n\t\tb"),
         ("java", "class A {\n  void f() {\n    g(1,\n      2", "    g(1,\n      2"),
@@ -110,7 +107,7 @@ def test_the_statement_at_the_cursor_is_found_in_every_layout(
         ("python", "x = {\n  'a': 1,\n  'b", "x = {\n  'a': 1,\n  'b"),
         ("python", "def f():\n    '''One.\n\n    Two", "    '''One.\n\n    Two"),
     ],
-)
+)  # fmt: skip
 def test_statements_of_languages(language: str, text: str, statement: str) -> None:
     from codegen.server.completion.postprocess import scan
 

@@ -66,7 +66,7 @@ def loaded(
 
 
 def test_the_table_has_every_task() -> None:
-    # Those in several languages are in tests/sandbox/languages.
+    # Those in several languages are in test_multilingual.py.
     one = {name for name, about in tasks.names() if not about.startswith(f"{name}:")}
     # Of bigcodebench there is no data in the folder; livecodebench has no references,
     # nor have we the databases of bird.

@@ -119,7 +119,7 @@ def gguf_file(model: str, engine: str) -> Path | None:
     Raises:
         ConfigError: if the engine is unknown or cannot run the model.
     """
-    from codegen.generation.backends import local_backend
+    from codegen.generation.backends import editor_backend
     from codegen.models.gguf import find_gguf, gguf_of
     from codegen.models.pretrained import MODELS
 
@@ -128,7 +128,7 @@ def gguf_file(model: str, engine: str) -> Path | None:
     if not (has_file if engine == "llamacpp" else has_weights or engine == "auto"):
         what = "is not a GGUF file" if has_weights else "is a GGUF file"
         raise ConfigError(f"{model} {what}; {engine} cannot run it.", "Remove -o engine.")
-    runs = engine == "llamacpp" or (engine == "auto" and local_backend(model) == "llamacpp")
+    runs = engine == "llamacpp" or (engine == "auto" and editor_backend(model) == "llamacpp")
     return gguf_of(model) if runs else None
 
 

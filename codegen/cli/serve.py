@@ -145,7 +145,7 @@ class CompletionEngineOptions(LogOptions, ModelOptions):
             backends.check_name(self.model)
             if self.api_key_env:
                 raise ConfigError("--api-key-env requires --upstream.", "Remove it.")
-            is_gguf = backends.local_backend(self.model) == "llamacpp"
+            is_gguf = backends.editor_backend(self.model) == "llamacpp"
             kind = "a GGUF file" if is_gguf else "a transformers model"
             unused = ("precision",) if is_gguf else ("fim",)
         for name in unused:
@@ -544,7 +544,7 @@ def _next_editor(given: CompletionEngineOptions, edit_log: Path | None = None) -
     source, is_remote = model or given.model, bool(given.upstream and not model)
     if model in NEXT_EDITS and name == AUTO:  # without loading the tokenizer
         form = find_format(card_of(model).style.removeprefix("edit-"))
-    elif not is_remote and backends.local_backend(source) == "transformers":
+    elif not is_remote and backends.editor_backend(source) == "transformers":
         form = format_for(name, load_tokenizer(source).get_vocab(), card_of(source).style)
     elif name == AUTO:
         raise ConfigError(
@@ -579,7 +579,7 @@ def _engine(given: CompletionEngineOptions, patient: bool = False) -> Completion
         return CompletionEngine(_upstream(given, limits, patient), limits)
     from codegen.models.gguf import gguf_of
 
-    is_gguf = backends.local_backend(given.model) == "llamacpp"
+    is_gguf = backends.editor_backend(given.model) == "llamacpp"
     if is_gguf and (file := gguf_of(given.model)):
         from codegen.server.completion.upstream import LlamaUpstream
 

@@ -78,6 +78,18 @@ def local_backend(model: str, decoder: str | None = None) -> str:
     return MODELS[model].backend if samples else "transformers"
 
 
+def editor_backend(model: str) -> str:
+    """Returns the name of the backend that completes in editors, like :func:`local_backend`.
+
+    A pretrained model whose weights are on this machine is run by our own engine: after an edit
+    it encodes a few tokens again, llama.cpp everything behind the edit.
+    """
+    from codegen.models.pretrained import MODELS
+
+    has_weights = model in MODELS and MODELS[model].find() and find_spec("torch")
+    return "transformers" if has_weights else local_backend(model)
+
+
 @dataclass(frozen=True, slots=True)
 class LocalModel:
     """A model on this machine: ``embedded``, ``coder``, a directory, a hub id or a GGUF file.

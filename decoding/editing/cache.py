@@ -100,6 +100,7 @@ class EditableCache:
         model: a decoder-only model with rotary positions, loaded with ``sdpa`` attention.
         policy: rules for reuse and repair.
         step: runs passes of few tokens instead of the model.
+        sample: the tokens of a usual text to check the step with.
 
     Attributes:
         kv: keys and values by slot.
@@ -115,6 +116,7 @@ class EditableCache:
         *,
         policy: EditPolicy | None = None,
         step: DecodeStep | None = None,
+        sample: Sequence[int] = (),
     ) -> None:
         self.model = model
         self._step = step
@@ -122,7 +124,7 @@ class EditableCache:
         self._support: Support = examine(model)
         for one in (model, step):
             if one is not None and one not in _agreeing:
-                check_agreement(model, self._support, step if one is step else None)
+                check_agreement(model, self._support, step if one is step else None, sample)
                 _agreeing.add(one)
         self._device = model.device
         self.kv = KVCache(self._support.rotations, device=self._device)

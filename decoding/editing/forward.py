@@ -443,27 +443,35 @@ def step_rows(kv: KVCache, ledger: Ledger, positions: torch.Tensor, keep: int) -
 
 @torch.inference_mode()
 def check_agreement(
-    model: PreTrainedModel, support: Support, step: DecodeStep | None = None
+    model: PreTrainedModel,
+    support: Support,
+    step: DecodeStep | None = None,
+    sample: Sequence[int] = (),
 ) -> None:
     """Checks on a few tokens that a model computes the same logits with and without the cache.
 
     They differ if the model ignores the given mask or positions, or if the step is not the model's
     own computation.
 
+    Args:
+        sample: the tokens of a usual text, because quantized weights lose far more on tokens that
+            the model never saw; by default, tokens spread over the vocabulary.
+
     Raises:
         ModelError: if the logits differ.
     """
     vocabulary = model.config.get_text_config().vocab_size
-    tokens = np.linspace(1, vocabulary - 1, _CHECKED, dtype=np.int64)
+    spread = np.linspace(1, vocabulary - 1, _CHECKED, dtype=np.int64)
+    tokens = np.array(sample, dtype=np.int64) if len(sample) > 1 else spread
+    number, half = len(tokens), len(tokens) // 2
     kv, ledger = KVCache(support.rotations, device=model.device), Ledger()
-    kv.reserve(_CHECKED)
+    kv.reserve(number)
     ledger.grow(kv.capacity)
     # Two passes, into slots in reverse order.
-    ledger.arrange(np.arange(_CHECKED)[::-1].copy(), tokens, prefix_marks(tokens))
+    ledger.arrange(np.arange(number)[::-1].copy(), tokens, prefix_marks(tokens))
     kv.slots.position_of = to_tensor(ledger.positions(), model.device)
-    half = _CHECKED // 2
     forward(model, kv, ledger, np.arange(half), 1, step)
-    logits = forward(model, kv, ledger, np.arange(half, _CHECKED), 1, step)[-1]
+    logits = forward(model, kv, ledger, np.arange(half, number), 1, step)[-1]
     wanted = model(to_tensor(tokens, model.device)[None], use_cache=False).logits[0, -1]
     coarse = step is not None and step.quantized
     if not passes.logits_agree(model, logits, wanted, coarse=coarse):

@@ -22,6 +22,7 @@ from codegen.generation.backends import (
     NamedEndpoint,
     add_endpoint,
     backend_class,
+    editor_backend,
     endpoints_file,
     find_endpoint,
     local_backend,
@@ -37,7 +38,7 @@ from codegen.generation.completion_cache import (
     read_ledger,
 )
 from codegen.generation.decoders import supported
-from codegen.models.pretrained import MODELS
+from codegen.models.pretrained import MODELS, Weights
 
 
 class Upper(Backend):
@@ -247,6 +248,10 @@ def test_the_table_of_models_names_their_back_ends(monkeypatch: pytest.MonkeyPat
     found = [local_backend(name) for name in ("embedded", "coder", "coder-1.5b")]
     assert found == ["transformers", "transformers", "llamacpp"]
     assert [one.name for one in MODELS.values() if one.splits_digits] == ["embedded"]
+    model = type(MODELS["coder"])
+    for weights, backend in ((None, "llamacpp"), (Weights(Path("w"), "hub"), "transformers")):
+        monkeypatch.setattr(model, "find", lambda _, weights=weights: weights)
+        assert editor_backend("coder-1.5b") == backend
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "new", "-x", ".hid", "a b", "é", "x" * 65, *MODELS])

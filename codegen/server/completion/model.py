@@ -22,6 +22,7 @@ Precision = Literal["auto", "full"]
 # Tokens per forward pass when encoding a context; requests can be cancelled between passes.
 _CHUNK = 32
 _SMALL = 500_000_000  # maximum parameters of a model whose float32 weights are worth their memory
+_SAMPLE = "def mean(values):\n    return sum(values) / len(values)\n"
 _FLOAT32_CHUNK = 64  # with kernels whose time per token does not depend on their number
 
 
@@ -68,6 +69,7 @@ class CompletionModel:
         self.drafters = DrafterMaker.of(loaded.tokenizer, self.vocabulary.tokens)
         self.prompter = Prompter(loaded.tokenizer, self.family, self.vocabulary, self.limit)
         self.step = _step(loaded.model, precision)
+        self._sample: list[int] = loaded.tokenizer(_SAMPLE)["input_ids"][:_CHUNK]
         few = self.step is None or self.step.most == _CHUNK
         self.chunk = _CHUNK if few else _FLOAT32_CHUNK
         cache = self._checked_cache()
@@ -116,7 +118,8 @@ class CompletionModel:
         """Creates an empty cache for one document."""
         from codegen.decoding.editing import EditableCache, EditPolicy
 
-        return EditableCache(self.model, policy=EditPolicy(chunk=self.chunk), step=self.step)
+        policy = EditPolicy(chunk=self.chunk)
+        return EditableCache(self.model, policy=policy, step=self.step, sample=self._sample)
 
 
 def _is_faster_in_float32(model: PreTrainedModel) -> bool:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.size import code_lines
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 SECTIONS = dict(
@@ -145,6 +147,21 @@ def test_the_dialect_completes() -> None:
     ((method, path, handler),) = run(code("A dialect"))["ROUTES"]
     route = Route(path, partial(handler, Service()), methods=[method])
     assert TestClient(Starlette(routes=[route])).post("/plain", content="x = ").text == "X = "
+
+
+def test_most_modules_have_a_test_file_of_their_name() -> None:
+    """codegen/server/mcp.py: tests/server/test_mcp.py; sqlnet/plan.py: tests/sqlnet/test_plan.py.
+
+    Of the modules with 40 code lines or more. Tests of many modules are named by their theme.
+    """
+    base = ROOT / "codegen"
+    mirrored = [
+        (ROOT / "tests" / path.relative_to(base)).with_name(f"test_{path.name}").is_file()
+        for path in [*base.glob("*.py"), *base.glob("*/**/*.py")]
+        if path.relative_to(base).parts[0] != "benchmarks" and path.name != "__init__.py"
+        if code_lines(path.read_text(encoding="utf-8")) >= 40
+    ]
+    assert sum(mirrored) >= 0.8 * len(mirrored), f"{sum(mirrored)} of {len(mirrored)}"
 
 
 # Imports each module before all others of the project, in a process of its own.

@@ -7,17 +7,14 @@ import os
 import pty
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from codegen.cli import cli, main
-from codegen.core.optional_deps import EXTRAS
 from tests import processes
 from tests.size import commands
 
@@ -78,17 +75,6 @@ def test_help_imports_nothing_heavy(group: list[str]) -> None:
     done = processes.python(script, *group, "--help")
     assert done.returncode == 0, done.stderr
     assert "Usage: codegen" in done.stdout
-
-
-def test_the_table_of_parts_loads_no_model_library() -> None:
-    script = (
-        "import sys\n"
-        "from codegen.cli import cli\n"
-        "cli.main(['plugins', '--json'], standalone_mode=False)\n"
-        "sys.exit('torch' in sys.modules)\n"
-    )
-    done = processes.python(script)
-    assert done.returncode == 0 and '"transformers"' in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -177,18 +163,6 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
-def test_doctor_finds_this_machine_fit() -> None:
-    done = run("doctor", "--json")
-    summary = json.loads(done.stdout)
-    assert done.returncode == (0 if summary["ok"] else 1)
-    names = {check["name"] for check in summary["checks"]}
-    assert {"torch", "sandbox", "model embedded"} <= names
-    assert {f"[{extra}]" for extra, _ in EXTRAS.values()} <= names  # one line each
-    assert not [name for name in names if name in EXTRAS and name != "torch"]
-    assert all(check["remedy"] for check in summary["checks"] if check["ok"] is False)
-
-
 @pytest.mark.parametrize(
     "escape", ["\x1b[2J", "\x1b]0;title\x07", "\r", "\n", "\u202e", "\x9b31m", "\u2028"]
 )
@@ -274,23 +248,6 @@ def test_no_color_means_no_color(value: str) -> None:
     os.close(controller)
     os.close(terminal)
     assert b"No such command" in shown and (b"\x1b[" in shown) is not bool(value)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_the_address_of_a_server_is_a_url(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from codegen.cli.serve import SocketOptions
-
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.socket(family).bind((host, 0))
-    except OSError:
-        pytest.skip("this machine has no such address")
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    options = SocketOptions(host=host, port=0, no_token=True)
-    with options.listening() as (token, sock):
-        url = urlsplit(options.address(sock))
-        assert (token, url.scheme, url.hostname) == (None, "http", host)
-        assert url.port == sock.getsockname()[1]
 
 
 def test_text_that_the_locale_cannot_show_is_escaped(tmp_path: Path) -> None:

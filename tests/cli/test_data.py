@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from codegen.core.records import Segment, TrainingText, write_jsonl
-from codegen.core.terminal import visible
+from codegen.cli import cli
+from codegen.cli.data import command_line
 from codegen.data import read_texts
-from codegen.lintseq import resolve
 from tests.processes import run, wait_for
 
 GOOD = '{"instruction": "do", "program": "def f(x):\\n    y = x\\n    return y\\n"}\n'
@@ -22,14 +25,6 @@ GOOD = '{"instruction": "do", "program": "def f(x):\\n    y = x\\n    return y\\
 def codegen(*args: str | int | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "codegen", "data", *map(str, args)]
     return run(*command, cwd=cwd, timeout=60)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    done = codegen("lintseq", "humaneval", "--out", "out", "--limit", 5, "--workers", 1, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "out"
 
 
 def test_lintseq_json_is_all_of_standard_output(tmp_path: Path) -> None:
@@ -66,30 +61,21 @@ def test_whole(tmp_path: Path) -> None:
     [
         (["lintseq", "rows.jsonl"], 2, "Missing option '--out'"),
         (["lintseq", "rows.jsonl", "--out", "o", "--sequences", "0"], 2, "0 is not in the range"),
-        (
-            ["lintseq", "rows.jsonl", "--out", "o", "--verify", "hope"],
-            2,
-            "'hope' is not one of 'static'",
-        ),
-        (
-            ["lintseq", "rows.jsonl", "--out", "o", "-o", "granularity=word"],
-            2,
-            "'word' is not one of",
-        ),
+        (["lintseq", "rows.jsonl", "--out", "o", "--verify", "hope"], 2,
+         "'hope' is not one of 'static'"),
+        (["lintseq", "rows.jsonl", "--out", "o", "-o", "granularity=word"], 2,
+         "'word' is not one of"),
         (["lintseq", "missing.jsonl", "--out", "o"], 1, "No file or directory at 'missing.jsonl'"),
         (["lintseq", "rows.jsonl", "--out", "rows.jsonl"], 1, "rows.jsonl is a file"),
         (["lintseq", "rows.jsonl", "--out", "o", "--program-column", "code"], 1, "column 'code'"),
-        (
-            ["lintseq", "bad.jsonl", "--out", "o"],
-            1,
-            "Error: No examples kept from bad.jsonl (1 bad_json); see o/rejects.jsonl.",
-        ),
+        (["lintseq", "bad.jsonl", "--out", "o"], 1,
+         "Error: No examples kept from bad.jsonl (1 bad_json); see o/rejects.jsonl."),
         (["whole", "bad.jsonl", "--out", "o", "--json"], 1, "No examples kept"),
         (["inspect", "nowhere"], 1, "No file or directory at nowhere"),
         (["inspect", "."], 1, "contains no data-*.jsonl"),
         (["lintsek"], 2, "No such command 'lintsek'"),
     ],
-)
+)  # fmt: skip
 def test_mistakes_get_one_line_and_a_code(
     tmp_path: Path, args: list[str], code: int, message: str
 ) -> None:
@@ -143,79 +129,52 @@ def test_interrupt_and_go_on(tmp_path: Path) -> None:
     assert len(list(read_texts(tmp_path / "out"))) == 164 * 100
 
 
-def test_inspect_prints_the_steps(made: Path) -> None:
-    done = codegen("inspect", made, "-n", 2, "--step", cwd=made)
-    assert done.returncode == 0
-    assert "\x1b" not in done.stdout  # not a terminal: no colors
-    assert "kept     5" in done.stdout and "── HumanEval/1#" in done.stdout
-    assert "HumanEval/2#" not in done.stdout
-    first = next(read_texts(made))
-    shown = done.stdout.split("── ")[1]
-    blocks = shown.split("\nedit ")[1:]
-    states = resolve(first.text.removeprefix(first.prompt)).states
-    assert len(blocks) == len(states)
-    before: list[str] = []
-    for block, state in zip(blocks, states, strict=True):
-        lines = block.rstrip("\n").split("\n")[1:]
-        assert [line[2:] for line in lines] == state.rstrip("\n").split("\n")
-        assert [line[2:] for line in lines if not line.startswith("+ ")] == before
-        before = [line[2:] for line in lines]
+SEEN: list[tuple[str, dict[str, Any]]] = []
 
 
-def test_inspect_by_id_and_json(made: Path, tmp_path: Path) -> None:
-    done = codegen("inspect", made, "--id", "HumanEval/3", "--json", cwd=tmp_path)
-    found = json.loads(done.stdout)
-    assert [text["example_id"] for text in found["texts"]] == ["HumanEval/3"]
-    assert found["manifest"]["counts"]["kept"] == 5
-    missing = codegen("inspect", made, "--id", "HumanEval/9", cwd=tmp_path)
-    assert missing.returncode == 1 and "No record 'HumanEval/9'" in missing.stderr
-    (tmp_path / "rows.jsonl").write_text(GOOD + '{"id": "odd", "instruction": "a"}\n')
-    codegen("whole", "rows.jsonl", "--out", "out", "--workers", 1, cwd=tmp_path)
-    rejected = codegen("inspect", "out", "--id", "odd", cwd=tmp_path)
-    assert rejected.returncode == 1
-    assert "rejected in out (failed, missing_column: no column 'program'" in rejected.stderr
-    whole = codegen("inspect", "out/data-00000.jsonl", cwd=tmp_path)
-    assert whole.returncode == 0 and "def f(x):" in whole.stdout
+@click.command()
+@click.argument("source")
+@click.option("--out", required=True)
+@click.option("--limit", type=int)
+@click.option("-s", "--seed", type=int, default=0)
+@click.option("--strict/--no-strict", default=True)
+@click.option("--keep", is_flag=True)
+@click.option("--against", multiple=True)
+@click.option("--pair", nargs=2, type=float)
+@click.option("--workers", type=int)
+@click.option("--password", hide_input=True)
+@click.pass_context
+def make(context: click.Context, /, **options: Any) -> None:
+    SEEN.append((command_line(context), options))
 
 
-def test_inspect_shows_control_characters(tmp_path: Path) -> None:
-    segments = (
-        Segment("do\n", False),
-        Segment("x = '\x1b[31mred\x1b]0;title\x07'\r\u202e\n", True),
-    )
-    write_jsonl(tmp_path / "t.jsonl", [TrainingText("a\x1b[2J", "a", "whole", segments)])
-    done = codegen("inspect", "t.jsonl", cwd=tmp_path)
-    assert done.returncode == 0
-    assert r"x = '\x1b[31mred\x1b]0;title\x07'\r\u202e" in done.stdout
-    assert not set(done.stdout) & set("\x1b\x07\r\u202e")
-    assert visible("a\tb\nc\x00é") == "a\tb\nc\\x00é"
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["a.jsonl", "--out", "x"],
+        ["a b's.jsonl", "--out", "x", "-s", "3", "--limit", "0", "--no-strict", "--keep"],
+        ["a", "--out", "x", "--against", "b", "--against", "c d", "--pair", "1", "2.5", "--strict"],
+    ],
+)
+def test_it_means_the_same(given: list[str]) -> None:
+    group = click.Group("data", {"make": make})
+    SEEN.clear()
+    assert CliRunner().invoke(group, ["make", *given]).exit_code == 0
+    text = SEEN[0][0]
+    assert text.startswith("data make ") and text.endswith("--out DIR")
+    assert CliRunner().invoke(group, shlex.split(text)[1:]).exit_code == 0
+    assert SEEN[1][1] == {**SEEN[0][1], "out": "DIR"}
+    assert SEEN[1][0] == text
 
 
-@pytest.fixture(scope="module")
-def mistakes(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text with mistakes taken back."""
-    tmp_path = tmp_path_factory.mktemp("mistakes")
-    (tmp_path / "rows.jsonl").write_text(GOOD)
-    args = ["backspace", "rows.jsonl", "--out", "out", "--model", tiny_model_dir, "--eta", "0.5"]
-    done = codegen(*args, "--workers", 1, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    return tmp_path / "out"
+def test_what_does_not_change_the_data_or_is_secret_is_left_out() -> None:
+    SEEN.clear()
+    options = ["a", "--out", "x", "--workers", "7", "--password", "secret"]
+    assert CliRunner().invoke(make, options).exit_code == 0
+    assert SEEN[0][0] == "make a --out DIR"
 
 
-@pytest.mark.slow
-def test_mistakes_that_are_taken_back_are_shown(mistakes: Path) -> None:
-    shown = codegen("inspect", "out", cwd=mistakes.parent).stdout
-    noised = next(read_texts(mistakes)).meta["noised"]
-    assert noised > 0 and shown.count("⌫") == noised
-    steps = codegen("inspect", "out", "--step", cwd=mistakes.parent).stdout
-    assert steps.count("→ backspace") == noised
-
-
-@pytest.mark.slow
-def test_mistakes_without_their_tokenizer(mistakes: Path, tmp_path: Path) -> None:
-    (tmp_path / "moved.jsonl").write_text(
-        (mistakes / "data-00000.jsonl").read_text().replace("tiny-model", "gone-model")
-    )
-    done = codegen("inspect", "moved.jsonl", cwd=tmp_path)
-    assert done.returncode == 0
-    assert "return y" in done.stdout and "Its mistakes cannot be shown" in done.stdout
+@pytest.mark.parametrize("name", ["export", "push"])
+def test_the_commands_have_help(name: str) -> None:
+    answer = CliRunner().invoke(cli, ["data", name, "--help"])
+    assert answer.exit_code == 0 and "Example:" in answer.output

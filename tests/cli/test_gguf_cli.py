@@ -154,19 +154,3 @@ def test_sqlnet_and_cogex_use_the_file(
         "Name the capital.", "--json",
     )  # fmt: skip
     assert code in (0, 1) and json.loads(out) and "Traceback" not in err
-
-
-def test_show_says_what_is_in_a_file(codegen: Codegen, fim_gguf: Path, tmp_path: Path) -> None:
-    code, out, _ = codegen("models", "show", fim_gguf, "--json")
-    row = json.loads(out)
-    assert code == 0 and row["bytes"] == fim_gguf.stat().st_size
-    assert (row["architecture"], row["parameters"], row["context"]) == ("llama", 134_515_008, 8192)
-    assert row["fim_tokens"] == ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
-    assert row["weights"]["Q4_1"] > 0.7 and row["chat_template"] and row["parts"] == 1
-    code, out, _ = codegen("models", "show", fim_gguf)
-    assert code == 0 and "79% Q4_1, 21% Q8_0" in out and "chat template  yes" in out
-    part = tmp_path / "m-00001-of-00002.gguf"
-    part.symlink_to(fim_gguf)
-    for name, what in ((part, "part m-00002-of-00002.gguf is missing"), (tmp_path / "x", "not a")):
-        code, _, err = codegen("models", "show", name)
-        assert code == 1 and what in err

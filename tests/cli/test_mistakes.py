@@ -139,17 +139,13 @@ class PanicException(BaseException):
     [
         # click takes an EOFError, as of numpy or gzip, for Ctrl-D.
         (EOFError("No data left in file"), "Unexpected end of file: No data left in file."),
-        (
-            PanicException("Regex search error:\nretry-limit-in-match over"),
-            "retry-limit-in-match over. The model's tokenizer.json",
-        ),
-        (
-            LookupError("no\nsuch \x1b[2Jthing"),
-            "Error: Unexpected LookupError: no such \\x1b[2Jthing (test_mistakes.py:",
-        ),
+        (PanicException("Regex search error:\nretry-limit-in-match over"),
+         "retry-limit-in-match over. The model's tokenizer.json"),
+        (LookupError("no\nsuch \x1b[2Jthing"),
+         "Error: Unexpected LookupError: no such \\x1b[2Jthing (test_mistakes.py:"),
     ],
     ids=["a file ends early", "a library panics", "what nobody foresaw"],
-)
+)  # fmt: skip
 def test_an_exception_is_one_line(
     raised: BaseException, said: str, monkeypatch: pytest.MonkeyPatch, codegen: Any
 ) -> None:

@@ -8,11 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_server import (
-    Model,
-    completion,
-    serving,
-)
+from openai_server import Model, completion, serving
 
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import validate

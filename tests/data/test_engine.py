@@ -13,7 +13,7 @@ import pytest
 from engine_helpers import SMALL, Breaking, contents, outcomes, programs
 from tiny_generators import BatchEcho, Counter, Echo, Odd
 
-from codegen.core.errors import CodegenError, ConfigError, InputError, MachineError, ResumeError
+from codegen.core.errors import ConfigError, InputError, MachineError, ResumeError
 from codegen.core.records import Example, TrainingText
 from codegen.data import (
     EngineOptions,
@@ -26,7 +26,6 @@ from codegen.data import (
     read_texts,
     run,
 )
-from codegen.data.outcomes import MapTask
 from codegen.server.run_index import find_runs
 
 
@@ -89,20 +88,6 @@ def test_a_generator_that_cannot_work_ends_the_run(tmp_path: Path) -> None:
     for workers in (1, 2):
         with pytest.raises(ConfigError, match="needs a thing"):
             run(Echo(), programs("a", "config"), tmp_path / str(workers), workers=workers)
-
-
-def test_a_batch_that_cannot_work_is_not_asked_for_one_by_one() -> None:
-    class Refusing:
-        name = "refusing"
-
-        def generate_many(self, items: object) -> list[list[TrainingText]]:
-            raise ConfigError("it needs a thing")
-
-        def generate(self, example: Example, rng: object) -> list[TrainingText]:
-            raise AssertionError(example.id)
-
-    with pytest.raises(ConfigError, match="needs a thing"):
-        list(MapTask(Refusing(), 0, 5.0)([Example("a", "", "x"), Example("b", "", "y")]))
 
 
 @pytest.mark.parametrize("word", ["broken", "full"])
@@ -341,22 +326,6 @@ def test_card_header_states_the_licenses(tmp_path: Path) -> None:
     files = [{"split": "train", "path": "data-*.jsonl"}]
     assert header["configs"] == [{"config_name": "default", "data_files": files}]
     assert (tmp_path / "README.md").read_text() == (tmp_path / "card.md").read_text()
-
-
-def test_reading_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No file or directory"):
-        list(read_texts(tmp_path / "missing"))
-    with pytest.raises(InputError, match=r"no data-\*\.jsonl"):
-        list(read_texts(tmp_path))
-    with pytest.raises(RuntimeError):
-        run(Echo(), Breaking(60), tmp_path / "a", workers=1)
-    with pytest.raises(InputError, match="not finished"):
-        list(read_texts(tmp_path / "a"))
-    with pytest.raises(InputError, match="no finished data"):
-        load_manifest(tmp_path / "a")
-    (tmp_path / "manifest.json").write_text('{"run": {"generator": 1}, "files": []}')
-    with pytest.raises(CodegenError, match="has another version's format"):
-        load_manifest(tmp_path)
 
 
 def test_a_duplicate_id_in_the_same_chunk_is_skipped_not_doubled(tmp_path: Path) -> None:

@@ -10,17 +10,8 @@ import pytest
 from codegen.core import plugins
 from codegen.core.errors import ConfigError
 from codegen.core.records import Example
-from codegen.data import (
-    EngineOptions,
-    MemorySource,
-    Skip,
-    make,
-    open_source,
-    read_texts,
-    run,
-)
+from codegen.data import EngineOptions, MemorySource, Skip, make, open_source, read_texts, run
 from codegen.data.engine import config_of
-from codegen.data.outcomes import example_rng
 from codegen.lintseq import resolve
 
 PROGRAMS = {
@@ -85,14 +76,6 @@ def test_a_generator_must_tell_its_configuration() -> None:
 
     with pytest.raises(ConfigError, match="has no configuration"):
         config_of(Mute())
-
-
-def test_randomness_depends_on_seed_and_id() -> None:
-    draws = {
-        (s, i): example_rng(s, i).random() for s in (0, 1, -1) for i in ("a", "b", "", "\ud800")
-    }
-    assert len(set(draws.values())) == len(draws)
-    assert draws == {key: example_rng(*key).random() for key in draws}
 
 
 def test_skip_carries_its_reason() -> None:

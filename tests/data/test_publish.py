@@ -20,6 +20,7 @@ from codegen.core.errors import InputError
 from codegen.core.records import TrainingText, from_dict, write_jsonl
 from codegen.data import EngineOptions, load_manifest, read_texts, run
 from codegen.data.publish import export_parquet, push
+from tests.data.test_output import outside
 
 OPTIONS = EngineOptions(shard_bytes=4000)
 
@@ -262,3 +263,29 @@ def test_the_command(made: Path, server: Hub, tmp_path: Path) -> None:
     assert without.returncode == 1 and "No token for the hub is set" in without.stderr
     for output in (done, refused, without):
         assert TOKEN not in output.stdout + output.stderr
+
+
+@pytest.mark.parametrize("name", ["README.md", "card.md", "rejects.jsonl", "data-00000.jsonl",
+                                  "parquet/data-00000.parquet", "parquet"])  # fmt: skip
+def test_what_links_point_at_is_not_uploaded(tmp_path: Path, name: str) -> None:
+    secret, out = outside(tmp_path), tmp_path / "out"
+    run(Echo(), Counter(20), out, seed=5, workers=1)
+    place = out / name
+    place.parent.mkdir(exist_ok=True)
+    content = place.read_bytes() if place.is_file() else b"x"
+    place.unlink(missing_ok=True)
+    secret.write_bytes(content)
+    place.symlink_to(secret.parent if name == "parquet" else secret)
+    with pytest.raises(InputError, match="symbolic link"):
+        push(out, "hub:me/data", api=object())  # type: ignore[arg-type]
+
+
+def test_an_export_goes_through_no_link(tmp_path: Path) -> None:
+    secret, out = outside(tmp_path), tmp_path / "out"
+    run(Echo(), Counter(20), out, seed=5, workers=1)
+    (secret.parent / "data-00000.parquet").write_text("theirs")
+    secret.unlink()
+    (out / "parquet").symlink_to(secret.parent)
+    with pytest.raises(InputError, match="symbolic link"):
+        export_parquet(out)
+    assert (secret.parent / "data-00000.parquet").read_text() == "theirs"

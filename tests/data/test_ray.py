@@ -13,14 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_helpers import (
-    HELPER,
-    SMALL,
-    contents,
-    outcomes,
-    programs,
-    survives_kills,
-)
+from engine_helpers import HELPER, SMALL, contents, outcomes, programs, survives_kills
 from tiny_generators import Counter, Each, Echo
 
 from codegen.core.errors import CodegenError, ConfigError

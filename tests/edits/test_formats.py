@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codegen.core.errors import ConfigError, InputError
+from codegen.core.errors import ConfigError
 from codegen.core.records import Change, Edit
 from codegen.edits.formats import (
     FORMATS,
@@ -29,7 +28,7 @@ from codegen.edits.formats import (
     window_lines,
     with_window,
 )
-from codegen.edits.sessions import apply_diff, lines_of
+from codegen.edits.sessions import lines_of
 from codegen.evals.tasks.next_edit import NextEdit
 
 EXACT = ("blocks", "window", "hunks", "search-replace", "udiff", "few-shot")
@@ -269,31 +268,10 @@ def test_a_mark_in_the_text_is_no_prompt() -> None:
     assert FORMATS["zeta2"].prompt(edit)
 
 
-# --- real changes and real answers ---------------------------------------------------------------
-
-
 def rows(path: Path) -> Iterator[dict]:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
-
-
-def test_diffs_as_git_applies_them(data_folder: Path, tmp_path: Path) -> None:
-    path = data_folder / "next_edit" / "commits_test.jsonl.gz"
-    for row in list(rows(path))[::90]:
-        file = tmp_path / row["path"]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(row["old"], encoding="utf-8", newline="")
-        subprocess.run(["git", "apply", "-"], cwd=tmp_path, input=row["diff"].encode(), check=True)
-        assert file.read_bytes().decode() == apply_diff(row["old"], row["diff"])
-
-
-@pytest.mark.parametrize(
-    "diff", ["", "@@ -1,2 +1 @@\n-a = 1\n", "@@ -2 +2 @@\n-a = 1\n+x\n", "@@ -1 +1 @@\nx\n"]
-)
-def test_a_diff_that_does_not_fit_is_refused(diff: str) -> None:
-    with pytest.raises(InputError):
-        apply_diff(FILE, diff)
 
 
 SWEEP = re.compile(

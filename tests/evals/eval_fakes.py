@@ -9,8 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from codegen.core.generation import request_seed
+from codegen.core.records import Sample
 from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams
 from codegen.sandbox import Job, Outcome
+
+
+def sample(id_: str, text: str, style: str = "chat", index: int = 0, **fields: Any) -> Sample:
+    """A sample that was made without settings, in a style."""
+    made: dict[str, Any] = {"finish_reason": "stop", "completion_tokens": 0, **fields}
+    made["meta"] = {"style": style}
+    return Sample("", id_, index, "", text, settings={}, seed=0, prompt_tokens=0, **made)
 
 
 @dataclass

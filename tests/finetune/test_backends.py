@@ -12,14 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModelForCausalLM
 
 from codegen.finetune import batches
-from codegen.finetune.batches import (
-    CausalBlocks,
-    attending,
-    check,
-    joined,
-    mask_inputs,
-    padded,
-)
+from codegen.finetune.batches import CausalBlocks, attending, check, joined, mask_inputs, padded
 from codegen.finetune.encode import causal
 from codegen.finetune.recipe import Attention
 

@@ -20,11 +20,7 @@ from codegen.core.records import Example, Messages, TrainingText
 from codegen.edits.generator import Edits
 from codegen.finetune import parse_recipe
 from codegen.finetune.dataset import parse_row, read_training_rows
-from codegen.finetune.encode import (
-    EncodedExample,
-    Renderer,
-    TextEncoder,
-)
+from codegen.finetune.encode import EncodedExample, Renderer, TextEncoder
 from codegen.finetune.lifecycle import train
 from codegen.methods.infilling import Infilling
 from codegen.models import load_tokenizer

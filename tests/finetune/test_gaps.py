@@ -241,14 +241,8 @@ def test_what_can_not_be_asked(small: str, tiny_model_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"network": {"kind": "llama"}},
-            "kind llama does not support decoder: insertion",
-        ),
-        (
-            {"decoder": "sample"},
-            "kind insertion does not support decoder: sample",
-        ),
+        ({"network": {"kind": "llama"}}, "kind llama does not support decoder: insertion"),
+        ({"decoder": "sample"}, "kind insertion does not support decoder: sample"),
         ({"method": "lora"}, "method: full"),
         ({"format": "chat"}, "format: plain"),
         ({"packing": "best_fit"}, "does not support packing"),
@@ -256,7 +250,7 @@ def test_what_can_not_be_asked(small: str, tiny_model_dir: Path) -> None:
         ({"network": {"heads": 3}}, "network.width 32"),
         ({"data": "puzzles:star-esay:train"}, "Unknown puzzles 'star-esay'"),
     ],
-)
+)  # fmt: skip
 def test_recipes_that_can_not_be(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         train(parse_recipe(row(tmp_path, **changes)))

@@ -33,10 +33,7 @@ def test_defaults_and_overrides(tmp_path: Path) -> None:
         ({"steps": 0}, "neither steps nor epochs.*optimizer steps"),
         ({"steps": -1}, r"steps is -1.*a whole number"),
         ({"epochs": 2}, "sets both steps and epochs"),
-        (
-            {"steps": 0, "epochs": 1, "curriculum": {"mode": "bucket"}},
-            "curriculum needs .*steps",
-        ),
+        ({"steps": 0, "epochs": 1, "curriculum": {"mode": "bucket"}}, "curriculum needs .*steps"),
         ({"chat_template_kwargs": {"a b": 1}}, "chat_template_kwargs.a b is 1"),
         ({"chat_template_kwargs": {"ab": [1]}}, r"chat_template_kwargs.ab is \[1\]|\(1,\)"),
         ({"optimizer": "adamw_9bit"}, "optimizer is 'adamw_9bit'.*adamw_8bit"),
@@ -50,28 +47,19 @@ def test_defaults_and_overrides(tmp_path: Path) -> None:
         ({"isolation": "chunk"}, "two domains"),
         ({"data": {"a": "p", "b": "q"}, "mixture": {"systems": {"c": "x"}}}, "domain 'c'"),
         ({"mixture": {"shares": {"a": 1.0}}}, "mixture.shares has a, data has the domains none"),
-        (
-            {"data": {"a": "p", "b": "q"}, "mixture": {"shares": {"a": 1.0, "b": 0.0}}},
-            "Set a share above 0 for each domain of data",
-        ),
-        (
-            {"data": {"a": "p", "b": "q"}, "mixture": {"balance": True}, "batch_size": 3},
-            "batch_size 3 is not a multiple of the 2 domains",
-        ),
-        (
-            {"packing": "best_fit", "row_length": 100},
-            "row_length 100 needs",
-        ),
+        ({"data": {"a": "p", "b": "q"}, "mixture": {"shares": {"a": 1.0, "b": 0.0}}},
+         "Set a share above 0 for each domain of data"),
+        ({"data": {"a": "p", "b": "q"}, "mixture": {"balance": True}, "batch_size": 3},
+         "batch_size 3 is not a multiple of the 2 domains"),
+        ({"packing": "best_fit", "row_length": 100}, "row_length 100 needs"),
         ({"row_length": 1000}, "row_length 1000 needs packing"),
         ({"curriculum": {"mode": "bucket"}, "packing": "best_fit"}, "rows of one example"),
-        (
-            {"loss": "sequencematch", "sequencematch": {"gamma": 1.0}},
-            "gamma must be below 1 unless alpha is 0",
-        ),
+        ({"loss": "sequencematch", "sequencematch": {"gamma": 1.0}},
+         "gamma must be below 1 unless alpha is 0"),
         ({"gradient_checkpointing": "yes please"}, "true or false"),
         ({"seed": -1}, "seed is -1"),
     ],
-)
+)  # fmt: skip
 def test_mistakes_are_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"^file.yaml: .*{message}"):
         parse_recipe({**GOOD, **change}, "file.yaml")

@@ -23,7 +23,7 @@ import pytest
 from openai_server import Model, Reply, completion, echo, error, sse
 
 from codegen.core.errors import CodegenError, ConfigError
-from codegen.core.generation import CAPABILITIES, ModelUnusable, RequestFailed, request_seed
+from codegen.core.generation import ModelUnusable, RequestFailed, request_seed
 from codegen.core.http_client import retry_after
 from codegen.generation import (
     Backend,
@@ -36,7 +36,6 @@ from codegen.generation import (
 )
 from codegen.generation.backends import Endpoint
 from codegen.generation.completion_cache import CachedBackend, Prices, ResponseCache
-from codegen.generation.decoders import READERS, STRATEGIES
 from codegen.generation.openai import (
     FAILURES_IN_A_ROW,
     CostLimitReached,
@@ -588,34 +587,6 @@ def test_a_stream_that_breaks_is_tried_again_only_before_its_first_text(model: M
     broken.promise = 100
     model.script = [broken]
     assert "no connection" in str(stream().error) and shown == ["a", "b"] * 2
-
-
-# Every name a decoder can have, each with the options that it needs to be accepted at all.
-_OPTIONS: dict[str, dict[str, Any]] = {"rsd": {"draft": "d"}, "sorted": {"draft": "d"}}
-
-
-def test_only_decoders_that_read_text_are_taken(model: Model) -> None:
-    """What a text alone can honour is allowed by construction; all else is refused unasked."""
-    names = [*READERS, *STRATEGIES]
-    names += [f"edit_sequence+{name}" for name in STRATEGIES]
-    taken = []
-    for name in names:
-        decoder = Decoder(name, _OPTIONS.get(name.rpartition("+")[2], {}))
-        requests = [Request("a", chat=True)]
-        try:
-            taken += [
-                (name, len(list(client(model).generate(requests, SamplingParams(), decoder))))
-            ]
-        except ConfigError as error:
-            assert name.rpartition("+")[2] in str(error), error
-    assert taken == [("sample", 1), ("edit_sequence", 1)]
-    assert len(model.bodies) == len(taken)
-
-
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_every_strategy_says_what_it_requires(name: str) -> None:
-    """So none can be added that an endpoint would silently ignore."""
-    assert STRATEGIES[name].requires in CAPABILITIES
 
 
 # The pace

@@ -1,4 +1,4 @@
-"""The kernels' numerics (``interpreted/``) in Triton's interpreter, in a process of its own."""
+"""The kernels' numerics (``gpu/``) in Triton's interpreter, in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from codegen.kernels.backend import triton_installed
 from tests.processes import run
 
-FOLDER = Path(__file__).parent / "interpreted"
+FOLDER = Path(__file__).parent / "gpu"
 
 
 @pytest.mark.skipif(

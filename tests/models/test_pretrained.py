@@ -17,13 +17,7 @@ import torch
 from codegen.core.errors import ModelError
 from codegen.generation.backends import check_name
 from codegen.models import load, resolve
-from codegen.models.pretrained import (
-    MODELS,
-    Pretrained,
-    Weights,
-    choose_next_edit_adapter,
-    convert,
-)
+from codegen.models.pretrained import MODELS, Pretrained, Weights, choose_next_edit_adapter, convert
 
 
 def test_the_adapter_for_next_edits_is_chosen_by_the_weights_on_this_machine(

@@ -43,3 +43,13 @@ def sandbox(launcher: str) -> Iterator[Sandbox]:
             yield opened
     except SandboxError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def needs_a_sandbox() -> None:
+    """Skips a test where no safe backend works."""
+    try:
+        _, zygote = launch.choose("auto")
+    except SandboxError as error:
+        pytest.skip(str(error))
+    zygote.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -20,23 +19,14 @@ import pytest
 from suites import suite
 
 import codegen
-from codegen.core.errors import SandboxError
-from codegen.sandbox import Job, Limits, Sandbox, launch, pool, probe
-from codegen.sandbox.protocol.orders import JobEnded, JobRequest
+from codegen.sandbox import Job, Limits, Sandbox
 from tests.processes import descendants, lives, python, run, wait_for
+
+pytestmark = pytest.mark.usefixtures("needs_a_sandbox")
 
 HONEST = Job("def f(x):\n    return x + 1\n", test="assert f(1) == 2\n")
 ENDLESS = Job("while True: pass\n", limits=Limits(cpu_s=60))
 NOBODY = 65534
-
-
-@pytest.fixture(autouse=True)
-def _needs_a_sandbox() -> None:
-    try:
-        _, zygote = launch.choose("auto")
-    except SandboxError as error:
-        pytest.skip(str(error))
-    zygote.close()
 
 
 @pytest.mark.parametrize("ending", ["normal", "exception", "interrupt"])
@@ -235,113 +225,7 @@ def test_an_ordinary_user_has_the_same_sandbox(backend: str, tmp_path: Path) -> 
     }
 
 
-def test_probes_hold_here() -> None:
-    probes = probe()
-    assert len(probes) == 10
-    assert [p for p in probes if not p.ok] == []
-
-
-def test_probes_hold_on_a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty times slower: the limit of CPU time may end each program, but tells nothing."""
-    from codegen.sandbox import probes
-
-    monkeypatch.setattr(probes, "LIMITS", Limits(cpu_s=0.05, memory_mib=256))
-    assert [p for p in probe() if not p.ok] == []
-
-
-def test_a_probe_without_a_sandbox_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise SandboxError("nothing works")
-
-    monkeypatch.setattr(launch, "start", refuse)
-    (only,) = probe()
-    assert not only.ok and "bubblewrap" in only.detail
-
-
 def test_the_terminals_interrupt_does_not_reach_the_sandbox() -> None:
     with Sandbox(workers=1) as sandbox:
         assert os.getsid(0) not in map(os.getsid, sandbox.process_ids)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_driver_without_descriptors_says_so_and_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with Sandbox(workers=1) as sandbox:
-        assert sandbox.run(HONEST).passed
-
-        def none(*_: object, **__: object) -> int:
-            raise OSError(errno.EMFILE, "Too many open files")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(pool, "memory_file", none)
-            outcome = sandbox.run(HONEST)
-        assert outcome.status == "infra_error" and "Too many open files" in outcome.message
-        assert sandbox.run(HONEST).passed
-
-
-def test_programs_that_only_wait_are_tried_again_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    order, ended, beside = pool.JobRequest, pool.read_ended, []
-    running: set[int] = set()
-
-    def watched(number: int, *rest: Any, **more: Any) -> JobRequest:
-        request = order(number, *rest, **more)
-        if request.wall_s == pool.ALONE_WALL_FACTOR * wait.wall_s:  # it is run again
-            beside.append((request.memory_mib, len(running)))
-        if request.memory_mib in (wait.memory_mib, work.memory_mib):
-            running.add(number)
-        return request
-
-    def heard(packet: bytes) -> JobEnded:
-        running.discard(ended(packet).id)
-        return ended(packet)
-
-    monkeypatch.setattr(pool, "JobRequest", watched)
-    monkeypatch.setattr(pool, "read_ended", heard)
-    waits = "import time\ntime.sleep(99)\n"
-    works = "import time\nend = time.process_time() + 0.15\n" + (
-        f"while time.process_time() < end: pass\n{waits}"
-    )
-    wait, work = Limits(cpu_s=0.3, memory_mib=256), Limits(cpu_s=0.3, memory_mib=257)
-    jobs = [(n, Job(works, limits=work) if n in (1, 3) else Job(waits, limits=wait))
-            for n in range(6)]  # fmt: skip
-    with Sandbox(workers=1) as sandbox:
-        assert {outcome.status for _, outcome in sandbox.map(jobs)} == {"timeout"}
-    assert len(beside) == 6
-    assert max(number for mib, number in beside if mib == wait.memory_mib) == 2  # three in flight
-    assert [number for mib, number in beside if mib == work.memory_mib] == [0, 0]
-
-
-class _Broken:
-    """A socket that sends nothing but what has descriptors: orders to start, not to stop."""
-
-    def __init__(self, socket: Any) -> None:
-        self.socket = socket
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.socket, name)
-
-    def send(self, _: bytes) -> int:
-        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
-
-
-def test_a_sandbox_found_dead_at_two_deadlines_breaks_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    start, programs = launch.start, []
-
-    def started(way: Any, role: Any, *more: Any) -> launch.ZygoteProcess:
-        zygote = start(way, role, *more)
-        if role == "program":
-            programs.append(zygote)
-            if len(programs) == 1:
-                zygote.control = _Broken(zygote.control)  # type: ignore[assignment]
-        return zygote
-
-    monkeypatch.setattr(launch, "start", started)
-    monkeypatch.setattr(pool, "END_GRACE_S", 0.3)
-    leaves = Job("import os, time\nos.closerange(3, 99)\ntime.sleep(9)\n", test=HONEST.test)
-    with Sandbox(workers=1) as sandbox:
-        outcomes = dict(sandbox.map([("a", leaves), ("b", leaves)]))
-    assert len(programs) == 2
-    assert {outcome.status for outcome in outcomes.values()} == {"exited"}

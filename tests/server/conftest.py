@@ -168,6 +168,23 @@ def served(app: Any) -> Iterator[Served]:
 
 
 @pytest.fixture
+def fronted(served: Served, engine: Any) -> Iterator[Served]:
+    """A server whose completions come from the other one."""
+    from codegen.server.completion.engine import CompletionEngine
+    from codegen.server.completion.requests import ServerLimits
+    from codegen.server.completion.upstream import Upstream
+    from codegen.server.http import make_app
+
+    upstream = Upstream(f"{served.url}/v1", model=engine.model.name, key=TOKEN)
+    upstream.check()
+    front = CompletionEngine(upstream, ServerLimits())
+    server = Served(make_app(front, TOKEN))
+    yield server
+    server.stop()
+    front.stop()
+
+
+@pytest.fixture
 def post(served: Served) -> Iterator[Callable[..., Any]]:
     """Posts JSON and returns the response."""
     import httpx

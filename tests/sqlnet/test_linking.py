@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.features import encode_question
-from codegen.sqlnet.linking import MOST_VALUES, Linker, date_in, links_of, nearest
-from codegen.sqlnet.query import Condition, Query
+from codegen.sqlnet.linking import MOST_VALUES, Linker, date_in, links_of, nearest, spelled_out
+from codegen.sqlnet.query import Column, Condition, Query, Table
 from codegen.sqlnet.schema import Schema
-from codegen.sqlnet.words import number_in_words
 
 CITIES = ["Toronto", "New York City", "York", "São Paulo", "St. John's", "2021-05-03", "12", "120"]
 CITIES += ["Wales Airport"]
@@ -55,26 +54,6 @@ def test_a_link_is_always_one_of_the_values(said: str, values: list[str]) -> Non
     assert found is None or found in values
     if said in values:
         assert found is not None and found.casefold() == said.casefold()
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("two", 2),
-        ("twenty-one", 21),
-        ("one hundred and five", 105),
-        ("two thousand three hundred", 2300),
-        ("1.5 million", 1_500_000),
-        ("3", 3),
-        ("a million", None),
-        ("Ann", None),
-        ("and", None),
-        ("", None),
-        ("2 3", None),
-    ],
-)
-def test_numbers_in_words(text: str, number: float | None) -> None:
-    assert number_in_words(text) == number
 
 
 @pytest.mark.parametrize(
@@ -131,3 +110,25 @@ def test_a_column_of_too_many_values_is_left_alone() -> None:
     held = Linker(database, Schema.of(database).table())
     assert held.values(0) is None
     assert held.selects(Condition(0, 0, "nobody")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "question", "words"),
+    [
+        ("dep_delay", "the average departure delay", ("departure", "delay")),
+        ("dep_delay", "the average departures", ("departure", "delay")),
+        ("depDelay", "departure delay", ("departure", "delay")),
+        ("dep_delay", "the dep delay, or departure delay", ("dep", "delay")),  # the question's own
+        ("dep_delay", "the delay", ("dep", "delay")),
+        ("deposit", "departure", ("deposit",)),
+        ("tz", "which time zone is it in", ("time", "zone")),
+        ("tz", "which zone is it in at that time", ("tz",)),
+        ("temp_max", "the maximum temperature", ("temperature", "maximum")),
+        ("temp_max", "the highest temperature", ("temperature", "highest")),
+    ],
+)
+def test_a_short_form_is_read_as_the_long_one_of_the_question(
+    name: str, question: str, words: tuple[str, ...]
+) -> None:
+    (column,) = spelled_out(Table("t", (Column(name, "real"),)), question).columns
+    assert (column.name, column.type, column.words) == (name, "real", words)

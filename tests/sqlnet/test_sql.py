@@ -22,7 +22,6 @@ from codegen.sqlnet.query import (
     Query,
     Table,
     UnsafeSQLError,
-    query_from_row,
 )
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql, validate
@@ -137,28 +136,6 @@ def test_unknown_dialects_and_misfits_are_named() -> None:
         to_sql(Query(0), TABLE, "sqllite")
     with pytest.raises(InputError, match="does not fit"):
         to_sql(Query(3), TABLE)
-
-
-def test_queries_match_by_the_official_rule() -> None:
-    first = Query(1, 2, (Condition(0, 0, "Ann"), Condition(2, 1, "3")))
-    assert first.matches(Query(1, 2, (Condition(2, 1, "3"), Condition(0, 0, "aNN"))))
-    assert not first.matches(Query(1, 2, (Condition(2, 1, "3.0"), Condition(0, 0, "Ann"))))
-    assert not first.matches(Query(1, 1, first.conditions))
-
-
-def test_records_come_back_as_they_were_and_wrong_ones_are_named() -> None:
-    query = Query(1, 2, (Condition(0, 0, "Ann"),))
-    assert query_from_row(query.to_row(), columns=2) == query
-    for row, what in [
-        ({}, "not a WikiSQL query"),
-        ({"sel": 0, "agg": 0, "conds": [[0, 0]]}, "not a WikiSQL query"),
-        ({"sel": 2, "agg": 0, "conds": []}, "sel is 2"),
-        ({"sel": 0, "agg": 9, "conds": []}, "agg is 9"),
-        ({"sel": True, "agg": 0, "conds": []}, "sel is True"),
-        ({"sel": 0, "agg": 0, "conds": [[0, 3, "x"]]}, "operator is 3"),
-    ]:
-        with pytest.raises(InputError, match=what):
-            query_from_row(row, columns=2)
 
 
 def test_what_is_refused_is_not_written_to_the_terminal() -> None:

@@ -12,6 +12,7 @@ import pytest
 from codegen.core.errors import ResumeError
 from codegen.evals.audit import AuditRow, AuditSettings, audit, hardened_rows, open_task
 from codegen.evals.tasks import load
+from codegen.evals.tasks.humaneval import HumanEval
 from codegen.evals.tasks.validate import check
 from codegen.sandbox import Sandbox
 
@@ -117,3 +118,19 @@ def test_a_reference_that_depends_on_the_hash_seed_is_flaky(tmp_path: Path) -> N
         for other, state in ((None, "audited"), (reseeded, "flaky_reference")):
             (found,) = audited(tmp_path / "a.jsonl", tmp_path / state, reseeded=other)
             assert found.state == state
+
+
+@pytest.mark.slow
+def test_most_proofs_and_the_suite_agree(tmp_path: Path, data_folder: Path) -> None:
+    whole = load("humaneval")
+    chosen = [p for p in whole.problems() if int(p.id.partition("/")[2]) in (40, 43, 71, 105)]
+    task = HumanEval(whole.name, "", chosen, whole.source)
+    suite = load("humaneval-plus", str(data_folder / "evalplus" / "HumanEvalPlus.jsonl.gz"))
+    with Sandbox(workers=1) as sandbox:
+        _, summary = audit(
+            task, out=tmp_path / "out", sandbox=sandbox, settings=AuditSettings(), suite=suite
+        )
+    found = summary["agreement"]
+    assert found["problems"] == 4
+    both, missed = found["mutants"]["both"], found["mutants"]["only_suite"]
+    assert both >= 2 * missed and both > found["mutants"]["only_inputs"]

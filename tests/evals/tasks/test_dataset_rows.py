@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from codegen.core.errors import InputError
-from codegen.core.hub import parse_hub
 from codegen.evals import tasks
 from codegen.evals.tasks.dataset_rows import DataLocation, read_rows_of
 
@@ -71,25 +70,6 @@ def test_the_folder_of_data_sets_comes_before_the_hub(
     assert rows.source == "sets/rows.jsonl"  # no path of this machine in reports
     with pytest.raises(InputError, match="CODEGEN_TEST_DATA"):
         DataLocation("nowhere.jsonl").source()
-
-
-@pytest.mark.parametrize(
-    ("spec", "parts"),
-    [
-        ("o/n", ("o/n", "", "test")),
-        ("o/n:train", ("o/n", "", "train")),
-        ("o/n:python", ("o/n", "python", "test")),
-        ("o/n:python:validation", ("o/n", "python", "validation")),
-    ],
-)
-def test_hub_specs(spec: str, parts: tuple[str, str, str]) -> None:
-    assert parse_hub(spec, "test") == parts
-
-
-@pytest.mark.parametrize("spec", ["", ":x", "a:b:c:d"])
-def test_hub_specs_that_are_none(spec: str) -> None:
-    with pytest.raises(InputError, match="is not of the form"):
-        parse_hub(spec)
 
 
 def test_a_data_set_as_the_hub_gives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

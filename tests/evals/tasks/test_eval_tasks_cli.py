@@ -77,16 +77,13 @@ def test_a_gate_that_fails_ends_with_1(codegen: Any, tmp_path: Path) -> None:
         (["import", "humaneval", "none", "--out", "x"], 1, "Cannot read none"),
         (["import", "humaneval", "none"], 2, "Missing option '--out'"),
         (["export", "humaneval", "none", "--format", "word", "--out", "x"], 2, "word"),
-        (
-            ["run", "humaneval", "--model", "m", "--out", "x", "-o", "styles=none.yaml"],
-            1,
-            "Cannot read the file of prompt styles none.yaml",
-        ),
+        (["run", "humaneval", "--model", "m", "--out", "x", "-o", "styles=none.yaml"], 1,
+         "Cannot read the file of prompt styles none.yaml"),
         (["run", "humaneval", "--model", "m", "--out", "x", "--style", "shout"], 2, "'shout'"),
         # Said before the model, which is not there, is looked for.
         (["run", "humaneval", "--model", "m", "--out", "x", "--style", "fim-qwen"], 2, "fim-qwen"),
     ],
-)
+)  # fmt: skip
 def test_mistakes_get_one_line(codegen: Any, arguments: list[str], code: int, said: str) -> None:
     ended, _, err = codegen("eval", *arguments)
     assert ended == code

@@ -14,13 +14,7 @@ from hard_programs import HARD
 from codegen.core.errors import ConfigError
 from codegen.core.records import Example, TrainingText, from_json, to_json
 from codegen.data import MemorySource, open_source, read_texts, run
-from codegen.methods.backspace import (
-    Backspace,
-    Codec,
-    UnsuitableExample,
-    from_text,
-    is_trajectory,
-)
+from codegen.methods.backspace import Backspace, Codec, UnsuitableExample, from_text, is_trajectory
 
 PROGRAM = "def f(x, y):\n    if x >= y:\n        return x\n    return y\n"
 EXAMPLE = Example("a/1", "The larger one.", PROGRAM)

@@ -11,14 +11,7 @@ import pytest
 from hard_programs import HARD
 
 from codegen.methods.backspace import Codec
-from codegen.methods.backspace.noise import (
-    NOISES,
-    MistakeSite,
-    Scopes,
-    Syntax,
-    Uniform,
-    find_sites,
-)
+from codegen.methods.backspace.noise import NOISES, MistakeSite, Scopes, Syntax, Uniform, find_sites
 
 PROGRAM = """\
 import os

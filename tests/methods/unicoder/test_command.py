@@ -10,11 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_server import (
-    Model,
-    Reply,
-    error,
-)
+from openai_server import Model, Reply, error
 from unicode_helpers import PROGRAM, write
 
 from tests.selection import some

@@ -17,12 +17,7 @@ from language_programs import PROGRAMS, Programs
 
 from codegen.core.errors import SandboxError
 from codegen.sandbox import Job, Limits, Sandbox, ScriptJob
-from codegen.sandbox.languages import (
-    HELLO,
-    LANGUAGES,
-    MissingToolchainError,
-    find_toolchain,
-)
+from codegen.sandbox.languages import HELLO, LANGUAGES, MissingToolchainError, find_toolchain
 
 QUICK = ("bash", "c", "javascript", "perl")
 SHORT = Limits(cpu_s=1.0, memory_mib=256)

@@ -343,7 +343,7 @@ def test_4_documents_are_told_apart_without_keeping_their_lines() -> None:
     assert slots.take("63", "another\nfile\n")[1] is True
 
 
-# 5 (cancelling) is in test_http.py, test_lsp.py and test_engine.py.
+# 5 (cancelling) is in test_openai.py, test_lsp.py and test_engine.py.
 
 
 # 6. Names of files are labels: none is opened.
@@ -376,7 +376,7 @@ def test_6_no_file_is_opened(
     assert not [name for name in opened if "target" in name]
 
 
-# 7. Secrets are in test_secrets.py, test_http.py (other files) and test_lsp.py (.env).
+# 7. Secrets are in test_secret_scan.py, test_llamacpp.py (other files) and test_lsp.py (.env).
 
 
 # 8. Documents of different clients and workspaces share nothing; see also test_engine.py.

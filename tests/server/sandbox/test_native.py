@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import pickle
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Any
 
 import httpx
 import pytest
 
-from codegen.core.errors import InputError
+from codegen.core.errors import ConfigError, InputError, SandboxError
 from codegen.sandbox import Job, Limits, Outcome, Sandbox, ScriptJob
-from codegen.sandbox.client import SandboxClient
+from codegen.sandbox.client import AsyncSandboxClient, SandboxClient
+from codegen.sandbox.languages import HELLO, installed
 from tests.server.conftest import Served
 from tests.server.sandbox.conftest import TOKEN, serving
 
@@ -225,3 +229,117 @@ def test_info_and_metrics_tell_what_happened(
 def _counter(service: Served, name: str) -> float:
     lines = httpx.get(f"{service.url}/metrics").text.splitlines()
     return next((float(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
+
+def test_the_token_stays_in_the_environment(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job("def f(): return 1\n", test="assert f() == 1\n")
+    with serving(sandbox, TOKEN) as served, SandboxClient(served.url) as client:
+        with pytest.raises(ConfigError, match="CODEGEN_SANDBOX_TOKEN"):
+            client.run(job)
+        client.close()
+        monkeypatch.setenv("CODEGEN_SANDBOX_TOKEN", TOKEN)
+        assert client.run(job).passed
+        data = pickle.dumps(client)
+        assert TOKEN.encode() not in data
+        with pickle.loads(data) as copy:  # noqa: S301 - our own
+            assert copy.run(job).passed
+    with pytest.raises(ConfigError, match="must not contain its token") as error:
+        SandboxClient(f"http://any:{TOKEN}@127.0.0.1:8080")
+    assert TOKEN not in str(error.value)
+    for url in ("", "127.0.0.1:8080", "ftp://x", "http://", []):
+        with pytest.raises(ConfigError):
+            SandboxClient(url)  # type: ignore[arg-type]
+
+
+def test_a_client_serves_several_threads_and_loops(service: Served, client: SandboxClient) -> None:
+    job = Job("def f(): return 1\n", test="assert f() == 1\n")
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(lambda _: client.run(job).passed, range(40)))
+    other = AsyncSandboxClient(service.url)
+    for _ in range(2):
+        assert asyncio.run(other.run(job)).passed
+    asyncio.run(other.close())
+
+
+def test_an_iterator_that_is_dropped_ends_its_requests(client: SandboxClient) -> None:
+    found = client.map((n, Job(f"x = {n}\n", test="assert x\n")) for n in range(1, 10_000))
+    assert next(found)[1].passed
+    found.close()
+    assert client.run(Job("x = 5\n", test="assert x == 5\n")).passed
+
+
+HERE = tuple(found.language.name for found in installed())
+PICKED = tuple(name for name in ("bash", "perl", "javascript", "cpp") if name in HERE)
+# Of a program that reads a number n from standard input: prints n + 1, a word on standard error,
+# leaves a file, and ends with exit code 3.
+PROGRAMS = {
+    "bash": "read n; echo $((n + 1)); echo no >&2; echo left > out; exit 3\n",
+    "perl": "my $n = <STDIN>; print $n + 1, qq(\\n); print STDERR qq(no\\n); "
+    "open(F, '>', 'out'); print F qq(left\\n); close(F); exit 3;\n",
+    "javascript": "const fs = require('fs'); const n = Number(fs.readFileSync(0, 'utf8'));\n"
+    "console.log(n + 1); console.error('no'); fs.writeFileSync('out', 'left\\n');\n"
+    "process.exit(3);\n",
+    "cpp": "#include <fstream>\n#include <iostream>\nint main() { int n; std::cin >> n;\n"
+    'std::cout << n + 1 << "\\n"; std::cerr << "no\\n"; std::ofstream("out") << "left\\n";\n'
+    "return 3; }\n",
+}
+BROKEN = {"cpp": "int main() { return x; }\n"}
+
+
+@pytest.fixture(scope="module")
+def many() -> Iterator[Served]:
+    if not PICKED:
+        pytest.skip("no compiler or interpreter of another language is installed")
+    try:
+        with Sandbox(workers=1, languages=PICKED) as sandbox, serving(sandbox) as served:
+            yield served
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", PICKED)
+def test_run_code(many: Served, name: str) -> None:
+    body = {"code": PROGRAMS[name], "language": name, "stdin": "41\n", "fetch_files": ["out"]}
+    if name == "javascript":
+        body["language"] = "nodejs"  # as SandboxFusion calls it
+    row = httpx.post(f"{many.url}/run_code", json=body, timeout=60).json()
+    assert row["status"] == "Failed"
+    result = row["run_result"]
+    assert (result["return_code"], result["stdout"], result["stderr"]) == (3, "42\n", "no\n")
+    assert row["files"] == {"out": "bGVmdAo="}
+    compiled = row["compile_result"]
+    assert (compiled is not None and compiled["return_code"] == 0) == (name == "cpp")
+
+
+@pytest.mark.parametrize("name", [name for name in PICKED if name in BROKEN])
+def test_what_cannot_be_compiled(many: Served, name: str) -> None:
+    body = {"code": BROKEN[name], "language": name}
+    row = httpx.post(f"{many.url}/run_code", json=body, timeout=60).json()
+    assert (row["status"], row["run_result"], row["message"]) == ("Failed", None, "")
+    compiled = row["compile_result"]
+    assert (compiled["status"], compiled["return_code"]) == ("Finished", 1)
+    assert "x" in compiled["stderr"]
+    with SandboxClient(many.url) as client:
+        assert client.run(ScriptJob(BROKEN[name], language=name)).status == "compile_error"
+
+
+@pytest.mark.parametrize("name", PICKED)
+def test_verdicts(many: Served, name: str) -> None:
+    with SandboxClient(many.url) as client:
+        for expected, status in (("hello", "passed"), ("other", "wrong")):
+            job = Job(HELLO[name], mode="stdio", expected_stdout=expected, language=name)
+            outcome = client.run(job)
+            assert (outcome.status, outcome.trust) == (status, "stdio")
+        assert name in client.describe()["languages"]
+
+
+def test_a_language_that_is_not_served_is_refused(many: Served) -> None:
+    for name in ("cobol", "haskell", "sql"):
+        response = httpx.post(f"{many.url}/run_code", json={"code": "", "language": name})
+        assert response.status_code == 422
+        assert "python" in response.json()["detail"]
+        response = httpx.post(f"{many.url}/v1/judge", json={"program": "x", "language": name})
+        assert response.status_code == 422
+        assert PICKED[0] in response.json()["error"]["message"]

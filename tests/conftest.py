@@ -22,6 +22,7 @@ import pytest
 
 if TYPE_CHECKING:
     from codegen.models.llamacpp import LlamaServer
+    from codegen.sandbox import Sandbox
 
 # One thread a process: with several, small operations spend their time waiting for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -70,6 +71,19 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section(f"{reasons.total()} skipped")
         for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
             terminalreporter.write_line(f"{count:>5}  {reason}")
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    """An open sandbox; where the machine offers none, the test is skipped."""
+    from codegen.core.errors import SandboxError
+    from codegen.sandbox import Sandbox
+
+    try:
+        with Sandbox(workers=2) as opened:
+            yield opened
+    except SandboxError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(autouse=True)

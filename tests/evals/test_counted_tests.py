@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,6 @@ from codegen.evals.counted_tests import constant_programs, counted, is_hidden, r
 from codegen.rewards.suspicious import suspects
 from codegen.sandbox import Job, Limits, Outcome, Sandbox
 from tests.rewards.test_judge import WRONG, custom
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(workers=1) as opened:
-        yield opened
 
 
 def test_counts_are_those_of_a_plain_loop(sandbox: Sandbox) -> None:

@@ -370,15 +370,6 @@ def test_unreadable_files_and_impossible_ks(toy: tasks.Task[Any], tmp_path: Path
         read_score(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def sandbox():
-    try:
-        with Sandbox(workers=1) as opened:
-            yield opened
-    except SandboxError as error:
-        pytest.skip(f"no sandbox on this machine: {error}")
-
-
 @pytest.mark.slow
 def test_all_references_of_humaneval_pass_and_wrong_programs_do_not(
     sandbox: Sandbox, tmp_path: Path

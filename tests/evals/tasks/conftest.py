@@ -2,22 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-
-from codegen.core.errors import SandboxError
-from codegen.sandbox import Sandbox
-
-
-@pytest.fixture(scope="session")
-def sandbox() -> Iterator[Sandbox]:
-    """An open sandbox; where the machine offers none, the test is skipped."""
-    try:
-        with Sandbox(workers=2) as opened:
-            yield opened
-    except SandboxError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -145,12 +145,6 @@ HOSTILE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def sandbox():
-    with Sandbox(workers=1) as opened:
-        yield opened
-
-
 @pytest.mark.slow
 def test_scoring_is_strict_and_can_not_be_fooled(sandbox: Sandbox) -> None:
     answers = [Answer((1, 2, 3), program) for program, _ in HOSTILE]

@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from codegen.core.errors import SandboxError
 from codegen.sandbox import Sandbox
 from codegen.sandbox.client import SandboxClient
 from codegen.server.sandbox import SandboxService, make_app, most_limits
@@ -31,15 +30,6 @@ def serving(sandbox: Any, token: str | None = None, **options: Any) -> Iterator[
         yield served
     finally:
         served.stop()
-
-
-@pytest.fixture(scope="session")
-def sandbox() -> Iterator[Sandbox]:
-    try:
-        with Sandbox(workers=1) as opened:
-            yield opened
-    except SandboxError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

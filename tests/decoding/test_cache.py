@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from codegen.decoding.cache import CacheLayer, KVCache, Pages
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.passes import exchange
 from codegen.kernels.tree_attention import PAGE
+from tests.decoding.conftest import small_llama
 
 
 def test_rows_keep_their_own_pages() -> None:
@@ -37,22 +37,12 @@ def test_rows_keep_their_own_pages() -> None:
         assert torch.equal(pages.starts, starts)
 
 
-def _llama() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=60, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=1024,
-        initializer_range=0.5,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).float().eval()
-
-
 def test_rows_across_pages_come_and_go() -> None:
     """Texts that end in another page than they began in, with prompts of one token among them."""
     prompts = [[7 + i % 50 for i in range(n)] for n in (250, 1, 300, 40, 254)]
     texts = []
     for paged in (False, True):
-        model = _llama()
+        model = small_llama()
         assert not paged or exchange(model)
         rows = [Row(list(prompt), [0.0] * 12) for prompt in prompts]
         decode(model, rows, max_new_tokens=12, temperature=0, top_p=1.0, eos=frozenset(), width=2,

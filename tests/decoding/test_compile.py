@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from torch._dynamo.utils import counters
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from codegen.core.errors import MachineError
 from codegen.decoding import long_context
@@ -20,6 +19,7 @@ from codegen.decoding.passes import exchange
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.strategies.superposed import Superposition
+from tests.decoding.conftest import small_llama
 
 PROMPTS = [[3, 7, 9, 3, 7, 9, 3, 7], [5], [11, 12, 13, 14], [40, 3], [1, 2, 3, 1, 2, 3], [9]]
 Make = Callable[[int, Any], Strategy]
@@ -33,16 +33,6 @@ MAKERS: dict[str, Make] = {
     "superposed": lambda count, draft: Superposition(),
     "lm-infinite": lambda count, draft: Strategy(),
 }
-
-
-def model() -> Any:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=60, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512,
-        initializer_range=0.5,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).float().eval()
 
 
 def texts(target: Any, draft: Any, name: str, count: int, new: int) -> list[list[int]]:
@@ -75,7 +65,7 @@ def test_compiled_models_decode_the_same(
     # PyTorch's shared cache mixes code for AVX2 and AVX-512 if ATEN_CPU_CAPABILITY changes.
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(long_context, "BLOCK", 8)
-    target, draft = model(), model()
+    target, draft = (small_llama(num_hidden_layers=1) for _ in range(2))
     assert not in_place or (exchange(target) and exchange(draft))
     counts = (1, 6) if len(names) > 1 else (6,)
     cases = [(name, count, new) for new in (12, 40) for name in names for count in counts]
@@ -96,7 +86,7 @@ def test_what_cannot_be_compiled_is_one_line() -> None:
         raise OSError("there is no compiler\nof any kind")
 
     torch.compiler.reset()
-    target = model()
+    target = small_llama(num_hidden_layers=1)
     target.compile(backend=fails)
     with pytest.raises(MachineError, match=r"LlamaForCausalLM: .* no compiler of") as raised:
         texts(target, None, "plain", 1, 4)

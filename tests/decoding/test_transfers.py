@@ -24,6 +24,7 @@ from codegen.decoding.rpg.methods import Method, Penalized
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.sorted import ExitCounts, Nested, SortedDrafter, SortedSpeculation
 from codegen.decoding.strategies.speculative import Speculation
+from tests.decoding.conftest import small_llama
 from tests.selection import some
 
 PROMPTS = [[3, 7, 9, 3, 7, 9, 3, 7], [5], [11, 12, 13, 14], [40, 3], [1, 2, 3, 1, 2, 3], [9],
@@ -87,15 +88,7 @@ MAKERS: dict[str, Callable[[int, Any], Strategy]] = {
 @pytest.fixture
 def models() -> list[Any]:
     """A target, and a draft near it."""
-    made: list[Any] = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=60, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
-            num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512,
-            initializer_range=0.5,
-        )  # fmt: skip
-        made.append(LlamaForCausalLM(config).float().eval())
+    made = [small_llama() for _ in range(2)]
     with torch.no_grad():
         for weight in made[1].parameters():
             weight += 0.05 * torch.randn(weight.shape)

@@ -8,27 +8,20 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from codegen.decoding.editing import EditableCache, EditPolicy
 from codegen.decoding.editing.rotation import find_rotations
+from tests.decoding.conftest import small_llama
 
 TIGHT = EditPolicy(min_span=2, tail=0, sink=0, chunk=7, keep_removed=20)
 
 
 def llama(layers: int = 3, seed: int = 0) -> PreTrainedModel:
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=50,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.4,
-    )
-    return LlamaForCausalLM(config).eval()
+    return small_llama(
+        seed, vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.4,
+    )  # fmt: skip
 
 
 @torch.inference_mode()

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from codegen.core.errors import ModelError
 from codegen.decoding import loop
@@ -18,6 +17,7 @@ from codegen.decoding.sampling import choose, distribution
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.rsd import Beam, gumbel
 from codegen.kernels.vocabulary import accept_tree
+from tests.decoding.conftest import small_llama
 
 V, TRIALS = 5, 60_000
 SHAPES: list[rsd.Shape] = [
@@ -146,18 +146,10 @@ def test_distribution_is_what_choose_draws_from(top_p: float) -> None:
 
 
 def small(seed: int, layers: int = 1, vocabulary: int = 120) -> Any:
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        initializer_range=0.3,
-    )
-    return LlamaForCausalLM(config).float().eval()
+    return small_llama(
+        seed, vocab_size=vocabulary, hidden_size=32, intermediate_size=48, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3,
+    )  # fmt: skip
 
 
 def plain(model: Any, prompts: list[list[int]], new: int, eos: frozenset[int]) -> list[Row]:

@@ -1,13 +1,12 @@
-"""Batches of unequal prompts: drafts in one batch against batch 1, in fp32.
+"""Batches of prompts of unequal length: drafts in one batch against batch size 1, in fp32.
 
 Greedy completions of HumanEval's prompts by one model, all in one batch with suffix drafts of at
 most five tokens. ``exact_rate_fp32`` is the fraction of completions that equal
-batch 1 without drafts; ``tokens_per_s`` counts tokens per CPU second on one thread, the encoding of
-the prompts included; ``plain_tokens_per_s`` is the same batch without drafts, ``ratio`` the first
-over the second.
+batch 1 without drafts; ``tokens_per_s`` counts tokens per CPU second on one thread, including
+prompt encoding; ``plain_tokens_per_s`` is the same batch without drafts, ``ratio`` their quotient.
 
 Limit: a small model on a CPU, where the cost of a pass grows with its tokens. The published methods
-    that realign rows (EQSPEC, EXSPEC) were measured until 2026-12-01; see docs/measurements.md.
+that realign rows (EQSPEC, EXSPEC) were measured until 2026-12-01; see docs/measurements.md.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def run(
 
     Args:
         model: the decoding model.
-        prompts: rows of the batch.
+        prompts: number of rows of the batch.
         max_new_tokens: maximum tokens of a completion.
     """
     at_least(1, prompts=prompts, max_new_tokens=max_new_tokens)

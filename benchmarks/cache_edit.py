@@ -2,15 +2,15 @@
 
 With the embedded model:
 
-- ``related_within_half_logit``: definitions that change while a use of them is being typed; the
-  fraction in which the lead of the right over the wrong continuation, in logits of their first
-  tokens, is within 0.5 of a full recompute's. Table ``related`` by method: ``ignored`` (the old
-  cache), ``conflict`` (PIE without its rotation), ``pie``, ``ours`` (PIE, moved text reused, the
-  statement at the cursor re-encoded). In float32.
+- ``related_within_half_logit``: a definition changes while the user types a use of it; the fraction
+  in which the margin of the correct over the wrong continuation, in logits of their first tokens,
+  is within 0.5 of a full recompute's. Table ``related`` by method: ``ignored`` (the old cache),
+  ``conflict`` (PIE without its rotation), ``pie``, ``ours`` (PIE, moved text reused, the statement
+  at the cursor re-encoded). In float32.
 - ``real_next_line_same``: edits from commits of repositories, of six kinds, each followed by a
-  request to the server's engine, with prompts of the prefix alone and with prefix, suffix and
-  middle forced; the fraction of answers that are the line of a full recompute. Table ``real`` by
-  layout and kind, with the cost. Needs ``-o data=DIR`` or CODEGEN_TEST_DATA.
+  request to the server's engine, with prompts of the prefix alone and with the order prefix,
+  suffix, middle forced; the fraction of answers that equal a full recompute's line. Table ``real``
+  by layout and kind, with the cost. Needs ``-o data=DIR`` or CODEGEN_TEST_DATA.
 - ``speedup_4k``: CPU time of encoding 4096 tokens over an update's after one edit in their
   first half (median of five kinds of edits), with the statement at the cursor re-encoded and
   without doubts.
@@ -50,7 +50,7 @@ _FIGURES = (
 PARTS = ("tokens", "speed", "related", "real")
 _LENGTH = 4096
 _WITHIN = 0.5  # logits
-_SPARE = 1.5  # extra edits are sampled: some are not in the window
+_SPARE = 1.5  # factor of sampled edits, since some are not in the window
 
 
 @options(
@@ -68,12 +68,11 @@ def run(
     """Runs the benchmark.
 
     Args:
-        quick: some related edits, one real edit of each kind after the prefix alone, in a window of
-            512 tokens; a full
-            recompute is timed as the cache's own first update.
+        quick: fewer related edits, one real edit of each kind after only the prefix, in a window of
+            512 tokens; the full recompute is timed as the cache's first update.
         seed: seed of the sampled edits and cursors.
         parts: some of tokens, speed, related and real; all if empty.
-        data: folder of datasets; by default the one that CODEGEN_TEST_DATA names.
+        data: folder of datasets; by default CODEGEN_TEST_DATA.
         edits: real edits of each kind.
     """
     import torch
@@ -103,7 +102,7 @@ def run(
 
 
 def _speed(report: Report, model: Any, tokenizer: Any, quick: bool) -> None:
-    """CPU time after one edit at 4096 tokens, against encoding them all."""
+    """Measures CPU time after one edit at 4096 tokens, against encoding them all."""
     say(f"speed at {_LENGTH} tokens")
     full, table = speed(model, tokenizer, _LENGTH, repeats=1 if quick else 3)
     ratios = [row["ratio"] for row in table.values()]
@@ -114,7 +113,7 @@ def _speed(report: Report, model: Any, tokenizer: Any, quick: bool) -> None:
 
 
 def _related(report: Report, model: Any, tokenizer: Any, edits: Sequence[RelatedEdit]) -> None:
-    """The lead of the right continuation over the wrong one, by method."""
+    """Measures the margin of the correct over the wrong continuation, by method."""
     say("related edits")
     leads: dict[str, list[float]] = {}
     for edit in edits:
@@ -142,7 +141,7 @@ def _related(report: Report, model: Any, tokenizer: Any, edits: Sequence[Related
 def _real(
     report: Report, data: str, layouts: Sequence[str], a_kind: int, context: int, seed: int
 ) -> None:
-    """Compares answers after edits of repositories, as served, with a full recompute."""
+    """Compares the server's answers after edits of repositories with a full recompute."""
     named = data or os.environ.get("CODEGEN_TEST_DATA", "")
     folder = Path(named, "next_edit")
     if not named or not folder.is_dir():

@@ -1,23 +1,23 @@
 """Program search: successive halving against the published algorithm, on the same emulations.
 
-What: ``emulations_full`` and ``emulations_halving`` are the emulations that each takes on average,
-``share`` their ratio (``share_of_distinct`` if the published algorithm left copies of a program
-out), ``same_program`` how often halving chooses the program that the published
-algorithm chooses, or an indistinguishable one (the paired 95% interval of the
-difference, over all problems, holds 0); ``same_program_exactly`` leaves the second part out, and
-``score_lost`` is how much worse halving's program is on average. These are averages over trials on
-recorded outcomes of a fine-tuned embedded model on four tasks (``tasks`` has them by task): each
-trial uses the problems in another order. The other results are the same on random outcomes, without
-a model (problems of different difficulty): ``paper_scale_...`` with the paper's numbers, 300
-programs on 700 problems, and program qualities Beta(2, 3); ``paper_scale_close_...`` with qualities
-Beta(20, 30), many of them nearly equal; ``default_scale_...`` with the numbers of the command's
-default budget and Beta(2, 3). ``us_per_emulation`` is our own CPU time per emulation.
+What: ``emulations_full`` and ``emulations_halving`` are the mean numbers of emulations, ``share``
+is their ratio (``share_of_distinct`` if the published algorithm skips copies of a program),
+``same_program`` is the rate at which halving chooses the same program as the published algorithm,
+or an indistinguishable one (the paired 95% interval of the difference, over all problems, contains
+0); ``same_program_exactly`` excludes indistinguishable programs, and ``score_lost`` is the mean
+loss of score by halving. These are averages over trials on recorded outcomes of a fine-tuned
+embedded model on four tasks (``tasks`` has them by task): each trial uses the problems in another
+order. The other results are the same measures on random outcomes, without a model (problems of
+different difficulty): ``paper_scale_...`` with the paper's numbers, 300 programs on 700 problems,
+and program qualities Beta(2, 3); ``paper_scale_close_...`` with qualities Beta(20, 30), many of
+them nearly equal; ``default_scale_...`` with the numbers of the command's default budget and
+Beta(2, 3). ``us_per_emulation`` is our own CPU time per emulation.
 
-Against: Algorithm 1 of arXiv 2405.16337 (CoTACS), our implementation; the authors' was never
-released.
+Against: Algorithm 1 of arXiv 2405.16337 (CoTACS), our implementation, since the authors' code is
+not released.
 
-Limits: the recorded tasks have few different programs and 28 problems, on which noise is wide: look
-at ``same_program_exactly`` and ``score_lost`` too.
+Limits: the recorded tasks have few different programs and 28 problems, so intervals are wide: see
+also ``same_program_exactly`` and ``score_lost``.
 """
 
 from __future__ import annotations

@@ -3,25 +3,25 @@
 A document is a module of the standard library around a window of ``context`` tokens. After each
 single edit in it (a key at the cursor, a name changed above, an import inserted, a function
 deleted, a line pasted, the cursor elsewhere) eight tokens are requested at the cursor. ``p50_ms``
-and ``p95_ms`` are the time from the edit to the first answer by the wall clock, ``p50_cpu_ms`` and
-``p95_cpu_ms`` its CPU time, which is the wall time of an idle machine. ``settled_...`` is the time
-until doubts are settled, when an editor that accepts only one answer gets it; ``in_doubt_share`` of
-the edits had any. ``encoded_tokens`` is the mean number of tokens that an edit made the model read,
-``cache_hit_share`` the fraction of all prompt tokens that it did not. ``cold_ms`` is the median
-time of the first answer in a document, whose whole window is encoded.
+and ``p95_ms`` are wall times from the edit to the first answer, ``p50_cpu_ms`` and ``p95_cpu_ms``
+its CPU times, which equal the wall times on an idle machine. ``settled_...`` is the time to the
+settled answer, which editors that accept only one answer receive; ``in_doubt_share`` is the
+fraction of edits whose first answer was not settled. ``encoded_tokens`` is the mean number of
+tokens encoded per edit, ``cache_hit_share`` the fraction of prompt tokens that were cached.
+``cold_ms`` is the median time of the first answer in a document, whose whole window is encoded.
 
 ``cancel_ms`` is the median time from canceling a request that is being decoded until the worker is
 idle, ``cancel_passes`` the maximum number of forward passes begun after that.
 ``typed_as_suggested_ms`` is the 95th percentile of an answer for text that continues as suggested.
 
-``..._avx2``: the same on a CPU without AVX-512, which ``ATEN_CPU_CAPABILITY=avx2`` makes of one
-with it, in its own process; not for llama.cpp, which chooses its instructions itself.
+``..._avx2``: the same without AVX-512 (``ATEN_CPU_CAPABILITY=avx2``), in a separate process; not
+for llama.cpp, which selects its instructions itself.
 
-``engine`` says what ran the model: ``-o engine=auto`` what ``codegen serve`` uses here for it,
-``llamacpp`` its GGUF file, ``kernels`` its weights by our pass for few tokens, ``transformers`` its
-weights by transformers alone, in the same cache. llama.cpp revises no answer, so
-``in_doubt_share`` is 0, its CPU times have steps of 10 ms, and its passes cannot be counted.
-Limit: a user also waits for the editor's own delay.
+``engine`` names the inference engine: ``-o engine=auto`` is the engine that ``codegen serve`` uses
+here, ``llamacpp`` runs the GGUF file, ``kernels`` our pass for few tokens, ``transformers`` only
+transformers, with the same cache. llama.cpp does not revise answers, so ``in_doubt_share`` is 0,
+its CPU times have steps of 10 ms, and its passes cannot be counted. Limit: excludes the editor's
+own delay.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def run(
     """Runs the benchmark.
 
     Args:
-        quick: 6 edits in 1 document, and doubts are not settled with AVX2.
+        quick: 6 edits in 1 document, without settled answers for AVX2.
         model: a name, a directory, a hub id or a GGUF file.
         engine: the inference engine.
         seed: seed of modules, cursors and keys.
-        edits: edits of all documents together.
-        documents: modules.
+        edits: total number of edits.
+        documents: number of modules.
         context: window length in tokens.
     """
     at_least(1, edits=edits, documents=documents)
@@ -91,7 +91,7 @@ def run(
 
 
 def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
-    """Returns results with sample sizes without AVX-512; the report's own on a CPU without it."""
+    """Returns results and sample sizes without AVX-512; the report's on a CPU without it."""
     import torch
 
     capability = torch.backends.cpu.get_cpu_capability()
@@ -219,7 +219,7 @@ class _Bench:
         torch.set_num_threads(1)
         self.context = context
         self.rng = random.Random(seed)
-        limits = ServerLimits(context_tokens=context, deadline_s=600.0)  # also if it is busy
+        limits = ServerLimits(context_tokens=context, deadline_s=600.0)  # even on a busy machine
         source, self.runs = _open(model, file, plain, limits)
         self.engine = CompletionEngine(source, limits)
         self.is_ours = file is None
@@ -280,7 +280,7 @@ class _Bench:
                 while len(begun) < 3 and not task.done():
                     await asyncio.sleep(0.001)
                 text, at = _EDITS["key"](text, at, random.Random(number))
-                if task.done():  # few tokens were enough
+                if task.done():  # the request finished early
                     begun.clear()
                     task.result()
                     continue
@@ -319,7 +319,7 @@ class _Bench:
 
 
 class _counted:
-    """Start times of forward passes."""
+    """Yields the start times of forward passes."""
 
     def __enter__(self) -> list[float]:
         from codegen.decoding.editing import EditableCache
@@ -372,7 +372,7 @@ def _delete(text: str, at: int, rng: random.Random) -> tuple[str, int]:
 
 
 def _paste(text: str, at: int, rng: random.Random) -> tuple[str, int]:
-    """Pastes lines from elsewhere at the cursor."""
+    """Pastes lines from another place at the cursor."""
     start = rng.randrange(max(1, len(text) - 400))
     start = text.find("\n", start) + 1
     end = text.find("\n", min(len(text) - 1, start + 80)) + 1

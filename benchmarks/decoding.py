@@ -5,20 +5,20 @@ Completions by one model, one prompt at a time and in a batch of eight, of three
 prompt shows, chat) and ``repeats`` (files of the standard library to continue).
 
 Methods: ``plain``, ``suffix`` and ``edit`` are ours (``edit`` has access to the text that is
-    rewritten); ``transformers`` is its generate. Unless ``--quick``, also ``lookup``: generate with
-    ``prompt_lookup_num_tokens=10``, one prompt at a time.
+rewritten); ``transformers`` is its generate. Unless ``--quick``, also ``lookup``: generate with
+``prompt_lookup_num_tokens=10``, one prompt at a time.
 
 ``METHOD_tokens_per_s_batch_N`` is over all sets: tokens per CPU second of one thread after the
-first pass, which encodes the prompts. ``worst_ratio`` is the smallest of ``suffix`` and ``edit``
-over ``plain`` in any set and batch, ``worst_ratio_at`` names it. The first
-prompts are included: the planner has no timings of the machine at the start.
+first pass, which encodes the prompts. ``worst_ratio`` is the smallest ratio of ``suffix`` or
+``edit`` to ``plain`` over all sets and batches, at ``worst_ratio_at``. The first prompts, for which
+the planner has no timings yet, are included.
 
 For each set, method and batch (keys of a batch end in ``_batch_8``): ``SET_METHOD_tokens_per_pass``
 (passes of the whole model), ``..._drafted_per_pass``, ``..._tokens_per_s``, ``..._ratio`` (ours
 over plain decoding) and ``..._same`` (fraction of completions equal to plain decoding's).
 
 Limits: a small model on a CPU, few prompts; a quick run takes the shortest ones. Completions can
-    differ from plain ones where two logits are nearly equal.
+differ from plain ones where two logits are nearly equal.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BATCH = 8
 _BATCH_TOKENS = 48  # per completion in a batch
 _QUICK_TOKENS = 32
 _QUICK_SECONDS = 32.0  # a quick run starts no new part after this
-# Cells of a quick run, the most informative first, as long as there is time.
+# Cells of a quick run, most informative first; it stops when its time is over.
 _QUICK = (("repeats", 8), ("humaneval", 1), ("repeats", 1), ("humanevalfix", 1),
           ("humaneval", 8), ("humanevalfix", 8))  # fmt: skip
 _OURS = ("plain", "suffix", "edit")
@@ -75,7 +75,7 @@ class _Run:
 
 
 Complete = Callable[[Sequence[_Question], int], list[list[int]]]
-Cell = tuple[str, int]  # data set and batch size
+Cell = tuple[str, int]  # dataset and batch size
 
 
 @options(quick={"max_new_tokens": _QUICK_TOKENS})
@@ -129,7 +129,7 @@ def run(
 
 
 def _groups(questions: Sequence[_Question], size: int, count: int) -> list[list[_Question]]:
-    """Batches of questions, the shortest prompts first; of several at once, one batch."""
+    """Returns batches of questions, shortest prompts first; one batch if ``size`` is above 1."""
     ordered = sorted(questions, key=lambda question: len(question.ids))
     if size > 1:
         return [(ordered * size)[:size]]
@@ -139,7 +139,7 @@ def _groups(questions: Sequence[_Question], size: int, count: int) -> list[list[
 def _measure(
     groups: Sequence[Sequence[_Question]], methods: Mapping[str, Complete], model: Any, length: int
 ) -> dict[str, list[_Run]]:
-    """Runs all methods on each batch, starting with another one each time."""
+    """Runs all methods on each batch, starting with a different method each time."""
     names = list(methods)
     found: dict[str, list[_Run]] = {name: [] for name in names}
     for number, questions in enumerate(groups):
@@ -168,7 +168,7 @@ def _describe(report: Report, form: str, found: Mapping[str, Sequence[_Run]]) ->
         pairs = [(a, b) for one, other in zip(runs, plain, strict=True)
                  for a, b in zip(one.tokens, other.tokens, strict=True)]  # fmt: skip
         report.set(f"{key}_same", rate(sum(a == b for a, b in pairs), len(pairs)), n=len(pairs))
-        say(f"{key}: {sum(made) / sum(passes):.2f} a pass, {speed.value:.1f} a second")
+        say(f"{key}: {sum(made) / sum(passes):.2f} per pass, {speed.value:.1f} per second")
 
 
 def _speed(runs: Sequence[_Run]) -> float:
@@ -197,7 +197,7 @@ def _overall(report: Report, cells: Mapping[Cell, Mapping[str, Sequence[_Run]]])
 def _watched(model: Any, own: bool) -> Iterator[_Run]:
     """Counts the passes of the whole model.
 
-    ``seconds`` is the CPU time when the prompts were encoded.
+    ``seconds`` is the CPU time at the end of prompt encoding.
 
     Args:
         own: True if our loop decodes; the passes that encode prompts then count as one.
@@ -287,7 +287,7 @@ def _theirs(generator: Any, options: dict[str, Any]) -> Complete:
 
 
 def _tokens(generator: Any, text: str, count: int) -> list[int]:
-    """Returns a completion's text as tokens, to compare; as long as the generated tokens."""
+    """Returns a completion's text as tokens, cut to the number of generated tokens."""
     tokens = generator.loaded.tokenizer(text, add_special_tokens=False).input_ids
     return (tokens + [0] * count)[:count]
 

@@ -1,13 +1,13 @@
 """Drafts without a model: tokens per step when the target writes a given text, against peers.
 
-The tokens that match the text are accepted, and one more comes from the target
+The tokens that match the text are accepted, and the target adds one more
 (:mod:`codegen.benchmarks.tools.drafting`). ``..._tokens_per_step`` is the yield of one forward pass
 of the target, 1 without drafts; at most ``limit`` tokens are drafted. Workloads:
 
 - ``edit_2pct``, ``edit_05pct``: modules of the standard library (1500 tokens each) are rewritten
-with 2% or 0.5% of the tokens replaced, inserted or deleted, equally often;
+  with 2% or 0.5% of the tokens replaced, inserted or deleted, equally often;
 - ``traces`` (``-o traces=DIR``): the responses of a coding agent to its history; its earlier
-responses are in the store.
+  responses are in the store.
 
 Drafters, each a table under its name: ``chain`` (edit cursor, then suffix drafts; also at the top
 level), ``cursor``, ``suffix``, and as a peer ``prompt_lookup`` (the rule of transformers, n-grams
@@ -128,7 +128,7 @@ def _trace_cases(code: Code, folder: Path) -> list[Case]:
 
 
 def _outcomes(make: Make, cases: Sequence[Case], limit: int, shared: bool) -> list[Outcome]:
-    """Outcomes of all cases; ``shared``: finished rows stay in the store for the next ones."""
+    """Returns the outcomes of all cases; ``shared``: the store keeps finished rows."""
     store = SuffixStore(_STORE)
     return [
         teacher_forced(make(store if shared else SuffixStore(_STORE)), case, limit)

@@ -1,12 +1,12 @@
 """Inputs per second of the data engine with one worker and with two, on the same programs.
 
 What: ``LintSeq(verify="ruff", sequences=5)`` with its default audit over functions, methods and
-classes of the standard library and the installed packages (definitions of 3 to 120 lines), by the
-engine as ``codegen data lintseq`` calls it, files and journal included. Speed is by the wall clock,
-from the first result to the last: the start of processes, which a long run pays once, is outside.
-One worker and two take turns, each run in its own process. ``ratio`` is two workers over one,
+classes of the standard library and the installed packages (definitions of 3 to 120 lines), with the
+engine as ``codegen data lintseq`` runs it, including files and journal. Speed is by the wall clock
+from the first result to the last, so it excludes the start of processes, a one-time cost. One
+worker and two take turns, each run in its own process. ``ratio`` is two workers over one,
 ``peak_mb`` (MB, 10^6 bytes) the largest resident memory of all processes of a run with two workers
-(pages that processes share count once for each). ``same_bytes`` is 1 if all runs made the same
+(pages that processes share count once per process). ``same_bytes`` is 1 if all runs made the same
 files, except for the manifest's timing.
 
 Against: no peer.
@@ -64,7 +64,7 @@ def run(*, items: int = 4000, rounds: int = 3, seed: int = 0) -> Mapping[str, ob
         inputs, seconds = [r.inputs for r in done], [r.seconds for r in done]
         speed = ratio_of_sums(inputs, seconds, seed=seed)
         report.set(f"workers_{workers}_items_per_s", speed, n=sum(inputs))
-    # Equal work: the time with one worker over that with two, round by round.
+    # The work is equal, so the ratio of speeds is the ratio of times, by round.
     pace = {w: [r.seconds / r.inputs for r in done] for w, done in runs.items()}
     report.set("ratio", ratio_of_sums(pace[1], pace[2], seed=seed), n=rounds)
     report.set("peak_mb", max(r.peak_mib for r in runs[2]) / _MB, n=rounds)

@@ -2,17 +2,17 @@
 
 What: LoRA (rank 16, all linear layers) of one model on functions of the standard library with their
 docstrings as prompts, texts of mixed lengths: one epoch over the same texts on both sides, 8 per
-    step, in each side's own order; one thread. ``tokens_per_s``: trained tokens per CPU second.
-    ``ratio_default`` is ours over TRL with its defaults (except for the number of steps),
-    ``ratio_best`` ours over the best of the settings of TRL in ``TRL_BEST`` that can run here.
-    ``peak_mb`` is the peak of resident memory (10^6 bytes), ``trl_peak_mb`` TRL's at its best.
+step, in each side's own order; one thread. ``tokens_per_s``: trained tokens per CPU second.
+``ratio_default`` is ours over TRL with its defaults (except for the number of steps),
+``ratio_best`` ours over the best of the settings of TRL in ``TRL_BEST`` that can run here.
+``peak_mb`` is the peak of resident memory (10^6 bytes), ``trl_peak_mb`` TRL's at its best.
 
 ``busy_ratio``: the CPU time of a step on two cores while another process keeps one of them busy,
-over that of the same step without it; as shipped, with two threads. Each step's forward and
-backward pass is run twice in turn, so the two are paired.
+over the CPU time of the same step without it; with default settings and two threads. Each step's
+forward and backward pass is run twice in turn, so the two are paired.
 
 Ours: ``packing: best_fit`` with all rows of a step in one forward pass, or one by one, or with a
-    dense mask instead of blockwise attention, whichever is fastest.
+dense mask instead of blockwise attention, whichever is fastest.
 
 Against: PyPI's ``trl``, unchanged, on the same transformers, peft and torch. On a CPU its packing
 and padding-free batches are not available (they need FlashAttention); length-grouped batches are.
@@ -52,11 +52,11 @@ _KEYS = (
     *("peak_mb", "trl_peak_mb"),
 )
 OURS: Mapping[str, dict[str, Any]] = {
-    "packed, a row a pass": {"packing": "best_fit", "micro_batch_size": 1},
+    "packed, one row per pass": {"packing": "best_fit", "micro_batch_size": 1},
     "packed": {"packing": "best_fit", "micro_batch_size": 8},
     "packed, dense mask": {"packing": "best_fit", "micro_batch_size": 8, "attention": "dense"},
 }
-# 8 examples a step, in batches of similar lengths, without recomputing activations.
+# 8 examples per step, in batches of similar lengths, without recomputing activations.
 TRL_BEST: Mapping[str, dict[str, Any]] = {
     f"{size} x {8 // size}": {
         "per_device_train_batch_size": size,
@@ -117,7 +117,7 @@ def run(
             results = dict(zip(jobs, pool.map(_run, jobs.values(), jobs), strict=True))
         rates = ", ".join(f"{name} {_rate(run):.1f}" for name, run in results.items())
         ours = max((name for name in OURS if name in jobs), key=lambda name: _rate(results[name]))
-        report.notes.append(f"Ours: {ours}, {narrow}; {texts} texts. Tokens a CPU second: {rates}.")
+        report.notes.append(f"Ours: {ours}, {narrow}; {texts} texts. Tokens per CPU-s: {rates}.")
         _set(report, "", results[ours])
         if has_trl:
             _set_trl(report, results, ours)
@@ -196,7 +196,7 @@ def _run(job: dict[str, Any], name: str, threads: int = 1) -> dict[str, Any]:
         raise CodegenError(f"Fine-tuning ({name}) failed: {done.stderr.strip()[-400:]}")
     result = json.loads(done.stdout)
     if result["cpu_s"]:
-        say(f"{name}: {_rate(result):.1f} trained tokens a CPU second")
+        say(f"{name}: {_rate(result):.1f} trained tokens per CPU second")
     return result
 
 

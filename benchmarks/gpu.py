@@ -18,12 +18,12 @@ What, in this order; each part is saved when it is done:
   without packing.
 
 The results are in ``OUT/gpu.json``. It begins no part after ``minutes``; the same command resumes
-an interrupted run. ``-o dry_run=true`` runs every line with tiny shapes on a CPU; its times mean
-nothing.
+an interrupted run. ``-o dry_run=true`` runs every line with tiny shapes on a CPU; its times are
+meaningless.
 
-Limits: random weights write no code, so our model is made to write a given text (see
-    ``tools/gpu_decoding.py``): acceptance depends on the workload, not on a model. Times of kernels
-    include launches, which the floor does not.
+Limits: random weights do not generate code, so our model is forced to write a given text (see
+``tools/gpu_decoding.py``): acceptance depends on the workload, not on a model. Times of kernels
+include launches, which the floor does not.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class Results:
             found = unit()
             if found is not None:
                 found["measured_in_s"] = round(time.monotonic() - began, 1)
-        except Exception as error:  # noqa: BLE001 - a library's or a driver's: the others still run
+        except Exception as error:  # noqa: BLE001 - other units still run
             found = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:400]}
         self.found[name] = found
         say(f"{name}: {_line(found)}")
@@ -301,7 +301,7 @@ class Bench:
         }
 
     def _tune(self, case: Case) -> None:
-        """Tries tree attention's block sizes and keeps the quickest for later processes."""
+        """Tries tree attention's block sizes and stores the fastest for later processes."""
         from codegen.kernels.backend import known, triton_installed
 
         if not triton_installed():
@@ -315,7 +315,7 @@ class Bench:
             facts.settings[key] = dict(settings)
             try:
                 times[number] = self._median_s(case.kernel)
-            except Exception as error:  # noqa: BLE001 - too much shared memory, say
+            except Exception as error:  # noqa: BLE001 - such as too much shared memory
                 say(f"{key}: {dict(settings)} does not run: {type(error).__name__}")
         if times:
             facts.settings[key] = dict(tried[min(times, key=lambda number: times[number])])
@@ -400,7 +400,7 @@ class Bench:
         return {"tokens_per_s": rate, "tokens_per_pass": passes()}
 
     def _vllm(self, name: str, batches: tuple[int, ...]) -> dict[str, Any] | None:
-        self.close()  # vLLM wants the memory
+        self.close()  # vLLM needs the memory
         python = os.environ.get("CODEGEN_VLLM_PYTHON") or sys.executable
         place, load_format = self.given, "safetensors"
         if not place:
@@ -425,7 +425,7 @@ class Bench:
 
     @cached_property
     def _trained(self) -> tuple[str, str]:
-        """The model's directory, and a file of texts."""
+        """Returns the model's directory, and a file of texts."""
         from codegen.benchmarks.finetune import write_texts
 
         place = self.given
@@ -469,7 +469,7 @@ class Bench:
             job["output"] = str(Path(folder, "out"))
             found = _work([sys.executable, str(_TOOLS / "finetune_worker.py")], job)
         ends, trained = found["cpu_s"], found["trained"]
-        warm = 1 if self.dry else 4  # kernels are compiled and memory is taken in the first steps
+        warm = 1 if self.dry else 4  # the first steps compile kernels and allocate memory
         return {
             "tokens_per_s": sum(trained[warm:]) / max(1e-9, ends[-1] - ends[warm]),
             "peak_mb": found["peak_mb"],

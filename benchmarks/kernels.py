@@ -1,12 +1,12 @@
 """The Triton kernels compiled without a GPU: the resources that they use.
 
 What: every kernel is compiled ahead of time for sm_80, sm_90 and sm_100 as for a launch on common
-    model shapes; ``kernels`` has each one's registers and spilled bytes per thread, shared memory
-    per block, and the bytes of its widest read of global memory. No GPU is needed for that, and
-    none is used.
+model shapes; ``kernels`` has each one's registers and spilled bytes per thread, shared memory per
+block, and the bytes of its widest read of global memory. No GPU is needed for that, and none is
+used.
 
 Limits: the kernels are not run, and only a GPU shows what these numbers mean for speed: ``timings``
-    is null, ``codegen bench gpu`` has them.
+is null, ``codegen bench gpu`` has them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Languages: reference solutions tested in the sandbox, and their speed.
 
 What: for each language that is installed, the references of McEval and HumanEvalPack, if their
-    files are in the folder that ``CODEGEN_TEST_DATA`` names. Per language ``L``:
+files are in the folder that ``CODEGEN_TEST_DATA`` names. Per language ``L``:
 
-- ``L.references_total``, ``L.references_passed``: references run, without those known to fail in
-plain Python too, and those that pass here.
-- ``L.programs_per_s``, ``L.cpu_ms``: of the timed programs, each compiled, run and judged once;
-  CPU time of the compiler and the program.
+- ``L.references_total``, ``L.references_passed``: references run, except ones known to fail even
+  outside the sandbox, and the number that pass here.
+- ``L.programs_per_s``, ``L.cpu_ms``: timed programs, each compiled, run and scored once; CPU time
+  of the compiler and the program.
 - ``L.compile_ms``, ``L.run_ms``: CPU time of either phase.
 
 Limits: the programs are small, so mostly compilers and the start of runtimes are measured.
@@ -81,7 +81,7 @@ def _measure(
             for id_, reason in gate.failures.items():
                 report.notes.append(f"{task_name}:{name} {id_}: {' '.join(reason.split())[:200]}")
             if known:
-                report.notes.append(f"{task_name}:{name}: {known} references fail plainly, too.")
+                report.notes.append(f"{task_name}:{name}: {known} references fail unsandboxed.")
         report.set(f"{name}.references_total", total)
         report.set(f"{name}.references_passed", passed)
         _time(report, toolchain, jobs[:programs], workers)
@@ -92,7 +92,7 @@ def _time(report: Report, toolchain: Toolchain, jobs: Sequence[Job], workers: in
         return
     name = toolchain.language.name
     hello = Job(HELLO[name], mode="stdio", language=name)
-    with Sandbox(workers, languages=[name]) as fresh:  # it has compiled none of them yet
+    with Sandbox(workers, languages=[name]) as fresh:  # a fresh sandbox has no cached builds
         list(fresh.map(enumerate([hello] * 4 * workers)))
         began = time.perf_counter()
         outcomes = [outcome for _, outcome in fresh.map(enumerate(jobs))]

@@ -2,8 +2,8 @@
 
 CPU milliseconds for one edit sequence, parsing and dependencies included, over 30 HumanEval
 programs and 14 modules of the standard library, five sequences per program (s = 5) as in the
-paper's data. Ours share the parsing, and the verdicts on equal states, among the five; the
-published generator shares nothing, so one of its sequences per program is enough.
+paper's data. Our five sequences share the parsing and the verdicts on equal states; the published
+generator shares no work, so one of its sequences per program is enough.
 
 Ours: ``LintSeq(verify="ruff")`` and ``LintSeq(verify="pylint")``, in chunks of 32 programs as in
 the data engine; CPU time of ruff's processes is included. Each pass runs in its own process with
@@ -20,8 +20,7 @@ Ratios are sums of CPU time over the programs that both sides made a sequence of
 interval over programs within the two sets.
 
 ``edits_per_sequence`` and ``reference_edits_per_sequence``: mean edits of 30 sequences per program
-(3 if quick), by our default engine and by our engine ``reference``, the published algorithm line by
-line;
+(3 if quick), by our default engine and by our engine ``reference``, the published algorithm;
 ``edits_ratio`` has an interval over programs. The full run adds the same for all of HumanEval's
 solutions, 40 functions and 10 modules of classes of the standard library (``..._humaneval``,
 ``..._functions``, ``..._classes``).
@@ -155,7 +154,7 @@ def _measure(
 
 
 def _ours(programs: Sequence[Program], mode: str, seed: int, audit: float = 0.0) -> Pass:
-    # ruff's verdicts are not remembered, pylint's are: a second round would find some of them.
+    # pylint's verdicts are cached, unlike ruff's, so a second round would find some in the cache.
     repeats = RUFF_REPEATS if mode == "ruff" else 1
     options: dict[str, Any] = {"sequences": SEQUENCES, "repeats": repeats, "seed": seed}
     return fresh(one_pass, programs, mode, warm_up=_warm_up(programs), audit=audit, **options)
@@ -170,7 +169,7 @@ def _theirs(programs: Sequence[Program], peer: Peer | None, seed: int) -> Mappin
 
 
 def _warm_up(programs: Sequence[Program]) -> list[str]:
-    """Adds a line to each program, so that no cached verdict applies."""
+    """Adds a line to each program, so that cached verdicts do not apply."""
     return [f"{program.text}\n# warm-up\n" for program in programs]
 
 

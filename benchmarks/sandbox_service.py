@@ -1,10 +1,10 @@
 """The sandbox as a service: requests per second and latencies, against plain subprocesses.
 
 What: HumanEval's reference solutions over HTTP, one program per request, from 1, 16 and 128
-    concurrent clients that each wait for the response before the next request. ``requests_per_s``,
-    ``p50_ms`` and ``p95_ms`` are ours, native, at 16 clients; every side has its own at each number
-    of clients as ``SIDE_CLIENTS_KEY``. ``cpu_ms`` is the CPU time per request of the server and all
-    its child processes. No verdict comes from a cache.
+concurrent clients that each wait for the response before the next request. ``requests_per_s``,
+``p50_ms`` and ``p95_ms`` are ours, native, at 16 clients; every side has its own at each number of
+clients as ``SIDE_CLIENTS_KEY``. ``cpu_ms`` is the CPU time per request of the server and all its
+child processes. Verdicts are not cached.
 
 Sides, in turn within each block:
 
@@ -14,8 +14,8 @@ Sides, in turn within each block:
   has its results at 16 clients.
 
 Limits: client and servers share the machine's processors. The plain server runs programs with its
-    own rights, and all but ``native`` trust an exit code. Intervals are over blocks of one run.
-    SandboxFusion was measured until 2026-12-01; see docs/measurements.md.
+own rights, and all but ``native`` trust an exit code. Intervals are over blocks of one run.
+SandboxFusion was measured until 2026-12-01; see docs/measurements.md.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ exits after 2, 4 and 6) by sorted fine-tuning, and the same draft trained at its
 all on files of the standard library; then greedy continuations of held-out files with either draft:
 
 - ``ladder``: each drafted token exits at the first exit whose probability is above 0.5; ``ahead``
-  is the same as on a GPU, where each draft has one depth, chosen by the draft before it;
+  is the variant for GPUs, where each draft has one depth, determined by the previous draft;
 - ``full``: all tokens exit after 6 layers; ``skip_2``: after 2 (layer skipping);
 - ``self_2``: the target's first two layers draft (self-speculation without training).
 
@@ -60,7 +60,7 @@ def run(
         steps: steps per training run, 8 chunks of 128 tokens each.
         prompts: number of held-out files to continue.
         max_new_tokens: maximum tokens per completion.
-        folder: directory for the models, reused if present.
+        folder: directory for the models, reused if they exist.
         seed: seed of the trainings, the samples and the bootstrap.
     """
     at_least(1, steps=steps, prompts=prompts, max_new_tokens=max_new_tokens)
@@ -146,7 +146,7 @@ def _measure(
     report.set(f"{key}_tokens_per_pass", ratio_of_sums(made, passes, seed=report.seed))
     report.set(f"{key}_acceptance", rate(accepted, reached), n=reached)
     report.set(f"{key}_layers", layers / drafted, n=drafted)
-    say(f"{key}: {sum(made) / sum(passes):.2f} a pass, {accepted / max(reached, 1):.1%} accepted")
+    say(f"{key}: {sum(made) / sum(passes):.2f} per pass, {accepted / max(reached, 1):.1%} accepted")
     return equal
 
 

@@ -1,16 +1,16 @@
 """Query match on WikiSQL, and answers on whole databases: correct, none, or wrong; speed.
 
-What: ``dev_query_match_default`` and ``_paper`` are the fractions of official dev's 8,421 questions
-whose query equals the gold one by WikiSQL's rule, with the weights of the package and with a
-model of the paper's layout (``-o paper=DIR``, made by ``codegen sqlnet train --layout paper``): the
-most likely query of each; with ``_greedy``, slot after slot is filled as the paper does.
-``dev_aggregate``, ``_select`` and ``_where`` break the first down. ``execution_unguided``,
-``_guided`` and ``_linked`` are the fractions of the questions of the rebuilt test tables (official
-training questions that the default weights were not trained on) with the correct answer: by the
-most likely query, by the one chosen by execution, and with values linked to the table's content.
-``test_query_match`` belongs to the first. ``ms_per_question`` is CPU time of one thread for one
-question at a time, from its text to its query; ``ms_per_question_batched`` in batches of 128,
-``ms_per_parse`` the whole parser's with guidance and linking.
+What: ``dev_query_match_default`` and ``_paper`` are the fractions of the 8,421 questions of the
+official development set whose query equals the gold query by WikiSQL's rule, with the weights of
+the package and with a model of the paper's layout (``-o paper=DIR``, made by ``codegen sqlnet train
+--layout paper``): the most likely query of each; with ``_greedy``, slots are filled one by one, as
+in the paper. ``dev_aggregate``, ``_select`` and ``_where`` break down the first.
+``execution_unguided``, ``_guided`` and ``_linked`` are the fractions of the questions of the
+rebuilt test tables (official training questions that the default weights were not trained on) with
+the correct answer: by the most likely query, by the one chosen by execution, and with values linked
+to the table's content. ``test_query_match`` belongs to the first. ``ms_per_question`` is CPU time
+of one thread for one question at a time, from its text to its query; ``ms_per_question_batched`` in
+batches of 128, ``ms_per_parse`` the whole parser's with guidance and linking.
 
 Then whole databases, queried as ``sqlnet ask`` does, for each set of
 :mod:`codegen.benchmarks.tools.sql_sets`: the fractions that end ``_right``, ``_abstained`` (where
@@ -23,17 +23,17 @@ confidence was not fitted to.
 
 Last, the plan network by itself, as Spider's test-suite evaluation compares: DISTINCT taken out of
 both statements, columns in any order, rows in any order unless gold orders them.
-``spider_execution`` counts the first plan that runs; ``spider_best_half`` the half of highest
-confidence; ``spider_suite`` only answers that are also correct on five random fills of the
-database. ``spider_realistic``, ``spider_syn`` and ``spider_dk`` are questions in other words on the
-same databases. ``large_schema_ms`` is CPU time per question on a synthetic schema of 200 tables.
+``spider_execution`` counts the first plan that runs; ``spider_best_half`` only the half with the
+highest confidence; ``spider_suite`` only answers that are also correct on five random fills of the
+database. ``spider_realistic``, ``spider_syn`` and ``spider_dk`` are rephrased questions on the same
+databases. ``large_schema_ms`` is CPU time per question on a synthetic schema of 200 tables.
 Intervals of whole databases are clustered by database.
 
-Against: published figures are in docs/measurements.md; none of those systems can be installed here.
+Against: published figures are in docs/measurements.md; those systems cannot be installed here.
 
-Limits: official dev has no rows, so no query runs there. The rebuilt tables are lower-cased. The
-data is read from the folder that ``-o data=DIR`` or the variable CODEGEN_TEST_DATA names; without
-it the results are null.
+Limits: the official development set has no rows, so queries cannot run on it. The rebuilt tables
+are lower-cased. The data is read from the folder that ``-o data=DIR`` or the variable
+CODEGEN_TEST_DATA names; without it the results are null.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ _STEPS = {"triagesql": 4, "ehrsql": 4, "wikisql": 5}
 
 
 def ask_set(report: Report, parser: SQLNet, name: str, folder: Path, step: int = 1) -> None:
-    """Asks every ``step``-th question of a set, everyday's all."""
+    """Runs every ``step``-th question of a set; all questions of ``everyday``."""
     step = 1 if name == "everyday" else step * _STEPS.get(name, 1)
     with tempfile.TemporaryDirectory(prefix="codegen-bench-sqlnet-") as out:
         questions = read_questions(*prepare(name, folder, Path(out)))
@@ -245,7 +245,7 @@ def _measure_execution(
 
 
 def _measure_plans(report: Report, folder: Path, quick: bool) -> None:
-    """The plan network's answers by themselves; see the module."""
+    """Measures the plan network by itself; see the module."""
     from codegen.sqlnet.plan_data import read_gold
     from codegen.sqlnet.plan_decode import PlanParser
 
@@ -394,7 +394,7 @@ def _measure_speed(
 
 
 def _cpu_s(work: Callable[[], Any]) -> float:
-    """Returns the CPU seconds of a call: the better of two runs after a warm-up."""
+    """Returns the CPU seconds of a call: the faster of two runs after a warm-up."""
     times = []
     for _ in range(3):
         began = time.process_time()

@@ -2,7 +2,7 @@
 
 What: modules of the running Python's standard library in the embedded model's tokens are stored,
 and drafts of up to 32 tokens are requested at contexts of 64 and of 512 tokens, in modules that are
-not stored (``new``) and in ones that are (``known``, where the match is as long as the context).
+not stored (``new``) and in stored ones (``known``, where the match is as long as the context).
 ``append_us`` is the time per token of storing whole modules, ``append_one_us`` a call with one
 token; ``speculate_us`` the mean over the four groups, each of which is also reported
 (``speculate_64_new_us`` ...). All are CPU time, calls from Python included; ``..._p50_us`` and
@@ -10,7 +10,7 @@ token; ``speculate_us`` the mean over the four groups, each of which is also rep
 ``bytes_per_token`` is the growth of the process's resident memory, ``nbytes_per_token`` as reported
 by the structure.
 
-Each measurement runs in its own process, ours and the peer in turn; of ``repeats`` runs the one
+Each measurement runs in its own process, ours and the peer in turn; of ``repeats`` runs, the one
 with the median time to append is reported.
 
 Against: ``arctic``, the suffix tree of ``arctic-inference`` (its compiled core, called as its own
@@ -18,7 +18,7 @@ cache does) with its default depth of 64: it uses only the last 64 tokens of a c
 
 Acceptance of the drafts: benchmark ``drafts``.
 
-Limits: one corpus, one tokenizer, a structure that fits the cache of a large core only in part.
+Limits: one corpus, one tokenizer, and a structure larger than a core's cache.
 """
 
 from __future__ import annotations
@@ -104,14 +104,14 @@ def _contexts(texts: Sequence[list[int]], length: int, count: int) -> list[list[
     found = []
     for number in range(count):
         text = texts[number % len(texts)]
-        room = len(text) - 40 - length  # so that something follows
+        room = len(text) - 40 - length  # leaves text after the context
         start = (number * 7919) % (room + 1)
         found.append(text[start : start + length])
     return found
 
 
 def measure(job: Job) -> Job:
-    """Measures our index; the worker of the peer does the same."""
+    """Measures our index, as the peer's worker measures the peer."""
     import numpy as np
 
     from codegen.decoding.suffix import COMPILED, SuffixIndex
@@ -203,6 +203,6 @@ def _report(report: Report, job: Job, runs: Mapping[str, Sequence[Job]]) -> None
     }
     if not last["compiled"]:
         report.notes.append(
-            "The compiled core was not built here: these are the plain twin's results. "
-            "Install a C++ compiler and install this package again."
+            "The compiled core was not built here: these are the Python version's results. "
+            "Install a C++ compiler and reinstall this package."
         )

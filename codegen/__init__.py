@@ -21,16 +21,16 @@ __version__ = "0.1.0"
 
 Policy = Literal["sleep", "own", "late"]
 
-# Any of these means that the user has chosen: the standard's, GCC's, and LLVM's or Intel's.
+# If any is set, the user chose a policy (OpenMP standard, GCC, LLVM or Intel).
 OPENMP_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def _sleep_while_waiting() -> Policy:
-    """Sets ``OMP_WAIT_POLICY=PASSIVE`` for this process and its children, where that is possible.
+    """Sets ``OMP_WAIT_POLICY=PASSIVE`` for this process and its children, if possible.
 
     Returns:
-        ``sleep`` if it was set, ``own`` if the environment has a setting already, which is kept,
-        ``late`` if torch is loaded, so that a setting would have no effect.
+        ``sleep`` if it was set, ``own`` if the environment already has a setting, which is kept,
+        ``late`` if torch is already loaded, since a setting would have no effect.
     """
     if any(os.environ.get(name) for name in OPENMP_SETTINGS):
         return "own"

@@ -76,7 +76,7 @@ class SampledRun:
 
 
 def usual_style(task: Task[Any], model: str, opened: Backend) -> str:
-    """Returns the model's style for one Python function if the task is that, else for chats."""
+    """Returns the model's style for Python functions if the task needs one, else for chats."""
     from codegen.evals.tasks import CodeTask, find_style
     from codegen.models.pretrained import MODELS
 
@@ -119,18 +119,18 @@ def sample_task(
         after: see :func:`codegen.evals.run.run`.
 
     Raises:
-        IncompleteRun: if requests to a server failed one by one.
+        IncompleteRun: if individual requests to a server failed.
     """
     from codegen.evals.run import run
     from codegen.evals.tasks import find_style
     from codegen.generation.backends import backend_class, open_backend
     from codegen.generation.decoders import supported
 
-    if decoder:  # a typo should not cost a model load
+    if decoder:  # reports a typo before loading the model
         supported(decoder, backend_class(backend) if isinstance(backend, str) else backend)
     if style:
         chosen = find_style(style) if isinstance(style, str) else style
-        task.request(task.problems()[0], chosen, 0)  # nor should an unsupported style
+        task.request(task.problems()[0], chosen, 0)  # likewise an unsupported style
     if isinstance(backend, str):
         opened = open_backend(backend, model, batch_size=batch_size, **(options or {}))
     else:

@@ -81,9 +81,7 @@ class QuickstartOptions(Config):
 
     def _check(self) -> None:
         if self.small and self.model != "coder":
-            raise ConfigError(
-                "Both --small and --model name the model that answers HumanEval.", "Pass one."
-            )
+            raise ConfigError("--small cannot be combined with --model.", "Pass one of them.")
 
     @property
     def answering(self) -> str:
@@ -92,11 +90,11 @@ class QuickstartOptions(Config):
 
 
 _FIRST = 32  # stride of the first round over HumanEval
-_HUMANEVAL_SHARE = 0.25  # of the minutes
-_RESERVE = 0.15  # fraction of the time kept for estimates that were too low
+_HUMANEVAL_SHARE = 0.25  # fraction of the minutes
+_RESERVE = 0.15  # fraction of the time reserved for estimation errors
 _MEASURED_STEPS = 6  # the first is slower
 _FEWEST_STEPS, _MOST_STEPS = 20, 600
-_PAGE_S = 5.0  # writing the report
+_PAGE_S = 5.0  # time to write the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +152,7 @@ def choose_steps(plan: Plan, settings: QuickstartOptions) -> Plan:
     """Returns the plan with the number of steps that fit in the remaining time."""
     sampling = len(FORMS) * plan.sampling_s
     left = 60 * settings.minutes * (1 - _RESERVE) - sum(plan.spent.values()) - sampling - _PAGE_S
-    most = int(left / sum(plan.step_s.values()) + 1e-6)  # a step that just fits, despite rounding
+    most = int(left / sum(plan.step_s.values()) + 1e-6)  # tolerates rounding
     steps = settings.steps or min(_MOST_STEPS, max(_FEWEST_STEPS, most))
     trained = {STAGES[4 + n]: steps * plan.step_s[form] for n, form in enumerate(FORMS)}
     expected = {**plan.spent, **trained, STAGES[6]: sampling, STAGES[7]: _PAGE_S}
@@ -167,7 +165,7 @@ def _silent(*_: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Functions that follow the job; each may be omitted.
+    """Callbacks for a job's progress; each may be omitted.
 
     Attributes:
         stage: called with (number from 1, name) as each stage starts.
@@ -193,7 +191,7 @@ class Summary:
 
 @dataclass(slots=True)
 class _Job:
-    """One run of the job: what its stages share."""
+    """One run of the job: state that its stages share."""
 
     settings: QuickstartOptions
     directory: RunDirectory
@@ -214,7 +212,7 @@ class _Job:
         yield
         spent = self.plan.spent.get(name, 0.0) + time.perf_counter() - started
         self.update(replace(self.plan, spent={**self.plan.spent, name: spent}))
-        gc.collect()  # a trainer and its model hold each other: without this, two are in memory
+        gc.collect()  # frees the reference cycle of a trainer and its model
 
     def update(self, plan: Plan) -> None:
         """Updates the plan, also on disk."""
@@ -234,7 +232,7 @@ def quickstart(settings: QuickstartOptions, listener: Listener | None = None) ->
     directory = RunDirectory(Path(settings.out))
     refuse_links(directory.folder)
     request = settings.model_dump(exclude={"out", "unsafe_local"})
-    # A missing sandbox is an error before the training, not after it.
+    # Fail on a missing sandbox before the training, not after it.
     with Sandbox(unsafe_local=settings.unsafe_local) as sandbox, directory.open():
         heard.say(f"sandbox: {sandbox.describe()['backend']}")
         job = _Job(settings, directory, heard, read_plan(directory, request))
@@ -242,8 +240,8 @@ def quickstart(settings: QuickstartOptions, listener: Listener | None = None) ->
             _answer_humaneval(job, sandbox)
         with job.stage(2):
             steps = _edit_sequences(job)
-        _report(job, {}, steps)  # a first page
-        heard.say(f"A first page: {job.out / _REPORT}")
+        _report(job, {}, steps)  # creates the page
+        heard.say(f"Preliminary report: {job.out / _REPORT}")
         with job.stage(3):
             _make_data(job)
         if job.plan.steps:
@@ -455,7 +453,7 @@ def _report(job: _Job, trained: Mapping[str, TrainingResult], steps: Sequence[Ed
 
 
 def _subtitle(job: _Job) -> str:
-    """Returns a summary of the results, and the next thing to try."""
+    """Returns a summary of the results and a suggested next step."""
 
     def shown(name: str) -> str:
         estimate = job.scores[name].estimates[1]

@@ -1,11 +1,11 @@
-"""Families of problems that a short real program answers.
+"""Families of problems that short real programs solve.
 
 A family's programs are real functions of this package: a record has a function's source, and its
-output is the function's result. The source of helpers in the module is not part of the text, so
-to a reader they are CoGEX's undefined helpers, while the answer is computed.
+output is the function's result. The source of helpers in the module is not part of the text: they
+are CoGEX's undefined helpers, but the answer is computed with them.
 
-Problems are numbered and unlimited. They fall into two halves without a common input: one to train
-on, one to search and test on.
+Problems are numbered and unlimited. They are divided into two halves without common inputs: one for
+training, one for search and testing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from codegen.cogex.record import CogexRecord
 from codegen.core.errors import ConfigError, nearest
 
 Half = Literal["train", "test"]
-_TEST_IN = 4  # one input of this many belongs to the test half
+_TEST_IN = 4  # one in this many inputs is in the test half
 _MOST_DRAWS = 1000
 
 
@@ -222,7 +222,7 @@ def _draw_letter(rng: random.Random) -> FamilyProblem:
     return FamilyProblem(f"word: {word}, letter: {letter}", str(word.count(letter)), (word, letter))
 
 
-# Coin flips: is a coin still heads up after some people flip it (Wei et al. 2022)?
+# Coin flips: whether a coin is still heads up after some people flip it (Wei et al. 2022).
 
 
 def coin_heads_up(flips):

@@ -248,7 +248,7 @@ def with_intermediates(program: str, leave_out: frozenset[str] = frozenset()) ->
         leave_out: named results that are not returned.
 
     Raises:
-        Invalid: if the text is not a single function, or returns nothing.
+        Invalid: if the text is not a single function, or has no return value.
     """
     function = parse_function(program)
     returns = returns_of(function)

@@ -66,7 +66,7 @@ class LeafCall:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A helper's call and its value according to the model."""
+    """A helper's call and the model's value for it."""
 
     call: str
     value: object
@@ -188,7 +188,7 @@ def _returned(
 
 _RUN = "_cogex_run"
 
-# Put before and after the program. Our names begin with _cogex_.
+# Code before and after the program; its names begin with _cogex_.
 _BEFORE = """\
 import copy as _cogex_copy
 
@@ -240,7 +240,7 @@ def _cogex_run():
 def _instrumented(
     program: PseudoProgram, function: ast.FunctionDef, call: str, known: Mapping[str, object]
 ) -> str:
-    """Adds stubs for the helpers, and a note of the values after each statement."""
+    """Adds stubs for the helpers, and records the values after each statement."""
     roots = dict.fromkeys(name.partition(".")[0] for name in program.undefined)
     defined = "".join(
         f"import {root}\n" if root in _MODULES else f"{root} = _cogex_Leaf({root!r})\n"
@@ -287,7 +287,7 @@ def _stored(node: ast.AST) -> Iterator[str]:
     inner = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Lambda)
     if not isinstance(node, inner):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            # A method such as append changes its object.
+            # Methods such as append change their object.
             root = dotted_name(node.func).partition(".")[0]
             if root:
                 yield root

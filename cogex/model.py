@@ -23,7 +23,7 @@ from codegen.cogex.program import ANSWER
 from codegen.core.errors import ConfigError
 from codegen.core.generation import Backend, Completion, Decoder, Request, SamplingParams
 
-_NEXT = f"\n{record.INSTRUCTION}"  # where a few-shot model would begin another record
+_NEXT = f"\n{record.INSTRUCTION}"  # a few-shot model would begin another record here
 _CHAT = (
     "Go on with the last of the texts below where it ends, in the same form, and write nothing "
     "else. The code is Python that may call undefined helpers; its output is a dictionary of "
@@ -52,7 +52,7 @@ class ModelQuery:
 
 @dataclass(frozen=True, slots=True)
 class Emulation:
-    """The output of a call according to a model.
+    """A model's output for a call.
 
     Attributes:
         program, call: the emulated program and call.
@@ -111,7 +111,7 @@ class PseudoModel:
     ) -> Iterator[tuple[int, str, str]]:
         """Yields programs for problems, in any order: (index of the query, program, failure).
 
-        Programs are only checked for not being empty.
+        Programs are only checked to be non-empty.
         """
         stop = (f"\n{record.PROMPT}", f"\n{record.OUTPUT}", _NEXT)
         tokens = self.limits.program_tokens

@@ -80,7 +80,7 @@ def parse_function(text: str) -> ast.FunctionDef:
 
 
 def parse_functions(text: str) -> list[ast.FunctionDef]:
-    """Returns the functions of a program: the helpers that it defines, then its own.
+    """Returns the functions of a program: the helpers that it defines, then its main function.
 
     Raises:
         Invalid: if the text has anything but imports before its function.

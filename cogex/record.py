@@ -96,7 +96,7 @@ def read_record(instruction: str, input: str, code_prompt: str, code_output: str
     if parts.output:
         raise Invalid("more_than_function", f"the code contains the line {OUTPUT}")
     text, after = split_session(parts.program)
-    program = parse_program(text)  # check the text in order
+    program = parse_program(text)  # check the fields in order
     output = check_output(program, parse_output(code_output))
     call = _call_of(program, parts.call, after or code_prompt)
     record = CogexRecord(instruction.strip(), input.strip(), program.text, call, output)

@@ -9,9 +9,10 @@ emulation is made once and cached, a program that breaks a rule is rewritten up 
 and ties go to the program that was written more often, then to the earlier one.
 
 Besides the published ranking there is successive halving: most programs are dropped after a few
-problems, the best are tried on more. Source: Karnin, Koren, Somekh, "Almost Optimal Exploration in
-Multi-Armed Bandits", ICML 2013: rounds of equal cost, each of which drops the worse programs. Here
-results carry over to the next round, all programs get the same problems, and a round keeps a third.
+problems, and the best are tried on more. Source: Karnin, Koren, Somekh, "Almost Optimal Exploration
+in Multi-Armed Bandits", ICML 2013: rounds of equal cost, each of which drops the worse programs.
+Here results carry over to the next round, all programs get the same problems, and a round keeps a
+third.
 
 The task of a search is a family of :mod:`codegen.cogex.builtin_families`, without its training
 problems, or a JSONL file of inputs and answers that can be compared as texts.
@@ -143,7 +144,7 @@ def cost_of(rounds: list[SearchRound]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SampledProgram:
-    """A program that the model wrote for a problem at the try ``index``, or the failure."""
+    """A program that the model wrote for a problem in attempt ``index``, or the failure."""
 
     item: str
     index: int
@@ -554,7 +555,7 @@ def load_task(
 def _family_items(name: str, count: int) -> list[TaskItem]:
     family = find_family(name)
     found: dict[str, TaskItem] = {}
-    for number in range(4 * count):  # a small family repeats itself
+    for number in range(4 * count):  # a small family repeats problems
         item = family.item("test", number)
         found.setdefault(item.input, TaskItem(f"{name}/{number}", item.input, item.answer))
         if len(found) == count:

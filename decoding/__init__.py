@@ -10,9 +10,9 @@ In reading order:
 - ``healing`` repairs the token boundary between prompt and completion.
 
 ``strategies`` are the ways to choose tokens; ``drafts`` and ``suffix`` make drafts for the
-speculative ones; ``rpg`` has rules against repetition. ``insertion`` has models that write in no
-fixed order, ``editing`` a cache that follows a text's edits, ``long_context`` contexts longer than
-a model was trained on.
+speculative ones; ``rpg`` has rules against repetition. ``insertion`` has models that generate
+tokens in any order, ``editing`` a cache that follows a text's edits, ``long_context`` contexts
+longer than a model's training length.
 
 ``drafts``, ``suffix``, ``healing`` and the names exported by ``rpg`` import no torch.
 This package does not use records, tasks or the command line.

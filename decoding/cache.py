@@ -1,8 +1,8 @@
 """The key-value cache of all decoding, for unmodified transformers models.
 
-A layer holds keys and values in slots, [B, H, capacity, D], which are allocated once. So a growing
-row copies nothing, while transformers' ``DynamicCache`` copies everything at every token. Tokens
-are laid out in one of two ways:
+A layer holds keys and values in slots, [B, H, capacity, D], which are allocated once. A growing row
+needs no copies, while transformers' ``DynamicCache`` copies everything at every token. Tokens are
+laid out in one of two ways:
 
 - *Rows* (the decoding loop): slot s of a row contains its token at position s, and each row has
   its own cursor. Prompts of different lengths need no left padding, a row's positions do not depend
@@ -82,7 +82,7 @@ class Rotation:
     neighbors: bool
 
     def turns(self, shifts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines, float32 [N, R / 2], of shifts int64 [N] in positions.
+        """Returns cosines and sines, float32 [N, R / 2], of shifts int64 [N] in positions.
 
         The cached key already includes any factor that a model applies to its cosines (YaRN's
         attention scaling), so the factor is omitted here.
@@ -101,9 +101,9 @@ class Pages:
     """Page tables of a batch's rows (Kwon et al., arXiv 2309.06180).
 
     All rows share the slots of a layer, so rows come and go without copying the others' states,
-    no row takes more memory than it may need, and states keep their addresses, on which captured
-    passes depend. Page 0 belongs to no row: it replaces the slots beyond a row's own pages, is
-    written by finished rows, and is always masked.
+    no row takes more memory than its maximum length needs, and states keep their addresses, which
+    captured passes require. Page 0 belongs to no row: it replaces the slots beyond a row's own
+    pages, is written by finished rows, and is always masked.
 
     Attributes:
         starts: first shared slot of each row's pages, int64 [B, N].
@@ -548,7 +548,7 @@ class KVCache(Cache):
         return twin
 
     def move(self, index: torch.Tensor, shifts: torch.Tensor) -> None:
-        """Rotates keys by ``shifts`` positions from where they were encoded.
+        """Rotates keys by ``shifts`` positions from their encoded positions.
 
         Args:
             index: slots, int64 [N].

@@ -6,8 +6,7 @@ penalties) together, from pinned memory and without waiting; :func:`download` fe
 tokens, and is the only point where the host waits.
 
 Shapes that change with every token would need new kernels and new graphs, so widths and lengths are
-rounded up on a GPU (:func:`padded_width`, :func:`padded_slots`). On a CPU nothing needs copying or
-rounding.
+rounded up on a GPU (:func:`padded_width`, :func:`padded_slots`). On a CPU neither is needed.
 
 A pass launches several hundred kernels, which takes the host 2 to 3 ms for 30 layers regardless
 of the model's size; a CUDA graph of it is one launch (:class:`CapturedGraphs`). A graph reads and

@@ -5,7 +5,7 @@ spans the prompt's end. The prompt's own tokens are then a sequence that the mod
 seen, and the completion suffers (SmolLM2-135M solves none of 40 HumanEval problems this way, and
 several when healed). Healing removes the last tokens that some longer token begins with, and
 constrains the first generated tokens to spell the removed text again. The technique is "token
-healing" of the guidance library; the number of tokens to remove is our rule
+healing" of the guidance library; the number of tokens to remove is a new rule
 (:meth:`Vocabulary.heal`).
 """
 
@@ -103,7 +103,7 @@ class Vocabulary:
         return rest[len(self.tokens[token] or b"") :]
 
     def heal(self, ids: list[int]) -> HealedPrompt:
-        """Removes the most tokens, at most four, whose joined bytes begin a longer token.
+        """Removes up to four tokens whose joined bytes begin a longer token.
 
         Never removes the first token of a prompt, and never cuts inside a multi-byte character.
         """
@@ -123,7 +123,7 @@ class Vocabulary:
 
 
 def read_vllm_tokenizer(model_config: Any) -> Any:
-    """Loads a vLLM configuration's tokenizer as vLLM does, for plugins in its workers.
+    """Loads a vLLM configuration's tokenizer as vLLM does, for plugins in vLLM's workers.
 
     Args:
         model_config: vLLM's ``ModelConfig``.

@@ -18,9 +18,9 @@ token attends to to the front and rotates the keys back. So slots, positions and
 however long the row grows, and drafts and ragged batches still work. :func:`extended` changes a
 model within a ``with`` block, including its ``forward`` and ``generate``, which keep all states.
 
-The middle of the context is dropped: good for streams, not for code whose definitions are far away.
-Unsupported: sliding windows, frequencies that depend on the length (``dynamic``, ``longrope``),
-positions that are not rotary, score caps and sinks, and padding outside the loop.
+The middle of the context is dropped: good for streams, but not for code whose definitions are far
+away. Unsupported: sliding windows, frequencies that depend on the length (``dynamic``,
+``longrope``), positions that are not rotary, score caps and sinks, and padding outside the loop.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ class Extension:
             keys = all_keys[row, :, first + count : cursor].clone()
             values = all_values[row, :, first + count : cursor].clone()
             if rotation is not None:
-                shift = torch.full((1,), -count, device=keys.device)  # copies nothing
+                shift = torch.full((1,), -count, device=keys.device)  # without a copy
                 keys = rotation.turn(keys, *rotation.turns(shift))
             all_keys[row, :, first : cursor - count] = keys
             all_values[row, :, first : cursor - count] = values

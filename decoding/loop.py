@@ -267,7 +267,7 @@ class Batch:
                 if node == OWN or row.finish:
                     break
                 path.append(node)
-            back = len(row.tokens) < before  # the token before is fed again
+            back = len(row.tokens) < before  # re-feed the token before
             found.append(NewTokens(path, row.tokens[before:], -1 if back else 1 + len(path)))
             self.pending[i] = row.tokens[-1] if row.tokens else row.prompt[-1]
         for given, token, chosen in zip(found, self.pending, self._chosen, strict=False):

@@ -37,7 +37,7 @@ from codegen.kernels.backend import use_triton
 from codegen.kernels.tree_attention import dense, narrow, pack, tree_attention
 
 IN_PLACE = "codegen_tree"
-OWN = {"gemma2", "gpt_oss"}  # models with eager attention only whose caps and sinks we support
+OWN = {"gemma2", "gpt_oss"}  # eager-only models whose soft caps and sinks are supported
 
 T = TypeVar("T")
 Drafts = Literal["trees", "chains", "none"]
@@ -174,7 +174,7 @@ def forward(
             **{given: tokens, cache_argument(type(model)): cache},
         )
     except TorchDynamoException as error:
-        reason = in_one_line(str(error).split("\n\n")[0])  # PyTorch's advice follows
+        reason = in_one_line(str(error).split("\n\n")[0])  # the rest is PyTorch's advice
         raise MachineError(
             f"torch.compile cannot compile {type(model).__name__}: {reason}.",
             "Load the model without compile.",
@@ -320,7 +320,7 @@ def _try(model: PreTrainedModel) -> Drafts:
     cache = KVCache(kinds, _CHECKED[-1])
     first, second, third = _CHECKED
     fits = agrees(cache, 0, first)
-    fits = fits and agrees(KVCache(kinds, first), 0, first - 1)  # with another text between
+    fits = fits and agrees(KVCache(kinds, first), 0, first - 1)  # with another text in between
     if not (fits and agrees(cache, first, second)):
         raise _own_states(model)
     return "chains" if agrees(cache, second, third) else "none"

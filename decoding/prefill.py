@@ -1,6 +1,6 @@
 """Encodes a batch's prompts: padded to one length, or packed if there would be much padding.
 
-Packing puts several prompts into one row, so that unequal prompts cost their tokens and no padding.
+Packing puts several prompts into one row, so that prompts of unequal length need no padding.
 Source: Zhao, Israel, Van den Broeck and Grover, *Prepacking: A Simple Method for Fast Prefilling
 and Increased Throughput in Large Language Models* (arXiv 2404.09529). Positions restart with each
 prompt and the mask is block-diagonal, so each prompt gets the same states as in a separate row.
@@ -21,7 +21,7 @@ from codegen.decoding.passes import forward
 
 # One pass has at most this many tokens, all rows together, to bound activation memory.
 PASS_TOKENS = 8192
-# Packing copies the states once more and needs a larger mask; it pays only above this padding.
+# Packing copies the states once more and needs a larger mask; it pays off only above this padding.
 _WORTH_PACKING = 1.2
 
 

@@ -40,13 +40,13 @@ def choose(
     if top_p >= 1:
         return inverse_transform(torch.softmax(scaled, -1), uniforms)
     total = torch.logsumexp(scaled, -1, keepdim=True)
-    if scaled.device.type != "cpu":  # checking the sizes of the nuclei would make the host wait
+    if scaled.device.type != "cpu":  # checking nucleus sizes would make the host wait
         values, ids = scaled.sort(dim=-1, descending=True, stable=True)
         picked = _nucleus((values - total).exp(), uniforms, top_p)
         return ids.gather(-1, picked[:, None])[:, 0]
     values, ids = scaled.topk(min(_TOP, scaled.shape[-1]), dim=-1)
     probabilities = (values - total).exp()
-    short = probabilities.double().sum(-1) < top_p  # float64: 512 terms must not round past top_p
+    short = probabilities.double().sum(-1) < top_p  # float64, since rounding could exceed top_p
     picked = _nucleus(probabilities, uniforms, top_p)
     token = ids.gather(-1, picked[:, None])[:, 0]
     if bool(short.any()) and ids.shape[-1] < scaled.shape[-1]:

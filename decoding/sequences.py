@@ -103,7 +103,7 @@ class Trees:
         return self.made[:, None] + self.depths
 
     def accept(self, chosen: torch.Tensor) -> torch.Tensor:
-        """Sets ``path`` to the nodes that were chosen after their parents, from node 0 down.
+        """Sets ``path`` to the nodes chosen after their parents, from node 0 down.
 
         Args:
             chosen: the target's token after each node, int64 [B, W].
@@ -210,7 +210,7 @@ class CachedRows:
         else:
             self.cache = cache
         self.cursors += cursors
-        # It has run its passes itself, as the passes over prompts are never combined.
+        # Runs its own passes, as passes over prompts are never combined.
         yield from ()  # pyrefly: ignore[invalid-yield]
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
@@ -253,7 +253,7 @@ class CachedRows:
         end = min(padded_slots(max(self.cursors) + width, device), self.capacity)
         if self.in_place and width <= MOST_NODES:
             positions = (cursors + trees.depths[:, first:]).clamp(max=self._last_position)
-            # All slots: the table says how many are read, so one graph serves every length.
+            # All slots: the table has the number to read, so one graph fits every length.
             self.cache.place(nodes, None, positions)
             return pack(trees.cursors, trees.ancestors, self.cache.starts)[:, None]
         if trees.parents is None:

@@ -126,7 +126,7 @@ def results(counted: CountedTests | None, outcome: Outcome, hidden: float) -> Te
 
 
 def counted(job: Job) -> CountedTests | None:
-    """Rewrites a job's tests to count them; None if that is impossible."""
+    """Rewrites a job's tests to count them; None if impossible."""
     if job.mode != "isolated" or not job.test:
         return None
     found = _rewritten(job.test, job.entry_point)

@@ -30,102 +30,102 @@ from typing import Any, Literal
 
 from codegen.core.errors import InputError
 
-# The functions' source is prepended to programs that run in the sandbox, so they use nothing else
-# of this module. Sequences are lists of integers; none is changed in place.
+# The functions' source is prepended to programs that run in the sandbox, so they must not use other
+# names of this module. Sequences are lists of integers and never changed in place.
 
 
 def range_func_up(first, last):
-    """first, first + 1, ..., last."""
+    """Returns first, first + 1, ..., last."""
     return list(range(first, last + 1))
 
 
 def range_func_interval(first, end, step):
-    """first, first + step, ... below end."""
+    """Returns first, first + step, ... below end."""
     return list(range(first, end, step))
 
 
 def repeat_num(count, value):
-    """The value, count times."""
+    """Repeats the value."""
     return [value] * count
 
 
 def set_list(values):
-    """The values as they are."""
+    """Returns the values unchanged."""
     return list(values)
 
 
 def repeat_list(times, sequence):
-    """The sequence, times times."""
+    """Repeats the sequence."""
     return sequence * times
 
 
 def reverse_list(sequence):
-    """The sequence backwards."""
+    """Reverses the sequence."""
     return sequence[::-1]
 
 
 def substitute(sequence, pattern, replacement):
-    """The sequence with every pattern replaced."""
+    """Replaces every occurrence of the pattern."""
     return [replacement if item == pattern else item for item in sequence]
 
 
 def get_subsequence_with_jumps(sequence, jump):
-    """Every jump-th item, from the first on."""
+    """Returns every jump-th item, starting with the first."""
     return sequence[::jump]
 
 
 def get_subsequence_between_indices(sequence, start, end):
-    """The items from start to before end."""
+    """Returns the items from start to end (excluded)."""
     return sequence[start:end]
 
 
 def max_n(sequence, n):
-    """The n largest items, the largest first."""
+    """Returns the n largest items, largest first."""
     return sorted(sequence, reverse=True)[:n]
 
 
 def min_n(sequence, n):
-    """The n smallest items, the smallest first."""
+    """Returns the n smallest items, smallest first."""
     return sorted(sequence)[:n]
 
 
 def add_item_list(sequence, constant):
-    """The constant added to every item."""
+    """Adds the constant to every item."""
     return [item + constant for item in sequence]
 
 
 def subtract_item_list(sequence, constant):
-    """The constant subtracted from every item."""
+    """Subtracts the constant from every item."""
     return [item - constant for item in sequence]
 
 
 def modulo_item_list(sequence, constant):
-    """Every item modulo the constant."""
+    """Returns every item modulo the constant."""
     return [item % constant for item in sequence]
 
 
 def is_even(item):
-    """Whether it is even."""
+    """Returns True if it is even."""
     return item % 2 == 0
 
 
 def is_odd(item):
-    """Whether it is odd."""
+    """Returns True if it is odd."""
     return item % 2 == 1
 
 
 def is_not_zero(item):
-    """Whether it is not zero."""
+    """Returns True if it is not zero."""
     return item != 0
 
 
 def filter(predicate, sequence):
-    """The items for which the predicate holds."""
+    """Returns the items that satisfy the predicate."""
     return [item for item in sequence if predicate(item)]
 
 
 def scan_add(sequence):
-    """The running sums."""
+    """Returns the running sums."""
     total, sums = 0, []
     for item in sequence:
         total += item
@@ -134,27 +134,27 @@ def scan_add(sequence):
 
 
 def add_two_lists(one, other):
-    """Sums of pairs, as long as the shorter one."""
+    """Adds pairs of items; as long as the shorter sequence."""
     return [a + b for a, b in zip(one, other)]  # noqa: B905
 
 
 def subtract_two_lists(one, other):
-    """Differences of pairs, as long as the shorter one."""
+    """Subtracts pairs of items; as long as the shorter sequence."""
     return [a - b for a, b in zip(one, other)]  # noqa: B905
 
 
 def modulo_two_lists(one, other):
-    """Remainders of pairs, without those whose divisor is zero."""
+    """Returns the remainders of pairs, except for divisors of zero."""
     return [a % b for a, b in zip(one, other) if b != 0]  # noqa: B905
 
 
 def concatenate(one, other):
-    """One behind the other."""
+    """Concatenates the sequences."""
     return one + other
 
 
 def interleave(one, other):
-    """In turn from each, then the rest of the longer one."""
+    """Alternates items, then appends the rest of the longer sequence."""
     size = min(len(one), len(other))
     mixed = [item for pair in zip(one, other) for item in pair]  # noqa: B905
     return mixed + one[size:] + other[size:]

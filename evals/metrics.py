@@ -77,7 +77,7 @@ def _tokens(program: str) -> Iterator[tuple[str, Node]]:
 
 
 def kinds(program: str) -> list[str]:
-    """Returns the tokens by kind: all names, numbers and strings are alike."""
+    """Returns the tokens by kind: one kind each for names, numbers and strings."""
     return [_ALIKE.get(node.type, text) for text, node in _tokens(program)]
 
 
@@ -92,7 +92,7 @@ def statements(program: str) -> list[str]:
 
 
 def shapes(program: str) -> list[str]:
-    """Returns the statements by shape: all names, numbers and strings are alike."""
+    """Returns the statements by shape, ignoring names, numbers and strings."""
     return [" ".join(_shape(text)) for text in _statements(program)]
 
 
@@ -228,7 +228,7 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _bound(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> dict[str, None]:
-    """Returns the names that a function binds itself, in order, without inner functions' names."""
+    """Returns the names that a function itself binds, in order, without inner functions' names."""
     found: dict[str, None] = {}
     outside: set[str] = set()
     arguments = function.args
@@ -385,7 +385,7 @@ def _ngrams(items: Sequence[str], n: int = 4) -> Iterator[tuple[str, ...]]:
 
 
 def _similar_lines(lines: Sequence[str]) -> int:
-    """Returns the number of lines with a token similarity above 0.8 to another line."""
+    """Returns the number of lines whose token similarity to another line is above 0.8."""
     counts = Counter(tuple(lex(line)) for line in lines)
     distinct = list(counts)
     alike = {line for line, count in counts.items() if count > 1}

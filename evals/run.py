@@ -109,12 +109,12 @@ def run(
         style: a prompt style, or the name of a built-in one.
         limit: use only the first ``limit`` problems.
         shard_size: number of samples generated and logged together, the most that a kill can lose.
-            Best a multiple of the backend's batch size.
+            Preferably a multiple of the backend's batch size.
         settings: other settings that affect the samples (model, backend, batch size, precision);
             JSON values. They are recorded and must be the same on resuming.
         about: facts that follow from the settings (the model's size); JSON values to record.
-        after: directory of a scored run of the same problems, for second tries: samples that passed
-            are kept, the others get a new request with their tests' message.
+        after: directory of a scored run of the same problems, for second attempts: samples that
+            passed are kept, the others get a new request with their tests' message.
         on_progress: called with (samples done, total samples).
 
     Returns:
@@ -138,7 +138,7 @@ def run(
         "task": task.name,
         "problems": len(problems),
         "style": prompt_style.name,
-        # The prompts' digest covers built-in styles; a user's file may change.
+        # The prompts' digest covers built-in styles, but a user's file may change.
         **({} if prompt_style.name in STYLES else {"style_definition": prompt_style.model_dump()}),
         "n": n,
         "decoder": asdict(decoder),
@@ -370,7 +370,7 @@ def _logged(path: Path) -> dict[_Key, int]:
     """Returns the offset in the log of each sample's last line.
 
     A kill during a write leaves a partial shard; the whole shard is then written again after it,
-    and the later lines count. So a shard is complete if all its keys are present.
+    and only the later lines count. So a shard is complete if all its keys are present.
     """
     offsets: dict[_Key, int] = {}
     for number, (offset, line) in enumerate(_lines(path), 1):

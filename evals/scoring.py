@@ -11,10 +11,10 @@ Settings that the samples lack are read from the ``run.json`` next to their file
 Files in ``out``: ``verdicts.jsonl``, one verdict per sample in the samples' order; ``score.json``,
 the :class:`Score`; and ``scored.jsonl``, the samples, unless they are ``samples.jsonl`` in ``out``.
 
-The gate: the reference of every scored problem runs first. If a reference fails that is not listed
-as an exception, the environment is broken and the score is incomplete. An ``infra_error`` (the
-sandbox failed, not the program) never counts as wrong: the sample is skipped, and the score is
-incomplete. A later call retries both.
+Gate: the reference of every scored problem runs first. If a reference fails that is not listed as
+an exception, the environment is broken and the score is incomplete. An ``infra_error`` (the sandbox
+failed, not the program) never counts as wrong: the sample is skipped, and the score is incomplete.
+A later call retries both.
 """
 
 from __future__ import annotations
@@ -242,8 +242,8 @@ def score(
         task: the samples' task. Problems without a sample are not counted, and a note says so.
         ks: values of k for pass@k; by default 1, 2, 3, 5, 10, ... up to the samples per problem.
         trust: minimum grade; samples that passed with a lower one are ``refused``. An open
-            assertion counts as closed in a sample that computes what the reference computes there
-            in both of its runs.
+            assertion counts as closed if the sample computes the same values there as both runs of
+            the reference.
         on_progress: called with (programs scored, programs to score), references included.
 
     Raises:
@@ -405,7 +405,7 @@ def _plan(
 
 
 def _cost(tokens: Mapping[str, Sequence[tuple[int, int]]], parameters: object) -> Cost | None:
-    """Returns None if a sample has no token counts, since another toolkit generated it."""
+    """Returns the mean cost; None if a sample of another toolkit has no token counts."""
     if not all(prompt for pairs in tokens.values() for prompt, _ in pairs):
         return None
     prompts, completions = (

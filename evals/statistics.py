@@ -220,7 +220,8 @@ def _samples_interval(
     passed, total = sum(count.c for count in counts), sum(count.n for count in counts)
     # With all samples alike the jackknife yields no spread. Bound the rate of single samples
     # instead. By Jensen, tasks whose mean rate is at most u have a mean pass@k of at most
-    # 1 - (1 - u)^k, and tasks whose mean failure rate is at most u have one of at least 1 - u.
+    # 1 - (1 - u)^k, and tasks whose mean failure rate is at most u have a mean pass@k of at least 1
+    # - u.
     if passed == 0:
         return 0.0, 1 - (1 - wilson(0.0, total)[1]) ** k
     if passed == total:
@@ -231,7 +232,7 @@ def _samples_interval(
 
 
 def _jackknife_variance(count: Count, k: int) -> float:
-    """Returns one task's variance: a after deleting a passed sample, b after a failed one."""
+    """Returns one task's variance; ``a``, ``b``: value without a passed or a failed sample."""
     n, c = count.n, count.c
     a = pass_at_k(n - 1, c - 1, k) if c else 0.0
     b = pass_at_k(n - 1, c, k) if c < n else 0.0

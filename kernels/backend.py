@@ -4,8 +4,8 @@ The first results of a kernel on a new kind of GPU are compared with the referen
 until then. If a kernel differs, or cannot be compiled or launched, the reference is used for the
 rest of the process, with one warning. A kernel that agreed is remembered for later processes in the
 cache directory (:class:`TuningCache`), in one file per kind of device and version of Triton,
-PyTorch and the kernels. (As always, a fault inside a running kernel makes the device unusable for
-the process.)
+PyTorch and the kernels. (A fault inside a running kernel still makes the device unusable for the
+process.)
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def close(found: _Tensors, expected: _Tensors) -> bool:
 
 
 def _current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Makes a device current, as Triton launches on the current one."""
+    """Makes a device current, since Triton launches kernels on the current device."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 

@@ -94,7 +94,7 @@ def turn_slots(
         raise InputError("cosines and sines must be [N, R / 2] for N slots.")
     if 2 * cosines.shape[1] > states.shape[3]:
         raise InputError(
-            f"{2 * cosines.shape[1]} channels are to be rotated, but the states have only "
+            f"{2 * cosines.shape[1]} channels cannot be rotated: the states have only "
             f"{states.shape[3]}."
         )
     if not len(slots):

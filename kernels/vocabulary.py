@@ -106,7 +106,7 @@ def gumbel_top_k(
         InputError: if k is out of range or larger than V.
     """
     if not 1 <= k <= min(MOST, log_probs.shape[1]):
-        raise InputError(f"k is {k}; it must be from 1 to {MOST} and at most the vocabulary.")
+        raise InputError(f"k is {k}; it must be from 1 to {MOST} and at most the vocabulary size.")
     given = (log_probs, k, seeds, requests, positions)
 
     def kernel() -> SampledTokens:
@@ -176,7 +176,7 @@ def gumbel(
     )
     v = ((words.float() + 0.5) * 2.0**-32).clamp(max=1 - 2.0**-24)
     rest = 1 - v
-    # log1p(-v) by Kahan's formula, which needs no GPU library.
+    # log1p(-v) by Kahan's formula, which does not need a GPU library.
     exponential = torch.where(rest == 1, v, torch.log(rest) * v / (rest - 1))
     return -torch.log(exponential)
 

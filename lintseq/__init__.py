@@ -1,9 +1,9 @@
 """LintSeq: program -> sequence of insert-only edits that keep it lint-clean -> program.
 
 Source: Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic Edit Sequences Improves
-Code Synthesis", ICLR 2025 (arXiv 2410.02749), and its reference code. The pieces, from the bottom:
-``edits`` (data), ``text_format`` (text form and resolver); ``line_pieces``, ``units`` (the pieces
-of a program), ``scopes``, ``dependencies`` (rules between pieces), ``program``; ``reference`` (the
+Code Synthesis", ICLR 2025 (arXiv 2410.02749), and its reference code. Modules, bottom up: ``edits``
+(data), ``text_format`` (text form and resolver); ``line_pieces``, ``units`` (the pieces of a
+program), ``scopes``, ``dependencies`` (rules between pieces), ``program``; ``reference`` (the
 published algorithm and its ablation); ``verify``, ``resampling``; ``generator`` (training texts).
 """
 

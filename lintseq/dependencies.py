@@ -2,11 +2,12 @@
 
 The result is a graph over the nodes of :mod:`codegen.lintseq.units`. An edge says "when this node
 is deleted, that one must be too"; a group says "when all of these are deleted, that one must be
-too". The rules follow pylint's errors. Below, "dies" means "is deleted":
+too". The rules follow pylint's errors. The rules:
 
-1. A unit that dies takes its clauses along, a clause its units.
-2. The last unit of a clause takes the clause along, a body its statement, the last handler (without
-   a ``finally``) its ``try``, the last handler the ``try``'s ``else``, the last case its ``match``.
+1. Deleting a unit deletes its clauses, deleting a clause deletes its units.
+2. Deleting the last unit of a clause deletes the clause; likewise a body its statement, the last
+   handler (without a ``finally``) its ``try``, the last handler the ``try``'s ``else``, the last
+   case its ``match``.
 3. A use of a name needs one of the bindings that always run before it (in a block around it); if
    there are none, it needs all bindings in branches, and the ``return``, ``raise``, ... that end
    the other branches. In a function, a name of an outer scope needs any binding. An operation on
@@ -17,13 +18,13 @@ too". The rules follow pylint's errors. Below, "dies" means "is deleted":
 5. A call whose value is assigned, iterated, ... needs one of the callee's ``return`` or ``yield``
    of a value. Special methods need one of their ``return``; ``__init__`` its call of the parent's;
    ``__all__`` every name in it; a name its ``global`` or ``nonlocal`` declaration; an annotation
-   that looks ahead, or names what may not be bound (``if TYPE_CHECKING``), ``from __future__``'s.
-   A call of a class with arguments needs its ``__init__`` and the fields of a data class; a use of
-   a class needs its special methods for the operations in the program; a ``try`` needs the handlers
-   of errors that checkers then ignore.
-6. A fault of the whole program is *faulty* and dies with the first deletion, as in the paper's
-   code, so only the last state has it: the use of a name that nothing binds, and an import relative
-   to a package, which a lone program does not have.
+   that looks ahead, or uses names that may be unbound (``if TYPE_CHECKING``), ``from
+   __future__``'s. A call of a class with arguments needs its ``__init__`` and the fields of a data
+   class; a use of a class needs its special methods for the operations in the program; a ``try``
+   needs the handlers of errors that checkers then ignore.
+6. A node with an error of the whole program is *faulty*. The first deletion includes it, as in the
+   paper's code, so only the last state has the error: the use of a name that nothing binds, and a
+   relative import, since a single program has no package.
 7. ``strict`` only: a use needs every binding that can reach it; a use of a class, or of a bare
    ``self``, all its special methods (all methods, if it has bases); a special method all its
    ``return``.
@@ -135,7 +136,7 @@ class _Rules:
         }
 
     def edge(self, needed: int, dependent: int) -> None:
-        """Makes ``dependent`` die with ``needed``, unless it is a part of it or the module."""
+        """Deletes ``dependent`` with ``needed``, unless the latter contains it or is the module."""
         if dependent and not needed <= dependent <= self.nodes[needed].last:
             self.graph.dependents[needed].add(dependent)
 
@@ -144,7 +145,7 @@ class _Rules:
             self.edge(node, dependent)
 
     def any_of(self, members: Iterable[int], dependent: int) -> None:
-        """Makes ``dependent`` die when all members have died."""
+        """Deletes ``dependent`` once all members are deleted."""
         distinct = tuple(dict.fromkeys(members))
         if len(distinct) == 1:
             self.edge(distinct[0], dependent)
@@ -200,7 +201,7 @@ class _Rules:
             self.edges((b.unit for b in bindings) if bindings else self.facts.star_imports, unit)
 
     def _outer(self, use: NameUse, scope: PythonScope) -> None:
-        """Handles a name that a class body uses before binding it: it is an outer scope's."""
+        """Handles a name that a class body uses before binding it: it is in an outer scope."""
         outer = scope.parent
         found = lookup(outer, use.name) if outer is not None else None
         if outer is not None and found is not None:
@@ -401,7 +402,7 @@ class _Rules:
     def attributes(self) -> None:
         for load in self.facts.loads:
             for bindings in self._binders(load):
-                # A later one in the same function is too late.
+                # Later bindings in the same function do not count.
                 before = [
                     b for b in bindings if b.scope is not load.scope or b.order < load.order
                 ] or bindings
@@ -445,7 +446,7 @@ class _Rules:
             self.edges(function.super_inits, function.unit)
 
     def _results(self, bindings: Iterable[NameBinding], dependent: int) -> None:
-        """Adds edges from the value of a call to a result of each function that may be called."""
+        """Adds edges from a call's value to a result of each function that may be called."""
         for binding in bindings:
             if isinstance(binding.definition, Function):
                 self.any_of(binding.definition.results, dependent)
@@ -480,7 +481,7 @@ class _Rules:
                     self._special_methods(definition, use.unit)
         for load in self.facts.loads:
             own = self_class(load.scope, load.base)
-            if own is not None:  # pylint accepts any attribute of a class with dynamic ones
+            if own is not None:  # pylint accepts any attribute of a class with dynamic attributes
                 self.edges((u for name, u in own.methods if name in _ANY_ATTRIBUTE), load.unit)
         for call in self.facts.calls:
             if not call.method:
@@ -609,7 +610,7 @@ def _breaks(units: Units) -> dict[int, list[int]]:
 
 
 def _is_deferred(scope: PythonScope, target: PythonScope) -> bool:
-    """Returns True if code of ``scope`` may run later than the code around it in ``target``."""
+    """Returns True if code of ``scope`` may run later than the enclosing code in ``target``."""
     at: PythonScope | None = scope
     while at is not None and at is not target:
         if at.kind == "function":

@@ -31,7 +31,7 @@ class InsertHunk:
     """Consecutive lines to insert.
 
     Attributes:
-        start: number of lines above the new ones in the state *before the edit*.
+        start: number of lines above the new lines in the state *before the edit*.
         lines: new lines, without line ends; at least one.
     """
 

@@ -147,7 +147,7 @@ DEFAULT_AUDIT = 0.005
 # Fraction of the audit: a sequence of the published algorithm costs as much as 20 audited states.
 COMPARED_SHARE = 0.2
 
-# The engines that allow no other settings than these.
+# Engines that allow only these settings.
 _FIXED: Mapping[str, Mapping[str, object]] = {
     "reference": {"granularity": "line", "verify": "pylint"},
     "random": {"granularity": "line", "verify": "static"},
@@ -237,7 +237,7 @@ class LintSeq(MadeTogether):
             require_known("preset", self.preset, PRESETS)
             if self.engine not in (None, PRESETS[self.preset]["engine"]):
                 raise ConfigError(
-                    f"preset {self.preset!r} has another engine than {self.engine!r}.",
+                    f"preset {self.preset!r} does not use engine {self.engine!r}.",
                     "Set only one of them.",
                 )
         if self.verify == "strict":
@@ -255,7 +255,7 @@ class LintSeq(MadeTogether):
         for name, only in fixed.items():
             if getattr(self, name) not in (None, only):
                 raise ConfigError(
-                    f"engine {self.engine!r} has {name} {only!r}, not {getattr(self, name)!r}.",
+                    f"engine {self.engine!r} needs {name} {only!r}, not {getattr(self, name)!r}.",
                     f"Remove {name}, or choose engine 'fast'.",
                 )
         if fixed and self.strict:

@@ -152,7 +152,7 @@ _MAKE_CLASSES = frozenset({"namedtuple", "NamedTuple", "TypedDict", "Enum", "Int
 
 
 class Callees:
-    """The definitions and imports of a program, to find what a call calls."""
+    """The definitions and imports of a program, to resolve calls."""
 
     def __init__(self, tree: ast.Module) -> None:
         self.definitions: dict[str, list[_Definition]] = {}
@@ -435,7 +435,7 @@ def find_pieces(
     try:
         stretch = TokenSpan(lines, *span)
     except (tokenize.TokenError, SyntaxError):
-        return LinePieces()  # an odd indentation that only the whole program explains
+        return LinePieces()  # the lines cannot be tokenized without the program
     finder = _Finder(_Part(lines, stretch, owners, callees))
     finder.find()
     return finder.pieces()
@@ -613,7 +613,7 @@ class _Finder:
         if set(match[1].lower()) & {"f", "t"}:
             whole = [self.lines[token.line][match.end() :], *(self.lines[n] for n in inner)]
             if not all(_PLAIN_FIELDS.fullmatch(text) for text in whole):
-                return  # a field that continues in the next line
+                return  # a replacement field continues on the next line
         elif not self._is_statement(number) and self._is_format(number):
             return
         first = None

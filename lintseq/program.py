@@ -125,7 +125,7 @@ def _prepare_foreign(
     text: str, lines: list[str], language: str, *, by_line: bool
 ) -> PreparedProgram:
     """Does :func:`prepare` for a language other than Python."""
-    from codegen.lintseq.languages import (  # a run in Python needs no other grammar
+    from codegen.lintseq.languages import (  # not needed for Python
         GRAMMARS,
         LANGUAGES,
         read,
@@ -139,7 +139,7 @@ def _prepare_foreign(
     if language not in GRAMMARS:
         known = ", ".join(("python", *(grammar.name for grammar in LANGUAGES)))
         raise UnsupportedProgram(
-            "unknown_language", f"it is written in {language!r}; known are {known}."
+            "unknown_language", f"it is written in {language!r}; supported are {known}."
         )
     grammar = GRAMMARS[language]
     parts = read(grammar, lines, by_line=by_line)

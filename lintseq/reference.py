@@ -10,17 +10,17 @@ remaining lines (mostly comments) are the first edit. Messages about the whole p
 ignored: their lines are removed by the first deletion.
 
 Corrected: edits are made from the deletions, so they only insert and reproduce the program exactly;
-the caller passes the random generator; a reported line outside of the program counts as its last
-instead of raising an exception; lines are never dropped silently. The caller also passes the
-linter, which should persist: starting one per call takes most of the published code's time.
+the caller passes the random generator; a reported line outside of the program counts as the last
+line instead of raising an exception; lines are never dropped silently. The caller also passes the
+linter, which should persist: starting one per call takes most of the time in the published code.
 
-Limits: slow, one call of the linter per deletion and per round of its messages. States may hold
-half a docstring. For data, :mod:`codegen.lintseq.program` with granularity ``line`` comes close at
-a small part of the cost.
+Limits: slow, one call of the linter per deletion and per round of its messages. States may contain
+half a docstring. To make data, :mod:`codegen.lintseq.program` with granularity ``line`` is similar
+and much cheaper.
 
-The ablation, RandSeq (:func:`random_sequence`), uses no linter: all lines can be sampled, blank
-lines and comments too, and the size of each deletion is uniform from 1 to the number of lines left
-minus one. Most states are invalid Python, on purpose.
+The ablation, RandSeq (:func:`random_sequence`), uses no linter: all lines can be sampled, including
+blank lines and comments, and the size of each deletion is uniform from 1 to the number of lines
+left minus one. Most states are invalid Python, on purpose.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def random_sequence(program: str, rng: random.Random) -> EditSequence:
     :func:`codegen.lintseq.reference.forward`.
 
     Raises:
-        UnsupportedProgram: for a program that LintSeq skips too, so that both make data of the
+        UnsupportedProgram: for a program that LintSeq also skips, so that both datasets contain the
             same programs.
     """
     text = normalize(program)

@@ -104,7 +104,7 @@ def edits_of(prepared: PreparedProgram, steps: Sequence[Step]) -> EditSequence:
 
 
 MAX_REPAIRS = 8
-# The states' size grows with the square of the program's; this much compiles in about 5 seconds. A
+# The states' size grows with the square of the program's; this limit compiles in about 5 seconds. A
 # real module of 4,000 lines has half of it; 20,000 independent lines have a hundred times as much.
 MOST_STATE_CHARACTERS = 32_000_000
 # About 0.3 seconds per sequence, so that an audit does not exceed an example's time limit.
@@ -262,8 +262,8 @@ class Attempt(NamedTuple):
 class _Known:
     """The findings of a batch of states, each checked once.
 
-    A whole program matters only if one of its states has findings. ``eager`` checks it with the
-    states, which saves a second call of a check that is slow to start.
+    A whole program matters only if one of its states has findings. ``eager`` checks it together
+    with the states, which saves a second call of a slow check.
     """
 
     def __init__(self, check: Check, *, eager: bool) -> None:
@@ -296,8 +296,8 @@ def sample_attempt(prepared: PreparedProgram, rng: random.Random) -> Attempt:
     if characters > MOST_STATE_CHARACTERS:
         refused = UnsupportedProgram(
             "too_many_states",
-            f"the {len(sequence.edits)} states of a sequence have {characters} characters, more "
-            f"than the {MOST_STATE_CHARACTERS} that are checked.",
+            f"the {len(sequence.edits)} states of a sequence have {characters} characters, "
+            f"over the limit of {MOST_STATE_CHARACTERS} for checks.",
             "Split the program, or use verify='static'.",
         )
         return Attempt(steps, sequence, (), refused)

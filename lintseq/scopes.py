@@ -383,7 +383,7 @@ class _Walker:
         self.block(node.orelse, scope, unit)
 
     def visit_If(self, node: ast.If, scope: PythonScope, unit: int) -> None:
-        # A loop: a long chain of elif nests as deep in the tree.
+        # Not recursive: a long chain of elif is deeply nested in the tree.
         while True:
             self.expression(node.test, scope, unit)
             self.block(node.body, scope, unit)

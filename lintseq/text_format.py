@@ -210,7 +210,7 @@ def place_hunk(hunk: HunkText, state: Sequence[str]) -> tuple[int, str]:
         place = hunk.start
         return min(place, len(state)), "past_end" if place > len(state) else ""
     leading = next((n for n, line in enumerate(hunk.lines) if line[0] == "+"), len(hunk.lines))
-    below = hunk.start - leading  # the published form: lines are inserted below line A
+    below = hunk.start - leading  # published form: insert below line A
     stated = [hunk.start - 1, below] if hunk.old_count else [below, hunk.start - 1]
     for place in stated:
         if _stands_at(context, state, place):
@@ -222,7 +222,7 @@ def place_hunk(hunk: HunkText, state: Sequence[str]) -> tuple[int, str]:
 
 
 def _stands_at(context: Sequence[str], state: Sequence[str], place: int) -> bool:
-    """Returns True if the state has the lines there, up to trailing blanks."""
+    """Returns True if the state has the lines there, ignoring trailing blanks."""
     if place < 0 or place + len(context) > len(state):
         return False
     found = state[place : place + len(context)]
@@ -478,7 +478,7 @@ def resolve(text: str, *, base: str = "", recount: bool = False) -> Resolution:
 
 
 def _split(text: str) -> tuple[list[str], int, bool]:
-    """Returns the diffs up to the end mark, the count of stray lines after it, and if it exists."""
+    """Returns the diffs up to the end mark, the number of lines after it and if it exists."""
     # No program contains the marker, so it separates even without a newline before it.
     first, *diffs = re.split(r"\n?" + re.escape(MARKER), text)
     for end in range(1, len(diffs)):

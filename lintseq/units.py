@@ -9,9 +9,8 @@ next, or if there is no next.
 
 With granularity ``line``, the pieces of :mod:`codegen.lintseq.line_pieces` are nodes too, below the
 unit or clause that they are part of, and own their lines. A comment is then deleted as in the
-paper's
-code: with the nearest line above that is indented less, a header; without one it belongs to the
-module and is deleted last.
+paper's code: with the nearest line above that is indented less, a header; without one it belongs to
+the module and is deleted last.
 
 Nodes are numbered in text order, parents before children, so a node's descendants are the numbers
 up to its ``last``. Node 0 is the module.

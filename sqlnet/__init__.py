@@ -6,12 +6,10 @@ Reinforcement Learning" (arXiv 1711.04436). The modules, from the bottom:
 - ``words``, ``query`` (tables and the sketch), ``sql`` (statements, and the gate that every one
   passes), ``databases`` (read-only), ``schema`` (also users' names for things);
 - one table: ``features``, ``layout`` with ``shared_encoder`` and ``paper_model`` (the networks),
-``network``,
-  ``linking`` (values in the question), ``decode``;
+  ``network``, ``linking`` (values in the question), ``decode``;
 - several tables: ``joins``, ``plan``, ``plan_features``, ``plan_network``, ``plan_decode``;
 - both: ``question_checks`` and ``calibration`` (may the answer be returned?), ``explain``,
-``parser``, ``answers``,
-  ``fallback`` (a language model);
+  ``parser``, ``answers``, ``fallback`` (a language model);
 - training: ``examples``, ``plan_data``, ``training``, ``storage``.
 
 Names are imported on first use: some need torch, others sqlglot.

@@ -33,7 +33,7 @@ class GoldRows:
 
 
 def ran(database: Database, query: str, limits: StatementLimits) -> GoldRows | None:
-    """Returns the rows of a gold query, which need not pass the gate; None if it fails."""
+    """Returns the rows of a gold query, which does not have to pass the gate; None if it fails."""
     try:
         rows = database.engine.query(Statement(query, (), database.dialect), limits)
     except (DatabaseError, UnsafeSQLError):

@@ -1,10 +1,10 @@
 """Confidence that an answer is correct: logistic regression on questions not trained on.
 
-It is computed from signs in question and query (:data:`SIGNS`): a network's probabilities say how
-sure each slot is among the columns that it was shown, not that the question needs another table
-or that a word was ignored. It is fitted separately for databases of one table, databases of
-several, where a query is far more often wrong, and plans; on databases outside the training data;
-for some of the questions a needed column is hidden, so that they have no answer
+It is computed from signs in question and query (:data:`SIGNS`): a network's probabilities rate each
+slot among the given columns, but do not show that the question needs another table or that a word
+was ignored. It is fitted separately for databases of one table, databases of several, where a query
+is far more often wrong, and plans; on databases outside the training data; for some of the
+questions a needed column is hidden, so that they have no answer
 (``benchmarks/tools/sql_trust.py``).
 """
 
@@ -67,7 +67,7 @@ The curve for several tables is fitted on plans, where the package has a network
 @dataclass(frozen=True, slots=True)
 class ConfidenceModel:
     """Weights of :data:`SIGNS` and ``bias`` by kind (:func:`kind_of`), and the default
-    ``threshold``, the confidence below which no answer is returned.
+    ``threshold``; no answer is returned if the confidence is lower.
     """
 
     weights: Mapping[str, Mapping[str, float]]
@@ -81,7 +81,7 @@ class ConfidenceModel:
 
 
 def kind_of(signs: Mapping[str, float]) -> str:
-    """Returns the curve for an answer."""
+    """Returns an answer's kind, which selects the weights."""
     if signs.get("planned"):
         return "plans"
     return "several" if signs["several"] else "one"
@@ -114,7 +114,7 @@ def unread(asked: QuestionContext) -> Iterator[Doubt]:
         return
     if asked.of("where", "having", "never", "group", "order"):
         return
-    if len(asked.tables) > 1:  # a verb may mean the join: received, awarded
+    if len(asked.tables) > 1:  # a verb may express the join: received, awarded
         left = [word for word in left if not word.endswith("ed")]
     names = {stem(word) for _, words in _parts(asked) for word in words}
     pairs = (f"{a.text}{b.text}".lower() for a, b in pairwise(asked.tokens))
@@ -263,7 +263,7 @@ def _is_its_name(asked: QuestionContext, clause: Clause, said: set[str]) -> bool
 
 
 def _is_said(asked: QuestionContext, clause: Clause) -> bool:
-    """Returns True if a condition's values are database strings that the question has in full."""
+    """Returns True if a condition's values are database strings that the question contains."""
     return (
         asked.is_read
         and bool(clause.values)

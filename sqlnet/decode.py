@@ -133,7 +133,7 @@ _COUNT = AGGREGATES.index("COUNT")
 DEAD = 8.0  # for each equality that selects no row by itself
 EMPTY = 2.0  # if each selects some, but the query returns no rows
 FAILED = 50.0  # if the database rejects the query
-_CLOSE = 6.0  # candidates this close to the best have their values looked up
+_CLOSE = 6.0  # values are looked up for candidates this close to the best
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,7 +440,7 @@ class _Trial:
 
 
 def _asks_alike(one: Query, other: Query) -> bool:
-    """Returns True if queries are equal, or count the same rows (NULL aside) by another column."""
+    """Returns True if queries are equal, or count rows (except NULL) by different columns."""
     counts = AGGREGATES[one.aggregate] == "COUNT" == AGGREGATES[other.aggregate]
     return one.matches(replace(other, select=one.select) if counts else other)
 

@@ -1,7 +1,7 @@
 """A query in plain words, for people who do not read SQL.
 
     the number of orders whose status is 'pending'
-    the name of products, sorted by price, highest first, the first 5 alone
+    the name of products, sorted by price, highest first, only the first 5
 
 It is built from the query's clauses (:class:`codegen.sqlnet.query.Clause`), never from the
 question, so it describes the actual answer, correct or not.
@@ -74,7 +74,7 @@ def sentence(clauses: Sequence[Clause]) -> str:
     for clause in of("order"):
         text += f", sorted by {_item(clause, main).removeprefix('the ')}, {_direction(clause)}"
     if limits:
-        text += ", the first one alone" if limits[0] == 1 else f", the first {limits[0]} alone"
+        text += ", only the first one" if limits[0] == 1 else f", only the first {limits[0]}"
     return text
 
 
@@ -172,7 +172,7 @@ def _clauses(plan: QueryPlan, tables: Sequence[Table], said: Mapping[str, str]) 
     for one in plan.where:
         found = test("having" if one.aggregate else "where", one)
         yield replace(found, connective="or" if plan.any_of else "and")
-    counts = any(shown.aggregate for shown in plan.select)  # else the rows are the groups
+    counts = any(shown.aggregate for shown in plan.select)  # otherwise the rows are the groups
     for item in plan.grouped() if counts else plan.group:
         yield clause("group", item)
     if plan.order:

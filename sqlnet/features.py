@@ -97,7 +97,7 @@ def encode_question(text: str, table: Table) -> EncodedQuestion:
 
 
 def _mark_neighbours(pairs: np.ndarray, i: int) -> None:
-    """Sets the nearness features of the tokens around token i, which matches."""
+    """Sets the nearness features of the tokens around token i, a match."""
     for distance in range(1, _NEAR + 1):
         nearness = 1 - (distance - 1) / _NEAR
         if i + distance < len(pairs):

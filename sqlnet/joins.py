@@ -23,7 +23,7 @@ from codegen.core.errors import CodegenError
 from codegen.sqlnet.query import Table
 from codegen.sqlnet.words import stem, words_of
 
-# Sums of a few of one kind never equal sums of another.
+# Different kinds of joins never have equal sums of a few costs.
 _COSTS = {"declared": 1.0, "guessed": 1.55, "same name": 2.45}
 # Names that columns of unrelated tables share.
 _COMMON_WORDS = """
@@ -33,7 +33,7 @@ _COMMON_WORDS = """
 _COMMON = frozenset(_COMMON_WORDS.split())
 _MOST_ROOTS = 12  # tables tried as the middle of a tree
 _MOST_TREES = 8
-_MOST_SHARING = 8  # tables; a column name shared by more connects none
+_MOST_SHARING = 8  # tables; a column name in more tables connects none
 
 
 class PlanError(CodegenError):
@@ -237,7 +237,7 @@ def _guessed(tables: Sequence[Table]) -> dict[frozenset[int], list[TableJoin]]:
 
 
 def _one_way(tables: Sequence[Table], joins: list[TableJoin]) -> list[TableJoin]:
-    """Assigns a key that two tables share to the one that it is named after."""
+    """Assigns a key that two tables share to the table that it is named after."""
     if len({join.parent for join in joins}) < 2:
         return joins
     key = tables[joins[0].child].columns[joins[0].child_columns[0]].name

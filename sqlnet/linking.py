@@ -4,9 +4,10 @@ Columns (:func:`spelled_out`): word vectors do not say that ``dep_delay`` is a d
 question has the long form of a column's word and not the short one, the long form becomes the
 column's alias. Only common abbreviations are known; any other (``st_cd``) needs an alias.
 
-Values (:class:`Linker`): a question says "toronto raptors" or "two", the table "Toronto Raptors
-(NBA)" or 2. The value of each equality is looked up among the column's distinct values. This reads
-the table's content, which the WikiSQL leaderboard forbids; results made with it say so.
+Values (:class:`Linker`): a question may contain "toronto raptors" or "two", the table "Toronto
+Raptors (NBA)" or 2. The value of each equality is looked up among the column's distinct values.
+This reads the table's content, which the WikiSQL leaderboard forbids; results state whether it was
+used.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def spelled_out(table: Table, question: str) -> Table:
     words = [token.text.lower() for token in tokenize(question)[:MAX_TOKENS]]
     stems = [stem(word) for word in words]
     encoded = set(stems)
-    # Few questions have any long form; then no column needs to be read.
+    # Skips reading the columns, since few questions contain a long form.
     long = {s: [f for f in fs if encoded.issuperset(map(stem, f))] for s, fs in _LONG.items()}
     held = {short: forms for short, forms in long.items() if forms and short not in words}
     if not held and not table.synonyms and not any(column.synonyms for column in table.columns):
@@ -129,7 +130,7 @@ _LIMITS = StatementLimits(seconds=1.0, rows=MOST_VALUES)
 _MOST_SECONDS = 2.0
 _LONGEST_MENTION = 8  # tokens
 _LONGEST_VALUE = 1000  # characters; questions do not quote longer ones
-# Words of questions that are never taken for a value, though Many, Louisiana, is a city.
+# Question words that are never values, although Many, Louisiana, is a city.
 _ASKING = """
     a all an and any are as at be by can did do does for from had has have how in is it list many me
     more most much no not of on or over show tell than that the there to under was were what when
@@ -153,7 +154,7 @@ class Link:
 @dataclass(slots=True)
 class ValueCache:
     """Distinct values read from a database, by (namespace, table, column); None for a column that
-    could not be read whole. ``folded``: the same in lower case. ``seconds``: reading times, by
+    could not be read completely. ``folded``: the same in lower case. ``seconds``: reading times, by
     (namespace, table).
     """
 
@@ -184,7 +185,7 @@ class Linker:
         return replace(query, conditions=tuple(conditions))
 
     def selects(self, condition: Condition) -> bool | None:
-        """Returns True if a linked condition selects a row; None if only running it can tell."""
+        """Returns True if a linked condition selects a row; None if that requires a query."""
         if not self._is_text_equality(condition) or self.values(condition.column) is None:
             return None
         return self._nearest(condition) is not None

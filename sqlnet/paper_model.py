@@ -98,7 +98,7 @@ class PaperSQLNet(nn.Module):
         """Encodes the inputs; see :class:`~codegen.sqlnet.layout.Layout`."""
         words = self.word(batch.word_ids)
         question = F.pad(words[batch.question], (0, 0, 1, 1))  # [B, L + 2, width]
-        # Zero from <END> on: the padding's index 0 may be any word of the batch.
+        # Zeros from <END> on, since the padding's index 0 may be any word of the batch.
         question = question * F.pad(batch.token_mask, (1, 1))[..., None]
         lengths = batch.lengths + 2
         names = words[batch.names]

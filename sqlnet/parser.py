@@ -68,7 +68,7 @@ _COUNT = AGGREGATES.index("COUNT")
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A filled slot in words, with its probability."""
+    """A filled slot as text, with its probability."""
 
     name: str
     content: str
@@ -499,7 +499,7 @@ def _plan_asked(
 
 
 def _nearest(read: PlanQuestion) -> dict[str, tuple[str, ...]]:
-    """Returns the most similar name for each word that is in no name of the database, if any."""
+    """Returns the most similar name for each word that no name of the database contains."""
     names = [read.schema.words[number] for number in read.items]
     return {
         word: names[row.argmax()]
@@ -580,8 +580,8 @@ def _no_cells(answer: PlanAnswer) -> Iterator[Doubt]:
 
 
 def _other_ways(answer: PlanAnswer, asked: QuestionContext) -> Iterator[Doubt]:
-    """Yields doubts on unmentioned tables in the query that others could replace: what Ann
-    bought is not what she reviewed.
+    """Yields doubts on unmentioned tables in the query that others could replace: Ann's purchases
+    are not her reviews.
     """
     schema, plan = answer.question.schema, answer.best.plan
     try:
@@ -599,12 +599,12 @@ def _other_ways(answer: PlanAnswer, asked: QuestionContext) -> Iterator[Doubt]:
         if not _connected_without(table, ends, schema.graph):
             continue
         names = " and ".join(sorted(schema.tables[end].name for end in ends))
-        text = f"The query found takes {names} together with {schema.tables[table].name}"
+        text = f"The query found joins {names} with {schema.tables[table].name}"
         yield Doubt("joins", f"{text}, which the question does not mention.")
 
 
 def _connected_without(table: int, ends: set[int], graph: JoinGraph) -> bool:
-    """Returns True if tables are connected without one, or another belongs to a single one."""
+    """Returns True if tables connect without ``table``; a single one, if another refers to it."""
     if len(ends) == 1:
         found = (j for j in graph.joins if j.parent in ends and j.child not in {table, *ends})
         return next(found, None) is not None
@@ -666,7 +666,7 @@ def _is_had(words: Sequence[str], question: str) -> bool:
 
 
 def _not_there(query: Query, encoded: EncodedQuestion, linker: Linker | None) -> Iterator[Doubt]:
-    """Yields missing values, and cells in the question that the query does not use."""
+    """Yields doubts on missing values, and on cells in the question that are not used."""
     if linker is None:
         return
     columns = encoded.table.columns

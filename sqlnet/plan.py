@@ -252,7 +252,7 @@ def _named(graph: JoinGraph, join: TableJoin) -> str:
 
 @dataclass(slots=True)
 class _Scope:
-    """The names of the tables in one block; in a ``bare`` one, columns go without."""
+    """The names of the tables in one block; in a ``bare`` one, columns are not qualified."""
 
     names: dict[int, str]
     bare: bool = False

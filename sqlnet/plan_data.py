@@ -320,7 +320,7 @@ class _Reader:
             ColumnRef(join.child, join.child_columns[0]): ColumnRef(
                 join.parent, join.parent_columns[0]
             )
-            for join in reversed(graph.joins)  # of several, the first counts
+            for join in reversed(graph.joins)  # the first of several counts
             if len(join.child_columns) == 1
         }
 

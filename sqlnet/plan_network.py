@@ -36,7 +36,7 @@ COMPANIONS = ("none", *KINDS)
 _SELECT = len(AGGREGATES) + 1  # the last is COUNT(DISTINCT ...)
 _AGG = len(AGGREGATES)
 
-# Heads of each item: name -> classes. The second ones are for the companion.
+# Heads of each item: name -> classes. ``SECOND_HEADS`` are for the companion query.
 ITEM_HEADS = {
     "select": _SELECT,
     "where": _AGG,

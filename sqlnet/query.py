@@ -95,7 +95,7 @@ class Table:
         for column in self.columns:
             if column.name.lower() in seen:
                 raise InputError(
-                    f"Table {self.name!r} has two columns {column.name!r} (case does not count).",
+                    f"Table {self.name!r} has two columns {column.name!r} (ignoring case).",
                     "Rename one of them.",
                 )
             seen.add(column.name.lower())

@@ -1,8 +1,8 @@
 """Checks a query against the words of its question.
 
-A query that ignores a part of its question looks as good as one that does not. So each cue in the
-question (never, each, highest, at least, or, 2015, "Moka Pot") must have its counterpart among the
-query's clauses, and each aggregate, comparison and order of the query a cue in the question
+A query that ignores a part of its question looks like a correct one. So each cue in the question
+(never, each, highest, at least, or, 2015, "Moka Pot") must have its counterpart among the query's
+clauses, and each aggregate, comparison and order of the query a cue in the question
 (:func:`unmet`). ``cues.yaml`` lists the cues and the clauses that meet them. Unexplained content
 words lower the confidence (:func:`codegen.sqlnet.calibration.words_left`).
 
@@ -109,7 +109,7 @@ class QuestionContext:
                 pattern = rf"(?<!\w){re.escape(text)}(?!\w)"
                 for match in re.finditer(pattern, self.question, re.IGNORECASE):
                     start, here = match.start(), match[0]
-                    if text not in held:  # a differently worded cell: "not Rome" may be Rome
+                    if text not in held:  # the cell's text differs: "not Rome" may mean Rome
                         for part in re.finditer(r"\w+", here):
                             word = part[0]
                             if not word.islower() or not (word in LIGHT_WORDS or _is_a_cue(word)):
@@ -203,7 +203,7 @@ def _extreme(asked: QuestionContext, cue: Cue) -> bool:
 
 
 def _is_large(said: str) -> bool | None:
-    """Returns True if a superlative means the most of something; None if unclear."""
+    """Returns True if a superlative means the maximum; None if unclear."""
     word = said.lower().split()[0]
     return word in WORDS["largest"] or (None if word not in WORDS["smallest"] else False)
 
@@ -249,7 +249,7 @@ def _is_number(clause: Clause) -> bool:
 
 
 def _quantity(asked: QuestionContext, _cue: Cue) -> bool:
-    """Accepts an aggregate, or a number of the rows that a condition or an order chooses."""
+    """Accepts an aggregate, or a numeric column if a condition or an order selects rows."""
     is_chosen = bool(asked.of("where", "order"))
     return any(c.aggregate or (is_chosen and _is_number(c)) for c in asked.of("select"))
 
@@ -336,7 +336,7 @@ def _not_shown(asked: QuestionContext) -> Iterator[Doubt]:
 
 
 def _shown_unasked(asked: QuestionContext) -> Iterator[Doubt]:
-    """Detects depots' names for "parcels heavier than 29 kg"."""
+    """Detects unrequested columns, such as depot names for "parcels heavier than 29 kg"."""
     shown = asked.of("select")
     if re.search(r"\b(?:who|whom|whose|where|when)\b", asked.rest, re.IGNORECASE):
         return

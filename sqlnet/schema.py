@@ -217,7 +217,7 @@ class SemanticLayer(Config):
 
 def describe(schema: Schema) -> str:
     """Returns a YAML template of a layer: the database's tables, columns and joins."""
-    lines = ["# What people call things; see the documentation. Empty entries can be left out."]
+    lines = ["# Users' names for things; see the documentation. Empty entries may be omitted."]
     lines.append("tables:")
     lines += [f"  {json.dumps(table.name)}: {{synonyms: []}}" for table in schema.tables]
     lines.append("columns:")

@@ -154,7 +154,7 @@ class SharedSQLNet(nn.Module):
     """The default network; see :class:`codegen.sqlnet.layout.Layout` for the methods."""
 
     def __init__(self, vectors: Tensor, hidden: int = 200, dropout: float = 0.3) -> None:
-        """``vectors``: [words + 1, width], row 0 for unknown words."""
+        """Builds the network; ``vectors``: [words + 1, width], row 0 for unknown words."""
         super().__init__()
         self.word_width = vectors.shape[1]
         self.encoder = JointEncoder(vectors, hidden, dropout)

@@ -31,7 +31,7 @@ from codegen.sqlnet.query import (
 )
 from codegen.sqlnet.words import number_of, one_line
 
-# sqlglot would print statements that it cannot parse, including control characters.
+# Silences sqlglot, which prints unparsable statements, including control characters.
 logging.getLogger("sqlglot").addHandler(logging.NullHandler())
 
 
@@ -171,7 +171,7 @@ def validate(sql: str, tables: Sequence[Table], dialect: str = "sqlite") -> exp.
     try:
         statements = sqlglot.parse(sql, dialect=dialect)
     except (SqlglotError, RecursionError) as error:
-        raise UnsafeSQLError(f"Not SQL that can be checked: {one_line(error)}.") from None
+        raise UnsafeSQLError(f"The SQL cannot be checked: {one_line(error)}.") from None
     statement = statements[0] if len(statements) == 1 else None
     if not isinstance(statement, (exp.Select, exp.SetOperation)):
         raise UnsafeSQLError("Only a single SELECT may run.")
@@ -216,7 +216,7 @@ def _check_names(statement: exp.Query, tables: Sequence[Table], dialect: str) ->
     ctes = list(statement.find_all(exp.CTE))
     if any(cte.parent.parent is not statement for cte in ctes if cte.parent):
         raise UnsafeSQLError("WITH is allowed only at the beginning of a query.")
-    # A CTE can use the ones before it; engines differ on the ones after it.
+    # A CTE can use the ones before it; engines differ on later ones.
     seen: set[str] = set()
     checked: set[int] = set()
     for part, name in [*((cte, cte.alias.lower()) for cte in ctes), (statement, "")]:

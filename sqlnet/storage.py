@@ -123,13 +123,13 @@ class TrainingState:
         """Starts from a new model.
 
         Args:
-            identity: must be equal in a run and the one that it resumes.
+            identity: must equal the identity of a run to resume.
         """
         self.model, self.out, self.folder = model, out, out / "state"
         self._identity = json.loads(json.dumps(identity))
         self._config = config
         weights = {k: v for k, v in model.named_parameters() if v.requires_grad}
-        self._weights = {k: v.detach() for k, v in weights.items()}  # the same memory
+        self._weights = {k: v.detach() for k, v in weights.items()}  # shares the model's memory
         self.mean = {k: v.clone() for k, v in self._weights.items()}
         self._optimizer = torch.optim.AdamW(
             list(weights.values()), lr=config.learning_rate, weight_decay=weight_decay, fused=True

@@ -43,7 +43,7 @@ from codegen.sqlnet.plan_features import LinkedSchema, PlanQuestion, WordSimilar
 from codegen.sqlnet.storage import TrainingProgress, TrainingState, batches, check_range
 from codegen.sqlnet.words import number_of, tokenize
 
-# Measure -> the weights (a regular expression) whose best epoch it chooses.
+# Measure -> regular expression of the weights whose best epoch it selects.
 BLOCKS: Mapping[str, Mapping[str, str]] = {
     "shared": {"query_match": ""},
     "paper": {
@@ -158,7 +158,7 @@ def train(
     while len(epochs) < config.epochs and stale < config.patience:
         number = len(epochs)
         rng = random.Random(f"{config.seed}:{number}")
-        # Dropout depends on the epoch, not on whether the run was resumed before it.
+        # Dropout depends only on the epoch, so resumed runs give the same weights.
         torch.manual_seed(config.seed * 100_003 + number)
         means, cpu_s = state.train(
             batches(questions, config.batch_size, 50, _size, rng),
@@ -575,7 +575,7 @@ def train_plans(
             "Pass more, or set a smaller batch.",
         )
     identity = {
-        "config": asdict(config) | {"steps": 0},  # a run may be made shorter or longer
+        "config": asdict(config) | {"steps": 0},  # a resumed run may have other steps
         "questions": len(examples),
         "words": len(network.words),
     }
@@ -591,7 +591,7 @@ def train_plans(
     while state.step < config.steps:
         first = state.step
         chosen = list(_batches(config, examples, first, min(config.steps, first + config.every)))
-        torch.manual_seed(config.seed * 100_003 + first)  # dropout, resumed or not
+        torch.manual_seed(config.seed * 100_003 + first)  # for dropout, the same after resuming
         means, cpu = state.train(chosen, losses, lambda step: _plan_pace(step, config.steps))
         stage = Stage(state.step, means, cpu)
         stages.append(asdict(stage))

@@ -19,7 +19,7 @@ LONGEST_NUMBER = 400
 """Characters; a float has at most 309 digits before its point."""
 
 _TOKEN = re.compile(r"\d+|[^\W\d_]+|[^\w\s]|_")
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # in sqlglot's messages
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # colors in sqlglot's messages
 _RUNS = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[^\w\s]")
 _UNITS = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen

@@ -1,4 +1,4 @@
-"""Experiments: whether a method's effect shows, with seeds and intervals (docs/evidence.md).
+"""Experiments that measure a method's effect, with seeds and intervals (docs/evidence.md).
 
 Each file is run as ``python -m codegen.benchmarks.evidence.NAME --out DIR``; the same command
 resumes an interrupted run.

@@ -4,13 +4,13 @@ Small transformers from scratch learn the same small functions (:mod:`.functions
 optimizer steps and batches, in four forms:
 
 - ``whole``: the program;
-- ``edits``: LintSeq's edit sequences, five a program;
-- ``random edits``: RandSeq's, the ablation without a linter, five a program;
+- ``edits``: LintSeq's edit sequences, five per program;
+- ``random edits``: RandSeq's, the ablation without a linter, five per program;
 - ``pseudo-code``: UniCoder's four tasks (question to program, to pseudo-code, from pseudo-code to
   the program, both), prompted for only the program and, in a separate row, for both.
 
-A step has as many texts in each form, so forms with longer texts train on more tokens (``tokens``,
-in millions). Measured on functions that were not trained on, ``n`` samples each at
+A step has the same number of texts in each form, so forms with longer texts train on more tokens
+(``tokens``, in millions). Measured on functions that were not trained on, ``n`` samples each at
 temperature 1, run in the sandbox: ``pass@1``, ``pass@10``; ``distinct`` programs among ten;
 ``valid``, the fraction of states between edits that parse; ``sound``, the fraction of samples whose
 edits have no fault.

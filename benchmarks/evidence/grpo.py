@@ -2,8 +2,8 @@
 
 Builds the recipe's inputs, runs it, and measures. The problems and the first texts come from
 :mod:`.reward_hacking` (world ``numbers``): short functions; two fifths of the training programs are
-correct, some are cheats. Half of each problem's tests are hidden from the reward. Before and after,
-each problem gets 20 samples at temperature 1, which run against all tests.
+correct, and some are cheats. Half of each problem's tests are hidden from the reward. Before and
+after, each problem gets 20 samples at temperature 1, which run against all tests.
 """
 
 from __future__ import annotations

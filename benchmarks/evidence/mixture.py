@@ -1,8 +1,8 @@
 """Mixture-of-Instructions: which examples of a chunk attend to each other, on three small tasks.
 
 A small transformer from scratch learns sums, sorting of digits and reversal of digits, in chunks of
-one example of each, with three masks at equal steps: examples alone (``example``), the chunk
-(``chunk``, the method's), or everything in the row (``none``). Measured on new questions, one per
+one example of each, with three masks at equal steps: only the example (``example``), the chunk
+(``chunk``, as in the method), or the whole row (``none``). Measured on new questions, one per
 prompt, decoded greedily: the fraction of correct answers, by task and on average.
 """
 

@@ -2,15 +2,14 @@
 
 A start continues in three ways, each for about the same CPU time: on texts (``sft``), on pairs of
 its own passed and failed samples (``dpo``), or by reinforcement (``grpo``); including sampling and
-scoring. Everything runs as users run it: ``codegen.evaluate``, ``codegen.data.preferences``,
-recipes.
-Measured on other problems: pass@1 and pass@10 at temperature 1, and the gain over the start,
-clustered by problem, which holds for these starts and runs.
+scoring. Everything uses the public interfaces: ``codegen.evaluate``, ``codegen.data.preferences``,
+recipes. Measured on other problems: pass@1 and pass@10 at temperature 1, and the gain over the
+start, clustered by problem. The results apply to these starts and runs.
 
 The start is a small model from scratch that learns small functions from instructions and programs.
 ``sft`` continues on the same texts; the other two see other functions, with their tests and without
-programs: ``dpo`` the first ``--dpo-problems``, ``grpo`` the ones it samples, none twice up to 150
-steps. ``--form edits`` writes every program as a LintSeq edit sequence (anchored, five per
+programs: ``dpo`` the first ``--dpo-problems``, ``grpo`` the ones it samples, without repetition up
+to 150 steps. ``--form edits`` writes every program as a LintSeq edit sequence (anchored, five per
 program). ``--model embedded`` trains LoRA of the embedded model instead, also for the start.
 """
 
@@ -85,7 +84,7 @@ def world(out: Path, known: int, measured: int, form: str) -> tuple[str, str, st
 class Cost:
     """CPU seconds of this process, its ended children, and a sandbox.
 
-    No parent waits for a sandbox's processes, so their time is read while it is open.
+    The sandbox's processes are not waited for, so their time is read while it is open.
     """
 
     def __init__(self) -> None:

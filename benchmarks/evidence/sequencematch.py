@@ -1,19 +1,18 @@
 """SequenceMatch: data with or without backspaces, SequenceMatch loss or likelihood.
 
 Small transformers from scratch learn one of two worlds, in four conditions at equal steps: plain or
-    with wrong tokens that backspaces remove (``eta`` of the positions), maximum likelihood or the
-    SequenceMatch loss (chi-squared mixture, own samples). ``--world sums``: ``a+b=`` for numbers of
-    up to two digits, in characters; ``--world functions``: small programs (:mod:`.functions`).
-    Measured on
+with wrong tokens that backspaces remove (``eta`` of the positions), maximum likelihood or the
+SequenceMatch loss (chi-squared mixture, own samples). ``--world sums``: ``a+b=`` for numbers of up
+to two digits, in characters; ``--world functions``: small programs (:mod:`.functions`). Measured on
 questions that were not trained on, sampling at temperature 1:
 
 - ``right``: the final text is correct (a program: by running it);
-- ``recovered``: the same when an error was forced: of a sum a wrong first digit, of a program the
-  correct tokens up to a random position and a random wrong one there;
+- ``recovered``: the same after a forced error: a wrong first digit of a sum, or a random wrong
+  token at a random position of a correct program;
 - ``false_backspaces``: fraction of answers from a clean start with any backspace;
-- ``actions``: a kept token;
-- ``repetition``: seq-rep-4 of the answers from a clean start; ``unended``: the fraction of them
-  without an end within the budget.
+- ``actions``: actions per kept token;
+- ``repetition``: seq-rep-4 of the answers from a clean start; ``unended``: the fraction that did
+  not end within the budget.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Shared code of the benchmarks: facts on the machine, CPU time, intervals, peers, corpora."""
+"""Shared code of the benchmarks: facts about the machine, CPU time, intervals, peers, corpora."""

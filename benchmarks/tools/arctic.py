@@ -1,8 +1,8 @@
 """PyPI's ``arctic-inference`` (suffix decoding) as a peer in its own interpreter.
 
-It comes as source only and is built against its own torch version, so it stays out of this
-project's environment: it runs in the interpreter that ``CODEGEN_ARCTIC_PYTHON`` names or, without
-that variable, in this one if it has the package.
+It is distributed as source and built against a specific torch version, so it needs a separate
+environment: it runs in the interpreter that ``CODEGEN_ARCTIC_PYTHON`` names or, without that
+variable, in this one if it has the package.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ INSTALL = (
 
 @dataclass(frozen=True, slots=True)
 class Arctic:
-    """An interpreter that has the package, and the versions it runs with."""
+    """An interpreter that has the package, and the installed versions."""
 
     python: str
     versions: Mapping[str, str]
 
     def measure(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        """Times and memory; see the worker."""
+        """Returns times and memory; see the worker."""
         return _call(self.python, job)
 
 

@@ -1,7 +1,7 @@
 """Runs arctic-inference's suffix tree in its own interpreter; does not import this project.
 
-Standard input holds one JSON object, standard output gets one. ``{"versions": true}`` asks for
-versions; anything else for the times and the memory of one tree.
+Reads one JSON object from standard input and writes one to standard output. ``{"versions": true}``
+requests versions, anything else the times and the memory of one tree.
 """
 
 import gc
@@ -31,7 +31,7 @@ def main():
 
 
 def measure(job):
-    """Times and memory of one tree."""
+    """Returns the times and memory of one tree."""
     files = [np.array(tokens, dtype=np.int32) for tokens in job["files"]]
     single = [np.array([token], dtype=np.int32) for token in job["single"]]
     contexts = [[np.array(c, dtype=np.int32) for c in group] for group in job["contexts"]]
@@ -79,7 +79,7 @@ def measure(job):
 
 
 def resident():
-    """Bytes of memory of this process."""
+    """Returns the bytes of memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -1,7 +1,7 @@
 """Edits in a key-value cache: ways to follow them, their cost, and the contexts of an editor.
 
 A *case* is a context before and after an edit, up to the cursor. ``benchmarks/data`` has edits of a
-definition while a use of it is being typed (:data:`RELATED`).
+definition while a use of it is typed (:data:`RELATED`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TEXTWRAP = (
 
 @dataclass(frozen=True, slots=True)
 class EditCase:
-    """Token ids before and after an edit; ``tail`` of the latter are re-encoded at the end."""
+    """Token ids before and after an edit; ``tail``: number of last tokens to re-encode."""
 
     before: list[int]
     after: list[int]
@@ -76,7 +76,7 @@ def make_case(tokenizer: Any, before: str, after: str) -> EditCase:
 
 
 def logits_behind(model: Any, case: EditCase) -> dict[str, torch.Tensor]:
-    """Logits [V] after a case's text: exact as ``full``, and by method.
+    """Returns logits [V] after a case's text: exact as ``full``, and by method.
 
     Methods: ``ignored`` (the old cache), ``conflict`` (PIE without its rotation), ``pie``, ``ours``
     (PIE, moved text reused, the statement at the cursor re-encoded).

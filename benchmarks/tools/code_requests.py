@@ -17,7 +17,7 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
 
 
 def humaneval_requests(count: int) -> dict[str, list[Request]]:
-    """Returns requests of two kinds, as chat, for the same problems.
+    """Returns chat requests of two kinds for the same problems.
 
     ``humaneval``: functions from their docstrings. ``humanevalfix``: functions with a bug to
     repair, which the prompt shows.

@@ -37,9 +37,7 @@ class Code:
         return frozenset(i for i in ids if "\n" in self.decode([i]))
 
     def library(self, seed: int, tokens: int) -> list[list[int]]:
-        """Modules of the running Python's standard library in random order, until there are as many
-        tokens.
-        """
+        """Returns random modules of Python's standard library, up to a number of tokens."""
         found: list[list[int]] = []
         total = 0
         for path in _modules(seed):
@@ -56,7 +54,7 @@ class Code:
 
 
 def random_edits(tokens: Sequence[int], rate: float, rng: random.Random) -> list[int]:
-    """Replaces, deletes or precedes each token by another, in total with probability ``rate``.
+    """Replaces, deletes or inserts before each token, with total probability ``rate``.
 
     All three are equally frequent; new tokens are sampled from the text itself.
     """
@@ -71,10 +69,10 @@ def random_edits(tokens: Sequence[int], rate: float, rng: random.Random) -> list
 
 
 def trace_steps(folder: Path) -> dict[str, list[tuple[str, str]]]:
-    """Steps (what the agent saw before, what it answered) of each trajectory in a folder.
+    """Yields the steps (the agent's context and response) of each trajectory in a folder.
 
     Raises:
-        InputError: if none is found.
+        InputError: if there are none.
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for path in sorted(folder.glob("*.traj.gz")):
@@ -85,7 +83,7 @@ def trace_steps(folder: Path) -> dict[str, list[tuple[str, str]]]:
         for step in steps:
             action = step.get("action") or ""
             answer = step.get("response") or ""
-            # Where the model calls functions, the response contains only the words.
+            # If the model calls functions, the response contains only the text.
             text = answer if action.strip() in answer else f"{answer}\n```\n{action}\n```"
             found[path.name].append((seen, text))
             seen = step.get("observation") or ""

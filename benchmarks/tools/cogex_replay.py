@@ -1,7 +1,7 @@
 """Searches over known outcomes: a real model's recorded ones, or random ones.
 
 A replayed model "writes" the recorded programs as often as the real one wrote them, and "emulates"
-by looking the outcome up. So the search's own code runs, on another order of the problems each
+by looking up the outcome. So the real search code runs, on a different order of the problems each
 time, as in the paper's simulated trials (arXiv 2405.16337 §5.1).
 """
 
@@ -38,7 +38,7 @@ class Outcomes:
 
     @property
     def items(self) -> int:
-        """The number of problems."""
+        """Number of problems."""
         return len(next(iter(self.right.values())))
 
 
@@ -50,7 +50,7 @@ class Trial:
         full, halving: emulations of each; the published method repeats them for copies of a
             program.
         distinct: the published method's without copies.
-        same: whether they chose the same program.
+        same: True if they chose the same program.
         lost: score of full search's program minus halving's program, on all problems.
         noise: half the 95% interval of that difference, paired by problem.
     """
@@ -64,7 +64,7 @@ class Trial:
 
     @property
     def within_noise(self) -> bool:
-        """Whether the programs are the same, or no difference between them can be seen."""
+        """True if the programs are the same or not significantly different."""
         return self.same or self.lost <= self.noise
 
 
@@ -91,10 +91,10 @@ def compare(outcomes: Outcomes, share: float, seed: int) -> Trial:
 
 
 def drawn_outcomes(programs: int, items: int, seed: int, close: bool = False) -> Outcomes:
-    """Outcomes at random: program qualities by a Beta law, problems' difficulty N(0, 1) in logits.
+    """Samples outcomes: Beta program qualities, N(0, 1) problem difficulties in logits.
 
-    The law is Beta(2, 3), or with ``close`` Beta(20, 30), of the same mean and a third of the
-    spread. Quality and difficulty add up in logits; given both, outcomes are independent.
+    The distribution is Beta(2, 3), or with ``close`` Beta(20, 30), with the same mean and a third
+    of the spread. Quality and difficulty add up in logits; given both, outcomes are independent.
     """
     rng = random.Random(seed)
     difficulty = [rng.gauss(0, 1) for _ in range(items)]
@@ -109,11 +109,12 @@ def drawn_outcomes(programs: int, items: int, seed: int, close: bool = False) ->
 
 
 def recorded() -> list[Outcomes]:
-    """Outcomes of full searches with a fine-tuned embedded model, one a task.
+    """Reads outcomes of full searches with a fine-tuned embedded model, one per task.
 
     Made by ``codegen finetune cogex`` (seed 0, 100 steps) and, for each task, ``codegen cogex
     search TASK --model runs/cogex/model --method full --candidates 8 --items 36 --test 0``. A row
-    has a program, how often the model wrote it, and which of 28 problems its emulation solved.
+    has a program, the number of times that the model wrote it, and the problems of 28 that its
+    emulation solved.
     """
     tasks = json.loads(_RECORDED.read_text(encoding="utf-8"))
     return [
@@ -136,7 +137,7 @@ class _Replay:
     def write(
         self, queries: Sequence[ModelQuery], temperature: float
     ) -> Iterator[tuple[int, str, str]]:
-        """Yields the recorded programs, one after another."""
+        """Yields the recorded programs in order."""
         for number in range(len(queries)):
             yield number, next(self._written), ""
 

@@ -1,11 +1,11 @@
 """Compiles kernels ahead of time, without a GPU, and reads the resources they use.
 
-A cubin is for a fixed architecture. Its resource table gives registers and bytes spilled to local
-memory; Triton's metadata gives the shared memory. :func:`variants` lists what is compiled: each
+A cubin is for one architecture. Its resource table has the registers and the bytes spilled to local
+memory; Triton's metadata has the shared memory. :func:`variants` lists what is compiled: each
 kernel with the arguments of a launch on common model shapes.
 """
 
-# Triton's language and launches are typed for its compiler only.
+# Triton's language is typed only for its compiler.
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def compile_variant(variant: Variant, architecture: int) -> Figures:
     """Compiles for ``sm_<architecture>``.
 
     Raises:
-        MachineError: in Triton's interpreter, which compiles nothing, or if Triton's tools fail.
+        MachineError: in Triton's interpreter, which does not compile, or if Triton's tools fail.
     """
     if interpreting():
         raise MachineError("Triton's interpreter compiles no kernels.", "Unset TRITON_INTERPRET.")
@@ -95,7 +95,7 @@ def compile_variant(variant: Variant, architecture: int) -> Figures:
     options = {
         "num_warps": variant.warps,
         "num_stages": variant.stages,
-        "enable_fp_fusion": True,  # its default is about to change
+        "enable_fp_fusion": True,  # set explicitly, since its default will change
     }
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     usage = _resources(compiled.asm["cubin"])
@@ -126,7 +126,7 @@ def _resources(cubin: bytes) -> dict[str, int]:
 
 
 def _widest(ptx: str) -> int:
-    """Bytes of the widest load from global memory, into registers or shared memory."""
+    """Returns the bytes of the widest load from global memory, into registers or shared memory."""
     loads = re.findall(r"ld\.global[.\w:]*?(?:\.v(\d))?\.[bfsu](\d+)", ptx)
     copies = re.findall(r"cp\.async\.c[ag]\.shared\.global[^;]*?, (0x[0-9a-f]+)", ptx)
     widths = [int(count or 1) * int(bits) // 8 for count, bits in loads]

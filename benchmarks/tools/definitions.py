@@ -1,8 +1,8 @@
-"""A large real corpus on every machine: functions, methods and classes of its Python.
+"""A large corpus available on every machine: functions, methods and classes of its Python.
 
 Every definition of the standard library and the installed packages becomes an example, cut out of
-its file and dedented; definitions inside methods and functions are part of them. Files are parsed,
-never imported. Names that a definition takes from its module are undefined in the example, which
+its file and dedented; nested definitions are part of the enclosing one. Files are parsed, never
+imported. Names that a definition takes from its module are undefined in the example, which
 LintSeq's checks accept, since the finished program has the same error.
 """
 
@@ -67,8 +67,7 @@ class DefinitionsSource:
         for root in self.roots:
             for path in sorted(root.rglob("*.py")):
                 inside = path.relative_to(root).parts
-                # The packages may lie inside the library's folder: each is included once,
-                # separately.
+                # The packages' folder may be inside the library's; each file is included once.
                 if "site-packages" not in inside and "__pycache__" not in inside:
                     found.setdefault(path, root)
         return [(root, path) for path, root in found.items()]

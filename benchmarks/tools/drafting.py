@@ -1,5 +1,5 @@
 """Acceptance without a model: the target is a text; a drafted token is correct if it equals the
-text's.
+text's token.
 
 This is greedy decoding of a model that writes exactly that text. Sampling is not covered, nor
 models that continue a draft's errors.
@@ -28,7 +28,7 @@ class Outcome:
     """Results of the drafts of one or several cases.
 
     Attributes:
-        tokens: emitted.
+        tokens: number of emitted tokens.
         steps: forward passes of the target.
         drafted: tokens verified.
         accepted: correct drafted tokens.
@@ -42,7 +42,7 @@ class Outcome:
     cpu_s: float = 0.0
 
     def add(self, other: Outcome) -> None:
-        """Adds another case's."""
+        """Adds the results of another case."""
         self.tokens += other.tokens
         self.steps += other.steps
         self.drafted += other.drafted

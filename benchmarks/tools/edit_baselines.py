@@ -1,8 +1,8 @@
 """Baselines that propose edits without a model.
 
 ``nothing`` never proposes; ``repeat`` applies the last edit's replacement of lines where its old
-lines occur; ``rename`` replaces in the window the words that the history's edits replaced by
-others, one word for one (specified by lines of equal number and the differences of their words).
+lines occur; ``rename`` repeats in the window the word replacements of the history (from edits with
+equal numbers of lines whose words differ one for one).
 """
 
 from __future__ import annotations

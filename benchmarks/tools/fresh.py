@@ -1,8 +1,8 @@
-"""Runs a function in its own process: with cold caches and no state of other measurements.
+"""Runs a function in its own process, with cold caches and without state of other measurements.
 
 The process is spawned, not forked: a fork of a large process copies its pages, and that CPU time
-    would be counted in the measurement. It ends after the one call, also if this process was killed
-    first (a ``ProcessPoolExecutor``'s would block forever).
+would be counted in the measurement. It ends after the one call, also if this process was killed
+first (a ``ProcessPoolExecutor``'s would block forever).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def fresh(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     exception.
 
     Arguments and result are pickled, between these two processes only. The function measures its
-    own CPU time: the start of the process is outside.
+    own CPU time: the start of the process is excluded.
 
     Raises:
         CodegenError: if the process ends without a result.
@@ -33,7 +33,7 @@ def fresh(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_call, args=(theirs, function, args, kwargs))
     process.start()
-    theirs.close()  # so that the pipe ends when the process does
+    theirs.close()  # so the pipe closes when the process exits
     try:
         result, error = ours.recv()
     except EOFError:
@@ -56,6 +56,6 @@ def _call(
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the caller handles Ctrl-C
     try:
         answer = function(*args, **kwargs), None
-    except Exception as error:  # noqa: BLE001 - the caller raises it
+    except Exception as error:  # noqa: BLE001 - re-raised by the caller
         answer = None, error
     connection.send(answer)

@@ -1,10 +1,10 @@
 """Workloads of ``codegen bench gpu``: models made from configurations, a given text, methods.
 
-A model with random weights writes no code, so ours is made to write a given text, by replacing its
-logits after each forward pass, which adds only the cost of writing them. The text is a file of the
-standard library with 2% of its tokens replaced, and the prompt is the original file. A draft model
-writes the same text with a fifth of its tokens wrong; the correct one is its second choice. Peers
-generate freely.
+A model with random weights does not generate code, so ours is forced to write a given text by
+replacing its logits after each forward pass, which adds only the cost of writing them. The text is
+a file of the standard library with 2% of its tokens replaced, and the prompt is the original file.
+A draft model writes the same text with a fifth of its tokens wrong; the correct one is its second
+choice. Peers generate freely.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Decode = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Shape:
-    """A model of the kind of Qwen2.5-Coder."""
+    """Dimensions of a model like Qwen2.5-Coder."""
 
     hidden: int
     inner: int
@@ -88,7 +88,7 @@ class Workload:
 
     @classmethod
     def make(cls, tokenizer: Any, length: int, most: int, seed: int) -> Workload:
-        """Takes ``length`` tokens of a file, and ``most`` of the edited file."""
+        """Builds a workload of ``length`` tokens of a file, and ``most`` of the edited file."""
         text = Path(sysconfig.get_path("stdlib"), "argparse.py").read_text(encoding="utf-8")
         ids = tokenizer.backend_tokenizer.encode(text[: 12 * length]).ids[: max(length, most)]
         draw = random.Random(seed)
@@ -104,7 +104,7 @@ class Workload:
 
 @contextmanager
 def writing(model: Any, workload: Workload, wrong: float, seed: int) -> Iterator[None]:
-    """Inside the block the model writes the workload's text, with a fraction of wrong tokens."""
+    """Makes the model write the workload's text, with a fraction of wrong tokens."""
     import torch
 
     text = [*workload.original, *workload.answer, *workload.answer[-1:]]
@@ -128,7 +128,7 @@ def writing(model: Any, workload: Workload, wrong: float, seed: int) -> Iterator
 def ours(
     method: str, model: Any, draft: Any, workload: Workload, batch: int, maker: Any
 ) -> tuple[Decode, Callable[[], float]]:
-    """Returns one of :data:`OURS`, and a function for its tokens per pass and row."""
+    """Returns one of :data:`OURS`, and a function that returns its tokens per pass and row."""
     from codegen.decoding.drafts import PassCosts, Planner
     from codegen.decoding.drafts.protocol import Context
     from codegen.decoding.loop import Strategy, decode
@@ -140,7 +140,7 @@ def ours(
     from codegen.decoding.strategies.speculative import Speculation
     from codegen.generation.decoders import DRAFTERS
 
-    planner = Planner(PassCosts())  # the costs of passes are measured once
+    planner = Planner(PassCosts())  # measures the costs of passes once
     passes: list[float] = []
 
     def strategy() -> Strategy:
@@ -195,8 +195,8 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def decode_rate(decode: Decode, tokens: int, batch: int, device: torch.device) -> float | None:
-    """Tokens a second after each row's first token, whose time is subtracted. None if there are too
-    few passes to measure.
+    """Returns tokens per second after each row's first token, whose time is subtracted; None if
+    there are too few passes to measure.
 
     The first decodings are a warm-up for kernels, graphs and the planner.
     """
@@ -220,7 +220,7 @@ def edited(model: Any, workload: Workload, device: torch.device) -> dict[str, fl
     whole = seconds(filled, device)
     ids = list(workload.original)
     found = []
-    for step in range(4):  # the first one warms up
+    for step in range(4):  # the first is a warm-up
         middle = len(ids) // 2 + step
         ids[middle] = ids[middle - 7]
         found.append(seconds(lambda: cache.update(ids), device))

@@ -1,14 +1,14 @@
-"""Edits that people made, from the commits of repositories, with a cursor after them.
+"""Real edits from the commits of repositories, with a cursor after them.
 
 The data are file changes of commits (``commits_test.jsonl.gz`` and ``commits_train.jsonl.gz`` in
-the folder ``next_edit``): the file before, and a diff. A case takes one change of one of six kinds:
+the folder ``next_edit``): the file before, and a diff. A case uses one change of one of six kinds:
 
 - ``insert``, ``delete``: lines that are only added or only removed, by one hunk.
 - ``top``: one hunk that begins within the first lines of the file.
 - ``several``: all hunks of the change.
 - ``paste``: a block of added lines that appears at once: at least three that occur elsewhere in the
-file (moved or copied), or at least six.
-- ``rename``: all lines of the change that differ by one identifier only, the same everywhere.
+  file (moved or copied), or at least six.
+- ``rename``: all lines of the change that differ only by one identifier, everywhere the same.
 
 The cursor is at the end of some word, 0 to 40 lines after the change's last line; the rest of its
 line is removed, as if it was about to be typed.
@@ -30,7 +30,7 @@ from codegen.core.errors import ConfigError
 
 KINDS = ("insert", "delete", "several", "top", "paste", "rename")
 FILES = ("commits_train.jsonl.gz", "commits_test.jsonl.gz")
-# The server's policy was chosen on these repositories; they are skipped.
+# Skipped: the server's policy was chosen on these repositories.
 FITTED_ON = frozenset(
     {"fastapi/fastapi", "huggingface/peft", "pallets/click", "psf/black", "psf/requests",
      "pypa/pip", "scrapy/scrapy"}
@@ -147,7 +147,7 @@ def _edit(row: dict[str, Any], kind: str, rng: random.Random) -> HistoryEdit | N
     chosen = _chosen(kind, old, new, hunks, rng)
     if not chosen:
         return None
-    # The hunks before the first one that is chosen have been made already.
+    # The hunks before the first chosen one are already applied.
     first = chosen[0][0]
     done = [] if kind == "rename" else [hunk for hunk in hunks if hunk[1] <= first]
     done = [hunk for hunk in done if hunk not in chosen]

@@ -1,7 +1,7 @@
 """Sends requests over HTTP/1.1 on several connections at once and measures their latencies.
 
 Each connection waits for the response before its next request. The client does little work, so that
-the server is measured: of the headers it reads only the length.
+it does not slow the server: it reads only the length from the headers.
 """
 
 from __future__ import annotations

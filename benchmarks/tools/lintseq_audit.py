@@ -26,7 +26,7 @@ def audit(programs: Sequence[Program], passes: Sequence[Pass], known: dict[str, 
     Args:
         programs: programs of the passes.
         passes: the sequences.
-        known: messages by text; extended, so that audits of the same programs share them.
+        known: messages by text; updated, so that audits of the same programs share them.
     """
     sequences = [
         (program, states_of(text))

@@ -1,11 +1,11 @@
 """LintSeq in languages other than Python: states that the compiler rejects, and CPU time.
 
-On the reference solutions of McEval (50 a language) and, for Java, HumanEvalPack, in the folder
-that CODEGEN_TEST_DATA names; Go programs without the imports of their tests, which they do not use.
-One sequence each. The keys of a language have its prefix, such as ``go_``:
+Uses the reference solutions of McEval (50 per language) and, for Java, HumanEvalPack, in the folder
+that CODEGEN_TEST_DATA names; Go programs without their tests' unused imports. One sequence per
+program. The keys of a language have its prefix, such as ``go_``:
 
-- ``programs``: number with a sequence; ``skipped``: number that LintSeq rejects, and ``not_clean``
-  how many the compiler rejects as a whole, as they need packages or other files.
+- ``programs``: number with a sequence; ``skipped``: number that LintSeq rejects; ``not_clean``:
+  number that the compiler rejects as a whole, as they need packages or other files.
 - ``round_trip``: the fraction of sequences whose edits restore the program.
 - ``dirty``: the fraction of unfinished states of the default check (the grammar's errors) that the
   language's compiler rejects; with ``--verify strict`` such states are omitted.
@@ -57,7 +57,7 @@ def measure_languages(report: Report, languages: str, limit: int) -> None:
 
 
 def _solutions(grammar: Grammar) -> list[str]:
-    name = "humanevalpack" if grammar.name == "java" else "mceval"  # its Java has no whole class
+    name = "humanevalpack" if grammar.name == "java" else "mceval"  # McEval's lacks the classes
     task = tasks.load(f"{name}:{grammar.name}")
     return [_TESTS_IMPORT.sub("", task.reference(problem)) for problem in task.problems()]
 

@@ -1,9 +1,9 @@
 """One pass of our LintSeq over a corpus, timed as the data engine runs it: in chunks.
 
 A pass runs in its own process (see :mod:`codegen.benchmarks.tools.fresh`), so that no cached
-verdict of an earlier pass makes it look cheaper. Kept out of the timing, as for the peer: the
-imports, the set-up of a persistent linter and, with a warm-up, the library modules that pylint
-parses once for a whole run. Restarting ruff's process for each chunk is included.
+verdict of an earlier pass makes it look cheaper. The timing excludes, as for the peer, the imports,
+the setup of a persistent linter and, with a warm-up, the library modules that pylint parses once
+per run. It includes restarting ruff's process for each chunk.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Pass:
 
     Attributes:
         repeats: number of times the generator got each program.
-        cpu_s: CPU seconds of all sequences, the checking processes' included.
+        cpu_s: CPU seconds of all sequences, including the checking processes.
         alone_s: CPU seconds per program without any check (``verify="static"``).
         texts: for each kept program, the training text of each of its sequences.
         refused: rejection reason per program.
@@ -41,7 +41,7 @@ class Pass:
 
     @property
     def sequences(self) -> int:
-        """The number of sequences made."""
+        """Number of sequences."""
         return sum(map(len, self.texts.values()))
 
 
@@ -62,9 +62,9 @@ def one_pass(
         verify: check of the states.
         sequences: sequences per program, parsed once.
         repeats: rounds over the corpus, each with other random numbers. More than one fills the
-            chunks where the corpus is not a multiple of them; checks that cache verdicts would
-            benefit, so use it only for others.
-        seed: the randomness.
+            chunks if the corpus is not a multiple of their size. Use it only for checks that do not
+            cache verdicts.
+        seed: the random seed.
         warm_up: texts that the check, and pylint if there is an audit, check before the clock
             starts.
         audit: fraction of states that pylint also lints.
@@ -145,7 +145,7 @@ def cost_by_program(done: Pass) -> dict[str, float]:
         id_: sum(len(state) for text in texts for state in states_of(text))
         for id_, texts in done.texts.items()
     }
-    # The cost of rejected programs is spread over the others.
+    # Spreads the cost of rejected programs over the others.
     shared = max(0.0, done.cpu_s - sum(done.alone_s[id_] for id_ in size))
     whole = sum(size.values()) or 1
     return {

@@ -1,8 +1,8 @@
-"""Typical loops of models, from ``data/loops.yaml``, and when a rule stops them.
+"""Typical loops of models, from ``data/loops.yaml``, and the copies until a rule stops them.
 
-Each family is written twice: ``counted``, where the new part continues by steps (``key_7``, then
-``key_8``), and ``worded``, where every copy has a new word. A real program may have any of them, a
-few copies long.
+Each family has two versions: ``counted``, where the new part continues by steps (``key_7``, then
+``key_8``), and ``worded``, where every copy has a new word. Real programs may contain a few copies
+of any of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Loop:
 
     name: str
     language: str
-    block: bool  # whether a copy is of several statements
+    block: bool  # True if a copy has several statements
     counted: bool
     head: str
     copies: tuple[str, ...]
@@ -62,7 +62,7 @@ def _loop(family: Mapping[str, Any], counted: bool) -> Loop:
 def stopped_after(
     rule: Rule, loop: Loop, encode: Callable[[str], list[int]], tokens: Sequence[bytes | None]
 ) -> int | None:
-    """Returns the number of copies after which the rule takes 4 nats from the next one, or None."""
+    """Returns the number of copies after which the rule lowers the next copy by 4 nats, or None."""
     ids = encode(loop.head + "".join(loop.copies))
     ends = [len(loop.head)]
     for copy in loop.copies:
@@ -84,7 +84,7 @@ def stopped_after(
 
 
 def _taken(penalties: Sequence[Penalty], token: int) -> float:
-    """Returns the penalties on a token's logit of 20, in nats."""
+    """Returns the reduction of a token's logit of 20, in nats."""
     logit = _LOGIT
     for penalty in penalties:
         if token in penalty.ids:

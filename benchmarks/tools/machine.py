@@ -32,13 +32,13 @@ def usable_cores() -> int:
 
 
 def load_average() -> tuple[float, float, float]:
-    """Processes that ran or waited to, over the last 1, 5 and 15 minutes."""
+    """Returns the mean number of running or waiting processes over the last 1, 5 and 15 minutes."""
     one, five, fifteen = os.getloadavg()
     return round(one, 2), round(five, 2), round(fifteen, 2)
 
 
 def versions(*packages: str) -> dict[str, str | None]:
-    """Versions of Python and of installed distributions, None for one that is not installed."""
+    """Returns the versions of Python and of distributions, None if not installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for package in packages:
         try:

@@ -1,11 +1,11 @@
 """A million LintSeq edit sequences of a real corpus through the data engine: speed, memory, disk.
 
-``LintSeq(verify="ruff", sequences=5)``, the paper's number, with its default audit, over the
+``LintSeq(verify="ruff", sequences=5)``, as in the paper, with the default audit, over the
 functions, methods and classes of the standard library and all installed packages (definitions of 3
-to 120 lines), by the engine as ``codegen data lintseq`` calls it. Resident memory of all its
+to 120 lines), with the engine as ``codegen data lintseq`` runs it. Resident memory of all its
 processes is sampled each second (every 0.3 s up to 100,000 sequences); ``rss_10_mib``,
-``rss_50_mib`` and ``rss_100_mib`` are medians over the 5% of the work before that point (pages
-that processes share count once for each), ``growth`` is the last over the first.
+``rss_50_mib`` and ``rss_100_mib`` are medians over the 5% of the work before that point (pages that
+processes share count once per process), ``growth`` is the last over the first.
 
 The directory ``out`` must be new, or contain an interrupted run, which is resumed.
 
@@ -56,7 +56,7 @@ def _run(report: Report, out: Path, sequences: int) -> None:
     first: list[RunProgress] = []
     last: list[RunProgress] = []
     shown = 0
-    # Workers are killed at the end, and their linters exit without being awaited.
+    # Workers are killed at the end, and their linters exit without being waited for.
     busy, before = 0.0, tree_cpu_s()
 
     with MemoryProbe(1.0 if sequences > 100_000 else 0.3) as memory, measured() as spent:
@@ -98,7 +98,9 @@ def _run(report: Report, out: Path, sequences: int) -> None:
 
 
 def _made(first: RunProgress, last: RunProgress) -> int:
-    """Texts of this call; after a resume without the first chunk, whose end is unknown."""
+    """Returns the number of texts of this call; after a resume, without the first chunk, whose end
+    is unknown.
+    """
     return last.texts - (first.texts if first.resumed else 0)
 
 

@@ -6,8 +6,8 @@ solution) and 14 modules of the running Python's standard library, of 36 to 138 
 written.
 
 ``edit_programs``: three sets for the number of edits per sequence: all of HumanEval's solutions, 40
-functions and 10 modules of classes of the standard library. The latter are chosen by a fixed rule:
-sorted by the SHA-256 of their names, the first ones that match, one function per module.
+functions and 10 modules of classes of the standard library. The latter two are chosen by a fixed
+rule: the first matches in the order of the SHA-256 of their names, one function per module.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STDLIB = (
 
 
 class Program(NamedTuple):
-    """A program, and the set it belongs to."""
+    """A program and the name of its set."""
 
     id: str
     set: str
@@ -101,7 +101,7 @@ def _library() -> Iterator[tuple[str, str, ast.Module]]:
 
 
 def _functions(name: str, text: str, tree: ast.Module) -> Iterator[Program]:
-    """Functions of 8 to 40 lines that use only absolute imports of their module."""
+    """Yields functions of 8 to 40 lines that use only absolute imports of their module."""
     imports = {
         (alias.asname or alias.name).split(".")[0]: node
         for node in tree.body
@@ -126,7 +126,7 @@ def _globals(function: ast.FunctionDef) -> set[str]:
     """Returns the global names that a function uses."""
     tables = [symtable.symtable(ast.unparse(function), "function", "exec")]
     names: set[str] = set()
-    for table in tables:  # grows as it goes
+    for table in tables:  # grows during the loop
         names |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global()}
         tables += table.get_children()
     return names - {function.name}

@@ -35,7 +35,7 @@ class Published(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """An interpreter that has the package, and the versions it runs with."""
+    """An interpreter that has the package, and the installed versions."""
 
     python: str
     versions: Mapping[str, str]
@@ -52,7 +52,7 @@ class Peer:
         while left:
             done = self._run_until_it_dies(left, warm_up)
             results.update(done)
-            left = left[len(done) + 1 :]  # answers come in order: the next program crashed
+            left = left[len(done) + 1 :]  # answers are in order, so the next program crashed
         return results
 
     def _run_until_it_dies(

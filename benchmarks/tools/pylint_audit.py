@@ -2,11 +2,11 @@
 
 It shares no code with :mod:`codegen.lintseq`: ``pylint.lint.Run`` as its command line runs it, with
 the flags of the published generator (``--disable=C,R --unsafe-load-any-extension=y
---generated-members=cv2.*``), and the messages that it considers: all errors (E) and fatal ones (F),
-and of the warnings W0311 (bad-indentation) and W0231 (super-init-not-called).
+--generated-members=cv2.*``), and the messages that it considers: all errors (E), fatal errors (F),
+and the warnings W0311 (bad-indentation) and W0231 (super-init-not-called).
 
 A state is *dirty* if it has such a message more often than the whole program.
-Messages are compared by their id and text without line numbers, which move from state to state.
+Messages are compared by their id and text without line numbers, which differ between states.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def dirty_states(program: str, states: Sequence[str], known: dict[str, Messages]
     """Returns the indices of the states with a message that the program lacks.
 
     Such a state is relinted separately, and so is its program: in one call of pylint, each file can
-        change what pylint knows about shared imports.
+    affect the inference of shared imports.
 
     Args:
         program: the whole program.

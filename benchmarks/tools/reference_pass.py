@@ -59,6 +59,6 @@ def lint(text: str) -> list[Any]:
 
 
 def _line(message: Any) -> int:
-    """Returns the line to delete; for a block without a body the header named in the text."""
+    """Returns the line to delete: that of the header for a block without a body."""
     header = re.search(r"on line (\d+)", message.msg) if message.msg_id == "E0001" else None
     return int(header[1]) if header else message.line

@@ -12,7 +12,7 @@ from typing import Any
 from codegen.benchmarks.tools.statistics import Estimate
 from codegen.core.errors import ConfigError, nearest
 
-_DIGITS = 5  # significant digits; no clock used here is more precise
+_DIGITS = 5  # significant digits; clocks are not more precise
 
 
 @dataclass(slots=True)
@@ -82,9 +82,9 @@ def options(
 
     Args:
         quick: default values with ``--quick``, instead of the signature's.
-        needs: by option (several separated by spaces), the circumstance in which it has no effect,
-            such as ``without -o parts=soak``, and whether it has one, by the values of all options
-            and ``quick``.
+        needs: by option (several separated by spaces), a description of the case without effect,
+            such as ``without -o parts=soak``, and a function of all options and ``quick`` that
+            returns True if it has one.
 
     Returns:
         A decorator. The decorated ``run`` raises :class:`ConfigError`, before any work, for an

@@ -1,8 +1,8 @@
 """Answers of the server after an edit, compared with re-encoding everything.
 
-Each edit goes through the engine: a request before it, then one after it that takes the fast
-answer, one for the settled answer, and one on exact states, which are bitwise equal to a new
-document's. The requests complete the rest of the line.
+Each edit goes through the engine: a request before it, then one for the fast answer, one for the
+settled answer, and one on exact states, which are bitwise equal to a new document's. The requests
+complete the rest of the line.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from codegen.benchmarks.tools.history_edits import HistoryEdit
 from codegen.benchmarks.tools.notes import say
 
 LONGEST_LINE = 24  # tokens
-# The sentinels of a forced order are unused special tokens: this shows what an order of prefix and
-# suffix does to a cache, not how well the model fills in.
+# The sentinels of a forced order are unused special tokens: this measures the effect of the order
+# on a cache, not the model's infilling quality.
 LAYOUTS = {"prefix": "", "psm": "<gh_stars>{prefix}<issue_start>{suffix}<issue_comment>"}
 
 
@@ -90,11 +90,11 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
     fast = await engine.complete(replace(after, settle=False))
     fast_s = time.process_time() - began
     began = time.process_time()
-    # Another option in each later request, so that no earlier suggestion is the answer.
+    # Uses a different option in each later request, so that earlier suggestions are not reused.
     settled = await engine.complete(replace(after, max_lines=11))
     settle_s = time.process_time() - began
     cache = engine.worker.caches.get(key).cache
-    while not cache.exact:  # the engine completes the cache when idle
+    while not cache.exact:  # the idle engine makes the cache exact
         await asyncio.sleep(0.005)
     full = await engine.complete(replace(after, max_lines=10))
     engine.close(key)
@@ -117,7 +117,7 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
 def outcomes(
     edits: Sequence[HistoryEdit], layouts: Sequence[str], a_kind: int, context: int
 ) -> list[Outcome]:
-    """Outcomes of the first edits of each kind that are in the window, in every layout.
+    """Returns the outcomes of the first edits of each kind that are in the window, in every layout.
 
     Args:
         edits: edits in order of preference, more than needed; kinds take turns.
@@ -148,8 +148,8 @@ def table(found: Sequence[Outcome]) -> dict[str, float]:
     """Returns fractions and means of some outcomes.
 
     Returns: ``edits``; fractions ``same``, ``fast_same``, ``in_doubt``; mean tokens ``encoded``,
-        ``recomputed`` and ``behind``; ``cost``, all tokens encoded over all of ``behind``; mean CPU
-        seconds to the fast and the settled answer.
+        ``recomputed`` and ``behind``; ``cost``, the ratio of their sums (``encoded`` over
+        ``behind``); mean CPU seconds to the fast and the settled answer.
     """
     spent = sum(one.encoded + one.recomputed for one in found)
     return {

@@ -4,11 +4,11 @@ A :class:`codegen.sandbox.Sandbox` with one worker per core runs programs withou
 reference solutions of HumanEval, and among them programs that write files, fork orphans, hold
 memory, exit, crash and continue after the verdict. Processes, descriptors, temporary files, mounts,
 System V objects and memory are counted when idle, after a warm-up and at the end: ``leaked_*`` is
-the difference. ``memory_growth_mib`` may be a few MiB either way, since test processes are
+the difference. ``memory_growth_mib`` may be a few MiB in either direction, since test processes are
 sometimes replaced. ``wrong_verdicts`` counts jobs with an incorrect verdict.
 
-Limit: only the sandbox sees its own mounts; in a running sandbox a leak of them shows only in
-    memory.
+Limit: only the sandbox sees its own mounts; while it runs, leaked mounts are visible only as
+memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from codegen.sandbox import Job, Limits, Sandbox
 LIMITS = Limits(cpu_s=1.0, memory_mib=256)
 _TEST = "assert f(1) == 2\n"
 _RIGHT = "def f(x):\n    return x + 1\n"
-# Key: what the program does before it ends, possibly leaving files or processes.
+# Key: action of the program before it ends, which may leave files or processes.
 NUISANCES: Mapping[str, tuple[str, str]] = {
     "writes files": (
         "for n in range(9):\n    open(f'f{n}', 'w').write('x' * 9999)\n" + _RIGHT,
@@ -63,7 +63,7 @@ NUISANCES: Mapping[str, tuple[str, str]] = {
 
 
 def soak(report: Report, seconds: float, hostile_share: float = 0.1) -> None:
-    """Runs jobs for some seconds and sets the results on their leftovers.
+    """Runs jobs for some seconds and reports their leftovers.
 
     Args:
         report: receives the results.
@@ -71,7 +71,7 @@ def soak(report: Report, seconds: float, hostile_share: float = 0.1) -> None:
         hostile_share: fraction of the jobs that misbehave.
     """
     wrong: Counter[str] = Counter()
-    others = _state()["processes"]  # not of the sandbox
+    others = _state()["processes"]  # processes of others
     with Sandbox() as sandbox:
         for _ in sandbox.map(_jobs(hostile_share, time.monotonic() + min(10.0, seconds / 4))):
             pass
@@ -128,7 +128,7 @@ def _state() -> dict[str, float]:
     """Returns possible leaks when idle."""
     gc.collect()
     below: set[int] = set()
-    for _ in range(10):  # the kernel removes namespaces shortly after their processes
+    for _ in range(10):  # the kernel removes namespaces with a delay
         time.sleep(1.0)
         seen, below = below, process_tree(os.getpid()) - {os.getpid()}
         if seen == below:

@@ -3,8 +3,8 @@
 A set is a JSONL file of questions and a folder of databases. A question has ``question`` and
 ``db_id`` or ``tables`` (name -> column names, nothing to run). The expected answer is ``answer``
 (rows; with ``ordered``, and ``accepted`` for other correct answers), or the result of ``query`` or
-``queries``; a question with neither cannot be answered. Abstaining is correct if the question
-cannot be answered or has ``abstain_ok``.
+``queries``; a question without any of these cannot be answered. Abstaining is correct if the
+question cannot be answered or has ``abstain_ok``.
 
 Schemas without rows are given as tables; AMBROSIA's and EHRSQL's are not part of the data, and
 are assembled from all queries on the same database. ``offices`` is in the folder of this file: a
@@ -165,7 +165,7 @@ class Outcome:
     """Outcome of a question.
 
     Attributes:
-        verdict: ``wrong`` is a shown answer that is not correct.
+        verdict: ``wrong`` means a shown answer is incorrect.
         code: reason for no answer; "" if answered.
         answered_right: True if the best answer, shown or not, is correct.
         answerable: whether abstaining would be wrong.
@@ -198,7 +198,7 @@ def ask(parser: SQLNet, question: SetQuestion, min_confidence: float | None = No
 
 def read_questions(path: Path, folder: Path) -> Iterator[SetQuestion]:
     """Returns the questions of a file whose query can be run."""
-    opened: dict[str, Schema] = {}  # one at a time: each is a process
+    opened: dict[str, Schema] = {}  # one at a time, since each is a process
     for number, line in enumerate(path.read_text("utf-8").splitlines()):
         row = json.loads(line)
         name = str(row.get("db_id") or row.get("database") or "")
@@ -248,5 +248,5 @@ def wikisql_questions(
 
 
 def is_fitted_to(database: str) -> bool:
-    """Returns True if the confidence is fitted to a database; decided by its name."""
+    """Returns True if the confidence is fitted to a database; depends only on its name."""
     return crc32(database.encode()) % 2 == 0

@@ -4,9 +4,9 @@
 
 SET is a set of :mod:`codegen.benchmarks.tools.sql_sets`, such as ``spider_train``, and DATA the
 folder ``sql`` of the shared data. The fit uses half of the databases (``is_fitted_to``). Every
-other question is also asked without a column that it needs, so that it has no answer. A fit on
+other question is also used without a column that it needs, so that it has no answer. A fit on
 several tables also chooses the threshold: the lowest at which at most 4% of the questions get a
-    wrong answer.
+wrong answer.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def without_a_column(question: SetQuestion, rng: random.Random) -> Iterator[SetQ
 
 
 def fit(signs: Sequence[Mapping[str, float]], right: Sequence[bool]) -> dict[str, float]:
-    """Returns the most likely weights, given answers' features and whether each was correct."""
+    """Returns the most likely weights, given the features and the correctness of answers."""
     names = ["bias", *SIGNS]
     y = np.array(right, dtype=float)
     while True:

@@ -2,7 +2,7 @@
 
 Each unit (a program, a block of work) has a cost on either side; :func:`ratio_of_sums` is the ratio
 of the total costs. Its interval is a percentile bootstrap over units (Efron and Tibshirani 1993,
-chapter 13), resampled within strata where the make-up of the corpus is fixed by design.
+chapter 13), resampled within strata if the composition of the corpus is fixed by design.
 
 Limit: with fewer than about ten units a percentile interval is too narrow.
 """
@@ -18,7 +18,7 @@ DRAWS = 10_000
 
 
 class Estimate(NamedTuple):
-    """A value with its 95% interval; the bounds are None where there is only one unit."""
+    """A value with its 95% interval; the bounds are None for a single unit."""
 
     value: float
     low: float | None
@@ -45,7 +45,7 @@ def ratio_of_sums(
         seed: seed of the resampling.
 
     Raises:
-        InputError: if there is no unit, the lengths differ or a cost is not positive.
+        InputError: if there are no units, the lengths differ or a cost is not positive.
     """
     import numpy as np
 
@@ -96,12 +96,12 @@ def clustered_mean(
         draws: number of resamples.
 
     Raises:
-        InputError: if there is no unit, or the lengths differ.
+        InputError: if there are no units, or the lengths differ.
     """
     import numpy as np
 
     if not len(values) or len(values) != len(clusters):
-        raise InputError(f"{len(values)} values with {len(clusters)} clusters have no mean.")
+        raise InputError(f"No values, or {len(values)} values with {len(clusters)} clusters.")
     names, places = np.unique(np.asarray(clusters), return_inverse=True)
     sums = np.bincount(places, weights=np.asarray(values, dtype=float))
     counts = np.bincount(places)

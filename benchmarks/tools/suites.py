@@ -41,7 +41,7 @@ class Honest(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """The test of a hostile program, or what it must print."""
+    """The test of a hostile program, or its expected output."""
 
     test: str
     entry_point: str = ""

@@ -1,12 +1,12 @@
 """CPU time including ended child processes, and the memory of a process tree.
 
 Where the machine may be shared, CPU time is compared: other load lengthens the wall time of a run
-    by any factor, but its CPU time only by some percent (caches, hyper-threads).
+by any factor, but its CPU time only by some percent (caches, hyper-threads).
 
-Limits: to :func:`measured`, a descendant's CPU time counts while it runs and once it has ended and
-its parent has waited for it. For processes without a waiting parent (a sandbox killed as a whole),
-use the difference of two :func:`tree_cpu_s` before it is killed. CPU times of running processes
-have a resolution of 10 ms. Memory and trees are read from Linux's /proc.
+Limits: :func:`measured` counts a descendant's CPU time while it runs and after its parent has
+waited for it. For processes without a waiting parent (a sandbox killed as a whole), use the
+difference of two :func:`tree_cpu_s` before it is killed. CPU times of running processes have a
+resolution of 10 ms. Memory and trees are read from Linux's /proc.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def cpu_seconds() -> float:
 def measured() -> Iterator[Spent]:
     """Measures a block; the yielded object is filled in at its end."""
     spent = Spent()
-    running = _running_s()  # outside the measured time: it reads all of /proc
+    running = _running_s()  # before the measurement, since it reads all of /proc
     cpu, wall = cpu_seconds(), time.perf_counter()
     try:
         yield spent

@@ -3,7 +3,7 @@
     python -m benchmarks.tools.word_vectors GLOVE.npz ENCODER_DIR PLANS.jsonl --out vectors.npz
 
 The sentence encoder encodes each word separately; its mean state is reduced to some dozen principal
-components, so that a small network knows that a singer is an artist. Both halves are scaled to the
+components, so that a small network can relate singers to artists. Both halves are scaled to the
 same mean length. Needs transformers; one pass over the words on one core takes about a minute.
 """
 

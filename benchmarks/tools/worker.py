@@ -1,4 +1,4 @@
-"""Workers of peers: scripts that run in another interpreter and import no module of this project.
+"""Workers of peers: scripts that run in another interpreter and import no modules of this project.
 
 A worker reads JSON on standard input and prints JSON. Its interpreter must not find this one's
 packages, has one thread, and works in an empty folder, since linters read settings from the working

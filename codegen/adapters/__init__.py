@@ -39,7 +39,7 @@ def read_problem(row: Mapping[str, Any], where: str) -> CustomProblem:
 
 
 def find_job(task: Task[Any], problem: Any, answer: str) -> Job | Verdict:
-    """Returns the job that scores an answer, or the verdict if no program has to run."""
+    """Returns the job that scores an answer, or the verdict if no program needs to run."""
     style = find_style("chat")
     sample = Sample(task.name, problem.id, 0, "", answer, "eos", {}, 0, 0, 0, meta=meta_of(style))
     found = task.extract(problem, sample)
@@ -50,7 +50,7 @@ def find_job(task: Task[Any], problem: Any, answer: str) -> Job | Verdict:
 
 @functools.cache
 def task_of(name: str) -> Task[Any]:
-    """Returns a task by its name, loaded once."""
+    """Returns a task by name, cached."""
     return load(name)
 
 

@@ -1,13 +1,15 @@
-"""The metric ``code_eval`` of Hugging Face's ``evaluate`` (0.4), with tests out of reach.
+"""The metric ``code_eval`` of Hugging Face's ``evaluate`` (0.4), with tests that the program cannot
+access.
 
-``codegen eval code-eval --out .`` writes the directory ``code_eval``, which ``evaluate.load`` takes
-before the hub's where it is in the working directory. So lm-evaluation-harness's own tasks
-``humaneval`` and ``mbpp`` use it. Arguments and results are the original's, but ``result`` has the
-sandbox's status (``failed: wrong: ...``). The original runs each program together with its test.
+``codegen eval code-eval --out .`` writes the directory ``code_eval``, which ``evaluate.load``
+prefers to the hub's if it is in the working directory. So lm-evaluation-harness's own tasks
+``humaneval`` and ``mbpp`` use it. Arguments and results are as in the original, but ``result`` has
+the sandbox's status (``failed: wrong: ...``). The original runs each program together with its
+test.
 
-A warning counts tests that a program could forge since they compare its results with each other; in
-HumanEval these are 4 of 164. Another counts programs on which the sandbox failed: they have no
-result, and pass@k (NaN if no program has one) does not count them.
+A warning counts tests that a program could forge because they compare its results with each other:
+4 of 164 in HumanEval. Another counts programs on which the sandbox failed: they have no result, and
+pass@k (NaN if no program has one) does not count them.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ _OUTPUT_BYTES = 4 << 20
 _FILE_MIB = 64
 _STATE, _ANSWER, _CONTENT, _ORDER, _INPUT = "state.tgz", "answer", "content", "order", "input"
 
-# Runs in the sandbox: unpacks the sample's files, executes the order, and packs them.
+# Runs in the sandbox: unpacks the sample's files, runs the command, and packs them.
 _DO = """
 import json, os, shutil, signal, subprocess, sys, tarfile
 order = json.load(open("order"))
@@ -160,7 +160,7 @@ class CodegenSandbox(SandboxEnvironment):
         timeout_retry: bool = True,
         concurrency: bool = True,
     ) -> ExecResult[str]:
-        """Runs a command; see the framework's description.
+        """Runs a command; see the base class.
 
         A command that takes ``timeout`` seconds is killed and not retried; its changes to files are
         kept.
@@ -181,12 +181,12 @@ class CodegenSandbox(SandboxEnvironment):
         if error is not None:
             return ExecResult(False, 127, outcome.stdout, f"{outcome.stderr}{answer['message']}\n")
         code = answer.get("code")
-        if code is None:  # killed at a limit, or it killed its runner
+        if code is None:  # hit a limit, or the command killed its runner
             code = -9
         return ExecResult(code == 0, code, outcome.stdout, outcome.stderr or outcome.message)
 
     async def write_file(self, file: str, contents: str | bytes) -> None:
-        """Writes a file; see the framework's description."""
+        """Writes a file; see the base class."""
         given = contents.encode() if isinstance(contents, str) else contents
         await self._file({"do": "write", "path": _inside(file)}, given)
 
@@ -197,7 +197,7 @@ class CodegenSandbox(SandboxEnvironment):
     async def read_file(self, file: str, text: Literal[False]) -> bytes: ...
 
     async def read_file(self, file: str, text: bool = True) -> str | bytes:
-        """Reads a file; see the framework's description."""
+        """Reads a file; see the base class."""
         outcome = await self._file({"do": "read", "path": _inside(file)}, b"")
         if _CONTENT not in outcome.files:
             raise OutputLimitExceededError(f"{_FILE_MIB // 2} MiB", None)
@@ -231,7 +231,7 @@ class CodegenSandbox(SandboxEnvironment):
                 self._state = outcome.files[_STATE]
         try:
             answer = json.loads(outcome.files.get(_ANSWER, b"{}"))
-        except (ValueError, RecursionError):  # the command wrote there
+        except (ValueError, RecursionError):  # the command overwrote it
             answer = {}
         return outcome, answer if isinstance(answer, dict) else {}
 

@@ -88,7 +88,7 @@ class CodeEnvironment(Environment[CodeAction, CodeObservation, State]):
 
     @property
     def state(self) -> State:
-        """The episode's name and its number of steps."""
+        """The episode's id and number of steps."""
         return self._state
 
 

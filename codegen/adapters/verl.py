@@ -65,8 +65,8 @@ def compute_score(
         _: the reward model's arguments that verl passes.
 
     Returns:
-        ``score``; ``acc``, whether all tests pass; ``passed`` and ``tests``, how many; and the
-        first ``status`` that is not ``passed``.
+        ``score``; ``acc``: True if all tests pass; ``passed`` and ``tests``: counts; and the first
+        ``status`` that is not ``passed``.
 
     Raises:
         InputError: for malformed tests. NotScored: if the sandbox failed.

@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> None:
         # The reader has closed the pipe (`codegen ... | head`), which is not an error.
         sys.stdout = None
         sys.exit(141)
-    except BaseException as error:  # the last resort
+    except BaseException as error:  # unexpected errors
         if isinstance(error, Exception):
             known = _known(error) or _own_fault(error)
         elif type(error).__name__ == "PanicException":  # from the tokenizers' Rust code
@@ -202,7 +202,7 @@ def _known(error: Exception) -> CodegenError | None:
         return lacking
     if isinstance(error, CodegenError):
         return error
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, whose import would be slow
+    if type(error).__name__ == "OutOfMemoryError":  # by name, since importing torch is slow
         return CodegenError(
             "The GPU is out of memory.", "Lower --batch-size, or micro_batch_size in a recipe."
         )
@@ -218,7 +218,7 @@ def _known(error: Exception) -> CodegenError | None:
     if isinstance(error, OSError) and error.errno in _OS_REMEDIES:
         where = f": {error.filename}" if error.filename else ""
         return CodegenError(f"{error.strerror}{where}.", _OS_REMEDIES[error.errno])
-    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib's
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # from pathlib
         return CodegenError(f"{error}.", _OS_REMEDIES[errno.ELOOP])
     return plugins.blame(error)
 
@@ -293,7 +293,7 @@ def _color() -> bool | None:
 
 
 def _fail(message: str, code: int) -> None:
-    # The message may quote file names and contents, so it needs line ends and control characters
+    # The message may quote file names and contents, so line ends and control characters are
     # removed.
     message = visible(" ".join(message.splitlines()).replace("\t", " "))
     click.echo(click.style("Error: ", fg="red", bold=True) + message, err=True, color=_color())

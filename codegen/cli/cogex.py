@@ -194,7 +194,7 @@ def _search_lines(found: SearchResult, summary: Mapping[str, Any]) -> Iterator[s
         )
     yield (
         f"{found.emulations} emulations; the published method would take {found.emulations_full}, "
-        "counting repeated programs repeatedly."
+        "counting each copy of a program."
     )
     yield from _reasons("{} of them gave no answer", found.failures, found)
     if not any(candidate.right for candidate in found.ranking):

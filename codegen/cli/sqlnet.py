@@ -358,7 +358,7 @@ class DescribeOptions(Config):
 def describe(database: str, given: DescribeOptions) -> dict[str, Any]:
     """Write the tables of DATABASE as a YAML file for `sqlnet ask --layer`.
 
-    The file lists tables, columns and guessed joins. Add the words that users have for them.
+    The file lists tables, columns and guessed joins. Add the words that users use for them.
     """
     from codegen.core.records import write_new
     from codegen.sqlnet.schema import Schema

@@ -126,7 +126,7 @@ class Config(BaseModel):
         except ValidationError as error:
             raise config_error(type(self), values, error, type(self).__name__) from None
 
-    # Sections inside a model keep their place in the error.
+    # Errors in nested sections keep their path.
     __init__.__pydantic_base_init__ = True  # pyrefly: ignore[missing-attribute]
 
     def model_post_init(self, context: Any) -> None:
@@ -406,7 +406,7 @@ _ABSENT: Any = object()
 
 
 class _Place(NamedTuple):
-    """The place of an error in a model.
+    """Location of an error in a model.
 
     Attributes:
         key: the dotted key.
@@ -422,7 +422,7 @@ class _Place(NamedTuple):
 
     @classmethod
     def of(cls, kind: type[Config], values: Any, location: Sequence[int | str]) -> _Place:
-        """Returns the place of a pydantic location, which includes union types and list items."""
+        """Converts a pydantic location, which includes union types and list items."""
         key, info = "", None
         value: Any = values
         inside: type[Config] | None = kind

@@ -223,11 +223,11 @@ class Backend(ABC):
 
         Raises:
             ConfigError: for an unknown or unsupported decoder or option.
-                    ModelUnusable: if no request can be completed.
+            ModelUnusable: if no request can be completed.
         """
 
     def identity(self, decoder: Decoder) -> dict[str, Any]:
-        """Returns what else determines completions, besides the arguments (JSON values)."""
+        """Returns the other settings that determine completions (JSON values)."""
         return {"model": self.model}
 
 
@@ -240,7 +240,7 @@ class ModelSpec(Protocol):
         ...
 
     def identity(self) -> dict[str, Any]:
-        """Returns what determines the completions (JSON values), without opening the model."""
+        """Returns the settings that determine completions, without opening the model."""
         ...
 
     def open(self) -> Backend:
@@ -277,7 +277,7 @@ def request_seed(seed: int, request: Request) -> int:
 
 
 def settings_of(model: str, params: SamplingParams, decoder: Decoder) -> dict[str, Any]:
-    """Returns a sample's ``settings``: all that determines its tokens besides prompt and index."""
+    """Returns a sample's ``settings``: what determines its tokens besides prompt and index."""
     return {
         "model": model,
         "decoder": decoder.name,

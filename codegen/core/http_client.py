@@ -3,10 +3,10 @@
 Used by all clients of this toolkit: the backend ``openai``, the editor's upstream, and the client
 of the sandbox service. It never retries; a :class:`RequestFailure` says whether retrying may help.
 
-The API key goes into the request's header and nowhere else. Redirects are rejected, so that the key
-stays with its host. Proxies come from the environment, never for loopback; certificates from the
-system or ``SSL_CERT_FILE``. A server's text may quote the request, and with it a document, so only
-:attr:`RequestFailure.said` has it.
+The API key is only sent in the request's header. Redirects are rejected, so that the key stays with
+its host. Proxies come from the environment, never for loopback; certificates from the system or
+``SSL_CERT_FILE``. A server's error text may quote the request, which contains a document, so only
+:attr:`RequestFailure.said` includes it.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ T = TypeVar("T")
 
 _MOST_EVENT_BYTES = 1 << 20
 _CONNECT_S = 5.0
-_ANSWER_S = 10.0  # for a whole response, unless the client or the call says otherwise
-_CODE = re.compile(r"[\w./-]{1,60}")  # not sentences, which could quote anything
+_ANSWER_S = 10.0  # default for a whole response
+_CODE = re.compile(r"[\w./-]{1,60}")  # no sentences, which could quote the request
 _LONG = re.compile(r"context|exceed|too (?:long|large|many)|maximum", re.IGNORECASE)
 _GONE = frozenset({502, 503, 504})
 _RETRIED = frozenset({408, 409, 425, 429})
-_NOT_SUPPORTED = (501, 505)  # on no route of the server
+_NOT_SUPPORTED = (501, 505)  # the same for all routes
 
 
 class RequestFailure(Exception):
     """A request without a usable response.
 
-    Its text never quotes the server; :attr:`said` does.
+    Only :attr:`said` quotes the server.
 
     Attributes:
         status: HTTP status, 0 if there was no response.
@@ -72,7 +72,7 @@ class RequestFailure(Exception):
 
     @property
     def said(self) -> str:
-        """The reason in the server's words, in one line."""
+        """The reason in the server's words, on one line."""
         return f"{self.args[0]}: {in_one_line(self.words)}" if self.words else self.args[0]
 
     @property
@@ -118,7 +118,7 @@ class Client:
         self._http = httpx2.AsyncClient(
             headers=headers,
             follow_redirects=False,
-            # None: not by a proxy.
+            # None disables proxies.
             mounts={"http://": None, "https://": None} if is_loopback(base) else None,
             timeout=httpx2.Timeout(timeout_s or None, connect=self._connect_s),
             limits=httpx2.Limits(
@@ -141,7 +141,7 @@ class Client:
         """Returns the JSON response to a POST of ``body`` (bytes are sent unchanged), or a GET.
 
         Raises:
-            Failure: if there is no response, or it is an error.
+            RequestFailure: if there is no response, or it is an error.
         """
         timeout_s = timeout_s or self._timeout_s or _ANSWER_S
         try:
@@ -156,7 +156,7 @@ class Client:
         Closing or cancelling it closes the connection, which stops the server.
 
         Raises:
-            Failure: also for an error within the stream.
+            RequestFailure: also for an error within the stream.
         """
         async with aclosing(self.rows(url, {**body, "stream": True})) as rows:
             async for row in rows:
@@ -168,7 +168,7 @@ class Client:
         """Yields the values of a response: its events, its lines (NDJSON), or the whole response.
 
         Raises:
-            Failure: if it is an error, or not JSON.
+            RequestFailure: if it is an error, or not JSON.
         """
         # Lone surrogates survive as escapes.
         content = body if isinstance(body, bytes | None) else json.dumps(body).encode("ascii")
@@ -179,7 +179,7 @@ class Client:
                 content=content,
                 headers={"Content-Type": "application/json"} if content else None,
             ) as response:
-                response.headers.pop("Content-Encoding", None)  # a few bytes could become many
+                response.headers.pop("Content-Encoding", None)  # prevents decompression bombs
                 kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
                 if response.status_code != 200:
                     raise self._refused(response, await self._read(response))
@@ -226,14 +226,14 @@ class Client:
             words=words,
             code=code,
             transient=status in _RETRIED or (status >= 500 and status not in _NOT_SUPPORTED),
-            # Proxies also send pages for temporary errors (502) and single requests (413).
+            # Proxies also send web pages for temporary errors (502) and single requests (413).
             page=is_html and status in (400, *_NOT_SUPPORTED),
             wait_s=retry_after(headers.get("retry-after-ms", ""), 0.0) / 1000
             or retry_after(headers.get("Retry-After", ""), time.time()),
         )
 
     def _checked(self, row: Any) -> Any:
-        """Returns a row; raises Failure if it reports an error."""
+        """Returns a row; raises RequestFailure if it reports an error."""
         if isinstance(row, dict) and row.get("error"):
             words, code = self._words(json.dumps(row))
             raise RequestFailure("it reports", status=500, words=words, code=code, transient=True)
@@ -313,7 +313,7 @@ def _unconnected(error: Exception) -> RequestFailure:
     words = in_one_line(causes[-1]) or type(causes[-1]).__name__
     for cause in reversed(causes):
         told, number = getattr(cause, "strerror", None), getattr(cause, "errno", None)
-        if told:  # asyncio replaces the system's message by an address
+        if told:  # asyncio replaces the system's message with an address
             words = os.strerror(number) if number and "call failed" in told else told
             break
     is_gone = caused_by(httpx2.ConnectError) and not caused_by(ssl.SSLError)

@@ -22,7 +22,7 @@ from typing import Any
 from codegen.core.errors import InputError, cannot_read
 
 _LONGEST = 255  # bytes of a file name
-_SHOWN = 50  # characters of a file's name in its partial's, which must not become too long itself
+_SHOWN = 50  # characters of a file's name kept in the name of its partial file
 
 
 def cache_folder() -> Path:
@@ -160,8 +160,8 @@ def remove_partials(place: Path, directory: int) -> None:
     """Removes the partial files of processes that were killed while they wrote ``place``.
 
     Args:
-        place: the file or directory that was being made.
-        directory: an open descriptor of the directory it is in.
+        place: the file or directory that was being written.
+        directory: an open descriptor of its directory.
     """
     pattern = re.compile(rf"\.{re.escape(place.name[:_SHOWN])}\.([0-9]+)(\.[0-9a-f]+)?\.partial")
     for left in os.listdir(directory):

@@ -88,7 +88,7 @@ def written_about(kind: str, name: str) -> str:
 
 
 def load(kind: str, name: str) -> Any:
-    """Returns a part by its name; imports the module that holds it.
+    """Returns a part by its name; imports its module.
 
     Raises:
         ConfigError: for an unknown name; names the nearest one.

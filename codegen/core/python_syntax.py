@@ -1,4 +1,4 @@
-"""Parsing of Python programs; tells broken programs from programs for a newer Python.
+"""Parsing of Python programs; distinguishes broken programs from programs for a newer Python.
 
 CPython's parser knows only its own version's syntax and reports newer syntax as an error. ruff
 parses all versions and reports the version that introduced each construct: type
@@ -25,7 +25,7 @@ from codegen.core.errors import MachineError, SkippedExample
 _REFUSED = "E9,F404,F406,F62,F701,F702,F704,F706,F707,PLE0115,PLE0117,PLE0118,PLE1142"
 _TIMEOUT_S = 60.0
 _VERSION = re.compile(r"\(syntax was \w+ in Python 3\.(\d+)\)")
-TOO_DEEP = "its blocks or expressions nest too deep."
+TOO_DEEP = "its blocks or expressions are nested too deeply."
 # Errors of :func:`parse`; deep nesting may even raise a MemoryError.
 UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 

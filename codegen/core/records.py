@@ -47,7 +47,7 @@ Status = Literal[
 UNJUDGED: tuple[Status, ...] = ("infra_error", "bad_test", "refused")
 Trust = Literal["isolated", "blinded", "partly_blinded", "stdio", "in_sandbox"]
 
-# What a program can forge, from everything to nothing.
+# Higher ranks are harder to forge.
 _RANKS: Mapping[Trust, int] = {
     "in_sandbox": 0, "partly_blinded": 1, "blinded": 2, "isolated": 3, "stdio": 3,
 }  # fmt: skip
@@ -422,7 +422,7 @@ def _first_mistake(error: Any, value: Any, place: str) -> str:
     of_union = [one for one in found if one["loc"][:1] == first["loc"][:1]]
     first = first if first["type"] in unknown else max(of_union, key=lambda one: len(one["loc"]))
     is_missing = first["type"] in ("missing", "missing_argument")
-    for part in first["loc"]:  # also names arms of unions, which are not places in the value
+    for part in first["loc"]:  # includes union branches, which are not in the value
         if isinstance(value, dict) and (part in value or is_missing):
             place = f"{place}.{part}" if place else str(part)
             value = value.get(part)
@@ -587,7 +587,7 @@ def write_atomic(
                 os.fsync(file.fileno())
             os.replace(partial, path.name, src_dir_fd=directory, dst_dir_fd=directory)
         except OSError as error:
-            error.filename, error.filename2 = os.fspath(path), None  # not the partial's
+            error.filename, error.filename2 = os.fspath(path), None  # instead of the partial file
             raise
         finally:
             with suppress(FileNotFoundError):

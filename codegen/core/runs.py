@@ -193,7 +193,7 @@ class RunDirectory:
 
         Raises:
             ResumeError: if settings differ (names each), or the settings file is missing or
-                    corrupt.
+                corrupt.
         """
         now = json.loads(json.dumps(settings))  # as read back: tuples become lists
         stored = self.read(self.settings_file)

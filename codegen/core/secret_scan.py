@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 REDACTED = "<REDACTED>"
 
-# As in the lists of editors' assistants; lower case.
+# From the lists of coding assistants; lower case.
 _NAMES = (
     ".env", ".env.*", "*.env", ".envrc", ".netrc", "_netrc", ".npmrc", ".pypirc", ".pgpass",
     ".git-credentials", ".htpasswd", ".dockercfg", "credentials", "credentials.*", "secrets.*",
@@ -87,7 +87,7 @@ def secret_spans(text: str) -> list[tuple[int, int]]:
 
 
 def _beheaded(text: str) -> Iterator[tuple[int, int]]:
-    """Yields ends of private keys with the key's lines before them, also without its beginning."""
+    """Yields spans of private keys up to their last line, even if the first lines are missing."""
     for match in _KEY_END.finditer(text):
         start = text.rfind("\n", 0, match.start()) + 1
         while start:

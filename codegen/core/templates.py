@@ -24,11 +24,11 @@ from typing import Any
 
 from codegen.core.errors import CodegenError, ConfigError, InputError
 
-CPU_S = 1  # per template filled in
+CPU_S = 1  # per template
 MEMORY_MIB = 1024  # limit for the child process
 MOST_TEXT = 8 << 20  # characters
 ALL_CPU_S = 300  # for all templates of a task
-MOST_ALL_TEXT = 512 << 20  # characters, likewise
+MOST_ALL_TEXT = 512 << 20  # characters, for all templates of a task
 _LONGEST_REASON = 300
 
 
@@ -54,7 +54,7 @@ class TemplateProcess:
     def __init__(self, script: str) -> None:
         self._script = script
         self._child: subprocess.Popen[bytes] | None = None
-        self._owner = 0  # a forked process must not share the pipes
+        self._owner = 0  # process id: a fork must not share the pipes
         self._lock = threading.Lock()
 
     def fill(self, text: str, variables: Mapping[str, Any]) -> Any:
@@ -81,7 +81,7 @@ class TemplateProcess:
             )
             weakref.finalize(self, _end, self._child)
         assert self._child.stdin and self._child.stdout
-        with contextlib.suppress(BrokenPipeError):  # it ended: there is no reply
+        with contextlib.suppress(BrokenPipeError):  # the child exited: no reply
             # Our own child reads it, so this is not a pickle from outside.
             pickle.dump((text, dict(variables)), self._child.stdin)
             self._child.stdin.flush()
@@ -105,14 +105,14 @@ class Templates:
         self._left = MOST_ALL_TEXT
 
     def fill(self, text: str, columns: Mapping[str, object], key: str, place: str) -> str:
-        """Returns a template filled in; a string without braces is unchanged.
+        """Renders a template; a string without braces is unchanged.
 
         Args:
             key, place: the key of the task's file and the row, for errors.
 
         Raises:
             ConfigError: if it is not a valid template.
-            InputError: if it cannot be filled in with this row, or the limits are exceeded.
+            InputError: if it cannot be rendered with this row, or the limits are exceeded.
         """
         if "{" not in text:
             return text
@@ -141,7 +141,7 @@ def serve(fill: Callable[[str, dict[str, Any]], Any], all_cpu_s: int | None = No
     """Runs the child: reads pairs of a template and its variables, and writes JSON replies.
 
     Args:
-        all_cpu_s: maximum CPU seconds of all together.
+        all_cpu_s: maximum CPU seconds for all templates.
     """
     from jinja2 import TemplateError, TemplateSyntaxError
 
@@ -162,18 +162,18 @@ def serve(fill: Callable[[str, dict[str, Any]], Any], all_cpu_s: int | None = No
             return "failed", f"the text exceeds {MOST_TEXT >> 20} Mi characters"
         return "text", found
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the parent ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C; the parent stops this process
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(ValueError, OSError):  # macOS does not keep it
+    with contextlib.suppress(ValueError, OSError):  # macOS does not enforce it
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MIB << 20, MEMORY_MIB << 20))
     if all_cpu_s is not None:
         resource.setrlimit(resource.RLIMIT_CPU, (all_cpu_s, all_cpu_s + 1))
     while True:
         try:
-            text, variables = pickle.load(sys.stdin.buffer)  # noqa: S301 - the parent's
+            text, variables = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by the parent
         except EOFError:
             return
-        signal.setitimer(signal.ITIMER_PROF, CPU_S)  # the kernel ends the process then
+        signal.setitimer(signal.ITIMER_PROF, CPU_S)  # the kernel then kills the process
         written = json.dumps(reply(text, variables))
         signal.setitimer(signal.ITIMER_PROF, 0)
         sys.stdout.write(written + "\n")
@@ -181,7 +181,7 @@ def serve(fill: Callable[[str, dict[str, Any]], Any], all_cpu_s: int | None = No
 
 
 def _main() -> None:
-    """Runs the child that fills in the templates of tasks."""
+    """Runs the child that renders the templates of tasks."""
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 

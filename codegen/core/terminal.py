@@ -63,13 +63,13 @@ class Progress:
     def __init__(self, label: str, total: int | None = None) -> None:
         self.label, self.total = visible(label), total
         self.done = 0
-        self._started = self._last = time.monotonic()  # the last: when the last report came
+        self._started = self._last = time.monotonic()  # time of the last report
         self._next_line = self._started + _FIRST_LINE_S
         self._between_lines = _SECONDS_BETWEEN_LINES
         self._shown = ""
         self._bar: Any = None
         self._task: Any = None
-        self._first: tuple[int, float] | None = None  # what was done at the first report, and when
+        self._first: tuple[int, float] | None = None  # steps done and time at the first report
         self._note = ""
 
     def __enter__(self) -> Progress:
@@ -82,7 +82,7 @@ class Progress:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[pace]}"),  # self: the time passes between updates
+                TextColumn("{task.fields[pace]}"),  # self: the elapsed time changes between updates
                 TextColumn("[dim]{task.fields[note]}"),
                 console=Console(stderr=True),
             )
@@ -102,7 +102,7 @@ class Progress:
         elif now >= self._next_line:
             self._line()
             self._next_line = now + self._between_lines
-            # A log of a day should not be thousands of lines.
+            # Keeps the log of a long run short.
             self._between_lines = min(1.2 * self._between_lines, _MOST_SECONDS_BETWEEN_LINES)
 
     def say(self, message: str) -> None:

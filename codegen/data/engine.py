@@ -57,7 +57,7 @@ class EngineOptions:
 
     Attributes:
         chunk_size: inputs sent to a worker at once; does not affect the data.
-        commit_every_s: minimum seconds between commits; a crash loses at most this much work.
+        commit_every_s: minimum seconds between commits; a crash loses about this much work.
         shard_bytes: size in bytes at which a data file is closed.
         item_timeout_s: time limit in seconds per example; a slower one fails with ``timeout``.
         max_characters: maximum program length; a longer one is skipped as ``too_large``. Long
@@ -183,7 +183,7 @@ def run(
 def _describe(
     filters: Sequence[Filter],
 ) -> tuple[dict[str, object] | None, tuple[dict[str, object], ...]]:
-    """Returns the description of decontamination, and those of the other filters."""
+    """Returns the descriptions of decontamination and of the other filters."""
     decontamination = [f for f in filters if isinstance(f, Decontamination)]
     if len(decontamination) > 1:
         raise ConfigError(
@@ -353,7 +353,7 @@ def _generate(
                     if on_progress:
                         on_progress(_progress(output, chunk.fraction))
         except BaseException:
-            output.commit()  # keeps finished work after a source error or Ctrl-C
+            output.commit()  # keep finished work after a source error or Ctrl-C
             raise
     state.done = True
     output.commit()

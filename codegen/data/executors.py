@@ -6,11 +6,11 @@ Unlike with ``concurrent.futures``, a process of :class:`LocalExecutor` that die
 crash in C code) loses only the item that killed it, and an item that hangs in C code, where no
 signal handler runs, is killed.
 
-With :class:`RayExecutor` the work runs in actors, one per CPU, so that a generator's linter or
-model is loaded once. If a worker or a node dies, its items go to the other actors, and a new actor
-replaces it once the cluster has free CPUs. A hanging item is killed by ``faulthandler``'s
-watchdog, a thread in the actor's process that needs no lock. All results pass through the process
-that called ``map``. Every node needs the same version of this package.
+With :class:`RayExecutor` the work runs in actors, one per CPU, so a generator's linter or model is
+loaded once. If a worker or a node dies, its items go to the other actors, and a new actor replaces
+it once the cluster has free CPUs. A hanging item is killed by ``faulthandler``'s watchdog, a thread
+in the actor's process that needs no lock. All results pass through the process that called ``map``.
+Every node needs the same version of this package.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class _Worker:
     def __init__(self, function: Function) -> None:
         context = multiprocessing.get_context("spawn")  # forking copies threads' locks
         self.connection, theirs = context.Pipe()
-        self.started = context.RawValue("d", 0.0)  # when the last result came, 0 if idle
+        self.started = context.RawValue("d", 0.0)  # time of the last result, 0 if idle
         self.process: SpawnProcess = context.Process(
             target=_work, args=(theirs, function, self.started), daemon=True
         )
@@ -192,7 +192,7 @@ class _Worker:
             self.process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()  # so that the pipe ends when the process does
+        theirs.close()  # so the pipe closes when the process exits
         self.ready = False
         self.task: WorkItem | None = None
         self.hung = False
@@ -201,7 +201,7 @@ class _Worker:
         self.process.kill()
 
     def reap(self) -> str:
-        """Waits for the process to exit; returns a description of its exit."""
+        """Waits for the process to exit; describes its exit."""
         self.process.join()
         self.connection.close()
         code = self.process.exitcode or 0

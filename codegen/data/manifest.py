@@ -231,7 +231,7 @@ class Manifest:
         return json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
 
 
-PREFERENCES = "preferences"  # the generator that makes pairs, not training texts
+PREFERENCES = "preferences"  # generator of preference pairs
 
 # The hub's license ids that are SPDX ids in lower case:
 # https://huggingface.co/docs/hub/repositories-licenses
@@ -243,7 +243,7 @@ _HUB_LICENSES = frozenset({
 
 
 def hub_licenses(licenses: Mapping[str, int]) -> list[str]:
-    """Returns the hub's license ids: ``unknown`` for none, ``other`` for one it lacks."""
+    """Returns the hub's license ids: ``unknown`` for none, ``other`` for one that the hub lacks."""
     known = {"": "unknown"} | {name: name for name in _HUB_LICENSES}
     return sorted({known.get(name.lower(), "other") for name in licenses}) or ["unknown"]
 

@@ -78,7 +78,7 @@ class MapTask:
         filtered = [self._filter(item) for item in items]
         batch = self._batch([item for item in filtered if isinstance(item, Example)])
         for item in filtered:
-            # A rejected input can have the id of an example: the second of two rows with one id.
+            # A rejected input can have an example's id, such as the second of two rows with one id.
             found = batch.get(item.id) if isinstance(item, Example) else None
             yield found or self._one(item)
 
@@ -121,8 +121,8 @@ class MapTask:
                 outcomes = zip(examples, answers, strict=True)
                 return {example.id: self._outcome(example, answer) for example, answer in outcomes}
         except ConfigError as error:
-            raise type(error)(str(error)) from None  # without parts that cannot be pickled
-        except (_OutOfTimeError, Exception, SystemExit):  # noqa: BLE001 - alone, each shows its own
+            raise type(error)(str(error)) from None  # drops parts that cannot be pickled
+        except (_OutOfTimeError, Exception, SystemExit):  # noqa: BLE001 - retried one by one
             return {}
 
     def _one(self, item: Item) -> InputOutcome:
@@ -133,7 +133,7 @@ class MapTask:
                 texts = list(self.generator.generate(item, example_rng(self.seed, item.id)))
                 return self._outcome(item, texts)
         except (ConfigError, MachineError) as error:
-            raise type(error)(str(error)) from None  # without parts that cannot be pickled
+            raise type(error)(str(error)) from None  # drops parts that cannot be pickled
         except _OutOfTimeError:
             return InputOutcome(item.id, "failed", "timeout", f"over {self.timeout_s:g} s")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - any error is counted
@@ -180,7 +180,7 @@ def _with_origin(text: DataRecord, example: Example) -> DataRecord:
 
 
 def characters(texts: Sequence[DataRecord]) -> tuple[int, int]:
-    """Returns the number of characters in untrained and in trained segments."""
+    """Returns the number of characters in untrained and trained segments."""
     untrained, trained = (
         sum(len(s.text) for text in texts for s in text.segments if bool(s.train) is side)
         for side in (False, True)

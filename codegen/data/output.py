@@ -3,10 +3,10 @@
 A run writes into ``OUT/.partial``: ``data-00000.jsonl``, ..., ``rejects.jsonl``, and a journal; a
 shard, or a run that drops duplicates, also writes ``kept.jsonl``: the kept examples' fields that
 :mod:`codegen.data.merge` needs, and their signatures. At intervals it syncs the data and appends
-the :class:`State` to the journal as a line: the number of inputs done, the length of each file, all
-counts so far. Resuming truncates the files to the last state and regenerates the rest; since each
-input's texts depend only on the input, the bytes are the same. If the last state counts no input,
-the run is restarted with the new settings.
+the :class:`State` to the journal as a line: the number of inputs done, the length of each file, and
+all counts so far. Resuming truncates the files to the last state and regenerates the rest; since
+each input's texts depend only on the input, the bytes are the same. If the last state counts no
+input, the run is restarted with the new settings.
 
 A journal is untrusted: links in ``OUT/.partial`` are rejected, the names of the data files are
 derived from their number, and files are truncated only after the settings were compared.
@@ -144,7 +144,7 @@ class Output:
         self.state = State()
         self.resumed = 0  # inputs done by earlier, interrupted runs
         self._index: DedupIndex | None = None
-        self._whole = True  # whether the state matches the files
+        self._whole = True  # True if the state matches the files
         self._stack = ExitStack()
 
     def __enter__(self) -> Output:
@@ -280,7 +280,7 @@ class Output:
         return len(data)
 
     def commit(self) -> None:
-        """Syncs written data to disk; does nothing if the last write failed midway."""
+        """Syncs written data to disk; does nothing if the last write was incomplete."""
         if not self._whole:
             return
         # The commit after a file's last line syncs it, so syncing the latest two is enough.
@@ -294,7 +294,7 @@ class Output:
     def finish(
         self, config: RunConfig, versions: Mapping[str, str], workers: int | None, command: str
     ) -> Manifest:
-        """Writes the manifest and the card, and moves all files."""
+        """Moves the files to the output directory, then writes the manifest."""
         manifest = _manifest(config, self.state, versions, workers, command)
         text = card(manifest)
         # card.md is the card's documented name. The hub and datasets read the YAML header, which
@@ -305,7 +305,7 @@ class Output:
         data = [file["name"] for file in self.state.files]
         side = [REJECTS, KEPT] if self.shard.of > 1 else [REJECTS]
         for name in [*data, *side, *texts]:
-            if (self.folder / name).exists():  # else moved before a run was killed
+            if (self.folder / name).exists():  # otherwise an interrupted run moved it
                 (self.folder / name).replace(self.out / name)
         _sync(self.out)
         self.discard()

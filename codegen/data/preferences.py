@@ -43,7 +43,7 @@ REJECTABLE = tuple(s for s in get_args(Status) if s not in ("passed", *UNJUDGED)
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """The fields of a sample used here."""
+    """The sample fields that pairing needs."""
 
     index: int
     answer: str
@@ -81,7 +81,7 @@ class ScoredRun:
     (``sample_timeout``), it was cut off (``sample_cut``), equals an earlier one except for layout
     and names (``sample_duplicate``), equals one with the other verdict, so that the verdict is
     random (``sample_contradictory``), differs from ``alike`` others only in names, numbers and
-    strings (``sample_alike``), or is an extra one without a program (``sample_trivial``).
+    strings (``sample_alike``), or is not the first without a program (``sample_trivial``).
 
     Attributes:
         samples, verdicts: paths of the run's files, see :func:`scored_files`.
@@ -174,7 +174,7 @@ class ScoredRun:
         yield Example(
             problem.id,
             prompt,
-            passed[0] if passed else "",  # for filters
+            passed[0] if passed else "",  # read by filters
             source=self.task.name,
             meta={"judged": kept, "chat": bool(style) and find_style(style).chat},
         )

@@ -76,7 +76,7 @@ def print_record(console: Console, text: DataRecord, all_steps: bool) -> None:
         console.print(Text(visible(text.trained.rstrip("\n"))))
         return
     sequence = steps(text)
-    one_edit = "pair" in text.meta  # its prompt ends with the state, which the step shows
+    one_edit = "pair" in text.meta  # the step already shows the state at the prompt's end
     instruction = text.segments[0].text if one_edit else text.prompt
     console.print(Text(visible(instruction.rstrip("\n")), style="dim"))
     if one_edit and not sequence:
@@ -106,7 +106,7 @@ def _print_trajectory(console: Console, text: TrainingText, all_steps: bool) -> 
     console.print(Text(visible(text.prompt.rstrip("\n")), style="dim"))
     try:
         trajectory, decode = trajectories.open_text(text)
-    except CodegenError as error:  # the text is readable without its tokenizer
+    except CodegenError as error:  # the text can be shown without its tokenizer
         console.print(Text(visible(text.trained.rstrip("\n"))))
         console.print(Text(f"Its mistakes cannot be shown: {visible(str(error))}", style="yellow"))
         return
@@ -119,7 +119,7 @@ def _print_trajectory(console: Console, text: TrainingText, all_steps: bool) -> 
 
 
 def _untouched(text: TrainingText) -> Step:
-    """Returns the state of a record without edits, as unchanged lines."""
+    """Returns the lines of a record without edits, marked as unchanged."""
     return [(line, False) for line in state_before(text).removesuffix("\n").split("\n")]
 
 

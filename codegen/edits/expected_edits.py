@@ -6,10 +6,10 @@ Compared with the file before the edits of the history,
 - a used name is no longer or not yet defined (after a renaming, or without an import);
 - a name is no longer or not yet used (an import, a parameter, a variable);
 - a constant or name that was replaced by a new one remains in the function in which it was
-  replaced; or an expression for which a variable was added remains below the variable;
-- a function of the module has another number of parameters than a call has arguments.
+  replaced; or an expression that a new variable replaces remains below the variable;
+- a call's number of arguments does not match the called function of the module.
 
-Limits: Python; no result for files that cannot be parsed, before or after, and none about names in
+Limits: Python; no result if the file cannot be parsed before or after the edits, nor for names in
 files with a star import.
 """
 
@@ -35,7 +35,7 @@ _MOST_LINES = 3000
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _IMPORT = re.compile(r"^(?:import|from)\b", re.MULTILINE)
 _STAR = re.compile(r"^\s*from\b.*\bimport \*", re.MULTILINE)
-_ADDED = re.compile(r"\s*\w+ = (\S.*)\n")  # a variable
+_ADDED = re.compile(r"\s*\w+ = (\S.*)\n")  # assignment to a variable
 _NAME = re.compile(r"\w+")
 _SHORTEST = 6  # minimum characters of an expression replaced by a variable
 
@@ -127,7 +127,7 @@ def _files(edit: Edit) -> tuple[_File, _File] | None:
         return None
 
 
-@lru_cache(maxsize=2)  # one request reads the same two texts several times
+@lru_cache(maxsize=2)  # one request parses the same two texts repeatedly
 def _read(text: str) -> _File:
     return _File(text)
 

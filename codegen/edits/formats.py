@@ -18,7 +18,7 @@ The formats of this toolkit share one prompt, in which each mark is one vocabula
 and differ in the answer, which is last. In all of them NONE means no edit.
 
 - ``blocks``: ``BLOCK i "\n"``, the new lines of blocks i to j - 1, ``BLOCK j``. Few tokens, so the
-  best on a CPU.
+  best choice on a CPU.
 - ``window``: all lines of the window. Many tokens, mostly copied; drafts make them cheap on a GPU.
 - ``hunks``: (OLD lines NEW lines)*, as in the history. Old lines are replaced at their first match
   below the last hunk. The prompt's window has no BLOCK marks.
@@ -77,8 +77,8 @@ class Continuation(NamedTuple):
 
     Attributes:
         marks: special tokens that may follow.
-        copies: texts that ordinary tokens must begin to spell; None allows any text.
-        ends: whether the answer may end here.
+        copies: strings that ordinary tokens must be a prefix of; None allows any text.
+        ends: True if the answer may end here.
     """
 
     marks: tuple[str, ...] = ()
@@ -100,12 +100,12 @@ class EditFormat:
         parse: edit state, answer other than ``none`` -> the window's new text.
         marks: strings with a meaning in the prompt or the answer.
         stop: stop strings of the answer.
-        trained: special tokens that models have not learned, whose embeddings must be trained.
+        trained: special tokens unseen in pre-training, whose embeddings must be trained.
         none: token that is the whole answer if no edit is expected; empty if unsupported.
         begin: edit state, line of the window, from 0 -> prefix of an answer whose first change is
             there; empty if answers do not start with a location.
-        follow: edit state, start of an answer -> what may follow so that the answer can be applied;
-            None if the format does not restrict answers.
+        follow: edit state, start of an answer -> allowed continuations that keep the answer
+            applicable; None if the format does not restrict answers.
     """
 
     name: str
@@ -166,7 +166,7 @@ class EditFormat:
         answer = self.write(edit)
         given = answer
         for stop in self.stop:
-            given = given.partition(stop)[0]  # as in a model's answer
+            given = given.partition(stop)[0]  # as for a model's answer
         try:
             exact = self.read(edit, given) == target
         except Unreadable:
@@ -235,7 +235,7 @@ def _ended(text: str) -> str:
 
 
 def _as_was(edit: Edit, text: str) -> str:
-    """Removes the final newline if the window has none."""
+    """Removes the final newline if the original window has none."""
     window = window_text(edit)
     return text.removesuffix("\n") if window and not window.endswith("\n") else text
 
@@ -656,13 +656,13 @@ def _plain_prompt(edit: Edit) -> str:
 def _ranges(edit: Edit) -> list[tuple[list[str], list[Hunk]]]:
     """Returns unambiguous line ranges, each with its hunks, numbered within the range."""
     lines = window_lines(edit)
-    ended = [_ended(line) for line in lines]  # in the form that is searched
+    ended = [_ended(line) for line in lines]  # normalized for searching
     found: list[tuple[int, int, list[Hunk]]] = []
     floor = 0
     for hunk in _hunks(edit):
         start, end = anchored(ended, hunk, floor)
         inside = [hunk]
-        if start == end and found:  # no line to locate it: join the previous range
+        if start == end and found:  # no line locates it: join the previous range
             start, _, before = found.pop()
             inside = [*before, hunk]
         found.append((start, end, inside))

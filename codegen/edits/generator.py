@@ -10,11 +10,11 @@ generated files, commits of formatters, reverts and version bumps (``subject``) 
 (``author``), changes that only move lines or format, and changes that are too large or too
 repetitive (``repetitive``). Likely secrets and addresses are replaced first.
 
-The trained segment of a text is the answer in a format of
-:mod:`codegen.edits.formats`. ``meta`` has the ``category`` of the edit state, the
-``refactoring``, if any, the ``format``, and the special tokens that the vocabulary must contain
-(``special_tokens``) and whose embeddings must be trained (``trained_tokens``). With
-``keep_moments``, ``meta["moment"]`` is the :class:`codegen.core.records.Edit`.
+The trained segment of a text is the answer in a format of :mod:`codegen.edits.formats`. ``meta``
+has the ``category`` of the edit state, the ``refactoring``, if any, the ``format``, and the special
+tokens that the vocabulary must contain (``special_tokens``) and whose embeddings must be trained
+(``trained_tokens``). With ``keep_moments``, ``meta["moment"]`` is the
+:class:`codegen.core.records.Edit`.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ _SUBJECT = re.compile(
     r"pyupgrade|reformat|run formatter)\b",
     re.IGNORECASE,
 )
-_TRIES = 4  # failed draws before another kind is tried
+_TRIES = 4  # attempts before another kind is tried
 _MOST_LINES, _MOST_CHANGED = 5000, 200
 
 
@@ -245,7 +245,7 @@ class Edits(MadeTogether, Config):
         day = str(meta.get("date", ""))
         is_limited = self.since or self.until
         in_time = day >= self.since and (not self.until or day < self.until)
-        _require(not is_limited or (day and in_time), "date", f"it is of {day or 'no known date'}.")
+        _require(not is_limited or (day and in_time), "date", f"its date is {day or 'unknown'}.")
         _require(not _VENDORED.search(path), "vendored", path)
         _require(not is_secret(path), "secret_file", path)
         before = _ADDRESS.sub("user@example.com", redact(example.program))
@@ -342,14 +342,14 @@ class Edits(MadeTogether, Config):
         if texts:
             return texts
         reason = max(reasons, key=lambda name: reasons[name]) if reasons else "no_moment"
-        return Unsuitable(reason, "none of its edit states can be written.")
+        return Unsuitable(reason, "none of its edit states can be expressed.")
 
     def _moment(self, session: Session, rng: random.Random) -> Edit | None:
         """Samples an edit state that fits the size limit; None if none was found."""
         count = len(session.hunks)
         drawn = rng.random()
         for attempt in range(_TRIES + 2):
-            seed = rng.getrandbits(64)  # the same draws for every view
+            seed = rng.getrandbits(64)  # the same random choices for every view
             done = rng.randrange(1, count) if count > 1 else 0
             last = rng.randint(1, count)
             for view in self._views():
@@ -386,7 +386,7 @@ class Edits(MadeTogether, Config):
     def _text(self, example: Example, number: int, edit: Edit, kind: str) -> TrainingText:
         form, *others = (formats.FORMATS[name] for name in self._formats)
         edit = replace(edit, id=f"{example.id}#edits-{number}")
-        for other in others:  # raises if the text contains their marks
+        for other in others:  # raises an error if the text contains their marks
             other.check(edit)
             other.answer(edit)
         segments = (Segment(form.prompt(edit), False), Segment(form.answer(edit), True))
@@ -409,7 +409,7 @@ def _program(text: str, language: str) -> Program | Script | None:
 
         try:
             return script_of(text, language)
-        except MachineError:  # its grammar is not installed: changes are still used
+        except MachineError:  # without its grammar, only changes are used
             return None
     try:
         return Program(text) if language == "python" else None
@@ -462,7 +462,7 @@ def _require(holds: object, reason: str, detail: str) -> None:
 
 
 def _check_change(before: str, after: str, language: str) -> None:
-    """Raises Unsuitable for changes that are not evidence of a next edit."""
+    """Raises Unsuitable for changes that do not indicate a next edit."""
     old, new = lines_of(before), lines_of(after)
     try:
         hunks = difference(old, new)

@@ -84,7 +84,7 @@ class Script:
 
     def places(self, binding: Binding) -> list[Node]:
         """Returns the identifier that declares a name, and those that use it; empty if it is
-        written differently somewhere, or is declared several times.
+        written differently somewhere, or it is declared several times.
         """
         size = len(binding.name.encode())
         root = self.reader.tree.root_node
@@ -328,7 +328,7 @@ def _imports(script: Script) -> Iterator[tuple[int, int]]:
         around = node.parent
         if is_needed or around is None or len(around.named_children) < 2:
             continue
-        if node.start_point.row == statement.start_point.row + 1:  # one place, no order
+        if node.start_point.row == statement.start_point.row + 1:  # the same place
             continue
         yield statement.start_point.row, node.start_point.row
 

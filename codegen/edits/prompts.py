@@ -63,7 +63,7 @@ def read_editor_prompt(prompt: str) -> EditorPrompt | None:
     if not is_zeta and not (
         prompt.startswith(_SUFFIX) and (_CURRENT in prompt or _TAG.search(prompt))
     ):
-        return None  # maybe an ordinary infilling prompt
+        return None  # probably an ordinary infilling prompt
     if len(prompt) > _LONGEST:
         raise InputError(f"The prompt of a next edit has over {_LONGEST} characters.")
     if is_zeta:
@@ -120,7 +120,7 @@ def _read_tags(path: str, history: str, text: str, below: str) -> EditorPrompt:
     region = _TAG.sub("", region)
     shown = region.replace("<|user_cursor|>", "")
     is_ended = shown.endswith("\n") or not shown
-    if not is_ended:  # then its newline is the first character below
+    if not is_ended:  # its newline is the first character below
         region, below = f"{region}\n", below.removeprefix("\n")
     edit = _moment(path, above, region, below, "<|user_cursor|>", _headed(history))
     blocks = [
@@ -181,7 +181,7 @@ def _moment(
 
 
 def _headed(section: str) -> Iterator[tuple[str, str]]:
-    """Yields the events of a section in which each starts with file names."""
+    """Yields the events of a section; each starts with file names."""
     _, *parts = _HEADER.split(section[-_HISTORY:])
     return zip(parts[::2], parts[1::2], strict=True)
 

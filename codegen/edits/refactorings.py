@@ -4,15 +4,15 @@ Each is a list of hunks in writing order; after the first, the others make the p
 Some change the program; others remove a part of it, and the hunks restore it (``parameter``,
 ``field``, ``import``, ``annotation``).
 
-- ``rename``: a local variable or parameter, at its first place -> its other uses.
+- ``rename``: a local variable or parameter, at its first occurrence -> its other uses.
 - ``signature``: a function's name, or the order of its last two parameters -> its calls.
 - ``parameter``: a parameter in the signature -> the argument in the calls.
 - ``field``: a parameter of ``__init__`` -> ``self.NAME = NAME``.
-- ``import``: the only line that uses a module -> its import. ``deletion``: its removal -> the
-  import's.
-- ``variable``: a variable for an expression -> the variable in its places.
+- ``import``: the only line that uses a module -> its import. ``deletion``: the line's removal ->
+  the import's removal.
+- ``variable``: a variable for an expression -> the variable in place of the expression.
 - ``literal``: one of several equal constants -> the others.
-- ``annotation``: the return type of one function -> the same type of another.
+- ``annotation``: the return type of one function -> the same type on another.
 - ``docstring``: a parameter's name -> its entry in the docstring, and its uses.
 - ``test``: a test next to a function, from the examples in its docstring -> the same for others.
 
@@ -549,7 +549,7 @@ def docstring(program: Program, rng: random.Random) -> list[Hunk]:
     return []
 
 
-_MOST_EXAMPLES = 6  # maximum docstring examples of a tested function
+_MOST_EXAMPLES = 6  # maximum docstring examples per function
 _BUILTINS = {*dir(builtins)} - {"print"}
 
 
@@ -558,7 +558,7 @@ def add_test(program: Program, rng: random.Random) -> list[Hunk]:
     found: dict[str, Hunk] = {}
     defined = Counter(f.name for f in program.functions)
     defined.update(n.id for n in program.nodes if isinstance(n, ast.Name) and _is_store(n))
-    if "__repr__" in defined:  # the displayed value may not equal any literal
+    if "__repr__" in defined:  # the displayed value may not be a literal
         return []
     for function in program.tree.body:
         if not isinstance(function, ast.FunctionDef) or not function.end_lineno:
@@ -568,7 +568,7 @@ def add_test(program: Program, rng: random.Random) -> list[Hunk]:
         name = f"test_{function.name.lstrip('_')}"
         asserts = _asserts(function) if name not in {*program.names, *found} else []
         line = function.end_lineno
-        while re.match(r"[ \t]+#", "".join(program.lines[line : line + 1])):  # of the function
+        while re.match(r"[ \t]+#", "".join(program.lines[line : line + 1])):  # its comments
             line += 1
         last = program.lines[line - 1]
         end = last[len(last.rstrip("\r\n")) :]
@@ -581,7 +581,7 @@ def add_test(program: Program, rng: random.Random) -> list[Hunk]:
 
 
 def _returns(function: ast.FunctionDef) -> bool:
-    """Returns True if a function returns values and has no output that looks like one."""
+    """Returns True if a function returns values and prints nothing that looks like one."""
     nodes = list(ast.walk(function))
     prints = any(isinstance(n, ast.Name) and n.id in ("print", "sys") for n in nodes)
     return not prints and any(isinstance(n, ast.Return) and n.value for n in nodes)
@@ -640,7 +640,7 @@ _ADDS = ("parameter", "field", "import", "annotation")
 def refactored(
     program: Subject, kind: str, rng: random.Random
 ) -> tuple[list[str], list[Hunk]] | None:
-    """Refactors a program: returns its first lines and the hunks; None if not applicable.
+    """Returns a program's lines before a refactoring and its hunks; None if not applicable.
 
     Args:
         program: the program to change or, if a part is restored, the result.

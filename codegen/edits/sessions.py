@@ -89,7 +89,7 @@ def apply(lines: Sequence[str], hunks: Sequence[Hunk]) -> list[str]:
 
 def moved(hunk: Hunk, made: Sequence[Hunk]) -> Hunk:
     """Shifts a hunk to its lines after other hunks of the same text were applied."""
-    above = (h for h in made if h[:2] < hunk[:2])  # also an insertion above the same line
+    above = (h for h in made if h[:2] < hunk[:2])  # includes an insertion above the same line
     shift = sum(len(h.new) - (h.end - h.start) for h in above)
     return hunk._replace(start=hunk.start + shift, end=hunk.end + shift)
 
@@ -139,7 +139,7 @@ def _diff_hunks(diff: str) -> Iterator[tuple[int, int, list[tuple[str, str]]]]:
                 if body:
                     body[-1] = (body[-1][0], body[-1][1].removesuffix("\n"))
             elif row[0] in " -+\n":
-                mark = " " if row[0] == "\n" else row[0]  # some tools strip trailing blanks
+                mark = " " if row[0] == "\n" else row[0]  # some tools strip trailing spaces
                 body.append((mark, row if row[0] == "\n" else row[1:]))
                 old_left -= mark != "+"
                 new_left -= mark != "-"
@@ -203,7 +203,7 @@ def find(lines: Sequence[str], wanted: Sequence[str], floor: int) -> int:
 
 _PARSED_LINES = 3000
 _NAME = re.compile(r"[^\W\d]\w+")
-# Odds of a pause after a character, as Zed splits commits.
+# Weights of a pause after each kind of character, as Zed splits commits.
 _PAUSES = ((",;:([{", 10), (")]}", 8), ("+-*/=<>.", 5), (" \t", 6), ("\n", 8))
 
 
@@ -371,7 +371,7 @@ def nothing(session: Session, view: View, rng: random.Random) -> Edit:
     """Returns an edit state without a next edit: all done, moved on, or the last edit undone."""
     count = len(session.hunks)
     kind = rng.random()
-    if kind < 0.2:  # made and undone
+    if kind < 0.2:  # the last edit was undone
         first = session.hunks[0]
         before, after = "".join(session.lines[first.start : first.end]), "".join(first.new)
         path, start = session.path, first.start

@@ -91,7 +91,7 @@ class MicroBatch:
     own: bool = False
 
     def to(self, device: torch.device | str) -> MicroBatch:
-        """Returns the same on a device."""
+        """Returns a copy on a device."""
 
         def moved(value: Any) -> Any:
             return value.to(device) if isinstance(value, torch.Tensor) else value
@@ -191,8 +191,8 @@ def _layout(
 def share_of(micro_batches: Sequence[Any], rank: int, world: int) -> list[tuple[Any, bool]]:
     """Returns the micro-batches of a step for one of ``world`` processes, and whether each counts.
 
-    All processes run equally many, so that none waits for another: a process that has none left
-    repeats the first, whose losses then do not count.
+    All processes run the same number, so that none waits for another: a process without any left
+    repeats its first one, whose losses do not count.
     """
     rounds = -(-len(micro_batches) // world)
     found = []
@@ -284,7 +284,7 @@ class InfillingBatch:
     inputs: dict[str, Any]
 
     def to(self, device: torch.device | str) -> InfillingBatch:
-        """Returns the same on a device."""
+        """Returns a copy on a device."""
         return InfillingBatch({name: value.to(device) for name, value in self.inputs.items()})
 
 

@@ -61,7 +61,7 @@ class RowLayout:
 
     @property
     def is_causal(self) -> bool:
-        """Whether all earlier slots are visible to every slot and positions start at 0."""
+        """True if all earlier slots are visible to every slot and positions start at 0."""
         count = np.arange(len(self))
         return bool((self.end >= len(self)).all() and (self.positions == count).all())
 

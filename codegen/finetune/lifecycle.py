@@ -1,8 +1,8 @@
-"""The life of a run in its directory: begun, resumed, extended, finished and pushed.
+"""Lifecycle of a run: starting, resuming, extending, finishing and pushing.
 
 A run can be killed at any time; rerunning the same command resumes from its last complete
 checkpoint and yields the same weights. A finished run with more ``steps`` or ``epochs`` is
-extended, with the same weights as one run of that length. A directory of another recipe is an
+extended, with the same weights as one run of that length. A directory of another recipe raises an
 error. Under ``accelerate launch`` or ``torchrun`` every process reads the data and runs its part of
 each step; rank 0 writes.
 """
@@ -60,7 +60,7 @@ from codegen.models import ModelCard, fingerprint_of, load, write_card
 MODEL_DIR = "model"
 RESULT_NAME = "train.json"
 _CURVES = ("loss.svg", "learning_rate.svg", "reward.svg")
-_CACHE = re.compile(r"\.?[0-9a-f]{32}\b")  # the key, with which a token cache's name starts
+_CACHE = re.compile(r"\.?[0-9a-f]{32}\b")  # key at the start of a token cache's name
 
 
 _NEEDED = {  # package required by a setting's value
@@ -182,7 +182,7 @@ def train(
 
 
 def _finish(trained: TrainedModel, output: Path, say: Say) -> TrainingResult:
-    """Writes the model and its pages, and completes the held-out prompts."""
+    """Writes the model, its README and curves, and completes the held-out prompts."""
     save_model(trained, output)
     result, recipe = result_of(trained, output), trained.recipe
     if texts := trained.held_out:
@@ -307,7 +307,7 @@ def _means_full_disk(error: Exception, folder: Path) -> bool:
     text = str(error)
     if "No space left" in text or "os error 28" in text:
         return True
-    # torch's archive writer only says that it stopped at an unexpected position.
+    # torch's archive writer only reports an unexpected position.
     torn = "PytorchStreamWriter" in text or "inline_container" in text
     return torn and shutil.disk_usage(folder).free < 64 << 20
 

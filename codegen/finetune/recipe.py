@@ -185,7 +185,7 @@ class GRPO(Config):
         {"passed": 1.0}, "rewards and their weights (codegen plugins)"
     )
     hidden: float = setting(
-        0.0, "fraction of each problem's tests hidden from rewards, to measure", ge=0, le=0.9
+        0.0, "fraction of each problem's tests hidden from rewards", ge=0, le=0.9
     )
     workers: int = setting(0, "sandboxes that run tests; 0: one per core", ge=0, le=1024)
     trust: Literal["isolated", "blinded", "partly_blinded", "in_sandbox"] = setting(
@@ -268,8 +268,8 @@ class Recipe(Config):
         "auto", "auto: each causal block of a row separately, else a dense mask"
     )
     mixture: Mixture = _section(Mixture, "for data of several domains")
-    curriculum: Curriculum = _section(Curriculum, "sequence lengths in order")
-    evaluation: Evaluation = _section(Evaluation, "on held-out texts")
+    curriculum: Curriculum = _section(Curriculum, "curriculum of sequence lengths")
+    evaluation: Evaluation = _section(Evaluation, "evaluation on held-out texts")
     report_to: Text | Texts = setting(
         "none", "trackers: trackio, wandb, tensorboard, mlflow or others that Trainer supports"
     )
@@ -446,7 +446,7 @@ class Recipe(Config):
 
     @property
     def infilling(self) -> bool:
-        """Whether the model inserts tokens anywhere instead of left to right."""
+        """True if the model inserts tokens anywhere instead of left to right."""
         return self.decoder == "insertion"
 
     @property
@@ -464,7 +464,7 @@ class Recipe(Config):
 
     @property
     def uses_mixture(self) -> bool:
-        """Whether examples are grouped into chunks of one per domain."""
+        """True if examples are grouped into chunks of one per domain."""
         return self.mixture.balance or self.isolation == "chunk"
 
     @property
@@ -500,7 +500,7 @@ class Recipe(Config):
         return self.row_length or self.max_length * (len(self.domains) if self.uses_mixture else 1)
 
     def for_examples(self, count: int) -> Recipe:
-        """Returns the recipe with the ``steps`` that ``epochs`` of ``count`` examples have."""
+        """Returns the recipe with its ``steps``, given ``count`` examples per epoch."""
         steps = self.steps or max(1, math.ceil(self.epochs * count / self.batch_size))
         return self.model_copy(update={"steps": steps})
 

@@ -128,7 +128,7 @@ def train_sft(
     counts = dataset.counts | statistics(dataset.examples, plan)
     say(describe(counts))
     reason = why_not_extended(recipe)
-    if reason and recipe.schedule in EXTENDABLE:  # maybe chosen to extend the run
+    if reason and recipe.schedule in EXTENDABLE:  # possibly chosen to extend the run later
         say(f"This run cannot be extended later: {reason}.")
 
     # The model, and its trainable weights: float32, over frozen ones in the computation's dtype.
@@ -381,7 +381,7 @@ def run_trainer(
     """Runs a trainer from a checkpoint, if given, to the end.
 
     Args:
-        prints: whether trackers or TRL print to stdout, which is for the result.
+        prints: True if trackers or TRL print to stdout, which is reserved for the result.
 
     Returns:
         Training seconds, and the first step.

@@ -60,8 +60,8 @@ def open_backend(name: str, model: str, **options: Any) -> Backend:
 def local_backend(model: str, decoder: str | None = None) -> str:
     """Returns the name of the backend that runs a model on this machine.
 
-    llama.cpp runs GGUF files, and ``coder`` and ``coder-1.5b`` where it is installed; our decoders
-    run the weights of these two by transformers.
+    llama.cpp runs GGUF files and, if installed, ``coder`` and ``coder-1.5b``; our decoders run
+    these two with transformers.
 
     Args:
         decoder: name of the decoder; None for the model's default.
@@ -107,7 +107,7 @@ class LocalModel:
             raise ConfigError(f"batch_size is {self.batch_size}; it must be at least 1.")
 
     def identity(self) -> dict[str, Any]:
-        """Returns what determines the completions: model, weights and batch size.
+        """Returns the settings that determine the completions: model, weights and batch size.
 
         Raises:
             ModelUnusable: if the model does not exist.
@@ -201,14 +201,16 @@ class Endpoint:
                 )
 
     def identity(self) -> dict[str, Any]:
-        """Returns what determines the completions; not the URL, since a server may move."""
+        """Returns the settings that determine the completions; not the URL, since a server may
+        move.
+        """
         return {"model": self.model, "body": self.extra()}
 
     def open(self) -> Backend:
         """Returns the backend.
 
         Raises:
-                    ConfigError: if the key is not set.
+            ConfigError: if the key is not set.
         """
         return plugins.load("backends", "openai")(self)
 

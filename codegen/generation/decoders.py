@@ -11,7 +11,7 @@ Strategies, each with its own options; a name without one samples token by token
   (``codegen.decoding.rpg``);
 * ``grammar`` constrains completions to a grammar;
 * ``suffix`` and ``edit`` draft several tokens that the model verifies in one pass
-  (``codegen.decoding.drafts``): the same completion, sooner;
+  (``codegen.decoding.drafts``): the same completion in less time;
 * ``rsd`` drafts trees with a smaller model: greedy completions are the same, sampled ones follow
   the same distribution;
 * ``sorted`` drafts with the early layers of a nested model: the same completion;
@@ -19,8 +19,8 @@ Strategies, each with its own options; a name without one samples token by token
 * ``backspace`` is for models that delete tokens, ``insertion`` for models that insert tokens in any
   order.
 
-A plus joins a reader and a strategy: ``edit_sequence+dry``. :func:`supported` checks what a
-strategy requires of a backend.
+``+`` joins a reader and a strategy: ``edit_sequence+dry``. :func:`supported` checks what a strategy
+requires of a backend.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ class StrategySpec:
 
     Attributes:
         about: one line for the help.
-        requires: the required backend capability, a name in ``CAPABILITIES``; empty for
-                plain sampling.
-            read_options: validates the decoder's options; raises ``ConfigError``.
-            heals: True if the first token may replace the end of the prompt (token healing).
-            joins: True if it works with readers other than ``sample``.
-            make: for plugin strategies, which require ``loop``: builds the strategy
-                (:class:`codegen.decoding.loop.Strategy`) from the options and the rows to decode.
+        requires: the required backend capability, a name in ``CAPABILITIES``; empty for plain
+            sampling.
+        read_options: validates the decoder's options; raises ``ConfigError``.
+        heals: True if the first token may replace the end of the prompt (token healing).
+        joins: True if it works with readers other than ``sample``.
+        make: for plugin strategies, which require ``loop``: builds the strategy
+            (:class:`codegen.decoding.loop.Strategy`) from the options and the rows to decode.
     """
 
     about: str

@@ -30,7 +30,7 @@ class TextStream:
         taken: tokens that healing removed from the prompt's end. The model regenerates their text,
             which is not part of the completion.
         stops: stop strings; the first match truncates the text before it.
-        marks: special tokens whose names are text.
+        marks: special tokens whose names are kept as text.
     """
 
     def __init__(

@@ -40,13 +40,13 @@ class LlamaBackend(OpenAIBackend):
     """Completes requests with a GGUF file.
 
     Args:
-        server: runs the file; ends with this object.
+        server: runs the file; stopped with this object.
     """
 
     kind = "llamacpp"
 
     def __init__(self, server: LlamaServer) -> None:
-        # On this machine a request may wait long, and a failed one would fail again.
+        # A local request may wait long, and retrying a failed one does not help.
         endpoint = Endpoint(
             server.url,
             server.model,
@@ -107,7 +107,7 @@ class LlamaBackend(OpenAIBackend):
             ) from error
 
     def _explained(self, error: RequestFailed) -> RequestFailed:
-        """Returns the error without the server, which the user did not start."""
+        """Omits the server from an error, since the user did not start it."""
         words = error.message.partition(f"{self.model!r}: ")[2] or error.message
         remedy = "Raise it with -o engine.context=TOKENS." if "context size" in words else ""
         return RequestFailed(f"{self.model}: {words}", error.remedy or remedy)

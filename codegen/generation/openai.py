@@ -13,8 +13,8 @@ A wrong key, an unknown model, spent quota, a web page or an unreachable server 
 (:class:`ModelUnusable`). So do ``FAILURES_IN_A_ROW`` consecutive failures, if the server does not
 answer a trivial request either. Any other failure only affects its own request.
 
-The API key comes from an environment variable chosen by the user, goes into the request's header
-and nowhere else: not into errors, caches, manifests or logs (:mod:`codegen.core.http_client`).
+The API key comes from an environment variable chosen by the user, is only sent in the request's
+header, and never appears in errors, caches, manifests or logs (:mod:`codegen.core.http_client`).
 
 A completion's ``meta`` contains ``usage``, the reported counts (including cached and reasoning
 tokens, for example), and ``served_model`` if the server reports another model than requested.
@@ -72,7 +72,7 @@ _FATAL = {
     404: "Check --endpoint (it ends in /v1 for most servers) and --model.",
     405: "Check --endpoint (it ends in /v1 for most servers).",
 }
-_LOOK_S = 0.25  # how often a waiting thread checks whether it was stopped
+_LOOK_S = 0.25  # interval at which a waiting thread checks for a stop
 _BUSY = "Lower --concurrency or wait, then run the same command again to resume."
 _LOOP = LoopThread()  # sends all requests
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
@@ -102,7 +102,7 @@ class OpenAIBackend(Backend):
         )
         self._pace = RateLimiter(endpoint)
         self._most_stops: int | None = None  # None if no stops were rejected
-        self._lock = threading.Lock()  # guards all below
+        self._lock = threading.Lock()  # guards the fields below
         self._failures_in_a_row = 0
         self._answered = False
 
@@ -270,8 +270,8 @@ class OpenAIBackend(Backend):
         """Returns the first completion from the server.
 
         Raises:
-            Failure: if there is none, and retrying would not help.
-                    CalledOff, CostLimitReached: see :class:`RateLimiter`.
+            RequestFailure: if there is none, and retrying would not help.
+            RequestCancelled, CostLimitReached: see :class:`RateLimiter`.
         """
         tries = 0
         route = "/chat/completions" if chat else "/completions"
@@ -358,7 +358,7 @@ class OpenAIBackend(Backend):
             The decoded JSON; for a stream, a completion object assembled from its parts.
 
         Raises:
-            Failure: if the response is an error or not JSON.
+            RequestFailure: if the response is an error or not JSON.
         """
         url = self.endpoint.base() + route
         if body is None or on_piece is None:
@@ -441,7 +441,7 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
     """Reads a completion object.
 
     Raises:
-        Failure: (transient) if it is not one.
+        RequestFailure: (transient) if it is not one.
     """
     if not isinstance(row, dict):
         raise RequestFailure("its response is not a JSON object", transient=True)
@@ -557,7 +557,7 @@ class RateLimiter:
         """Waits until a request may be sent.
 
         Raises:
-            CalledOff: if ``stop`` is set.
+            RequestCancelled: if ``stop`` is set.
             CostLimitReached: if the budget is spent.
         """
         while not self._room.acquire(timeout=_LOOK_S):

@@ -94,7 +94,7 @@ def _tried(
     """Yields the result of a probe, and returns whether it is a yes."""
     try:
         state, detail = attempt()
-    except RequestFailure as failure:  # the server rejects the request, in its own words
+    except RequestFailure as failure:  # rejected by the server
         state, detail = "no", failure.said
     yield ProbeResult(name, state, detail)
     return state == "yes"
@@ -130,18 +130,18 @@ def _answered(found: ServerCompletion) -> tuple[State, str]:
 def _streamed(route: Callable[..., ServerCompletion]) -> tuple[State, str]:
     pieces: list[str] = []
     route(pieces.append)
-    return ("yes", f"{len(pieces)} pieces") if pieces else ("no", "no piece of text came")
+    return ("yes", f"{len(pieces)} pieces") if pieces else ("no", "no chunk of text arrived")
 
 
 def _seeded(route: Callable[..., ServerCompletion]) -> tuple[State, str]:
     one, same, other = (route(seed=seed, temperature=1.0).text for seed in (1, 1, 2))
     if one != same:
-        return "ignored", "one seed gives several texts"
-    return ("yes", "") if one != other else ("unknown", "two seeds produce the same text")
+        return "ignored", "equal seeds produce different texts"
+    return ("yes", "") if one != other else ("unknown", "different seeds produce the same text")
 
 
 def _suffix(without: ServerCompletion, with_it: ServerCompletion) -> tuple[State, str]:
     before, after = without.tokens[0], with_it.tokens[0]
     if not (before and after):
-        return "unknown", "the server counts no prompt tokens"
+        return "unknown", "the server reports no prompt tokens"
     return ("yes", "") if after > before else ("ignored", "it adds no prompt tokens")

@@ -1,4 +1,4 @@
-"""Sequences of requests in which each depends on the last completion, run side by side.
+"""Sequences of requests in which each depends on the last completion, run concurrently.
 
 Each example is a *plan*: a coroutine that yields requests and is sent their completions.
 :func:`run_plans` advances many plans, so that their requests go out together. :class:`ModelClient`
@@ -81,7 +81,7 @@ class ModelClient:
         """Runs plans; returns each one's result or exception.
 
         Raises:
-            ConfigError: if the model can complete no request, or a file cannot be used.
+            ConfigError: if the model cannot complete any request, or a file cannot be used.
         """
         params = SamplingParams(self.max_tokens, self.temperature)
         try:
@@ -115,7 +115,7 @@ class Conversation:
         if made.finish_reason == "content_filter":
             raise Unusable("content_filter", "the server withheld the answer")
         if has_lone_surrogate(made.text):  # readers of the data would reject the whole file
-            raise Unusable("not_unicode", "the answer holds lone surrogates")
+            raise Unusable("not_unicode", "the answer contains lone surrogates")
         return _THOUGHTS.sub("", made.text.replace("\r\n", "\n"), count=1)
 
 
@@ -134,7 +134,7 @@ def run_plans(
         params: sampling parameters of all requests; None for the defaults.
 
     Raises:
-        ModelUnusable: if the model can complete no request.
+        ModelUnusable: if the model cannot complete any request.
     """
     results: list[T | Exception | None] = [None] * len(plans)
     waiting: dict[int, Request] = {}

@@ -64,8 +64,9 @@ class TransformersBackend(Backend):
     Args:
         loaded: the model, from :func:`codegen.models.load`, or its name.
         batch_size: rows decoded at once. Memory grows with it; on a CPU 32 to 64 is a good value.
-        window: number of batches of requests decoded together; other requests replace finished
-            rows. With 1, batches are separate, so a run can be repeated exactly from any batch.
+        window: number of batches whose requests are decoded together; later requests replace
+            finished rows. With 1, batches are separate, so a run can be repeated exactly from any
+            batch.
         infinite: for contexts beyond the model's length (:mod:`codegen.decoding.long_context`).
 
     Raises:
@@ -99,7 +100,7 @@ class TransformersBackend(Backend):
         self.batch_size = batch_size
         self.window = window
         self._load_options: Mapping[str, Any] = {}
-        self._planner = Planner(PassCosts())  # the costs of passes are measured once
+        self._planner = Planner(PassCosts())  # measures the costs of passes once
         self._drafting: dict[str, LoadedModel] = {}
         self._nested: dict[tuple[str, tuple[int, ...]], Nested] = {}
         self._ngrams: dict[decoders.SuperposedOptions, NGrams | None] = {}
@@ -243,7 +244,7 @@ class TransformersBackend(Backend):
             infinite=self.infinite,
         )
         for number, running in enumerate(batch if late else ()):
-            for token in running.row.tokens:  # backspaces can no longer remove any
+            for token in running.row.tokens:  # backspaces cannot remove tokens any more
                 if on_token(number, token):
                     running.row.finish = "stop"
                     break
@@ -386,7 +387,7 @@ class TransformersBackend(Backend):
     def _speculation(
         self, batch: Sequence[_Running], method: str, options: decoders.DraftOptions
     ) -> Speculation:
-        """Returns a drafter for each row of a batch; they share nothing."""
+        """Returns a drafter for each row of a batch; they share no state."""
         drafters = [self._maker.chain(decoders.DRAFTERS[method]) for _ in batch]
         contexts = [self._maker.context(running.request.original) for running in batch]
         planner = self._planner

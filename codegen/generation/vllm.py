@@ -140,7 +140,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class EngineOutput:
-    """One request's new tokens from a step; ``ended``: the request is finished."""
+    """One request's new tokens from a step; ``ended``: True if the request is finished."""
 
     name: str
     tokens: list[int]
@@ -226,7 +226,7 @@ class VllmBackend(Backend):
         """Returns an engine for strategies with this requirement; starts vLLM if necessary.
 
         Raises:
-            ModelError, ConfigError: as :class:`VllmEngine`; if there are two drafters.
+            ModelError, ConfigError: as :class:`VllmEngine`; if two drafters are requested.
         """
         if "speculative_config" not in (self._options or {}):
             requires = requires if requires == "drafts" else ""  # the penalties are always loaded
@@ -367,7 +367,7 @@ class _Calls:
         """Advances vLLM by a step and yields the finished completions."""
         for output in self.engine.step():
             if output.name not in self.running:
-                continue  # ended by a stop string, which vLLM does not know
+                continue  # ended by a stop string, which is unknown to vLLM
             run = self.running[output.name]
             self._take(run, output.tokens)
             if output.ended and run.finish is None:

@@ -1,1 +1,1 @@
-"""Generators of training data without a top-level folder, one package per method."""
+"""Training data generators without a top-level package, one package or module per method."""

@@ -1,8 +1,7 @@
 """Models: finding, loading and naming them.
 
 :func:`load` takes ``embedded``, ``coder``, a directory or a hub id, and merges a LoRA adapter into
-its base. What a fine-tuned model was taught (prompt style and decoder) travels in
-``codegen.json`` beside it.
+its base. A fine-tuned model's prompt style and decoder are stored next to it in ``codegen.json``.
 """
 
 from codegen.models.loading import (

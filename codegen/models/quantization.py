@@ -2,8 +2,8 @@
 
 Each linear layer keeps its own weights for passes of many tokens, which are bound by arithmetic,
 and gets a quantized copy for passes of few tokens. The copy has four bits, with a scale and an
-offset per 32 inputs, if that reproduces the layer's weights (they came from a file of such weights,
-as the embedded model's); else eight bits with a scale per output.
+offset per 32 inputs, if that reproduces the layer's weights (they came from a quantized file, as
+for the embedded model); else eight bits with a scale per output.
 
 With one thread the products are the kernels of :mod:`codegen.kernels.cpu`: float32 on a CPU with
 AVX2, bfloat16 on a CPU that multiplies it natively. The float32 kernels round rows to eight bits,
@@ -30,7 +30,7 @@ _SAME = 0.015  # maximum relative error of reproduced weights; other weights hav
 _ANY = 1 << 30
 _FEW = {torch.bfloat16: {4: 32, 8: 16}, torch.float32: {4: _ANY, 8: _ANY}}
 _FEW_PYTORCH = {4: 12, 8: 4}
-MIN_WEIGHTS = 64 * 64  # weights; smaller layers are not worth it
+MIN_WEIGHTS = 64 * 64  # smaller layers are not worth it
 _AT_ONCE = 4096  # outputs quantized at a time, for less memory; a multiple of 32
 
 # PyTorch's kernels, without public names.
@@ -57,7 +57,7 @@ class QuantizedWeights:
 def quantized_copy(
     weight: torch.Tensor, bits: int = 0, compiled: bool | None = None
 ) -> QuantizedWeights | None:
-    """Returns a quantized copy of weights [O, I]; None where it would not help.
+    """Returns a quantized copy of weights [O, I]; None if it would not help.
 
     Args:
         bits: 4 or 8; 0 for four if they reproduce the weights, else eight.
@@ -81,8 +81,8 @@ def quantized_product(
 ) -> Callable[[torch.Tensor], torch.Tensor] | None:
     """Joins layers with the same inputs into one product with concatenated outputs; None as above.
 
-    The layers are unchanged and used for more rows than the quantized weights are fast for. The
-    arguments are the same as in :func:`quantized_copy`.
+    The layers are unchanged and compute passes with more rows. The arguments are the same as in
+    :func:`quantized_copy`.
     """
     weights = torch.cat([layer.weight.detach() for layer in layers])
     quantized = quantized_copy(weights, bits, compiled)
@@ -117,7 +117,7 @@ class _QuantizedLinear(nn.Module):
         self.quantized = quantized
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """[..., I] to [..., O]."""
+        """Maps [..., I] to [..., O]."""
         rows = states.reshape(-1, states.shape[-1])
         if len(rows) > self.quantized.most:
             return functional.linear(states, self.weight)
@@ -128,11 +128,11 @@ def add_quantized_weights(model: nn.Module) -> dict[int, int]:
     """Adds quantized copies to the linear layers of a model on a CPU.
 
     Returns:
-        The number of layers by bits; none where it would not help.
+        The number of layers by bits; empty if it would not help.
     """
     changed: dict[int, int] = {}
     for parent in list(model.modules()):
-        if hasattr(parent, "trainable_tokens_delta"):  # peft's, which knows its layer by its class
+        if hasattr(parent, "trainable_tokens_delta"):  # peft's wrapper requires its layer's class
             continue
         for name, child in list(parent.named_children()):
             if type(child) is not nn.Linear or child.bias is not None:
@@ -144,7 +144,7 @@ def add_quantized_weights(model: nn.Module) -> dict[int, int]:
 
 
 def _eight_bits(weight: torch.Tensor, compiled: bool) -> QuantizedWeights:
-    """int8 with a scale for each output."""
+    """Quantizes to int8 with a scale for each output."""
     scales = weight.abs().amax(1).float().clamp(min=1e-8) / 127
     parts = (
         (rows.float() / of_rows[:, None]).round().to(torch.int8)
@@ -159,10 +159,9 @@ def _eight_bits(weight: torch.Tensor, compiled: bool) -> QuantizedWeights:
 
 
 def _four_bits(weight: torch.Tensor, compiled: bool, *, exact: bool) -> QuantizedWeights | None:
-    """Four bits with a scale and an offset for each group; if ``exact``, None if that changes the
-    weights.
+    """Quantizes to four bits by groups; None if ``exact`` and the weights would change.
 
-    A value q from 0 to 15 stands for (q - 8) * scale + offset. The smallest and the largest weight
+    A value q from 0 to 15 represents (q - 8) * scale + offset. The smallest and the largest weight
     of a group are 0 and 15, as in GGUF's Q4_1.
     """
     kept = torch.float16 if compiled else weight.dtype
@@ -183,7 +182,7 @@ def _four_bits(weight: torch.Tensor, compiled: bool, *, exact: bool) -> Quantize
             else [values.to(torch.int32), scales, offsets]
         )
     most = _SAME if exact else 1.0
-    if not lost <= most**2 * total:  # also where float16 overflows
+    if not lost <= most**2 * total:  # also True if float16 overflows
         return None
     if compiled:
         product = cpu.Product(weight.dtype, torch.cat([packed for (packed,) in parts]))

@@ -135,8 +135,8 @@ def write_rewards(
 
 
 def passed(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Scored]:
-    """Returns 1 for a sample that passes its tests, else 0; None for an untested one. The reason
-    is the status.
+    """Returns 1 for a sample that passes its tests, else 0; None for an untested one. The reason is
+    the status.
     """
     return [
         Scored(None if verdict.status in UNJUDGED else float(verdict.passed), verdict.status)

@@ -101,7 +101,7 @@ class Judge:
     ) -> None:
         self.task, self.hidden, self.constants, self.cpu_s = task, hidden, constants, cpu_s
         self.trust: Trust = trust
-        self.failures = 0  # programs for which the sandbox failed in all tries
+        self.failures = 0  # programs for which the sandbox failed in all attempts
         self._problems: dict[str, Problem] = {p.id: p for p in task.problems()}
         self._known: dict[tuple[str, str], _Found] = {}
         self._constant: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""Runs model-written programs safely and tests them from outside their reach.
+"""Runs model-written programs safely, with tests that they cannot access.
 
     >>> program = "def f(x): return x + 1"
     >>> with Sandbox() as sandbox:

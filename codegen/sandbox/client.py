@@ -5,9 +5,9 @@
     'passed'
 
 A client has the ``run`` and ``map`` of :class:`~codegen.sandbox.Sandbox`. Running a job twice
-is harmless, so all service failures are retried: a full service (429), a stopping or faulty one
-(503), or an unreachable one. With several services a job goes to the least busy one, and after a
-failure to another.
+is harmless, so all service failures are retried: a full service (429), a stopping or faulty service
+(503), or an unreachable one. With several services a job goes to the least busy one and, after a
+failure, to another.
 
 The token comes from the environment (``CODEGEN_SANDBOX_TOKEN``), never from an argument, so that
 pickled or printed clients do not contain it.
@@ -128,7 +128,7 @@ class AsyncSandboxClient:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._name = secrets.token_hex(4)  # its own queue in the service
+        self._name = secrets.token_hex(4)  # for a separate queue in the service
         self._begin()
 
     async def __aenter__(self) -> AsyncSandboxClient:
@@ -184,7 +184,7 @@ class AsyncSandboxClient:
 
     def _row(self, job: Job, key: str = "") -> Row:
         if not job.reaches(self.least_trust):
-            job = replace(job, least_trust=self.least_trust)  # the service rejects it
+            job = replace(job, least_trust=self.least_trust)  # the service would reject the job
         return job_row(job, key)
 
     async def map(
@@ -395,17 +395,17 @@ class SandboxClient:
         self._thread.close(self._client.close())
 
     def describe(self) -> dict[str, Any]:
-        """Returns the settings as :meth:`AsyncSandboxClient.describe`."""
+        """Returns the settings, see :meth:`AsyncSandboxClient.describe`."""
         return self._thread.submit(self._client.describe()).result()
 
     def run(self, job: Job | ScriptJob) -> Outcome:
-        """Returns the outcome as :meth:`AsyncSandboxClient.run`."""
+        """Returns the outcome, see :meth:`AsyncSandboxClient.run`."""
         return self._thread.submit(self._client.run(job)).result()
 
     def map(
         self, items: Iterable[tuple[Key, Job | ScriptJob]]
     ) -> Generator[tuple[Key, Outcome], None, None]:
-        """Yields outcomes as :meth:`AsyncSandboxClient.map`; reads input in the caller's thread."""
+        """Like :meth:`AsyncSandboxClient.map`; reads the input in the caller's thread."""
         found: queue.SimpleQueue[tuple[Any, Outcome] | Future[None]] = queue.SimpleQueue()
         running: set[Future[None]] = set()
         batches = _batches(items)

@@ -68,7 +68,7 @@ class ClusterSandbox:
         ray, count = self._connection.enter_context(connected(self._address, self._workers))
         self._ray = ray
         try:
-            # Two threads: while one waits for its last job, the other has started the next batch.
+            # Two threads: while one waits for its last job, the other starts the next batch.
             kind = ray.remote(
                 num_cpus=1, max_restarts=-1, max_task_retries=TRIES - 1, max_concurrency=2
             )(_Worker)

@@ -37,8 +37,8 @@ class Limits:
     """The limits of one job.
 
     Attributes:
-        cpu_s: CPU seconds of the program; more is a ``timeout``. The wall time limit is three times
-            as long.
+        cpu_s: CPU seconds of the program; if exceeded, the status is ``timeout``. The wall time
+            limit is three times as long.
         memory_mib: address space of each process in addition to the interpreter's; and memory of
             all processes together, with their sockets, pipes and page tables.
         output_bytes: bytes of standard output (``calls``; ``stdio`` allows more, see
@@ -97,7 +97,7 @@ class Job:
           objects; the program could forge the verdict.
         - ``calls``: evaluates ``calls`` in order and returns the values. A call is a function's
           name, its arguments and optionally its named arguments; or a name and None, to read a
-          global variable; or an expression of the program's names. After an exception the
+          global variable; or an expression over the program's names. After an exception the
           remaining calls are still made.
 
     In another ``language`` (:mod:`.languages`) the modes are
@@ -144,12 +144,12 @@ class Job:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the program is in another language than Python."""
+        """True if the program is in another language than Python."""
         return self.language != PYTHON
 
     @property
     def compares_output(self) -> bool:
-        """Whether the verdict compares the program's output after it has exited."""
+        """True if the verdict compares the program's output after it has exited."""
         return self.mode == "stdio" or (self.is_foreign and self.mode == "isolated")
 
     @property
@@ -165,9 +165,8 @@ class Job:
 
     @property
     def mechanism(self) -> Mode:
-        """How the job is scored: its mode, or ``blinded`` or ``in_sandbox`` for tests that need
-        more than plain values and functions; ``in_sandbox`` if these have no assertions about the
-        program.
+        """The way to score the job: its mode or, for tests that need more than plain values and
+        functions, ``blinded``; ``in_sandbox`` if these have no assertions about the program.
         """
         found = self.blinded
         if found is None:
@@ -187,12 +186,12 @@ class Job:
         return "isolated" if mechanism == "calls" else mechanism
 
     def reaches(self, least: Trust) -> bool:
-        """Returns whether the verdict's grade is at least ``least``."""
+        """Returns True if the verdict's grade is at least ``least``."""
         return is_at_least(self.trust, least)
 
     @property
     def most_output(self) -> int:
-        """Maximum bytes of standard output: more than a correct program writes."""
+        """Maximum bytes of standard output: more than a correct program needs."""
         expected = len((self.expected_stdout or "").encode("utf-8", "surrogatepass"))
         return self.limits.output_bytes + (2 * expected if self.compares_output else 0)
 
@@ -253,7 +252,7 @@ class ScriptJob:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the program is in another language than Python."""
+        """True if the program is in another language than Python."""
         return self.language != PYTHON
 
     @property
@@ -299,7 +298,7 @@ class Outcome:
         compile_s: CPU seconds of its compiler; 0 for a cached build.
         sites: number of assertions about the program (``blinded``).
         open_sites: assertions that the program could forge (``blinded``).
-        seen: values that these read, if informative: the index of an open site, and a digest.
+        seen: (index, digest) of each open site whose values are informative.
     """
 
     status: Status
@@ -321,7 +320,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether the status is ``passed``."""
+        """True if the status is ``passed``."""
         return self.status == "passed"
 
 
@@ -338,7 +337,7 @@ class SandboxProtocol(Protocol):
 
 
 def is_empty(job: Job) -> bool:
-    """Returns whether a job's program has only blank lines and comments."""
+    """Returns True if a job's program has only blank lines and comments."""
     mark = find(job.language).comment if job.is_foreign else "#"
     lines = (line.lstrip() for line in job.program.splitlines())
     return all(not line or line.startswith(mark) for line in lines)
@@ -410,7 +409,7 @@ def code_of(text: str, file_name: str) -> str | GivenCode:
 def _compiled(text: str, file_name: str) -> str | GivenCode:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the code belongs to the dataset
+            warnings.simplefilter("ignore")  # warnings about the dataset's code
             code = compile(text, file_name, "exec", dont_inherit=True)
     except Exception:  # noqa: BLE001 - SyntaxError, ValueError, RecursionError, MemoryError
         return text

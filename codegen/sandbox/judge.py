@@ -38,7 +38,7 @@ class JudgedStatus:
 
 @dataclass(frozen=True, slots=True)
 class TestsReport:
-    """The verdict of the tests' process: a status, a message and the trees of returned values."""
+    """The verdict of the tests' process: status, message and the trees of returned values."""
 
     status: str
     message: str
@@ -68,7 +68,7 @@ def judge(
 
     Args:
         output_bytes: size of its standard output.
-        heard: whether the tests' process received data from the program, which could break it.
+        heard: True if the tests' process received data from the program, which could break it.
     """
     if report is not None and report.status == "bad_test":
         return JudgedStatus("bad_test", report.message)
@@ -91,7 +91,7 @@ def judge(
         if report.status == "gone":
             return JudgedStatus("exited", "the program closed its channel to the tests")
     if report.status == "infra_error":
-        return JudgedStatus("error", report.message)  # only the driver may say infra_error
+        return JudgedStatus("error", report.message)  # only the driver may report infra_error
     return JudgedStatus(report.status, report.message)  # type: ignore[arg-type]
 
 
@@ -110,10 +110,10 @@ def _ended_at_a_limit(job: Job | ScriptJob, program: JobEnded) -> JudgedStatus |
     if program.reason == "cpu" or (by_kernel and program.cpu_s >= limits.cpu_s):
         return JudgedStatus("timeout", f"more than {limits.cpu_s:g} s of CPU time")
     if program.reason == "memory":
-        message = f"its processes and sockets together hold more than {limits.memory_mib} MiB"
+        message = f"its processes and sockets together use more than {limits.memory_mib} MiB"
         return JudgedStatus("memory", message)
     if program.reason == "wall":
-        message = f"{program.wall_s:.1f} s on the clock, {program.cpu_s:.2f} s of CPU time"
+        message = f"{program.wall_s:.1f} s of wall time, {program.cpu_s:.2f} s of CPU time"
         return JudgedStatus("timeout", message, wall=True)
     return None
 
@@ -142,10 +142,10 @@ def _no_report(tests: JobEnded, heard: bool) -> JudgedStatus:
     # The kernel sends SIGKILL if the machine's memory is exhausted.
     if heard and tests.signal not in (0, signal.SIGKILL):
         name = signal_name(tests.signal)
-        message = f"an answer of the program ended the tests' process with signal {name}"
+        message = f"an answer of the program killed the tests' process with signal {name}"
         return JudgedStatus("crashed", message, again=True)
     cause = f"signal {signal_name(tests.signal)}" if tests.signal else f"code {tests.exit_code}"
-    return JudgedStatus("infra_error", f"the tests' process ended with {cause} and no verdict")
+    return JudgedStatus("infra_error", f"the tests' process exited with {cause} and no verdict")
 
 
 def signal_name(number: int) -> str:

@@ -100,7 +100,7 @@ class ZygoteProcess:
         self._errors = errors
 
     def last_words(self) -> str:
-        """Returns the last line of its standard error."""
+        """Returns the last line of the zygote's standard error."""
         self._errors.seek(0)
         lines = self._errors.read()[-2000:].decode("utf-8", "replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
@@ -144,7 +144,7 @@ def start(
     """Starts a zygote and waits until its test job reports the layers in force.
 
     The calling thread must live as long as the zygote: the kernel kills the sandbox with that
-    thread. With ``core``, all its processes start on that processor. ``packages`` are importable.
+    thread. With ``core``, all its processes start on that processor.
 
     Raises:
         SandboxError: if it does not start, with the reason.
@@ -196,11 +196,11 @@ def start(
     if "seccomp" in missing and os.uname().machine not in ("x86_64", "aarch64"):
         missing.remove("seccomp")
     if "landlock" in missing and not message.get("landlock_abi"):
-        missing.remove("landlock")  # an old kernel, or disabled: the mounts suffice
+        missing.remove("landlock")  # unavailable on some kernels; the mounts suffice
     if message.get("op") != "ready" or missing:
         zygote.process.kill()
         zygote.process.wait()
-        reason = message.get("message") or zygote.last_words() or "it ended at once"
+        reason = message.get("message") or zygote.last_words() or "it exited immediately"
         if missing:
             reason = f"these layers are not in force: {', '.join(missing)}"
         zygote.close()
@@ -227,7 +227,7 @@ def _on(core: int | None) -> Iterator[None]:
         yield
         return
     before = os.sched_getaffinity(0)
-    with contextlib.suppress(OSError):  # it is offline, or not available to this process
+    with contextlib.suppress(OSError):  # the processor may be offline or unavailable
         os.sched_setaffinity(0, {core})
     try:
         yield
@@ -297,7 +297,7 @@ def _code_path(way: LaunchMode) -> str:
 
 
 def zygote_settings(way: LaunchMode, role: Role) -> dict[str, Any]:
-    """Returns what a zygote is told at its start; ``compiled`` launches by compiled code."""
+    """Returns the configuration of a zygote; ``compiled`` selects the compiled launcher."""
     uids = _job_uids() or range(1)
     block = (os.getpid() * 64 + next(_zygote_numbers)) % max(1, len(uids) // SLOTS)
     return {
@@ -307,7 +307,7 @@ def zygote_settings(way: LaunchMode, role: Role) -> dict[str, Any]:
         "uid_base": uids.start + block * SLOTS,
         "slots": SLOTS,
         "landlock": True,
-        "compiled": True,  # where it has been
+        "compiled": True,  # if it has been compiled
         "driver_namespaces": {
             name: str(Path(f"/proc/self/ns/{name}").readlink())
             for name in ("pid", "net", "ipc", "mnt", "uts")
@@ -398,7 +398,8 @@ def _layout(way: LaunchMode, role: Role, uids: range, packages: Packages) -> Roo
             binds.append((path, path))
     python = _host_python()
     if prefix != "/usr":
-        # Elsewhere, often in a private home: mount it where an unprivileged job can reach it.
+        # Python may be in a private home directory: mount it where an unprivileged job can reach
+        # it.
         for name in ("bin", "lib", "lib64"):
             if Path(prefix, name).is_dir():
                 binds.append((f"{prefix}/{name}", f"{PYTHON_AT}/{name}"))
@@ -413,7 +414,7 @@ def _layout(way: LaunchMode, role: Role, uids: range, packages: Packages) -> Roo
     ]
     links += [(f"{PROC}/1", "self"), (f"{PROC}/thread-self", "self")]
     targets = [PurePosixPath(target) for target in (*(target for _, target in binds), *files)]
-    # Parents first and each by name: bubblewrap creates unnamed ones with access only for root.
+    # Lists parents first: bubblewrap would create missing ones with access only for root.
     dirs = sorted(
         {EMPTY, f"{PROC}/self/{OWN_FILES[-1]}"}
         | {str(p) for target in targets for p in target.parents} - {"/"}

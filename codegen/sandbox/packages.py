@@ -31,7 +31,7 @@ class Packages:
     """The packages that programs may import besides the standard library.
 
     Attributes:
-        modules: modules to import before a program starts, so that programs save the time.
+        modules: modules to import before a program starts, to save its time.
         versions: versions of all distributions; "directory" for a directory.
         entries: (path here, name in the sandbox's package directory).
         folders: requested directories, each searched for modules.
@@ -142,7 +142,7 @@ def find_packages(names: Sequence[str]) -> Packages:
 
 
 def with_pytest(packages: Packages) -> Packages:
-    """Adds pytest, if installed; only code that uses it imports it."""
+    """Adds pytest, if installed; it is imported only if used."""
     try:
         own = _distribution(PYTEST)
         entries = {

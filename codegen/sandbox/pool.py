@@ -7,8 +7,8 @@ the tests have sent their verdict over a socket that only they have. The program
 the programs' time limits; the driver's own deadline is for unresponsive sandboxes.
 
 A job that was stopped only by the wall-clock limit is rerun once, with twice the time and no other
-jobs except ones that only wait; on a pool that is never idle, after ``PendingJob.patience_s`` with
-others. A job whose sandbox broke is rerun once in a new worker, then becomes ``infra_error``.
+jobs except idle ones; on a pool that is never idle, after ``PendingJob.patience_s`` with others. A
+job whose sandbox broke is rerun once in a new worker, then becomes ``infra_error``.
 """
 
 from __future__ import annotations
@@ -70,20 +70,20 @@ Done = Callable[[Outcome | SandboxError], None]
 
 @dataclass(eq=False)
 class PendingJob:
-    """A job on its way through the pool."""
+    """A job in the pool."""
 
     job: Job | ScriptJob
     done: Done
     token: str
     tests: bytes  # the payload of the process of tests
-    patience_s: float = math.inf  # maximum wait for a run alone
+    patience_s: float = math.inf  # maximum wait for a rerun without other jobs
     command: CommandJob | None = None  # for a program in another language
     owner: str = ""  # owner of the tests; different owners never share a process
     compile_s: float = 0.0  # CPU seconds of its compiler
     attempts: int = 0
     alone: bool = False
     alone_by: float = math.inf
-    rested: bool = False  # it used hardly any CPU time before the wall-clock limit
+    rested: bool = False  # it was mostly idle until the wall-clock limit
     cancelled: bool = False
 
 
@@ -165,7 +165,7 @@ class Pool:
         self._selector = selectors.DefaultSelector()
         self._next_id = 0
         self._closed = False
-        self._closing = threading.Lock()  # no job enters the inbox after its last check
+        self._closing = threading.Lock()  # prevents new jobs after the inbox's last check
         self._started: Future[launch.ZygoteProcess] = Future()
         # One thread starts all sandboxes: the kernel kills a sandbox when the thread that started
         # it exits.
@@ -196,14 +196,14 @@ class Pool:
     def task(
         self, job: Job | ScriptJob, done: Done, command: CommandJob | None = None
     ) -> PendingJob:
-        """Builds a task to queue; ``command`` runs a program in another language."""
+        """Builds a job for :meth:`enqueue`; ``command`` runs a program in another language."""
         is_beside = isinstance(job, Job) and job.mechanism == "in_sandbox"
         token = secrets.token_hex(16) if is_beside else ""
         tests = b"" if isinstance(job, ScriptJob) else tests_payload(job, token)
         return PendingJob(job, done, token, tests, command=command)
 
     def enqueue(self, task: PendingJob) -> None:
-        """Queues a task."""
+        """Queues a job."""
         with self._closing:
             if not (ended := self._closed):
                 self._inbox.put(task)
@@ -212,7 +212,7 @@ class Pool:
             task.done(SandboxError("The sandbox was closed."))
 
     def close(self) -> None:
-        """Stops everything. Unfinished jobs get a :class:`SandboxError`."""
+        """Stops all workers; unfinished jobs get a :class:`SandboxError`."""
         with self._closing:
             if not self._closed:
                 self._closed = True
@@ -227,7 +227,7 @@ class Pool:
             with contextlib.suppress(OSError):
                 self._wake_write.send(b"\0")
 
-    # Methods of the pool's thread:
+    # Methods of the pool's thread.
 
     def _main(self) -> None:
         error = SandboxError("The sandbox was closed.")
@@ -235,7 +235,7 @@ class Pool:
             try:
                 self._cores = sorted(os.sched_getaffinity(0))
                 way, programs = launch.choose(self._backend, self._next_core(), self._packages)
-            except BaseException as failure:  # noqa: BLE001 - raised again in the thread that waits
+            except BaseException as failure:  # noqa: BLE001 - re-raised in start()
                 self._started.set_exception(failure)
                 return
             self._way = way
@@ -243,7 +243,7 @@ class Pool:
             self._add_worker(programs)
             self._started.set_result(programs)
             self._loop()
-        except Exception as failure:  # noqa: BLE001 - delivered to all who wait
+        except Exception as failure:  # noqa: BLE001 - delivered to all waiting jobs
             error = SandboxError(
                 f"The sandbox's driver failed: {type(failure).__name__}: {failure}"
             )
@@ -298,8 +298,8 @@ class Pool:
         """Returns the processor for the next worker; None leaves the choice to the kernel.
 
         A program and its tests take turns, so sharing a processor costs nothing and keeps shared
-        data in its caches (8% less CPU time). Only if every processor gets the same number of
-        workers; otherwise some would stay on busy processors while others are idle.
+        data in its caches (8% less CPU time). Used only if every processor gets the same number of
+        workers; otherwise some would share busy processors while others are idle.
         """
         if len(self._cores) == 1 or self._most_workers % len(self._cores):
             return None
@@ -347,8 +347,8 @@ class Pool:
             self._dispatch_later()
 
     def _dispatch_later(self) -> None:
-        """Starts one job that must run alone; or as many as possible of the jobs that only wait,
-        since these do not slow each other down.
+        """Starts one job that must run alone, or as many idle jobs as possible, since these do not
+        slow each other down.
         """
         tasks = [task for task in self._later if task.rested] or [self._later[0]]
         for task in tasks:
@@ -385,7 +385,7 @@ class Pool:
         to_close: list[int] = []
         try:
             self._start(worker, task, self._next_id, to_close)
-        except OSError as error:  # this process may have no descriptors left
+        except OSError as error:  # such as no descriptors left
             self._broken(task, f"a job cannot be sent: {error.strerror}")
         finally:
             for fd in to_close:
@@ -511,7 +511,7 @@ class Pool:
         except OSError:
             packet = b""
         if not packet:
-            self._discard(worker, f"the sandbox ended: {speaker.last_words() or 'no reason given'}")
+            self._discard(worker, f"the sandbox exited: {speaker.last_words() or 'no message'}")
             return
         ended = read_ended(packet)
         if ended.reason == "failed":
@@ -537,7 +537,7 @@ class Pool:
         except OSError:
             return
         number = tester.job
-        if not packet:  # it has exited; its zygote reports how
+        if not packet:  # it has exited; its zygote reports the reason
             self._dismiss(worker, tester)
             if number is not None:
                 worker.ending[tester.number] = number
@@ -561,8 +561,8 @@ class Pool:
         if run.program is not None:
             self._finish_if_done(worker, number)
             return
-        # The verdict is known; the program matters only if its exit or output does. It sees that
-        # the channel is closed.
+        # The verdict is known, unless it depends on the program's exit or output. The closed
+        # channel tells the program to exit.
         gone = run.report is not None and run.report.status == "gone"
         if gone or run.task.job.compares_output or run.task.job.mode == "calls":
             run.end_by = time.monotonic() + END_GRACE_S
@@ -629,12 +629,12 @@ class Pool:
                 self._discard(worker, "the sandbox does not answer")
 
 
-_NO_VERDICT = TestsReport("bad_test", "the tests sent something that is not a verdict", [])
+_NO_VERDICT = TestsReport("bad_test", "the tests sent an invalid verdict", [])
 
 
 def _read_verdict(packet: bytes, fds: Sequence[int]) -> tuple[TestsReport | None, float, bool]:
     """Reads the message of a process of tests: the verdict, its CPU seconds, and whether it can run
-    another job. A program may make its tests send anything. Closes the descriptors.
+    another job. Untrusted, since a program may attack its tests. Closes the descriptors.
     """
     try:
         message = json.loads(packet)
@@ -675,7 +675,9 @@ def read_results(data: bytes, asked: Sequence[str]) -> tuple[int, dict[str, byte
 
 
 def _looks_at_itself(job: Job | ScriptJob) -> bool:
-    """Whether a program may read ``/proc/self``, which takes time (``isolation.namespaces``)."""
+    """Returns True if a program may read ``/proc/self``, which is slow to provide
+    (``isolation.namespaces``).
+    """
     return any(path in job.program for path in ("/proc", "/dev/std", "/dev/fd", "psutil"))
 
 
@@ -688,7 +690,7 @@ def _order(
     fds: dict[str, int],
     task: PendingJob | None = None,
 ) -> None:
-    """Orders a process from a zygote: for a program's task, or for tests."""
+    """Requests a process from a zygote, for a program or for tests."""
     names = in_order(fds)
     command = task and task.command
     order = JobRequest(

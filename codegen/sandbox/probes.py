@@ -32,14 +32,14 @@ _SECRET_VARIABLE = "CODEGEN_SANDBOX_PROBE"
 # The result of each probe that the sandbox passes.
 _HELD = {
     "network": "no connection arrived",
-    "read host file": "the text did not come out",
+    "read host file": "the text was not read",
     "write host file": "the file is unchanged",
-    "kill parent": "no process of ours ended",
-    "see host processes": "it sees no process but itself",
-    "environment secrets": "the variable did not come out",
+    "kill parent": "no process of the host was killed",
+    "see host processes": "it sees only its own processes",
+    "environment secrets": "the variable was not read",
     "fork bomb": "no process is left",
     "memory bomb": "stopped at its limit",
-    "forged equality": "judged from outside",
+    "forged equality": "scored from outside",
     "surviving daemon": "no process is left",
 }
 
@@ -93,7 +93,7 @@ def _probes(sandbox: Sandbox, secret: str) -> dict[str, Callable[[], tuple[bool,
     def without(text: str, program: str) -> tuple[bool, str]:
         outcome = call(program)
         seen = text in repr(outcome.values) + outcome.stdout + outcome.message
-        return not seen, "it came out" if seen else _summary(outcome)
+        return not seen, "it was read" if seen else _summary(outcome)
 
     def network() -> tuple[bool, str]:
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -119,15 +119,15 @@ def _probes(sandbox: Sandbox, secret: str) -> dict[str, Callable[[], tuple[bool,
             return not changed, "the file was changed" if changed else _summary(outcome)
 
     def kill_parent() -> tuple[bool, str]:
-        before = _children_of_ours()  # below them, processes of tests come and go
+        before = _children_of_ours()  # their children come and go
         outcome = call("import os\ndef f():\n    os.kill(os.getppid(), 9)\n    os.kill(1, 9)\n")
         lost = before - _children_of_ours()
-        return not lost, f"{len(lost)} processes ended" if lost else _summary(outcome)
+        return not lost, f"{len(lost)} processes were killed" if lost else _summary(outcome)
 
     def see_processes() -> tuple[bool, str]:
         outcome = call("import os\ndef f():\n    return [p for p in os.listdir('/proc')]\n")
         names = [str(item) for value in outcome.values for item in value]
-        seen = [name for name in names if name.isdigit() and name != "1"]  # itself
+        seen = [name for name in names if name.isdigit() and name != "1"]  # its own process
         return not seen, f"it sees process {seen[0]}" if seen else _summary(outcome)
 
     def fork_bomb() -> tuple[bool, str]:
@@ -171,8 +171,8 @@ def _nothing_left(sandbox: Sandbox, run: Callable[[], Outcome]) -> tuple[bool, s
 
 
 def _below(sandbox: Sandbox) -> set[int]:
-    """Returns host ids of the processes in the programs' sandboxes. (In sandboxes of tests,
-    processes come and go.)
+    """Returns host ids of the processes in the programs' sandboxes. The sandboxes of tests are
+    excluded, since their processes come and go.
     """
     parents = _parents()
     level = set(sandbox.process_ids)

@@ -21,7 +21,7 @@ from .pool import Done, PendingJob, Pool
 
 Key = TypeVar("Key")
 
-# Increased whenever verdicts may change, since stored verdicts are reused within one revision.
+# Increase this when verdicts may change, since stored verdicts are reused within a revision.
 REVISION = 15
 PATIENCE_S = 5.0  # maximum wait of a job that must be rerun alone
 
@@ -142,7 +142,8 @@ class Sandbox:
     def describe(self) -> dict[str, Any]:
         """Returns the backend, the layers in force and the Python version, as JSON values.
 
-        Sandboxes with equal descriptions return the same verdicts, so it is part of their keys.
+        Sandboxes with equal descriptions return the same verdicts, so cache keys include the
+        description.
         """
         self._running()
         return dict(self._description)
@@ -174,7 +175,7 @@ class Sandbox:
                 f"program must be a string, a Job or a Script, not {type(program).__name__}."
             )
         if isinstance(calls, str) or not isinstance(calls, Sequence):
-            raise InputError("calls must be a list of calls.", "For a single one: calls=[...].")
+            raise InputError("calls must be a list.", "For a single call, pass calls=[...].")
         if isinstance(program, str):
             job = Job(program, mode="calls", calls=tuple(calls), limits=limits or Limits())
         elif calls or limits is not None:
@@ -257,7 +258,7 @@ class Sandbox:
         exhausted = False
         try:
             while True:
-                # A few at a time, so that the pool's thread is not woken for each.
+                # Submits a few at a time, so that the pool's thread is not woken for each job.
                 room = 2 * pool.capacity if len(waiting) <= 1.5 * pool.capacity else 0
                 while not exhausted and len(waiting) < room:
                     item = next(source, None)

@@ -87,7 +87,7 @@ def _result_row(result: CallResult) -> Row:
 
 
 def _is_json(value: object) -> bool:
-    """Returns whether the value survives a round trip through JSON."""
+    """Returns True if the value survives a round trip through JSON."""
     if value is None or type(value) in (bool, str):
         return True
     if type(value) is int:

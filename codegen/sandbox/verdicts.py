@@ -1,8 +1,8 @@
-"""Verdicts for rewards, adapters and other harnesses, which have no sandbox of their own.
+"""Verdicts for rewards, adapters and other harnesses, which do not open sandboxes.
 
 Programs run in the services that ``CODEGEN_SANDBOX_URL`` names (several with commas), else in a
-sandbox in this process. A failing sandbox is tried three times. Then :class:`NotScored` is raised:
-a sandbox failure must never count as a wrong program.
+sandbox in this process. A failing sandbox is retried twice. Then :class:`NotScored` is raised: a
+sandbox failure must never count as a wrong program.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .sandbox import Sandbox
 
 URL_ENV = "CODEGEN_SANDBOX_URL"
 TRIES = 3
-PAUSE_S = 0.5  # before the second try; doubles for the third
-PATIENCE_S = 300.0  # how long each try waits for a service
+PAUSE_S = 0.5  # before the second attempt; doubles for the third
+PATIENCE_S = 300.0  # maximum wait for a service per attempt
 _PROBE = Job("x = 1\n", test="assert x == 1\n")
 
-_locks: dict[int, threading.Lock] = {}  # by process, since a fork may copy a held lock
+_locks: dict[int, threading.Lock] = {}  # by process id, since a fork may copy a held lock
 _shared: dict[tuple[int, str, Trust], Sandbox | SandboxClient] = {}
 
 
@@ -142,13 +142,13 @@ def scored(
 
 
 def retried(run: Run[Key, AnyResult], keys: Iterable[Key], found: dict[Key, AnyResult]) -> None:
-    """Adds results to ``found``; each key gets three tries, with backoff, if the sandbox fails.
+    """Adds results to ``found``; each key gets three attempts, with backoff, if the sandbox fails.
 
     Args:
         run: yields the results of keys, in any order.
 
     Raises:
-        NotScored: if the last try failed; ``found`` has the results until then.
+        NotScored: if the last attempt failed; ``found`` has the results until then.
     """
     left: list[Key] = [*keys]
     error: Exception | None = None

@@ -73,7 +73,7 @@ _MOST_PROGRAM = 200_000  # maximum characters of a program
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
 
-_Path = Annotated[str, Field(description="Path inside a directory that the server was given.")]
+_Path = Annotated[str, Field(description="Path inside one of the server's directories.")]
 _Number = Annotated[int, Field(ge=0, le=50, description="Number of items to show.")]
 _DatabaseName = Annotated[str, Field(description="Name of a database, see sql_tables.")]
 _Table = Annotated[str, Field(description="Query only this table.")]
@@ -243,7 +243,7 @@ class Tools:
         words = ["eval", "score", str(self.grants.run(path)), *self._source(source)]
         words += ["--task", self._task(task)] if task else []
         found = await self._command(context, words)
-        for name in ("problems", "versions", "sandbox"):  # run_read shows them
+        for name in ("problems", "versions", "sandbox"):  # shown by run_read
             found.pop(name, None)
         return bounded(found)
 
@@ -505,7 +505,7 @@ class _Server(MCPServer):
             elif isinstance(cause, (CodegenError, OSError)):
                 text = str(cause)
             elif isinstance(error, UnexpectedToolError):
-                raise  # the log has its traceback
+                raise  # the log contains the traceback
             else:
                 text = str(error)
             raise ToolError(one_line(text, 600)) from None
@@ -538,7 +538,7 @@ def make_app(server: MCPServer) -> Starlette:
 
     Serve it within ``server.session_manager.run()``.
     """
-    security = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the guard does it
+    security = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # see Guard
     return server.streamable_http_app(
         json_response=True, stateless_http=True, transport_security=security
     )

@@ -14,7 +14,7 @@ and the original diverge, the cursor is reset:
 The point of divergence is kept until a few tokens agree again, so a wrong guess costs only one
 draft. As a tree, the draft also has the second guess while the cursor is unsure. Speculative edits
 are known from products (Cursor, Zed, OpenAI's predicted outputs), not from a paper; these rules are
-ours.
+new.
 
 **Diffs** (unified hunks and SEARCH/REPLACE blocks). The row's text is followed line by line. Within
 a hunk, the draft is the rest of the old line that the row has begun to keep (or remove) and the
@@ -40,12 +40,12 @@ from dataclasses import dataclass, field
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
 _RECENT = 16  # last tokens of the row that are searched for in the original
-_LOOKED_AT = 32  # places that are tried on each side of the point of divergence
+_LOOKED_AT = 32  # candidate places on each side of the point of divergence
 _AHEAD = 1024  # maximum deleted tokens
 _AGREED = 3  # tokens that make a guess certain
 _LONGEST, _SHORTEST = 64, 8  # tokens of a draft
 _LEAST = 0.2  # minimum probability of the last drafted token
-_OWN_WAY = 8  # number of differing tokens before drafts get shorter
+_OWN_WAY = 8  # differing tokens before drafts get shorter
 _FORGET = 0.9
 _PRIOR = 100  # assumed tokens between two edits before any is seen
 _DOUBT = 1.5  # as for suffix drafts: after n agreeing tokens, the next counts n / (n + 1.5)
@@ -85,12 +85,12 @@ class CursorDrafter(Drafter):
         self._at = at
         self._other: int | None = None  # the second guess
         self._run = _AGREED  # tokens that agreed since the cursor was set
-        self._parted = at  # where row and original diverged
+        self._parted = at  # position where row and original diverged
         self._pairs: dict[tuple[int, int], list[int]] = {}  # where each two tokens end
         for i, pair in enumerate(itertools.pairwise(self._original)):
             self._pairs.setdefault(pair, []).append(i + 1)
         self._recent: list[int] = []  # the row's last tokens
-        self._tail: list[int] = []  # emitted since then
+        self._tail: list[int] = []  # tokens emitted since then
         self._tail_lines = 0  # line ends among them
         self._length = _LONGEST
 
@@ -134,7 +134,7 @@ class CursorDrafter(Drafter):
             self._length = max(self._length // 2, _SHORTEST)
 
     def _agreeing(self, tokens: Sequence[int]) -> int:
-        """Follows the first tokens at once if the cursor is certain; returns how many agreed."""
+        """Follows all agreeing tokens at once if the cursor is certain; returns their number."""
         if self._run < _AGREED:
             return 0
         expected = self._original[self._at : self._at + len(tokens)]
@@ -212,7 +212,7 @@ class CursorDrafter(Drafter):
         return inserted, replaced
 
     def _deleted(self, token: int, at_start: bool) -> int | None:
-        """Returns the place after the same token a little later, or the start of a later line."""
+        """Returns the place after the token's next occurrence, or the start of a later line."""
         for skipped in (1, 2):
             if self._has(self._parted + skipped, token):
                 return self._parted + skipped + 1
@@ -416,7 +416,7 @@ class DiffDrafter(Drafter):
 
 
 def _behind_shared(line: str, begun: str) -> str | None:
-    """Returns the rest of ``line`` after the longest end of ``begun``; None if too short."""
+    """Returns the rest of ``line`` after the longest suffix of ``begun``; None if too short."""
     if line.startswith(begun):
         return line[len(begun) :]
     for size in range(len(begun), _SHARED - 1, -1):

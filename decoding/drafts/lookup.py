@@ -3,10 +3,10 @@
 **Suffix drafts**: continuations of the same earlier text, in this row or in past responses.
 
 After SuffixDecoding (Oliaro et al. 2024, arXiv 2411.04975): one index of the row's prompt and
-output, and one of past responses. The draft with the larger sum of probabilities is used; of equal
-ones the row's own. Unlike in the paper, a match has no maximum length, and short matches lower the
-probabilities: after n agreeing tokens, of the match and the draft, the next is multiplied by
-n / (n + 1.5).
+output, and one of past responses. The draft with the larger sum of probabilities is used; the row's
+own in a tie. Unlike in the paper, a match has no maximum length, and short matches lower the
+probabilities: after n agreeing tokens, of the match and the draft, the next is multiplied by n / (n
++ 1.5).
 
 **Token recycling** (Luo et al., ACL 2025): a token's likely successors when last verified.
 
@@ -90,7 +90,7 @@ class SuffixDrafter(Drafter):
 
 
 def _doubted(parents: Sequence[int], probabilities: Sequence[float], match: int) -> list[float]:
-    """Lowers the nodes' probabilities by how few tokens agreed before each."""
+    """Lowers the nodes' probabilities, more if fewer tokens agreed before."""
     lengths: list[int] = []
     factors: list[float] = []
     for parent in parents:
@@ -101,13 +101,13 @@ def _doubted(parents: Sequence[int], probabilities: Sequence[float], match: int)
 
 
 _DEPTH = 6
-# The prior: correct tokens per rank, out of about twenty tokens.
+# The prior: correct tokens per rank in about twenty tokens.
 _PRIOR = (8.0, 2.0, 1.0, 0.6, 0.4, 0.3, 0.2, 0.2)
 _MISSED = 8.0
 
 
 class RecyclingDrafter(Drafter):
-    """Drafts from the target's own candidates.
+    """Drafts from the target's earlier candidates.
 
     Args:
         candidates: successors kept per token.

@@ -9,15 +9,15 @@ pass are as wide as the widest, so one width is chosen for all: the one with the
 
 in units of a plain pass of these rows. ``value`` is the time that a row's token saves: an equal
 part of a pass while other rows wait for a place. If none wait, the batch ends with its last row,
-and a token of another row saves only what that row adds to a pass. ``pace`` is the work recently
-done in the time of one plain pass, in plain passes. If no width gains, no tokens are drafted.
+and a token of another row saves only that row's cost in a pass. ``pace`` is the work recently done
+in the time of one plain pass, in plain passes. If no width has a gain, no tokens are drafted.
 
-Estimates can be wrong, so there is also an account, in plain passes: it starts with a balance,
-earns ``slack`` per pass and the drafts' net gains, and is capped at ``ceiling``. A
-pass is made only if the account covers its whole extra cost. So decoding costs at most
-``1 + slack`` times its cost without drafts, plus a constant, however badly drafts do.
+Estimates can be wrong, so an account, in plain passes, limits losses: it starts with a balance,
+earns ``slack`` per pass and the drafts' net gains, and is capped at ``ceiling``. Drafts are
+verified only if the account covers their whole extra cost. So decoding costs at most ``1 + slack``
+times its cost without drafts, plus a constant.
 
-Drafts are verified, so none of this changes the emitted tokens, beyond the last bits of logits
+Drafts are verified, so none of this changes the emitted tokens, except for the last bits of logits
 computed in another shape. With fixed costs, drafts are a function of the batch.
 """
 
@@ -38,7 +38,7 @@ _FEW, _CHEAP = 4, 1.25
 _FOLLOW = 0.2  # update rate of measured times and the pace
 _OUTLIER = 3.0  # limit on a measured time, relative to the known one
 # For widths that were not measured: a matrix of more rows may need another kernel (_JUMP), and a
-# token costs what it costs in a prompt, whose pass omits the head; before any prompt, a whole pass.
+# token costs as much as in a prompt, whose pass omits the head; before any prompt, a whole pass.
 _JUMP = 0.5
 _JUMP_OF_BATCH = 0.25
 _PROMPT_FACTOR = 1.5
@@ -55,7 +55,7 @@ class Costs(ABC):
         """
 
     def share(self, rows: int) -> float:
-        """Returns the fraction of a plain pass's time that one row fewer would save."""
+        """Returns the fraction of a plain pass's time that removing one row would save."""
         return 1 / rows
 
     def add(self, rows: int, width: int, seconds: float) -> None:  # noqa: B027 - nothing to learn

@@ -3,10 +3,9 @@
 When tokens in the middle of a cached sequence change, :meth:`EditableCache.update` encodes only the
 new ones. Tokens after the edit keep their states, and their keys are rotated to the new positions
 (He et al., PIE, arXiv 2407.03157). These states are approximate, as they were encoded after the old
-text. On definitions that change while a use of them is being typed, this alone is little better
-than ignoring the edit; re-encoding the line that is being typed repairs it. So the last tokens are
-always re-encoded if stale, and :meth:`recompute` encodes all stale ones, from left to right, when
-there is time.
+text. If a definition changes while the user types a use of it, this alone is little better than
+ignoring the edit; re-encoding the typed line repairs it. So the last tokens are always re-encoded
+if stale, and :meth:`recompute` encodes all stale ones, from left to right, when there is time.
 
 Beyond the paper: an update encodes all its places in one pass; a run of tokens is found wherever it
 moved (cut and paste); removed tokens are kept for a while. If the text before a token returns to
@@ -131,9 +130,9 @@ class EditableCache:
         self.ledger = Ledger()
         self._logits: torch.Tensor | None = None
         self._known: OrderedDict[int, torch.Tensor] = OrderedDict()
-        self._context = 0  # tokens of the last update
+        self._context = 0  # number of tokens of the last update
         self._context_logits: torch.Tensor | None = None
-        self._start_changed = False  # since the last time all states were exact
+        self._start_changed = False  # True if changed since all states were exact
 
     def __len__(self) -> int:
         """Returns the number of tokens of the sequence."""
@@ -490,8 +489,7 @@ class EditableCache:
 class EditedRow:
     """The text of an :class:`EditableCache` as the only row of a decoding loop.
 
-    The row's prompt is the context in the cache. The owner of the cache cuts off the decoded
-    tokens.
+    The row's prompt is the context in the cache. The cache's owner removes the decoded tokens.
 
     Args:
         cache: the cache, which contains the context.

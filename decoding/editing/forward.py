@@ -3,8 +3,8 @@
 :class:`DecodeStep` is a fast pass of few tokens, for models built like Llama. Between two
 keystrokes a completion takes some passes of one token and one of a few dozen. With quantized
 weights the products are so short that a model's own ``forward`` spends most of its time on other
-work: attention made for many queries, masks, sixty small operations per layer. Here a layer is four
-products (queries, keys and values in one; gate and up in one), one in-place attention over the
+work: attention designed for many queries, masks, sixty small operations per layer. Here a layer is
+four products (queries, keys and values in one; gate and up in one), one in-place attention over the
 slots, two norms, a rotation and a gate. If all products are quantized, the whole pass is one call
 of :class:`codegen.kernels.cpu.CompiledPass`; otherwise the parts are computed one by one.
 
@@ -483,7 +483,7 @@ def check_agreement(
             )
         raise ModelError(
             f"{support.name} cannot be edited in its cache: its logits change when it is "
-            "given a mask and positions.",
+            "receives a mask and positions.",
             "Use another model, or encode the whole context each time.",
         )
 
@@ -495,7 +495,7 @@ def to_tensor(values: NDArray[np.int64], device: torch.device) -> torch.Tensor:
 
 @contextmanager
 def _grouped_attention(device: torch.device, queries: int) -> Iterator[None]:
-    """Keeps transformers from repeating the keys and values that heads share.
+    """Keeps transformers from repeating the keys and values that several heads share.
 
     With a mask it repeats them, which on a CPU takes longer than the attention itself at four
     thousand tokens. Single queries are not affected.

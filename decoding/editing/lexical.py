@@ -90,7 +90,7 @@ def read(text: str, end: int | None = None, language: LexerSpec = PYTHON) -> Lex
 
 
 def reads_otherwise(old: str, new: str, language: LexerSpec = PYTHON) -> bool:
-    """Returns True if the text after the edit is in another string, comment or bracket."""
+    """Returns True if the edit opens or closes a string, comment or bracket for later text."""
     start = common_prefix(old, new)
     shared = common_prefix(old[start:][::-1], new[start:][::-1])
     # At the end of the edit's last line, so that a comment on it does not count.
@@ -143,7 +143,9 @@ def _lexer_of(language: LexerSpec) -> _Lexer:
 
 @lru_cache(maxsize=64)
 def _end_of(quote: Quote) -> re.Pattern[str]:
-    """Matches to the end of a string or comment: its closing mark or, for some, a line break."""
+    """Returns a regex up to the end of a string or comment: its closing mark or, for some, a line
+    break.
+    """
     close = re.escape(quote.close.decode())
     if not quote.multiline:
         close += r"|\n"

@@ -24,7 +24,7 @@ Flags = NDArray[np.bool_]
 Marks = NDArray[np.uint64]
 
 _MOST_SPANS = 64  # reused per update, longest first
-_MOST_CANDIDATES = 8  # places of the old sequence tried for one place of the new one
+_MOST_CANDIDATES = 8  # old places tried per new place
 _EMPTY = -1  # encoded_at of a slot without states
 # The ledger's arrays, with their values for unused slots.
 _FIELDS = {
@@ -127,7 +127,7 @@ class ReusePlan:
 
 
 class Ledger:
-    """The host's data on each slot (arrays over slots), and the sequence of slots.
+    """The host's data for each slot (arrays over slots), and the sequence of slots.
 
     Attributes:
         token: the token id.
@@ -389,7 +389,7 @@ def _places(old: Tokens, size: int) -> dict[bytes, list[int]]:
 
 
 def _nearest(places: list[int] | tuple[()], expected: int) -> list[int]:
-    """Returns a few of the places, nearest to the expected one first."""
+    """Returns a few of the places, nearest to the expected place first."""
     if len(places) <= 1:
         return list(places)
     return sorted(places, key=lambda place: abs(place - expected))[:_MOST_CANDIDATES]

@@ -6,11 +6,11 @@ D * f_t, the same for every token, head and old position (PIE, arXiv 2407.03157)
 
 Architectures differ in which channels form a pair (halves or neighbors), how many rotate, with
 which frequencies, and in which cached tensor they are. :func:`find_rotations` probes the model: a
-sequence of one token attends only to itself, so its keys at two positions differ by the rotation
-and nothing else. One forward pass over some tokens at two positions shows which candidate (or no
-rotation) explains each layer best.
+sequence of one token attends only to itself, so its keys at two positions differ only by the
+rotation. One forward pass over some tokens at two positions shows which candidate (or no rotation)
+explains each layer best.
 
-Unsupported, and why:
+Unsupported, with the reason:
 
 - attention other than sdpa, ALiBi, encoder-decoder models, chunked attention: the model would
   ignore our mask, or the mask would be wrong;
@@ -97,7 +97,7 @@ def examine(model: PreTrainedModel) -> Support:
 def _limit(config: Any) -> tuple[int | None, str]:
     """Returns the maximum tokens per sequence, and the reason."""
     limit = getattr(config, "max_position_embeddings", None)
-    reason = f"it holds {limit}"
+    reason = f"it supports {limit}"
     for scaling in rope_settings(config):
         kind = scaling.get("rope_type", scaling.get("type"))
         if kind not in BOUND_TO_LENGTH:
@@ -186,7 +186,7 @@ def _identify(
         ("values", values_before, values_after),
     )
     for part, before, after in parts:
-        rest = unmoved["values" if part == "keys" else "keys"]  # it must not have changed
+        rest = unmoved["values" if part == "keys" else "keys"]  # must be unchanged
         for table in tables:
             if 2 * len(table) > before.shape[-1]:
                 continue

@@ -1,4 +1,4 @@
-"""Language models that write in no fixed order: insertions anywhere, masks of flexible length.
+"""Language models that generate tokens in any order: insertions, and masks of flexible length.
 
 - :class:`InsertionLM`: Patel et al., "Insertion Language Models", 2025 (arXiv 2505.05755).
 - :class:`FlexibleMaskLM`: Kim et al., "Any-Order Flexible Length Masked Diffusion", 2025 (arXiv

@@ -1,4 +1,4 @@
-"""The base of all models that write in no fixed order, for training and for decoding.
+"""Base class of models that generate tokens in any order, for training and decoding.
 
 For training, a model corrupts a :class:`~codegen.decoding.insertion.text.Text` at random
 (``corrupt``) and learns to restore it (``forward`` returns a loss per text). For decoding, it
@@ -9,7 +9,7 @@ time. Source: Patel et al., "Insertion Language Models", 2025 (arXiv 2505.05755)
 released code: no biases in attention, ReLU, by default no layer norm after the last layer.
 
 With ``prefix_apart``, which is not in the paper, the prefix attends only to itself. Its keys and
-values are then the same for all bodies: for many corruptions of one text in training, and for all
+values are then the same for all bodies: for many corruptions of one text in training and for all
 steps of decoding, while the paper's encoder recomputes them for every inserted token.
 """
 
@@ -106,7 +106,7 @@ class TokenEncoder(nn.Module):
         if prefixes is not None:
             memory = self.remember(prefixes) if memory is None else memory
             mask = torch.cat((prefixes.attention_mask[batch.owner], mask), 1)
-        # Elsewhere the host would wait for the check.
+        # On other devices the host would wait for the check.
         whole = mask.device.type == "cpu" and bool(mask.all())
         mask = None if whole else mask[:, None, None]
         for number, layer in enumerate(self.layers):

@@ -13,7 +13,7 @@ uniform on [T1, 1]. At time t it is missing (t < T1), a mask (T1 <= t < T2) or p
 predicts the token at each mask and the expected number of missing tokens in each slot.
 
 Unlike the insertion language model's bag of tokens, the loss is a bound on the likelihood, and a
-step can write any number of tokens.
+step can fill any number of tokens.
 
 Decoding (section 4 and the released code, Euler steps) takes steps of time. In a step from t to
 t + dt a slot gets g dt / (1 - t) masks in expectation, where g is the expected number of tokens
@@ -26,8 +26,8 @@ tokens would be lost with probability 1 / steps, and the text would be too short
 Language Models", 2024, arXiv 2406.07524) has as many masks as the longest body has tokens. The
 number of masks is uniform from one to all, and a text's loss is the mean cross entropy at its
 masks, which has the same expectation per token as the bound with a log-linear schedule. The network
-is the other models', without conditioning on time, which masked diffusion does not need. A
-shorter body is padded with end tokens, which are learned like any others.
+is the same as for the other models, without conditioning on time, which masked diffusion does not
+need. A shorter body is padded with end tokens, which are learned like any others.
 """
 
 from __future__ import annotations

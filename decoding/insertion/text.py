@@ -36,13 +36,13 @@ class EncoderConfig(PretrainedConfig):
             distinguishes odd from even positions; pi does.
         final_norm: True adds a layer norm before the heads; not in the paper's runs.
         mixes_neighbours: True adds linear maps of a token's neighbors to its embedding,
-            which saves layers that learn to look there; not in the paper.
+            so that no layers have to learn to attend there; not in the paper.
         marks_open_slots: True adds a learned vector to tokens before open slots, so that the
             stop head sees the gaps to fill (for infilling).
         prefix_apart: True lets the prefix attend only to itself (:mod:`.base`); not published.
         initializer_range: standard deviation of the initial weights.
         cls_token_id, bos_token_id, pad_token_id, mask_token_id: see :class:`TextBatch`.
-        forbidden_token_ids: tokens that are never written: the special ones.
+        forbidden_token_ids: tokens that are never generated: the special ones.
     """
 
     vocab_size: int = 32

@@ -3,7 +3,7 @@
 ``structure`` follows a program token by token, with the tables of ``languages``, and ``repetition``
 finds repetitions. ``penalties`` has the rules; ``methods`` applies them in our loop and in
 transformers, ``vllm_processors`` in vLLM. The settings of each rule are here, by the rule's name;
-they import no tensor library.
+this module imports no tensor library.
 """
 
 from __future__ import annotations

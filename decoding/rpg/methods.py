@@ -41,7 +41,7 @@ from codegen.decoding.rpg.penalties import (
     push_all,
 )
 
-# Tokens with these bytes end a repetition for DRY, as its author chose.
+# Tokens with these bytes end a repetition for DRY, as in its original implementation.
 _BREAKERS = frozenset(b'\n:"*')
 _MOST_BACK = 64  # tokens that can be removed without rereading the text
 
@@ -150,9 +150,9 @@ _ROUNDS = 4  # steps whose states are kept
 class PenaltyProcessor(LogitsProcessor):
     """Applies one method to every row.
 
-    Rows are recognized by their tokens, not by their indices: beams may be reordered, a new prompt
-    may come, and speculative decoding may remove tokens. A processor can be reused. The state of
-    a finished row is dropped only when newer states replace it.
+    Rows are recognized by their tokens, not by their indices: beams may be reordered, prompts may
+    change, and speculative decoding may remove tokens. A processor can be reused. The state of a
+    finished row is dropped only when newer states replace it.
 
     Args:
         method: the method; :meth:`of` finds one by name.

@@ -11,13 +11,13 @@ modes share the trackers of ``structure`` and ``repetition``.
 begin the block becomes z * decay^k (z / decay^k if z < 0), with decay 0.9. After a cycle of k >= 2
 copies of the same tokens, the token that would continue it gets the same penalty.
 
-``ours``: human code repeats structure too (import lists, tables, asserts), so the penalty comes
+``ours``: human code also repeats structure (import lists, tables, asserts), so the penalty comes
 later. Each copy has a weight: the less it adds, the larger (``repetition``). Let e be the sum of
 the weights. Once e reaches k_min, z is lowered by
 
     min(cap, strength * (1 + growth * (e - k_min)))
 
-and the ways out, the end of the sequence or the closing bracket, are raised by ``bonus`` times the
+and the logits of the end of the sequence or the closing bracket are raised by ``bonus`` times the
 same amount. Copies in cycles of the same tokens have weight 1, in strings and outside.
 
 Limits: see ``structure``; a boundary inside a token is not detected.
@@ -246,7 +246,7 @@ class CriticalTokens:
         for length in range(1, len(text)):
             at = bisect_left(bodies, text[:length])
             if at == len(bodies) or not bodies[at].startswith(text[:length]):
-                break  # no token has this prefix, so none has a longer one
+                break  # no token has this prefix or a longer one
             while at < len(bodies) and bodies[at] == text[:length]:
                 found.append(ids[at])
                 at += 1
@@ -460,7 +460,7 @@ class Dry:
 
     def _strength(self, length: int) -> float:
         options = self._options
-        grown = min(200, length - options.allowed)  # above it a float would overflow
+        grown = min(200, length - options.allowed)  # avoids overflow
         return min(options.cap, options.multiplier * options.base**grown)
 
     def snapshot(self) -> Any:

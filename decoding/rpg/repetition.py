@@ -7,8 +7,8 @@ that repeats. The paper finds it by a suffix array over the whole text (Dong et 
 2505.10402, section 3.2). The counters return the same result for periods up to P, at a cost per
 item that does not depend on the text's length.
 
-All states are immutable: pushing an item creates a new state, so an old one can be restored, or
-continued in two ways, at no cost.
+All states are immutable: pushing an item creates a new state, so an old one can be restored or
+forked at no cost.
 
 **Weights** distinguish a loop from a table that the user wants. Code repeats structure everywhere:
 imports, tables, assertions. Differences between copies are found in their *pieces*: the
@@ -25,7 +25,7 @@ words are new and no numbers continue                                           
 
 A copy of weight 0 halves the total so far. Elements of brackets have half the weight, since data
 repeats more than statements, and new numbers without a word at most a quarter. A block of two or
-more statements has weight 1/2 at least: in real code it rarely comes four times in a row,
+more statements has weight 1/2 at least: in real code it rarely occurs four times in a row,
 regardless of its contents (measured: docs/rpg.md).
 """
 

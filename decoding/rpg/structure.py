@@ -49,12 +49,12 @@ from codegen.decoding.rpg.repetition import Square, Stream, weight
 
 Signature = tuple[Any, ...]
 
-PERIOD = 32  # P: signatures of the longest block searched for
+PERIOD = 32  # P: maximum signatures of a block
 _MOST_SYMBOLS = 48  # per signature; additional ones are hashed into the last
 _MOST_WORDS = 64  # names, numbers and strings kept per item
 _MOST_TEXT = 80  # bytes kept per string
 _COPIES_READ = 12  # copies whose words are compared
-_COPIES_SHOWN = 4  # copies whose beginnings may begin the next one
+_COPIES_SHOWN = 4  # copies whose beginnings may begin the next copy
 
 _NO_SYMBOLS: Signature = ()
 _NAME, _NUM, _STR, _CMT = b"NAME", b"NUM", b"STR", b"CMT"
@@ -197,7 +197,7 @@ class StructureTracker:
         items, (period, _, run) = self._stream.items, square
         # A copy begins at its least indented item; of several, at one that does not continue
         # another statement; of these, at the first one after the start of the repetition. Phase 0
-        # comes next.
+        # is the next item.
         cycle = [items[period - 1 - phase] for phase in range(period)]
         least = min(item.indent for item in cycle)
         starts = [phase for phase, item in enumerate(cycle) if item.indent == least]
@@ -228,7 +228,9 @@ class StructureTracker:
         return 1 + found * (square.copies - 1) / (seen - 1)
 
     def _rank(self, cycle: Sequence[StructureUnit], phase: int) -> int:
-        """Ranks how unlikely an item begins its block: high for ``except`` or a decorated def."""
+        """Ranks how unlikely an item is the first of its block: high for ``except`` or a decorated
+        def.
+        """
         place = 1 if self._indented else 0
         symbol = cycle[phase].signature[place]
         if symbol == b"}" or cycle[phase - 1].signature[place] == b"@":

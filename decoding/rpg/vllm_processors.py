@@ -194,7 +194,7 @@ class _Slot:
     def __init__(self, method: Method) -> None:
         self._method = method
         self._follower: Follower | None = None
-        self._start = 0  # number of tokens at the follower's start
+        self._start = 0  # number of tokens before ``_tokens``
         self._tokens: list[int] = []  # the tokens after those, including drafts
 
     def penalties(

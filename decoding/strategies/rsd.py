@@ -314,7 +314,8 @@ class RecursiveSpeculation(Strategy):
             trees.path = trees.path[:, :depth]
             return self._walks(trees, token)
         q = distribution(logits, batch.temperature, batch.top_p)  # [B, N+1, V]
-        # Always the shape's K, not these trees': a row's samples must not depend on others.
+        # Uses the shape's K instead of these trees' K, since a row's samples must not depend on
+        # others.
         numbers = self._uniforms(batch, (depth * most + 1,))
         uniforms, last = numbers[:, :-1].view(-1, depth, most), numbers[:, -1]
         found = accept_tree(
@@ -358,7 +359,7 @@ class RecursiveSpeculation(Strategy):
             self._keys = self._keys[upload(self._keys.device, torch.tensor(rows))[0]]
 
     def _last(self, batch: Batch) -> Trees:
-        """Returns each row's last token, or last two if the draft's cache lacks two of some row.
+        """Returns each row's last token, or the last two if the draft's cache lacks two of any row.
 
         The other rows then encode a token once more.
         """
@@ -377,7 +378,7 @@ class RecursiveSpeculation(Strategy):
         """Samples children by the draft's log-probabilities [B, n, V]; at temperature 0, the top.
 
         On a GPU the kernel computes the noise from the row's seed, the round and the node. So the
-        sample depends on nothing else there either, but differs from the sample on a CPU.
+        sample does not depend on the batch there either, but differs from the sample on a CPU.
         """
         rows, nodes, size = log_probs.shape
         branches = min(self.shape.branches, size)

@@ -52,7 +52,7 @@ from codegen.decoding.strategies.speculative import Speculation, children_of, wa
 _CHECKED = 5  # tokens
 BLOCK = 1024  # tokens of one pass through a stage
 ROOM = 256  # slots to begin with
-_UNKNOWN = -1  # a token that only the device knows
+_UNKNOWN = -1  # a token that is only on the device
 DEFAULT_THRESHOLD = 0.5  # the published script's, for all exits but the last
 
 
@@ -187,7 +187,7 @@ class Nested:
         if not logits_agree(model, self.logits(hidden), wanted):
             raise _unsplittable(
                 model,
-                "its layers, run one by one, give other logits than the model (it may scale "
+                "its layers, run one by one, compute other logits than the model (it may scale "
                 "embeddings or logits)",
             )
 
@@ -264,7 +264,7 @@ class NestedRow:
             ValueError: if no token was added since the last call.
         """
         if self.filled[0] == len(self.tokens):
-            raise ValueError("the last token is encoded already: add one, or cut it off first")
+            raise ValueError("the last token is encoded already: add one, or remove it first")
         self.cache.reserve(len(self.tokens))
         stage = 0
         while True:
@@ -397,7 +397,7 @@ class SortedDrafter(Drafter):
         self._row = list(prompt)
         self.ladder = NestedRow(self.nested, self.thresholds)
         self._steps: list[DraftedToken] = []  # steps of the draft
-        self._exit = len(self.thresholds)  # of the next draft that is launched ahead
+        self._exit = len(self.thresholds)  # exit of the next draft launched ahead
         self._length = self.tokens  # its maximum length
 
     def draft(self, limit: int) -> Draft:
@@ -430,8 +430,7 @@ class SortedDrafter(Drafter):
         return self._row[ladder.filled[0] :]
 
     def ahead(self, limit: int, given: torch.Tensor) -> torch.Tensor:
-        """Starts a draft that only the device knows until :meth:`settle`; see
-        :meth:`NestedRow.ahead`.
+        """Starts a draft on the device until :meth:`settle`; see :meth:`NestedRow.ahead`.
 
         Args:
             limit: maximum tokens, at least 1.
@@ -443,8 +442,8 @@ class SortedDrafter(Drafter):
         """Reads the result of :meth:`ahead`; decides depth and length of the next such draft.
 
         The depth is the ladder's choice for most tokens, or one more exit than this draft's if it
-        was not sure. A draft gets one token more than the last one, up to where the
-        product of the last one's probabilities fell to ``least``.
+        was not sure. A draft is at most one token longer than the last one; it is cut where the
+        last one's product of probabilities fell to ``least``.
         """
         steps = [DraftedToken(int(token), sure[-1], self._exit) for token, *sure in found]
         self.ladder.tell([step.token for step in steps[:-1]])
@@ -488,8 +487,8 @@ class SortedSpeculation(Speculation):
     Args:
         drafters: one per row, in order.
         limit: maximum tokens per draft.
-        ahead: True launches a draft whole and reads it with the round's result, so that a round
-            copies once each way; by default on devices other than the CPU.
+        ahead: True launches a whole draft and reads it with the round's result, so that a round
+            copies once in each direction; by default on devices other than the CPU.
     """
 
     drafters: Sequence[SortedDrafter]  # pyrefly: ignore[bad-override-mutable-attribute]

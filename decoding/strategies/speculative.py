@@ -8,7 +8,7 @@ batch of another shape. (Leviathan et al., arXiv 2211.17192, accept with probabi
 instead. That is needed for drafts sampled from a model, see :mod:`.rsd`; these drafters do not
 sample.)
 
-The planner decides how long drafts are (``codegen.decoding.drafts.planner``).
+The planner determines the draft length (``codegen.decoding.drafts.planner``).
 """
 
 from __future__ import annotations

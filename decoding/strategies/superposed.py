@@ -8,7 +8,7 @@ several short suggestions. It is not a lossless accelerator: the blend stays clo
 about ten tokens.
 
 The n-gram counts come from the suffix structure over the user's own code
-(``codegen.decoding.suffix``), which has every order; the paper keeps a table per order.
+(``codegen.decoding.suffix``), which supports all orders; the paper keeps a table per order.
 """
 
 from __future__ import annotations

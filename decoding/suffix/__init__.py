@@ -17,7 +17,7 @@ try:
 
     COMPILED = True
 except ImportError as error:
-    if error.name != f"{__name__}._core":  # the core exists, but not one of its imports
+    if error.name != f"{__name__}._core":  # the core exists, but one of its imports is missing
         raise
     from codegen.decoding.suffix.plain import SuffixIndex
 
@@ -47,7 +47,7 @@ class SuffixStore:
             raise ValueError(f"budget is {budget}; it must be above {_OVERHEAD}")
         self.budget = budget
         self.dropped = 0
-        self._tenants: dict[Hashable, Any] = {}  # of SuffixIndex, compiled or plain
+        self._tenants: dict[Hashable, Any] = {}  # tenant -> SuffixIndex, compiled or plain
         self._billed = 0
 
     def index(self, tenant: Hashable = None) -> SuffixIndex | None:
@@ -82,7 +82,7 @@ class SuffixStore:
         tenant, index = max(self._tenants.items(), key=lambda item: item[1].billed)
         before = index.billed
         oldest = index.oldest()
-        assert oldest is not None  # a store holds finished responses only
+        assert oldest is not None  # a store has only finished responses
         index.remove(oldest)
         self._billed -= before - index.billed
         if not index.billed:

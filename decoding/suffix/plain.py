@@ -1,4 +1,4 @@
-"""The suffix structure in plain Python: for machines without a compiler, and to test the core.
+"""The suffix structure in plain Python, for machines without a compiler and for testing the core.
 
 Same results as the compiled core, to the last bit of a probability. A sorted list of places is
 searched with comparisons of whole texts, so appending costs some 20 to 50 microseconds per token,
@@ -20,7 +20,7 @@ from codegen.core.errors import CodegenError
 
 
 class BudgetError(CodegenError):
-    """Tokens do not fit: the sequences that still grow fill the index's budget by themselves."""
+    """Tokens do not fit: the growing sequences alone fill the index's budget."""
 
 
 _OVERHEAD = 32
@@ -139,7 +139,7 @@ class SuffixIndex:
         return sequence
 
     def finish(self, sequence: int, /) -> None:
-        """Ends a sequence: its end counts as an end from now on, and it may be evicted."""
+        """Ends a sequence; its end is then counted, and it may be evicted."""
         stored = self._find(sequence)
         stored.finished = True
         self._finished.setdefault(stored.id)
@@ -241,9 +241,7 @@ class SuffixIndex:
         return _common(place.stored.tokens, place.at + 1, tail, len(tail), len(tail))
 
     def _best_draft(self, tail: array[int], low: int, high: int, options: _Options) -> Draft:
-        """Widens the run ``low .. high`` of places around a context's to shorter and shorter
-        matches.
-        """
+        """Drafts from the matches at ``low .. high``, widened for shorter matches."""
         best: Draft = ([], [], [], 0.0, 0)
         for tried in range(_CLASSES):
             match = max(self._common(tail, low - 1), self._common(tail, high))
@@ -310,7 +308,7 @@ def _common(a: array[int], a_end: int, b: array[int], b_end: int, limit: int) ->
 
 
 def _against(place: _Place, tail: array[int], length: int) -> int:
-    """Compares a place's text, read backwards, with a context's last ``length`` tokens."""
+    """Compares a place's text, read backward, with a context's last ``length`` tokens."""
     tokens, end = place.stored.tokens, place.at + 1
     same = _common(tokens, end, tail, len(tail), length)
     if same == length:

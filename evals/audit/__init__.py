@@ -1,14 +1,14 @@
-"""Audits of tests: can a set of problems be trusted as an evaluation or as a reward?
+"""Audits tests: whether a set of problems can be trusted as an evaluation or as a reward.
 
     >>> with Sandbox() as sandbox:
     ...     rows, summary = audit(task, out="audit", sandbox=sandbox, settings=Settings())
     >>> summary["weak"]["count"]
     45
 
-For each problem with a reference solution in Python: does the reference pass, always; which
-assertions are dead (:mod:`.tests`); which wrong programs do the tests accept (:mod:`.programs`),
-proved by inputs (:mod:`.inputs`) or a stronger suite; which forgers pass
-(:mod:`.programs`); which tests to add. docs/audit.md has the measurements.
+For each problem with a reference solution in Python, it reports whether the reference always
+passes, dead assertions (:mod:`.tests`), wrong programs that the tests accept (:mod:`.programs`),
+proved by inputs (:mod:`.inputs`) or a stronger suite, forgers that pass (:mod:`.programs`), and
+tests to add. docs/audit.md has the measurements.
 
 Programs run only in the sandbox; here they are parsed and compiled.
 """

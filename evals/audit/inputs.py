@@ -1,9 +1,9 @@
 """Inputs of the function under test: recorded from its tests, and varied.
 
 Variation preserves types, as in EvalPlus (Liu et al. 2023, arXiv 2305.01210, section 2.2). A
-problem states the inputs that it allows in words, so what the recorded inputs have in common is
-kept, too (as in Daikon, Ernst et al. 2001): signs, kinds of characters, order of the items, and
-relations between arguments such as ``n == len(items)``.
+problem states its allowed inputs in words, so common properties of the recorded inputs are
+preserved, too (as in Daikon, Ernst et al. 2001): signs, kinds of characters, order of the items,
+and relations between arguments such as ``n == len(items)``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from codegen.sandbox import Job
 INSIDE = Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
 _MAX_RECORDED = 64
 _MAX_TEXT = 2000  # characters of a call
-_LEAST_ORDERED = 4  # calls that show an order of two arguments
+_LEAST_ORDERED = 4  # minimum calls to infer an order of two arguments
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity
@@ -52,7 +52,7 @@ def read_calls(recorded: object) -> list[CallArgs]:
             name, args, options = ast.literal_eval(text)
             found += [CallArgs(name, args)] if not options else []
         except (*UNPARSABLE, TypeError):
-            continue  # an object is among the arguments
+            continue  # an argument is not plain
     return found
 
 
@@ -83,7 +83,7 @@ _KINDS = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
 
 
 class _Domain:
-    """The properties that some values have in common."""
+    """The common properties of some values."""
 
     def __init__(self, values: Sequence[Any]) -> None:
         self.kinds = {type(value) for value in values}
@@ -138,7 +138,7 @@ def _measure(value: Any) -> Any:
 
 
 class _Contract:
-    """The properties that recorded calls of the function in the first one have in common."""
+    """The common properties of the recorded calls of the first call's function."""
 
     def __init__(self, seen: Sequence[CallArgs], constants: Sequence[Any]) -> None:
         first = seen[0].name, len(seen[0].args)
@@ -222,7 +222,7 @@ def vary(
 
 
 def edges(count: int, rng: random.Random, parents: Sequence[CallArgs]) -> list[CallArgs]:
-    """Returns inputs that recorded ones often lack: with one number changed to 0, or one text to
+    """Returns inputs that recorded ones often lack: with one number changed to 0, or one string to
     another kind of characters.
     """
     found = {str(i): i for i in parents}
@@ -291,7 +291,7 @@ def _varied(value: Any, atoms: Sequence[dict[type, list[Any]]], rng: random.Rand
     try:
         return type(value)(_rearranged(items, make, rng))
     except (TypeError, ValueError):
-        return value  # an item that cannot be hashed
+        return value  # an item is not hashable
 
 
 def _rearranged(items: list[Any], make: Callable[[], Any], rng: random.Random) -> list[Any]:

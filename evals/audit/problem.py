@@ -1,7 +1,7 @@
 """The audit of one problem, as a generator that yields sandbox jobs and gets their outcomes.
 
-So the jobs of all problems share one stream (:mod:`.run`), and each problem's steps can be read
-from top to bottom: :func:`audit_problem`.
+The jobs of all problems thus share one stream (:mod:`.run`), and the steps of a problem are in one
+function: :func:`audit_problem`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MAX_LINES = 3000  # executed lines to note per call
 _SPREAD = 12  # added tests of a problem, unless its proved mutants need more
 _TOTAL_S = 2.0  # CPU seconds of all calls of a job
 _CALL_S = 0.1  # CPU seconds of the reference for one call; mutants get five times as much
-# CPU limit of a mutant: a multiple of the reference's time, and the least limit.
+# CPU limit of a mutant: a multiple of the reference's time, and the minimum.
 _SLOWER, _LEAST_S = 10, 0.5
 
 
@@ -84,7 +84,7 @@ class Survivor:
 
     @property
     def is_proved(self) -> bool:
-        """Whether it is known to be wrong."""
+        """True if it is known to be wrong."""
         return bool(self.proved_by)
 
 
@@ -153,7 +153,8 @@ def audit_problem(
         suite: makes the job of a stronger suite.
 
     Raises:
-        SyntaxError, ValueError, RecursionError, MemoryError: for a reference that nests too deep.
+        SyntaxError, ValueError, RecursionError, MemoryError: for a reference that is nested too
+            deeply.
     """
     program = task.reference(problem)
     job = task.job(problem, program) if program else None
@@ -236,7 +237,7 @@ class _Subject:
         seen: recorded inputs.
         view: the form in which results are compared, see :func:`.inputs.find_view`.
         lines: lines that the reference executes, by input.
-        odd: generated inputs that are empty or at the contract's edges: a last resort.
+        odd: generated inputs that are empty or at the contract's edges, used last.
     """
 
     def __init__(self, task: Task[Any], problem: Problem, job: Job) -> None:
@@ -249,7 +250,7 @@ class _Subject:
     def make(self, program: str) -> Job:
         """Returns the job of another program."""
         made = self.task.job(self.problem, program)
-        assert isinstance(made, Job)  # like the reference's
+        assert isinstance(made, Job)  # as for the reference
         return replace(made, plain=self.job.plain)
 
     def calls(
@@ -286,8 +287,8 @@ class _Subject:
     def explore(
         self, count: int, rng: random.Random
     ) -> Steps[tuple[dict[CallArgs, CallResult], list[CallArgs]]]:
-        """Generates inputs like the recorded ones, then more like the ones that the reference
-        accepts, then ones at the edges of the recorded contract.
+        """Generates inputs similar to the recorded ones, then to those that the reference accepts,
+        then at the edges of the recorded contract.
         """
         known: dict[CallArgs, CallResult] = {}
         unstable: list[CallArgs] = []
@@ -379,7 +380,7 @@ def _prove(
     for mutant, differences in zip(mutants, wrong, strict=True):
         survivor = Survivor(mutant.kind, mutant.program)
         if differences:
-            call, got = next(iter(differences.items()))  # the shortest
+            call, got = next(iter(differences.items()))  # the shortest call
             shown = {"input": str(call), "expected": repr(known[call].value), "got": got}
             survivor = replace(survivor, proved_by=("inputs",), **shown)
         survivors.append(survivor)
@@ -409,8 +410,8 @@ def _check_added(subject: _Subject, row: AuditRow, added: list[str]) -> Steps[Au
 
 
 def _prove_by_suite(suite: MakeJob, reference: str, row: AuditRow) -> Steps[AuditRow]:
-    """Runs a stronger suite on a problem's survivors, if it accepts the reference: a suite may have
-    changed the problem.
+    """Runs a stronger suite on a problem's survivors, if it accepts the reference, since a suite
+    may have changed the problem.
     """
     jobs = [suite(program) for program in (reference, *(s.program for s in row.survivors))]
     first, *others = (job for job in jobs if isinstance(job, Job))

@@ -5,11 +5,11 @@ the operators follow mutmut and Cosmic Ray): another operator or constant, a neg
 wrong branch, a dropped statement, an index off by one, swapped arguments. Mutants with equal
 bytecode count once. Programs are parsed and compiled here, never run.
 
-Forgers solve nothing and try to pass (``assets/forgers.yaml``), in a harness: ``in_process`` runs a
-program and its tests as one script and believes its exit code; ``human_eval`` executes both in one
-namespace and believes that nothing was raised, as the harness of Chen et al. 2021 does. Both are
-imitated inside our sandbox. ``isolated`` is the task's own job, and ``blinded`` the same with the
-tests in the program's process.
+Forgers solve no problem and try to pass (``assets/forgers.yaml``), in a harness: ``in_process``
+runs a program and its tests as one script and trusts its exit code; ``human_eval`` executes both in
+one namespace and requires only that no exception is raised, as the harness of Chen et al. 2021
+does. Both are imitated inside our sandbox. ``isolated`` is the task's own job, and ``blinded`` the
+same with the tests in the program's process.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ Harness = Literal["isolated", "blinded", "human_eval", "in_process"]
 HARNESSES: tuple[Harness, ...] = get_args(Harness)
 _OURS = ("isolated", "blinded")
 
-# Raises if a test method fails, as a runner does.
+# Raises an error if a test method fails, as a runner does.
 _COLLECT = """
 for _test in [value for value in list(globals().values()) if hasattr(value, "assertEqual")]:
     import unittest
@@ -253,7 +253,7 @@ def in_harness(job: Job, harness: Harness) -> Job:
 
 
 def is_fooled(outcome: Outcome, harness: Harness) -> bool:
-    """Returns True if a harness takes a forger for a correct program."""
+    """Returns True if a harness accepts a forger as a correct program."""
     if harness == "in_process" and outcome.status == "exited":
         return outcome.message in ("exit code 0", "SystemExit: 0", "SystemExit: None")
     return outcome.passed and (harness in _OURS or outcome.values == ("passed",))

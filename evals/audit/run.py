@@ -188,7 +188,7 @@ def audit(
         steps = {p.id: audit_problem(task, p, settings, stronger.get(p.id)) for p in left}
         for row in interleave(steps, sandbox):
             rows[row.id] = row
-            if row.state != "sandbox_failed":  # the next call tries it again
+            if row.state != "sandbox_failed":  # retried by the next call
                 journal.append(json.dumps(asdict(row)))
             if on_progress:
                 on_progress(len(rows), len(problems))
@@ -206,7 +206,7 @@ def audit(
 
 
 def hardened_rows(task: Task[Any], rows: Sequence[AuditRow]) -> Iterator[str]:
-    """Yields the problems that were audited as JSON lines of :mod:`codegen.evals.tasks.custom`."""
+    """Yields the audited problems as JSON lines of :mod:`codegen.evals.tasks.custom`."""
     audited = {row.id: row for row in rows if row.state == "audited"}
     for problem in task.problems():
         program = task.reference(problem) if problem.id in audited else ""

@@ -74,7 +74,7 @@ def _count(rows: Sequence[AuditRow], holds: Callable[[AuditRow], bool]) -> dict[
 
 
 def _of_class(rows: Sequence[AuditRow], kind: str) -> dict[str, Any]:
-    """Counts the mutants of one class, and the fraction of problems with some that accept one."""
+    """Counts one class's mutants, and the fraction of their problems that accept one."""
     having = [row for row in rows if kind in row.mutants]
     survivors = [s for row in having for s in row.survivors if s.kind == kind]
     return {

@@ -5,7 +5,7 @@ program, an assertion whose twins all pass is dead: it is never reached, or its 
 matter.
 
 Added assertions kill the wrong programs that a problem's tests accept: the fewest generated inputs,
-by greedy set cover, and some that differ, with the reference's results. Tests are only added.
+by greedy set cover, and some diverse inputs, with the reference's results. Tests are only added.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Assertion:
 
 
 def find_assertions(test: str) -> list[Assertion]:
-    """Returns the assertions of tests; none for tests that are too long.
+    """Returns the assertions of tests; empty for tests that are too long.
 
     Raises:
         SyntaxError, ValueError, RecursionError, MemoryError: if Python cannot parse the tests.
@@ -116,8 +116,8 @@ def choose_tests(kills: Sequence[Collection[int]]) -> list[int]:
 
 
 def spread_tests(lines: Sequence[set[int]], results: Sequence[str], count: int) -> list[int]:
-    """Chooses inputs for mistakes that no mutant makes: a third of them for the lines that they
-    reach, the others for different results, evenly over the inputs.
+    """Chooses inputs for mistakes that no mutant makes: a third by the lines that they reach, the
+    others by different results, spread evenly over the inputs.
 
     Args:
         lines: executed lines of the reference per input.

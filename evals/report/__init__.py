@@ -1,6 +1,6 @@
 """The report: one self-contained HTML file, and its numbers as JSON and Markdown.
 
-Modules: ``content`` (scored runs and how they are read), ``numbers`` (measures in addition to the
+Modules: ``content`` (scored runs and reading them), ``numbers`` (measures in addition to the
 scores), ``charts`` (SVG), ``page`` (fills in the templates in ``assets``).
 """
 

@@ -33,7 +33,8 @@ _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 def visible(value: object) -> str:
     """Returns a value's text, with invisible characters as code points.
 
-    So control characters, direction overrides and lone surrogates cannot hide text. Not escaped.
+    Control characters, direction overrides and lone surrogates cannot hide text. Not escaped for
+    HTML.
     """
     return "".join(
         c if c in "\n\t" or unicodedata.category(c) not in _UNSEEN else f"\\u{ord(c):04x}"
@@ -114,7 +115,7 @@ def loss_chart(curves: Sequence[LossCurve], quantity: str = "Loss") -> Markup:
 
 
 def is_thinned(curve: LossCurve) -> bool:
-    """Returns whether a curve is drawn as averages of bins."""
+    """Returns True if a curve is drawn as averages of bins."""
     return len(curve.points) > _MOST_POINTS
 
 
@@ -251,7 +252,7 @@ def _polyline(kind: str, spots: Sequence[tuple[float, float, float]]) -> str:
 
 
 def marker(number: int, x: float, y: float) -> str:
-    """Returns the mark of the ``number``-th series at (x, y); marks differ without color."""
+    """Returns the mark of the ``number``-th series at (x, y); marks differ even without color."""
     shapes = {
         0: f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="3.6"/>',
         1: f'<rect class="mark" x="{x - 3.3:.1f}" y="{y - 3.3:.1f}" width="6.6" height="6.6"/>',
@@ -291,7 +292,7 @@ def stacked_bars(
     for number, (label, counts) in enumerate(rows):
         y = top + number * pitch
         total = sum(count for _, count in counts)
-        room = width // 9  # characters; the table of counts has the whole label
+        room = width // 9  # characters; the table has the whole label
         short = label if len(label) <= room else label[: room - 1] + "\N{HORIZONTAL ELLIPSIS}"
         parts.append(f'<text class="bar-label" x="0" y="{y - 6}">{safe_text(short)}</text>')
         x = 0.0

@@ -69,7 +69,7 @@ class NamedScore:
     samples: Mapping[str, ProblemSamples] = field(default_factory=dict)
 
     def with_note(self, note: str) -> NamedScore:
-        """Returns the run with another sentence next to its score."""
+        """Returns the run with an additional note on its score."""
         return replace(self, score=replace(self.score, notes=(*self.score.notes, note)))
 
 
@@ -232,7 +232,7 @@ class PairedResult:
 
     @property
     def significant(self) -> bool:
-        """Whether the difference is significant at the 5% level, after adjustment."""
+        """True if the difference is significant at the 5% level, after adjustment."""
         return self.p_adjusted <= _SIGNIFICANT
 
 

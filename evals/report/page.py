@@ -346,7 +346,7 @@ _MOST_ALIKE = 500_000  # pairs of equal lines
 def diff_lines(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yields the lines of ``after`` as ``keep`` or ``add``, and the removed ones as ``del``.
 
-    Everything is removed and added if repetitive texts would take minutes to compare.
+    If repetitive texts would take minutes to compare, all lines are removed and added.
     """
     counts = Counter(after)
     alike = sum(counts[line] for line in before)
@@ -440,8 +440,8 @@ def _explorers(runs: Sequence[NamedScore]) -> tuple[list[_Explorer], list[str]]:
 def pack(runs: Sequence[ProblemSamples | None]) -> str:
     """Packs the samples of one problem in all runs of its task, as base64 of gzipped JSON.
 
-    So a page with tens of thousands of samples opens at once, and base64 has no characters that are
-    special in HTML; the script inserts the text as text, never as markup.
+    A page with tens of thousands of samples thus opens quickly. Base64 has no special characters of
+    HTML; the script inserts strings as text, never as markup.
 
     The JSON has one object per run, or null: the prompt, and rows of (index, status, message,
     program, answer, actions, finish reason, tokens, CPU seconds, MiB, trust, output). A program

@@ -66,9 +66,7 @@ class Task(ABC, Generic[AnyProblem]):
         """Returns all problems in the benchmark's order."""
 
     def style_for(self, vocabulary: Container[str], own: str = "") -> str:
-        """Returns the default style for a tokenizer's tokens and a model's ``own`` style; empty for
-        the model's own.
-        """
+        """Returns the default style, given the model's ``own``; empty for the model's default."""
         return self.style
 
     def check_style(self, style: PromptStyle, vocabulary: Container[str]) -> None:
@@ -152,12 +150,12 @@ class Task(ABC, Generic[AnyProblem]):
     def retry(
         self, problem: AnyProblem, style: PromptStyle, sample: Sample, verdict: Verdict
     ) -> Request:
-        """Returns the request for another try, with the failed one and its tests' message.
+        """Returns the request for another attempt, with the failed answer and its tests' message.
 
         Raises:
             ConfigError: if the task or the style does not support it.
         """
-        raise ConfigError(f"The task {self.name!r} does not support second tries.")
+        raise ConfigError(f"The task {self.name!r} does not support second attempts.")
 
     def remarks(self, problems: Sequence[AnyProblem]) -> Sequence[str]:
         """Returns sentences about the scored problems, for the notes of their score."""
@@ -167,7 +165,7 @@ class Task(ABC, Generic[AnyProblem]):
         """Returns the task limited to problems published from ``since`` to ``until``, inclusive.
 
         Raises:
-            ConfigError: if its problems have no dates, or none is in that range.
+            ConfigError: if its problems have no dates, or none are in that range.
         """
         raise ConfigError(f"The problems of the task {self.name!r} have no dates.")
 
@@ -223,7 +221,7 @@ class CodeTask(Task[AnyProblem]):
 
     @property
     def by_blocks(self) -> bool:
-        """Whether answers are search-and-replace blocks: true if the name ends in ``-diff``."""
+        """True if answers are search-and-replace blocks: true if the name ends in ``-diff``."""
         return self.name.endswith("-diff")
 
     def lacking(self, sandbox: SandboxProtocol, broken: Mapping[str, str]) -> dict[str, str]:
@@ -236,7 +234,7 @@ class CodeTask(Task[AnyProblem]):
         """Returns all problems in order."""
         return self._problems
 
-    # Methods that subclasses override:
+    # Methods that subclasses override.
 
     def code(self, problem: AnyProblem) -> str:
         """Returns the code shown for the model to continue."""
@@ -300,17 +298,17 @@ class CodeTask(Task[AnyProblem]):
     def retry(
         self, problem: AnyProblem, style: PromptStyle, sample: Sample, verdict: Verdict
     ) -> Request:
-        """Returns the request for another try, for styles with instructions."""
+        """Returns the request for another attempt, for styles with instructions."""
         if style.ask != "instruction":
             raise ConfigError(
-                f"Second tries are not supported in the style {style.name!r}.",
+                f"Second attempts are not supported in the style {style.name!r}.",
                 "Use a style with instructions, such as chat.",
             )
         asked = self.request(problem, style, sample.index)
         return replace(asked, prompt=style.render(prompt=self.again(problem, sample, verdict)))
 
     def again(self, problem: AnyProblem, sample: Sample, verdict: Verdict) -> str:
-        """Returns the prompt of another try: the problem, the failed answer, and the failure."""
+        """Returns the prompt of another attempt: problem, failed answer, and failure."""
         return (
             f"{self.instruction(problem)}\n\nThis answer failed:\n\n{sample.completion}\n\n"
             f"What the tests said:\n\n{verdict.status}: {verdict.message}\n\nAnswer again."

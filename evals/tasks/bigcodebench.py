@@ -1,8 +1,8 @@
 """BigCodeBench (Zhuo et al. 2024, arXiv 2406.15877): functions that use many libraries.
 
-``bigcodebench`` has 1140, ``bigcodebench-hard`` the 148 hardest. The data is a file with the
-authors' columns (``bigcodebench_hard.json``), or ``hub:bigcode/bigcodebench:default:v0.1.4`` and
-``hub:bigcode/bigcodebench-hard:default:v0.1.4``. The style ``continue`` shows the code with its
+``bigcodebench`` has 1140 problems, ``bigcodebench-hard`` the 148 hardest. The data is a file with
+the authors' columns (``bigcodebench_hard.json``), or ``hub:bigcode/bigcodebench:default:v0.1.4``
+and ``hub:bigcode/bigcodebench-hard:default:v0.1.4``. The style ``continue`` shows the code with its
 docstring ("complete"), ``chat`` the instruction ("instruct").
 
 The tests are ``unittest`` classes that need the program's own objects, so they run blinded; in most

@@ -49,7 +49,7 @@ def run_case(source: str, text: str, call: str, cpu_s: float) -> Any:
 
     def inside() -> int:
         for number, file in enumerate(files):
-            os.dup2(file.fileno(), (0, 1, 3)[number])  # 3 led to the tests
+            os.dup2(file.fileno(), (0, 1, 3)[number])  # 3 was the channel to the tests
         os.closerange(4, 4096)
         streams = [
             os.fdopen(n, mode, encoding="utf-8", errors="surrogateescape")
@@ -75,7 +75,7 @@ def run_case(source: str, text: str, call: str, cpu_s: float) -> Any:
         except BaseException as error:  # noqa: BLE001 - whatever the program raises is its result
             status, report = 1, (type(error).__name__, str(error)[:1000])
         for step in (threading._shutdown, atexit._run_exitfuncs, sys.stdout.flush):  # type: ignore[attr-defined]
-            with contextlib.suppress(BaseException):  # the interpreter continues too
+            with contextlib.suppress(BaseException):  # like the interpreter
                 step()
         try:
             packed = marshal.dumps(report)
@@ -108,7 +108,7 @@ def run_case(source: str, text: str, call: str, cpu_s: float) -> Any:
         number = os.WTERMSIG(status)
         if late or (cpu_s and number == signal.SIGXCPU):
             raise TimeoutError(f"more than {cpu_s:g} s for one input")
-        raise RuntimeError(f"ended by {signal.Signals(number).name}")
+        raise RuntimeError(f"killed by {signal.Signals(number).name}")
     if status:
         name, message = marshal.loads(report) if report else ("RuntimeError", f"status {status}")
         kind = getattr(builtins, name, None)

@@ -1,7 +1,7 @@
 """Comparison of results. The source of this file is prepended to the tests that use it.
 
-So it runs on the tests' side of the sandbox, out of a program's reach. It imports nothing from this
-project, and nothing from ``__future__``, which would have to be the tests' first line.
+It runs on the tests' side of the sandbox, which a program cannot access. It imports nothing from
+this project, and nothing from ``__future__``, which would have to be the tests' first line.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def read_value(text: str) -> Any:
 
 
 def close(got: Any, expected: Any, atol: float) -> bool:
-    """Returns whether results are equal up to rounding: floats by numpy's rule with rtol 1e-7."""
+    """Returns True if results are equal up to rounding: floats by numpy's rule with rtol 1e-7."""
     if type(got) is not type(expected):
         return bool(got == expected)
     if isinstance(expected, float):
@@ -53,7 +53,7 @@ def close(got: Any, expected: Any, atol: float) -> bool:
 
 
 def _near(got: complex, expected: complex, atol: float) -> bool:
-    # Relative to infinity every number would be near.
+    # Every number is close to infinity by the relative tolerance.
     return abs(expected) < math.inf and abs(got - expected) <= atol + 1e-7 * abs(expected)
 
 
@@ -67,7 +67,7 @@ def as_json(value: object) -> object:
 
 
 def matches(oracle: str, got: Any, expected: Any, arguments: Any, atol: float) -> bool:
-    """Returns whether a result is correct.
+    """Returns True if a result is correct.
 
     Oracles besides ``equal``, all for problems with several correct answers:
         - ``set``: the order and number of the items are ignored.
@@ -125,7 +125,7 @@ def _normal(part: object) -> object:
 
 
 def is_large(value: object, most: int = 1_000_000) -> bool:
-    """Returns whether a string, or a nested list, is too large to store: about a megabyte."""
+    """Returns True if a string, or a nested list, is too large to store: about a megabyte."""
     weight = 0
     waiting = [value]
     while waiting:
@@ -142,7 +142,7 @@ def is_large(value: object, most: int = 1_000_000) -> bool:
 
 
 def is_digest(expected: object) -> bool:
-    """Returns whether an expected result is stored as its digest."""
+    """Returns True if an expected result is stored as a digest."""
     return type(expected) is tuple and len(expected) == 2 and expected[0] == "digest"
 
 
@@ -181,7 +181,7 @@ def check_all(
             raise AssertionError(f"{kind}: {called} is {got!r:.200}, expected {result!r:.200}")
 
 
-# Read when this module is: a file that changes later must not change the tests of a run.
+# Read when imported, so that a later change of the file does not change the tests of a run.
 SOURCE = Path(__file__).read_text(encoding="utf-8").partition("\n\n\n# Read when")[0]
 
 

@@ -4,8 +4,8 @@
 functions each. The data is the authors' file, or ``hub:cruxeval-org/cruxeval``.
 
 The model's answer is an expression. It is evaluated in the sandbox without access to the expected
-value, and for outputs without the function, so that it cannot call it. Any input is correct for
-which the function returns the output.
+value, and for outputs without the function, so that it cannot call it. Any input for which the
+function returns the output is correct.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class CruxEval(CodeTask[CruxProblem]):
         return self.instruction(problem) + "[ANSWER]\n"
 
     def code(self, problem: CruxProblem) -> str:
-        """Returns ``few_shot`` with the assertion begun up to the answer."""
+        """Returns ``few_shot`` with the assertion up to the answer."""
         begun = f"assert {_FUNCTION}("
         return self.few_shot(problem) + (
             f"{begun}{problem.input}) ==" if self.asks_output else begun

@@ -81,7 +81,7 @@ class CustomProblem(Problem):
 
     @property
     def is_code(self) -> bool:
-        """Whether the prompt is code to continue."""
+        """True if the prompt is code to continue."""
         return bool(self.entry_point) and _defines(self.prompt, self.entry_point)
 
 

@@ -10,10 +10,10 @@ row of its datasets on the hub has them as a literal in the string ``test``. The
 expected results: the reference runs once in the sandbox, and its results are cached in
 :func:`codegen.core.paths.cache_folder`.
 
-Results are compared as in EvalPlus 0.3.1, without two of its bugs: there the tolerance that the
-first test with a float result switches on stays on for all later tests, and the residual test of
-HumanEval/32 does not count its tests, so that the correct solution always fails. One deviation:
-floats within a nested result get the tolerance too.
+Results are compared as in EvalPlus 0.3.1, without two of its bugs: there, the first test with a
+float result enables the tolerance for all later tests, and the residual test of HumanEval/32 does
+not count its tests, so that the correct solution always fails. One deviation: floats within a
+nested result get the tolerance, too.
 
 Some results are lists of a million numbers. For these a digest is expected, and only a digest of
 the program's result leaves its sandbox.
@@ -86,7 +86,7 @@ class ExpectedOutputs:
 
     @property
     def has_digests(self) -> bool:
-        """Whether some results are so large that only digests of them are stored."""
+        """True if some results are so large that only digests of them are stored."""
         return any(is_digest(result) for result in self.results)
 
 
@@ -436,7 +436,7 @@ def inputs_of_test(place: str, row: Mapping[str, object]) -> tuple[list[Any], fl
 
 
 def _literal(node: ast.expr) -> Any:
-    """Evaluates a literal in which ``inf`` and ``nan`` are names, as they print."""
+    """Evaluates a literal in which ``inf`` and ``nan`` may occur as names."""
     for part in ast.walk(node):
         for field, value in ast.iter_fields(part):
             values = value if isinstance(value, list) else [value]

@@ -78,7 +78,7 @@ def find_code(answer: str, entry_point: str) -> Extraction:
 def sanitized(found: Extraction) -> Extraction:
     """Returns the imports, definitions and assignments of the longest prefix that parses.
 
-    EvalPlus does this before it runs an answer (``evalplus.sanitize``), but also drops names that
+    EvalPlus does this before running an answer (``evalplus.sanitize``), but also drops names that
     the function under test does not reach, which are kept here.
     """
     lines = found.program.splitlines()
@@ -142,7 +142,7 @@ def _is_code(text: str) -> bool:
 
 
 def parses(program: str) -> bool:
-    """Returns whether a program is valid Python."""
+    """Returns True if a program is valid Python."""
     return _parsed(program) is not None
 
 

@@ -24,9 +24,9 @@ with their columns.
 
 Use the style ``fim-...`` of the model's family; ``continue`` shows only the text before the gap. A
 model must end its answer itself; answers are not cut to the known length of the gap. Measures show
-whether that was the problem: ``exact_match`` (the missing text, except for whitespace at its ends),
-``exact_match_trimmed`` (the same after cutting the answer to the number of missing lines) and
-``valid_syntax``.
+whether a long answer was the problem: ``exact_match`` (the missing text, except for whitespace at
+its ends), ``exact_match_trimmed`` (the same after cutting the answer to the number of missing
+lines) and ``valid_syntax``.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _before(code: str, function: str) -> str:
 
 def _job(program: str, problem: HumanEvalProblem | InfillingProblem, reference: str) -> Job:
     """Builds a job; the tests of HumanEval/32, 38 and 50 call other functions of the prompt."""
-    # HumanEval/33's tests compare with the tested function itself: its reference is meant.
+    # HumanEval/33's tests call the tested function for the expected values: use the reference.
     own = f"{problem.entry_point}(" in problem.test
     setup = reference if own else _before(reference, problem.entry_point)
     return Job(program, test=problem.test, entry_point=problem.entry_point, setup=setup)

@@ -38,7 +38,7 @@ _BESIDE = frozenset(f"EditEval/{number}" for number in (58, 159, 161, 186))
 _BROKEN = {
     **dict.fromkeys(
         ("EditEval/141", "EditEval/156", "EditEval/159", "EditEval/161"),
-        "its test compares times on the clock, which other processes change",
+        "its test compares wall-clock times, which other processes change",
     ),
     "EditEval/188": "its solution calls urllib.parse without importing it",
 }
@@ -179,7 +179,7 @@ class EditEval(InstructedEdits):
         context = optional_text(place, row, "context")
         if context and _SLOT not in context:
             raise InputError(f"{place}: the context has no {_SLOT}.")
-        test = test.replace("def check():", "def test_check():")  # called like any other test
+        test = test.replace("def check():", "def test_check():")  # called like other tests
         return EditProblem(id_, before, instruction.strip(), after, test, context)
 
 

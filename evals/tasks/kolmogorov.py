@@ -1,8 +1,8 @@
 """The KoLMogorov test (Yoran et al., ICLR 2025, arXiv 2503.13992): programs that output a sequence.
 
 Without a source the sequences are random programs' outputs in the test's own language
-(``codegen.evals.kolmogorov``): this needs no data, and no model has seen them. With a source, they
-are chunks of 128 bytes of that file, spread evenly over it.
+(``codegen.evals.kolmogorov``): this needs no data, and models cannot have seen them. With a source,
+they are chunks of 128 bytes of that file, spread evenly over it.
 
 A sample passes if the variable ``output`` of its program is exactly the sequence, a list of exact
 integers. ``codegen eval kolmogorov score`` computes from the samples how well the programs
@@ -194,7 +194,7 @@ class ScoredAnswer:
 
     @property
     def correct(self) -> bool:
-        """Whether the sequence can be recovered from the program."""
+        """True if the sequence can be recovered from the program."""
         return self.status == "passed"
 
 

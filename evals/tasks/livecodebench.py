@@ -3,14 +3,14 @@ r"""LiveCodeBench, code generation (Jain et al. 2024, arXiv 2403.07974): dated c
 The data is a file with the authors' columns, such as ``test6.jsonl`` of their dataset (concatenate
 the files of several releases); ``-o since=`` and ``-o until=`` select problems by contest date, so
 that none is older than a model. Rows in SandboxFusion's format (``content``, ``test``, ``labels``)
-are accepted too: its samples of LiveCodeBench and of CodeContests.
+are also accepted, such as its samples of LiveCodeBench and CodeContests.
 
 A problem with starter code is scored by calling ``Solution().NAME`` with the JSON values of each
 line of a test's input; the others read standard input and print. Results are compared as in the
 authors' ``testing_util.py``: text line by line without trailing whitespace, or word by word as
-decimal numbers; values by ``==``, where a returned tuple counts as a list. As there, each test has
-6 seconds (here of CPU time), common modules are imported for the program, and the last fenced block
-of an answer is the program. The prompt is their general one.
+decimal numbers; values by ``==``, where a returned tuple counts as a list. As in their script, each
+test has 6 seconds (here of CPU time), common modules are imported for the program, and the last
+fenced block of an answer is the program. The prompt is their general one.
 
 Some private tests are base64 of zlib of a pickle. It is never unpickled: its strings are read from
 its list of operations, and a pickle that would build anything but strings and dictionaries is

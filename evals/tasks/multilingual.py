@@ -205,7 +205,7 @@ def _broken() -> dict[str, dict[str, str]]:
 
 
 _BOUND = re.compile(
-    r"candidate\s*(?::?=|<-)\s*(?:\\&|method\(:)?([A-Za-z_]\w*)"  # most
+    r"candidate\s*(?::?=|<-)\s*(?:\\&|method\(:)?([A-Za-z_]\w*)"  # most languages
     r"|return (\w+)\(\.\.\.\$args\)"  # PHP
     r'|^\s+(\w+) "\$@"'  # Bash
     r"|[aA]ssert\((\w+)\(",  # Java
@@ -279,7 +279,8 @@ class MultiPLE(TranslatedTask):
                 raise SandboxError(
                     f"The expected values of {problem.id} cannot be computed: {outcome.message}."
                 )
-            # An empty file: the values cannot be written, and the problem keeps its own tests.
+            # An empty file means that the values cannot be written; the problem keeps its own
+            # tests.
             text = outcome.stdout if outcome.passed else ""
             write_atomic(path, text)
             yield problem, text
@@ -302,7 +303,7 @@ class MultiPLEMbpp(MultiPLE):
 
 
 _STRICT_ASSERT = 'console.assert = require("node:assert");\n'
-# Crates that all rows import and few use.
+# Crates that all rows import but few use.
 _CRATES = {
     "use rand::Rng;": "thread_rng|gen_range",
     "use regex::Regex;": "Regex::",

@@ -26,9 +26,8 @@ after its edit is the expected one except for whitespace at line ends. Other mea
 - ``shown``: the answer changes something where a change is expected; ``quiet``: it changes nothing
   where no change is expected; ``no_op_precision``: fraction of answers without a change that are
   correct;
-- of the answers that change something, ``undoes``: the fraction that reverts the last edit,
-  ``breaks``: a Python file parses before and not after it, and ``useful``: at least half of the
-  changed lines are as expected.
+- ``undoes``, ``breaks``, ``useful``: fractions of the answers that change something: it reverts the
+  last edit; a Python file no longer parses; at least half of the changed lines are as expected.
 
 A source may also contain edit states: rows of :class:`codegen.core.records.Edit`, or the data
 directory that ``codegen data edits --keep-moments`` wrote, for example for training with their
@@ -70,7 +69,7 @@ from codegen.evals.tasks.styles import PromptStyle, style_of
 VIEW = sessions.View()
 _EVERY = 4  # every fourth row also yields a state where no edit is expected
 _KINDS = 2  # refactorings of a file
-_LATER = ("test",)  # kinds added after the problems, which would change their random choices
+_LATER = ("test",)  # excluded: later kinds would change the problems' random choices
 _WORDS = re.compile(r"\w+|[^\S\n]+|\n|[^\w\s]")
 
 
@@ -259,7 +258,7 @@ def _changed_lines(before: str, after: str) -> Counter[tuple[str, str]]:
 
 
 def _is_there(before: str, after: str, target: str) -> bool:
-    """Returns whether the first change begins in, or at the edge of, an expected change."""
+    """Returns True if the first change begins in or next to an expected change."""
     lines = lines_of(before)
     first = difference(lines, lines_of(after))[0]
     return any(
@@ -269,7 +268,7 @@ def _is_there(before: str, after: str, target: str) -> bool:
 
 
 def kept_rate(before: str, after: str, settled: str) -> float | None:
-    """Returns the fraction of the characters of inserted words that are in the settled text.
+    """Returns the fraction of the characters of inserted words that are in the ``settled`` text.
 
     None without insertions. Words are matched by the longest blocks (difflib).
     """

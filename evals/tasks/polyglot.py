@@ -2,8 +2,8 @@
 
 A problem shows the exercise's instructions and the file to complete; the answer is the whole file
 (``aider-polyglot``, aider's format ``whole``) or search-and-replace blocks
-(``aider-polyglot-diff``, its format ``diff``). A program has two tries: ``codegen eval run TASK
--o retry=RUN`` shows what failed with the file after the first try and its tests' output, as aider
+(``aider-polyglot-diff``, its format ``diff``). A program has two attempts: ``codegen eval run TASK
+-o retry=RUN`` shows failed samples' files after the first attempt and their tests' output, as aider
 does. Aider's pass_rate_1 is pass@1 of the first run and pass_rate_2 is pass@1 of the second, which
 keeps passed samples. ``well_formed`` is the fraction of answers with a file, or with matching
 blocks.
@@ -65,7 +65,7 @@ _WHOLE = "Answer with the whole file {name}, in one code block."
 _LINES = 50  # maximum lines shown of the tests' output
 _MOST_BYTES = 16 << 20  # maximum size of an exercise's file
 _DOCS = (".docs/introduction.md", ".docs/instructions.md", ".docs/instructions.append.md")
-# Exercises whose tests catch the program's own exceptions, patch what it calls, or pass it objects.
+# Exercises whose tests catch the program's own exceptions, patch its callees, or pass it objects.
 _BESIDE = frozenset({"python/grep", "python/list-ops", "python/paasio"})
 _BROKEN = {"python/paasio": "its tests look for the file name paasio.py in the call stack"}
 _AS_MODULE = "import sys\n\nsys.modules[{module!r}] = sys.modules['candidate']\n\n"
@@ -98,7 +98,7 @@ class Polyglot(CodeTask[Exercise]):
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """Loads one of the tasks, by its name."""
+        """Loads the exercises."""
         if source and Path(source).is_dir():
             rows = DatasetRows(_exercises(Path(source)), Path(source).name)
         else:
@@ -145,7 +145,7 @@ class Polyglot(CodeTask[Exercise]):
         return f"{problem.name}\n```python\n{code.strip(chr(10))}\n```\n\n{how}"
 
     def again(self, problem: Exercise, sample: Sample, verdict: Verdict) -> str:
-        """Returns the instructions, the file after the first try, and its tests' output."""
+        """Returns the instructions, the file after the first attempt, and its tests' output."""
         said = "\n".join(verdict.message.splitlines()[:_LINES])
         code = self.extract(problem, sample).program or self._before(problem, sample)
         failed = _FAILED.format(name=problem.name)
@@ -169,7 +169,7 @@ class Polyglot(CodeTask[Exercise]):
         if problem.id not in _BESIDE:
             own = Job(program, test=problem.test.partition(_RUN)[0])
             plain = own.mechanism == "isolated"
-            # Not blinded: the second try shows the message of each failed test.
+            # Not blinded, since the second attempt shows the message of each failed test.
             mode: Mode = "isolated" if plain else "in_sandbox"
             return Job(program, test=problem.test, mode=mode, limits=limits, plain=plain)
         module = _AS_MODULE.format(module=problem.name.removesuffix(".py"))

@@ -129,7 +129,7 @@ class Spider(CodeTask[SqlProblem]):
         return ("SELECT 'nothing is called this'",)
 
     def measure(self, problem: SqlProblem, sample: Sample) -> Mapping[str, float]:
-        """Returns whether the answer declines."""
+        """Returns True if the answer declines."""
         return {"declined": float(self.program(problem, sample) == CANNOT)}
 
     def labels(self, problem: SqlProblem) -> Sequence[str]:
@@ -250,7 +250,7 @@ def cached_folder(source: Path, fill: Callable[[Path, Path], None]) -> Path:
             fill(source, folder)
             folder.rename(place)
         except OSError:
-            if not place.is_dir():  # else another process was faster
+            if not place.is_dir():  # otherwise another process was faster
                 raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)

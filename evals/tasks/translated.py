@@ -1,7 +1,7 @@
 """Splits translated tests into two programs: one makes calls, one has the expected values.
 
 MultiPL-E (Cassano et al. 2023, arXiv 2208.08227) scores a program by the exit status of a file that
-contains it and its tests, which a program forges by exiting. But in each language its tests are
+contains it and its tests, which a program can forge by exiting. But in each language its tests are
 statements of one form: a call with literal arguments, and a literal value. So each test becomes two
 programs. One follows the program under test, makes the calls and writes their results. The other
 writes the expected values in the same way. The two outputs are compared outside the sandbox, so a
@@ -43,7 +43,7 @@ class TestSyntax:
     """The syntax of a language's tests.
 
     Attributes:
-        start: beginning of an assert. Its content ends with the bracket that closes the last one
+        start: beginning of an assert. Its content ends at the bracket that matches the last one
             opened here.
         between: separator of the call and the value.
         answer: statement that writes a value, ``{}``.
@@ -153,7 +153,7 @@ def _content(
 
 
 def _equals(code: str) -> int | None:
-    """Returns where a chain's last method begins, if it is Java's ``equals``, or ``Equals``."""
+    """Returns the start of a chain's last method if it is ``equals`` (Java) or ``Equals``."""
     depth = 0
     for at in range(len(code) - 1, -1, -1):
         if code[at] in _CLOSE:

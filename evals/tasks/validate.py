@@ -1,4 +1,4 @@
-"""The gate of a task: its references must pass, and programs known to be wrong must fail."""
+"""Validates a task: its references must pass, and programs known to be wrong must fail."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ReferenceGate:
 
     @property
     def holds(self) -> bool:
-        """Whether all references passed, except the known failures."""
+        """True if all references passed, except the known failures."""
         return not self.failures
 
 
@@ -82,7 +82,7 @@ class TaskCheck:
 
     @property
     def holds(self) -> bool:
-        """Whether the task distinguishes correct from wrong programs here."""
+        """True if the task distinguishes correct from wrong programs here."""
         return not self.failures and not self.accepted
 
 

@@ -164,7 +164,7 @@ def _problem(
 ) -> YamlProblem:
     given = {name: value for name in _COLUMNS if (value := getattr(file, name)) is not None}
     if file.prompt == "prompt" and "prompt" not in row:
-        del given["prompt"]  # the error then reports that the row lacks it
+        del given["prompt"]  # so the error reports the missing prompt
     made = {name: _value(value, row, name, place, templates) for name, value in given.items()}
     columns = dict(row)
     if any(kind in made for kind in JUDGED_BY):  # drop columns of other kinds
@@ -178,7 +178,7 @@ def _problem(
 def _value(
     text: object, row: Mapping[str, object], key: str, place: str, templates: Templates
 ) -> object:
-    """Returns a column unchanged or fills in a template; item by item in lists, keeps numbers."""
+    """Returns a column unchanged, or renders a template; in lists each item, and keeps numbers."""
     if isinstance(text, (list, tuple)):
         return [_value(item, row, key, place, templates) for item in text]
     if not isinstance(text, str):

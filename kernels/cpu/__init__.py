@@ -45,7 +45,7 @@ Addresses = NDArray[np.int64]
 
 def _kernels() -> dict[torch.dtype, str]:
     """Returns the available sets of kernels by dtype."""
-    names = getattr(_core, "SETS", ())  # None, or an older build, has none
+    names = getattr(_core, "SETS", ())  # missing in an older build
     capability = torch.backends.cpu.get_cpu_capability()
     found: dict[torch.dtype, str] = {}
     if "avx2" in names and capability != "DEFAULT":
@@ -56,7 +56,7 @@ def _kernels() -> dict[torch.dtype, str]:
 
 
 KERNELS: dict[torch.dtype, str] = _kernels()
-# The dtype of the slots that the kernels read.
+# The dtype of the slots, by dtype of the kernels.
 SLOTS = {torch.float32: torch.float16, torch.bfloat16: torch.bfloat16}
 
 __all__ = [
@@ -73,8 +73,8 @@ def preferable(dtype: torch.dtype) -> bool:
 @cache
 def fastest() -> torch.dtype | None:
     """Returns the dtype in which products of few rows take the least time here, measured in some
-    milliseconds; None without kernels. The fastest set depends on the CPU's units, not only on
-    its instructions.
+    milliseconds; None without kernels. The fastest set depends on the CPU's execution units, not
+    only on its instruction set.
     """
     numbers = torch.Generator().manual_seed(0)
     values = torch.randint(0, 16, (1024, 1024), generator=numbers)
@@ -362,7 +362,7 @@ class CompiledPass:
     Attributes:
         most: maximum rows for which quantized products are faster.
         helpers: maximum number of threads that help while a core is free. They sleep between
-            passes, and pause for a while if helping did not pay.
+            passes, and pause for a while if helping did not save time.
 
     Raises:
         ValueError: if :meth:`takes` is false for these sizes.
@@ -385,7 +385,7 @@ class CompiledPass:
             raise ValueError("hidden and head sizes must be multiples of 32, heads at most 256")
         self._heads, self._kv_heads, self._dim = heads, kv_heads, dim
         self._scale, self._epsilon = scale, epsilon
-        self._parts = [part for layer in layers for part in layer], norm, head  # kept alive
+        self._parts = [part for layer in layers for part in layer], norm, head  # keeps them alive
         self._layers: Addresses = np.array(
             [
                 word

@@ -2,7 +2,7 @@
 keys in one pass that gathers, rotates and scatters.
 """
 
-# Triton's language and launches are typed for its compiler only.
+# Triton's language is typed only for its compiler.
 
 from __future__ import annotations
 

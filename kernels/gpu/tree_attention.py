@@ -8,7 +8,7 @@ The split depends on the prefix's length, which only the device knows: the grid 
 programs to fill the device, and programs without slots exit immediately.
 """
 
-# Triton's language and launches are typed for its compiler only.
+# Triton's language is typed only for its compiler.
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def tree_kernel(
     sees = ((bits[:, None] >> j[None, :].to(tl.int64)) & 1) == 1
     sees = sees & (j[None, :] < nodes) & ((length + depth)[None, :] >= first[:, None])
     scores = tl.where(sees, scores, float("-inf"))
-    most = tl.maximum(tl.max(scores, 1), -1e30)  # finite in the tile's padding rows
+    most = tl.maximum(tl.max(scores, 1), -1e30)  # keeps padding rows finite
     weights = tl.exp2(scores - most[:, None])
     total = tl.sum(weights, 1)
     v = tl.load(

@@ -11,7 +11,7 @@ down the tree and sums q by blocks, and a last one finds the target's token in i
 ``codegen.kernels.vocabulary`` has the plain versions.
 """
 
-# Triton's language and launches are typed for its compiler only.
+# Triton's language is typed only for its compiler.
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def sibling_kernel(
     for i in range(step):
         going = going & (tl.load(states + i) < _ACCEPTED)
     if going:
-        # A block of one token, as the interpreter handles scalars in masks wrongly.
+        # A block of one token, since the interpreter mishandles scalars in masks.
         x = tl.load(tokens + child - 1) + tl.arange(0, 1)
         q, p = tl.load(target + x).to(tl.float32), tl.load(draft + x).to(tl.float32)
         q, p, kept = _after(q, p, x, children, tokens, states, sums, step, blocks, BLOCKS)
@@ -298,7 +298,7 @@ def greedy_kernel(tokens, parents, chosen, path, width, BLOCK: tl.constexpr):
     for level in range(width - 1):
         wanted = tl.load(chosen + row * width + tl.minimum(node, width - 1))
         good = (parent == node) & (token == wanted)
-        # The width means "no such child".
+        # The tree's width means "no such child".
         node = tl.min(tl.where(good, lanes, width), 0).to(tl.int64)  # pyrefly: ignore[missing-attribute]
         tl.store(path + row * (width - 1) + level, tl.where(node < width, node, -1))
 

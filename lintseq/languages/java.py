@@ -9,7 +9,7 @@ from tree_sitter import Node
 
 from codegen.lintseq.languages.program_graph import Grammar, Reader, fields, text_of, words
 
-# What a block may throw without saying so.
+# Exceptions that a block may throw without declaring them.
 _UNCHECKED = re.compile(
     r"Exception|Throwable|Error|\w*(Runtime|Argument|State|Bounds|Pointer|Arithmetic|Cast|Format|"
     r"Operation|Element|Modification|Mismatch|Stack|Size|DateTime|Overflow|Memory)\w*"
@@ -39,7 +39,7 @@ def _rules(reader: Reader) -> None:
     for interface in reader.nodes.get("interface_declaration", ()):
         body = interface.child_by_field_name("body")
         methods = [c for c in body.named_children if c.type == "method_declaration"] if body else []
-        if len(methods) == 1:  # a lambda may be one
+        if len(methods) == 1:  # a lambda may implement it
             reader.edge(reader.unit(methods[0]), reader.unit(interface))
     for kind in ("try_statement", "try_with_resources_statement"):
         for statement in reader.nodes.get(kind, ()):
@@ -48,7 +48,7 @@ def _rules(reader: Reader) -> None:
         for loop in reader.nodes.get(kind, ()):
             condition = loop.child_by_field_name("condition")
             if condition is None or text_of(condition) in ("true", "(true)"):
-                for jump in _breaks(loop):  # without it, nothing after the loop is reached
+                for jump in _breaks(loop):  # without the break, code after the loop is unreachable
                     reader.edge(reader.unit(jump), reader.unit(loop))
     for rule in reader.nodes.get("switch_rule", ()):
         for unit in reader.ends(rule):

@@ -61,7 +61,7 @@ def _cpp(reader: Reader) -> None:
         for field in reader.nodes.get("field_declaration", ())
         if not any(child.type == "function_declarator" for child in field.children)
     ]
-    for values in reader.nodes.get("initializer_list", ()):  # it may fill a structure
+    for values in reader.nodes.get("initializer_list", ()):  # it may initialize a structure
         for unit in fields:
             reader.edge(unit, reader.unit(values))
     for operator in reader.nodes.get("operator_name", ()):
@@ -128,7 +128,7 @@ CPP = replace(
 )
 
 
-# Values whose type does not determine their elements, and uses that do.
+# Values whose element type is not known from the value, and uses that determine it.
 _OPEN = re.compile(
     r"::new\(\)|with_capacity|vec!\[\]|\bNone\b|default\(\)|collect\(\)|parse\(\)|into\(\)|sum\(\)"
     r"|channel\(\)|\.clone\(\)"
@@ -189,7 +189,7 @@ def _rules(reader: Reader) -> None:
             telling = [unit for unit in reads if _TELLS.search(reader.text(unit))]
             reader.any_of(sorted(telling or reads), binding.unit)
     used = {binding.unit for binding in reader.bindings if binding.reads}
-    for unit in imports.keys() - used:  # it may be a trait whose methods are called
+    for unit in imports.keys() - used:  # the import may be a trait whose methods are called
         for use in reader.member_uses:
             if use.name not in reader.members:
                 reader.edge(unit, use.unit)
@@ -281,7 +281,7 @@ _NAMED = words("type_identifier qualified_type generic_type")
 
 
 def _go_imported(spec: Node) -> Iterable[str]:
-    """Returns the name of a package: its last element, ignoring a version."""
+    """Returns the name of a package: the last element of its path, ignoring a version."""
     path = spec.child_by_field_name("path")
     if path is None or spec.child_by_field_name("name"):
         return []

@@ -10,10 +10,10 @@ As in :mod:`codegen.lintseq.dependencies`, the rules define which units are dele
 
 1. The units inside a unit, and a unit with all units of a block that must not be empty.
 2. The use of a name: with the declaration it refers to by the language's scopes. If there are
-   several (overloads, a prototype, branches), with any of them, or with the last, as the language
-   says. The use of a member: with the members of that name that the program declares.
+   several (overloads, a prototype, branches), with any of them, or with the last, depending on the
+   language. The use of a member: with the members of that name that the program declares.
 3. A function with a result: with the last statement of its body, and of the blocks in which that
-   ends.
+   statement ends.
 4. What must be used (imports and variables in Go): with its last use.
 5. The language's own rules.
 
@@ -197,13 +197,13 @@ class Binding:
 
 
 class Reader:
-    """A program as read; the rules of a language add to its graph.
+    """A parsed program; the rules of a language add to its graph.
 
     Attributes:
         spans: the first and last line of each unit; unit 0 is the program.
         parents: the unit around each.
         last: the last unit inside each.
-        unit_of: the unit that a node is, alone or with its neighbors, by the node's id.
+        unit_of: node id -> the unit that the node forms, alone or with its neighbors.
         nodes: nodes with children, by type.
         uses, member_uses: uses of names and of members.
         members: units that declare a member, by name.
@@ -267,12 +267,12 @@ class Reader:
         return unit <= other <= self.last[unit]
 
     def edge(self, needed: int, dependent: int) -> None:
-        """Makes ``dependent`` die with ``needed``, unless it is the program."""
+        """Deletes ``dependent`` with ``needed``, unless that is the program."""
         if needed and dependent and not self.contains(needed, dependent):
             self.graph.dependents[needed].add(dependent)
 
     def any_of(self, members: Iterable[int], dependent: int) -> None:
-        """Makes ``dependent`` die when all members have died."""
+        """Deletes ``dependent`` once all members are deleted."""
         distinct = tuple(dict.fromkeys(members))
         if not distinct or not dependent or 0 in distinct:
             return
@@ -282,7 +282,7 @@ class Reader:
             self.graph.groups.append(DeletionGroup(distinct, dependent))
 
     def needed_by_all(self, unit: int) -> None:
-        """Makes all later units die with this one, since they may need it without naming it."""
+        """Deletes all later units with this one, since they may need it without naming it."""
         for later in range(self.last[unit] + 1, len(self.spans)):
             self.edge(unit, later)
 
@@ -348,7 +348,7 @@ class Reader:
         }
 
     def _is_alone(self, first: Node, last: Node) -> bool:
-        """Returns True if the lines from one node to another contain only these nodes."""
+        """Returns True if the lines from one node to another contain no other nodes."""
         row, column = first.start_point
         if self.rows[row][:column].strip():
             return False
@@ -577,7 +577,7 @@ class ProgramUnits(NamedTuple):
 
     Attributes:
         owners: unit of each line.
-        drawn: whether each line may be the seed of a deletion.
+        drawn: True for each line that may be the seed of a deletion.
         graph: dependencies of the units.
         inert: lines without an effect on checkers.
     """

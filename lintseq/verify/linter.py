@@ -124,10 +124,10 @@ class Linter:
         plain = _UNUSUAL.search(state) is None
         if not plain:
             self.path.write_text(state, encoding="utf-8", newline="\n")
-        # pylint reads the encoding declaration of a file, but not of a string.
+        # pylint checks the encoding declaration of files, but not of strings.
         module = linter.get_ast(str(self.path), MODULE, state if plain else None)
         if module is None:
-            return  # the reporter has an E0001
+            return  # reported as E0001
         linter.file_state = FileState(MODULE, linter.msgs_store, module)
         linter._ignore_file = False
         if plain and _is_regular([module.doc_node, *module.body], 0, state.split("\n")):
@@ -173,8 +173,8 @@ def _is_regular(block: Sequence[Any], depth: int, lines: Sequence[str]) -> bool:
 def _observe_assignments(notes: list[tuple[_Table, Any]]) -> None:
     """Collects a state's assignments to attributes that astroid notes in the trees of libraries.
 
-    A library's notes in another's tree are taken out at once: its tree stays, and they would count
-    in states that do not load it.
+    Notes of a library in another library's tree are removed at once: the tree stays, and they would
+    affect states that do not load the first library.
     """
     builder: Any = AstroidBuilder
     note = getattr(builder.delayed_assattr, "__wrapped__", builder.delayed_assattr)
@@ -186,7 +186,7 @@ def _observe_assignments(notes: list[tuple[_Table, Any]]) -> None:
             for owner in target.expr.infer():
                 if not hasattr(owner, "root") or owner.root() is module:
                     continue
-                for kind in ("instance_attrs", "locals"):  # an instance has its class's
+                for kind in ("instance_attrs", "locals"):  # an instance shares its class's tables
                     table = getattr(owner, kind, None)
                     if table and target in table.get(target.attrname, ()):
                         if module.name == MODULE:

@@ -6,8 +6,8 @@ are sent, as JSON lines over standard streams, to an interpreter that runs only 
 hash seed. A data run has one per worker.
 
 The process ends when its parent does (its input closes), when a call is interrupted, and when the
-syntax trees of libraries take too much memory. If it dies of a state (a C extension that crashes on
-import), that is a finding in the state.
+syntax trees of libraries take too much memory. A state that kills it (a C extension that crashes on
+import) gets a finding.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from codegen.lintseq.verify import LintMessage, batches
 MAX_REMEMBERED = 50_000  # verdicts, of some 200 bytes each
 # pylint itself takes about 60 MiB; a restart costs 0.4 seconds, and reparses libraries.
 MAX_MIB = 192
-MIN_CPU_S = 3.0  # of work before a process is replaced
+MIN_CPU_S = 3.0  # minimum CPU time of a process before it is replaced
 # Limit per request: an interruption loses this much, and both processes store it.
 _MAX_STATES, _MAX_CHARACTERS = 50, 200_000
 
@@ -87,14 +87,14 @@ class LinterProcess:
     def _lint(self, states: Sequence[str], *, retry: bool = True) -> list[list[LintMessage]]:
         """Returns the findings; if the process dies, tries each state separately, with a retry."""
         try:
-            if self.process is None or self._owner != os.getpid():  # none yet, or a fork's parent's
+            if self.process is None or self._owner != os.getpid():  # none, or the forked parent's
                 self._start()
             answer = self._exchange(states)
         except EOFError:
             code = self.close()
             if len(states) > 1:
                 return [self._lint([state])[0] for state in states]
-            if retry:  # something else may have killed it
+            if retry:  # it may have been killed for another reason
                 return self._lint(states, retry=False)
             return [[LintMessage(1, "F0002", f"pylint failed: its process ended with {code}")]]
         except BaseException:
@@ -117,7 +117,7 @@ class LinterProcess:
             stderr=subprocess.DEVNULL,
             cwd=os.sep,
             env={**os.environ, "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"},
-            process_group=0,  # Ctrl-C is for this process
+            process_group=0,  # keeps Ctrl-C from the child
         )
         try:
             self._exchange(None)
@@ -152,7 +152,7 @@ class LinterProcess:
         process.terminate()
         try:
             process.communicate(timeout=2)
-        except subprocess.TimeoutExpired:  # in C code
+        except subprocess.TimeoutExpired:  # stuck in C code
             process.kill()
             process.communicate()
         return process.returncode
@@ -160,7 +160,7 @@ class LinterProcess:
 
 def serve() -> None:
     """Processes requests until the input ends; runs in the child process."""
-    # Standard input and output, out of reach of the modules that states import.
+    # Hides standard input and output from the modules that states import.
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
@@ -180,7 +180,7 @@ def serve() -> None:
         return
     linter = Linter()
     gc.collect()
-    gc.disable()  # walking the trees of libraries would take a third of the time
+    gc.disable()  # collecting the trees of libraries would take a third of the time
     answer()
     for request in requests:
         findings = linter.check(json.loads(request))

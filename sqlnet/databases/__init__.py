@@ -57,14 +57,14 @@ class ResultSet:
 
 
 class Engine(Protocol):
-    """Runs statements, in this process, in a child process, or on a server."""
+    """Runs statements in this process, in a child process, or on a server."""
 
     def tables(self) -> tuple[Table, ...]:
         """Returns the tables and views.
 
         Raises:
             TooSlowError: if reading them takes longer than :data:`OPENING_S`.
-            DatabaseError: if that fails.
+            DatabaseError: if it fails.
         """
         ...
 

@@ -6,7 +6,8 @@ in any state; the parent then starts another child. The child cannot write files
 memory is bounded.
 
 Messages are JSON, each preceded by its length in 8 bytes; a number or date that JSON lacks is an
-object with the type's name, anything else text. The parent trusts the child no more than the file.
+object with the type's name, anything else a string. The parent does not trust the child, since it
+has read the file.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _STARTING_S = 60.0  # on a busy machine
 _MEMORY = 8 * 2**30  # bytes of address space; the engines set lower limits
 _SQLITE_MEMORY = 2**30
 _MOST_REPLY = 256 * 2**20
-# -P: no module is imported from the working directory, which may hold anything.
+# -P: no module is imported from the working directory, which is untrusted.
 _COMMAND = [sys.executable, "-P", "-c", "from codegen.sqlnet.databases.child import main; main()"]
 _ERRORS = {
     e.__name__: e
@@ -104,7 +105,7 @@ class Child:
                 with suppress(OSError):
                     pipe.close()
 
-    def __del__(self, suppress: type[suppress] = suppress) -> None:  # deleted when Python exits
+    def __del__(self, suppress: type[suppress] = suppress) -> None:  # globals may be gone at exit
         with suppress(Exception):
             self.close()
 
@@ -112,7 +113,7 @@ class Child:
         process = self._process or self._start()
         try:
             reply = _exchange(process, request, seconds + 2 * _GRACE_S)
-        except BaseException:  # Ctrl-C too: the child has no other interrupt
+        except BaseException:  # including Ctrl-C: the child must be killed
             self.close()
             raise
         if reply is None:
@@ -239,7 +240,7 @@ def decode_value(value: Any) -> Any:
 
 def main() -> None:
     """Opens the database in the first message, then processes requests until EOF."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the parent handles Ctrl-C
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     for what, most in (
         (resource.RLIMIT_FSIZE, 0),
@@ -249,7 +250,7 @@ def main() -> None:
         _, hard = resource.getrlimit(what)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(what, (most, most))
-    # Output of libraries must not mix with replies.
+    # Keeps output of libraries out of the replies.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     requests = sys.stdin.buffer
@@ -269,7 +270,7 @@ def main() -> None:
             kind = type(error).__name__
             reply = {"error": kind, "message": error.message, "remedy": error.remedy}
         except MemoryError:
-            message = "The statement failed: it needs more memory than it may take."
+            message = "The statement failed: it needs more memory than it may use."
             reply = {"error": "DatabaseError", "message": message, "remedy": ""}
         signal.setitimer(signal.ITIMER_REAL, 0)
         _write(replies, reply)

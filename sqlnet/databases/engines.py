@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 SAMPLE_ROWS = 1000  # number of values that decide an untyped column's type
 SAMPLE_S = 0.5  # time limit for reading them; slower columns are text
 
-# The functions that a statement may call.
+# Functions that a statement may call.
 _FUNCTIONS = """
     abs avg ceil ceiling coalesce concat count date day floor ifnull instr length like lower ltrim
     max min month nullif replace round rtrim strftime substr substring sum total trim upper year
@@ -54,7 +54,7 @@ _PRAGMAS = ("table_info", "foreign_key_list")  # during schema reading
 _LONGEST_IN_CHILD = 10_000_000  # maximum bytes per value
 LONGEST_HERE = 50_000  # a quadratic function takes about 30 ms on such a string
 # sqlite3's message when the progress handler or ``_lower`` stopped a statement: at the time limit,
-# or because of a Ctrl-C that came while one of them ran.
+# or because of Ctrl-C while one of them was running.
 _STOPPED = ("interrupted", "user-defined function raised exception")
 
 
@@ -99,7 +99,7 @@ class SqliteEngine:
         connection = self.connection
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA trusted_schema = OFF")
-        # Python's own, so that text matches without regard to case beyond ASCII too.
+        # Python's functions, to ignore the case of non-ASCII text, too.
         connection.create_function("lower", 1, _lower, deterministic=True)
         for limit, most in (
             (sqlite3.SQLITE_LIMIT_LENGTH, longest),
@@ -183,7 +183,7 @@ class SqliteEngine:
         except sqlite3.DatabaseError as error:
             if _was_stopped(error) and not self._deadline < time.monotonic() < end:
                 raise
-            return "text"  # long strings, or unknown: too slow, or a forbidden function
+            return "text"  # long strings, or unknown (too slow or forbidden)
         finally:
             self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
             self._deadline = end
@@ -217,7 +217,7 @@ class SqliteEngine:
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_PRAGMA and self._readable is None and first in _PRAGMAS:
             return sqlite3.SQLITE_OK
-        # A view reads tables in the user's name: the schema author's code is allowed.
+        # Views read tables on the user's behalf, so the schema author's code is allowed.
         if action == sqlite3.SQLITE_READ and first and (self._reads(first) or via):
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_FUNCTION and second and second.lower() in _ALLOWED:

@@ -102,7 +102,7 @@ def open_database(path: str | Path, *, may_write: bool = False) -> Database:
         return Database(Child("duckdb", full), full, "duckdb")
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         return SqliteDatabase.from_csv(path)
-    raise InputError(f"{path} is not a database that can be read.", _REMEDY)
+    raise InputError(f"{path} is not a readable database.", _REMEDY)
 
 
 class SqliteDatabase(Database):
@@ -257,7 +257,7 @@ def _storable(value: Any) -> str | int | float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         with suppress(AttributeError, ValueError):
-            value = getattr(value, "item")()  # noqa: B009 - a numpy scalar has it
+            value = getattr(value, "item")()  # noqa: B009 - of a numpy scalar
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value if isinstance(value, float) or abs(value) < 2**63 else float(value)
     return str(value)

@@ -217,14 +217,14 @@ def _deadline(
     is_over, lock = False, threading.Lock()
 
     def break_off() -> None:
-        with lock, suppress(Exception):  # an error: the driver has closed the connection itself
+        with lock, suppress(Exception):  # in case the driver has closed the connection
             if is_over:
                 return
             is_broken_off.set()
             number = driver.fileno() if hasattr(driver, "fileno") else driver._sock.fileno()
             with socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as same:
                 if hasattr(driver, "cancel_safe"):
-                    driver.cancel_safe(timeout=_GRACE_S)  # else PostgreSQL keeps working
+                    driver.cancel_safe(timeout=_GRACE_S)  # otherwise PostgreSQL continues
                 same.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(seconds + _GRACE_S, break_off)
@@ -320,7 +320,7 @@ def _driver_text(text: str, dialect: str) -> str:
     try:
         tree = sqlglot.parse_one(text, dialect=dialect)
     except SqlglotError as error:
-        raise UnsafeSQLError(f"Not SQL that can be sent: {one_line(error)}.") from None
+        raise UnsafeSQLError(f"The SQL cannot be sent: {one_line(error)}.") from None
     for placeholder in list(tree.find_all(exp.Placeholder)):
         placeholder.replace(exp.Var(this=_MARK))
     if dialect == "postgres":

@@ -300,7 +300,7 @@ def test_an_editor_is_answered_and_a_dead_child_is_replaced(served: Serving) -> 
     second = served.child()
     assert second != first
     log = served.log.read_text()
-    assert "fim.gguf stopped: llama.cpp was ended by SIGKILL." in log and "Traceback" not in log
+    assert "fim.gguf stopped: llama.cpp was killed by SIGKILL." in log and "Traceback" not in log
     served.process.kill()
     served.process.wait()
     wait_for(lambda: not lives(second))

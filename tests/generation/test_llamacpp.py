@@ -139,6 +139,6 @@ def test_a_child_that_dies_ends_the_run_with_one_line(embedded_gguf: Path) -> No
             yield Request(PROMPTS[i % 4], index=i)
 
     made = []
-    with pytest.raises(ModelUnusable, match=r"Q4_1\.gguf stopped: .* ended by SIGSEGV\. "):
+    with pytest.raises(ModelUnusable, match=r"Q4_1\.gguf stopped: .* killed by SIGSEGV\. "):
         made.extend(backend.generate(requests(), GREEDY, Decoder()))
     assert all(one.text for one in made)

@@ -144,7 +144,7 @@ def test_damaged_and_unknown_files_give_one_line(embedded_gguf: Path, tmp_path: 
     assert "unknown model architecture: 'alpha'" in refusal(other)
     # An assertion of llama.cpp fails, which ends the whole process.
     layers = changed(embedded_gguf, tmp_path / "layers.gguf", "llama.block_count", bytes(4))
-    assert "llama.cpp was ended by SIGABRT (llama-model.cpp:" in refusal(layers)
+    assert "llama.cpp was killed by SIGABRT (llama-model.cpp:" in refusal(layers)
 
 
 def test_too_little_memory_names_the_remedy(

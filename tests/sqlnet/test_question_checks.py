@@ -251,7 +251,7 @@ PLANS = [
     (
         "the three most expensive products by price",
         QueryPlan(SHOWN, order=OrderBy(ColumnRef(0, PRICE), 0, True), limit=3),
-        "the name of products, sorted by price, highest first, the first 3 alone",
+        "the name of products, sorted by price, highest first, only the first 3",
     ),
     (
         "products whose status is sold or lost",

@@ -2,10 +2,10 @@
 
 An example is compared with the prompt, the solution and the tests of each problem. It is dropped if
 it contains at least a fraction ``min_overlap`` of the word n-grams of one of these parts. Phi-1
-(Gunasekar et al. 2023) and Cosmopedia look for common 10-grams of words, and Cosmopedia then for
-half of the problem, the default here. With ``min_overlap`` 0 one common n-gram is enough, as in
-open-r1 (8 words) and datatrove (12 words). Shorter parts have no n-gram, so an example is also
-dropped if its program or instruction has the same words, ignoring docstrings.
+(Gunasekar et al. 2023) and Cosmopedia look for common 10-grams of words, and Cosmopedia then
+requires half of the problem, the default here. With ``min_overlap`` 0 one common n-gram is enough,
+as in open-r1 (8 words) and datatrove (12 words). Shorter parts have no n-gram, so an example is
+also dropped if its program or instruction has the same words, ignoring docstrings.
 
 Limits: paraphrases, renamed variables and rewritten solutions are not found. Text without spaces
 between words, such as Chinese, has few n-grams.
@@ -152,7 +152,7 @@ def _problem(place: str, row: Mapping[str, Any]) -> Reference:
         tuple(_texts(by_name, COLUMNS[part], place)) for part in ("prompt", "solution", "tests")
     )
     if "canonical_solution" in by_name:
-        # There the solution completes the function that the prompt starts.
+        # HumanEval's solution completes the function that the prompt starts.
         solution += tuple(p + s for p in prompt[:1] for s in solution[:1])
     return Reference(str(id_), prompt, solution, ("\n".join(tests),) if tests else ())
 
@@ -269,7 +269,7 @@ class Decontamination:
 
 
 def _without_docstrings(program: str) -> bytes:
-    """Returns the digest of a program's words outside triple quotes."""
+    """Returns the digest of a program's words outside triple-quoted strings."""
     return digest(*words(_TRIPLE_QUOTED.sub("", program)))
 
 

@@ -1,10 +1,10 @@
 """Deduplication: signatures of examples, and decisions in input order.
 
-As for The Stack (Kocetkov et al. 2022, arXiv 2211.15533, and its published script): MinHash over
-5-grams of words, 256 permutations, Jaccard similarity 0.7. Unlike there, a candidate is compared
-before it is removed, so that the bands can be chosen for recall. The first of several similar
-programs is kept, and later programs are compared only with kept ones: a program that is similar
-only to a removed one is kept. datasketch does the locality-sensitive hashing.
+As in The Stack (Kocetkov et al. 2022, arXiv 2211.15533, and its published script): MinHash over
+5-grams of words, 256 permutations, Jaccard similarity 0.7. Unlike in The Stack, a candidate is
+compared before it is removed, so that the bands can be chosen for recall. The first of several
+similar programs is kept, and later programs are compared only with kept ones: a program that is
+similar only to a removed one is kept. datasketch does the locality-sensitive hashing.
 
 Limits: the index is in memory, about 11 KiB per kept program with ``near``: 11 GB per
 million. Only the first 1000 candidates are compared; more occur only if many programs have long
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datasketch import LeanMinHash, MinHash
     from numpy.typing import NDArray
 
-_PERMUTATIONS = 256  # MinHash values; the estimate of a similarity s errs by sqrt(s (1 - s) / 256)
+_PERMUTATIONS = 256  # MinHash values; standard error of a similarity s: sqrt(s (1 - s) / 256)
 _SHINGLE = 5  # words
 _CANDIDATES = 1000
 _BATCH = 4096  # shingles hashed at once, to bound the memory for a huge program
@@ -182,4 +182,4 @@ def _lean(signature: Signature) -> LeanMinHash:
 
 
 def _hashed(band: bytes) -> Any:
-    return hash(band)  # used in one process, and candidates are compared
+    return hash(band)  # stable within a process; candidates are compared

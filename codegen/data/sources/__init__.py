@@ -49,10 +49,9 @@ class Source(Protocol):
         ...
 
     def describe(self) -> Mapping[str, Any]:
-        """Returns what determines the inputs (JSON values); must be the same on resume.
-
-        It should contain a digest of the content unless that needs a download: only this shows for
-        a finished directory that its source has changed.
+        """Returns the settings that determine the inputs (JSON values); must be the same on resume.
+        They should include a digest of the content unless that needs a download: a finished
+        directory detects a changed source only by this digest.
         """
         ...
 

@@ -88,7 +88,7 @@ class PythonFilesSource(MeasuredSource):
             try:
                 digest = file_digest(self.root / relative)
             except InputError:
-                digest = "unreadable"  # it will be rejected
+                digest = "unreadable"  # the file is rejected later
             whole.update(f"{relative}\x00{digest}\x00".encode("utf-8", "surrogateescape"))
         return whole.hexdigest()
 
@@ -368,7 +368,7 @@ def needed_imports(names: set[str], imports: Mapping[str, tuple[int, ast.stmt]])
     if own := sorted(names - imports.keys()):
         raise _Unusable("not_self_contained", f"uses {', '.join(own)}")
     statements: dict[tuple[int, str], list[ast.alias]] = {}
-    for name in sorted(names):  # the order of a set varies by process
+    for name in sorted(names):  # set order differs between processes
         position, statement = imports[name]
         if isinstance(statement, ast.ImportFrom):
             if statement.level or not statement.module:

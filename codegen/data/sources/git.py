@@ -58,7 +58,7 @@ class GitSource(MeasuredSource):
     options: SourceOptions = field(default_factory=SourceOptions)
 
     def describe(self) -> Mapping[str, Any]:
-        """Returns the path as given and the last commit of each history."""
+        """Returns the path as given and the latest commit of each history."""
         heads = {name: str(repository.head.target) for name, repository in self._repositories()}
         return {
             "kind": "git",

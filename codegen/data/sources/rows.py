@@ -38,7 +38,7 @@ MAX_LINE_BYTES = 16 * 2**20
 """Maximum line length in bytes; longer lines are skipped unread, to bound memory."""
 
 _BATCH_ROWS = 256
-_BATCH_BYTES = 256 * 2**20  # per batch converted to Python objects at once
+_BATCH_BYTES = 256 * 2**20  # maximum per batch of Python objects
 _FORMATS = {".jsonl": "jsonl", ".jsonl.gz": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
 

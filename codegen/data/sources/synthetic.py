@@ -116,7 +116,7 @@ def humaneval(argument: str, options: SourceOptions) -> SyntheticSource:
     """Returns HumanEval's 164 problems with canonical solutions, imports and helpers.
 
     Chen et al. 2021, arXiv 2107.03374; with the wording of :mod:`codegen.evals.tasks.humaneval`.
-    For inspecting a generator's output: a model trained on it has seen the test set.
+    Only for inspecting a generator's output: training on it contaminates the test set.
 
     Raises:
         ConfigError: if ``argument`` is not empty.
@@ -187,7 +187,7 @@ class Star:
         shortest, longest: range of the number of nodes in an arm, sampled per arm.
         least_plan: minimum number of nodes after the center in each arm.
         nodes: exclusive upper bound of the nodes' numbers.
-        from_centre: whether each arm begins at the center, which is then the source.
+        from_centre: True if each arm begins at the center, which is then the source.
     """
 
     degree: int

@@ -73,7 +73,7 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class NoisyTrajectory:
-    """A trajectory with noise, and its amount.
+    """A trajectory with noise, and counts of the noise.
 
     Attributes:
         events: number of runs of wrong tokens.
@@ -144,7 +144,7 @@ def kinds(trajectory: Trajectory) -> list[Kind]:
     The trajectory must be valid: correct tokens are never removed.
     """
     found: list[Kind] = []
-    wrong = 0  # on the stack
+    wrong = 0  # wrong tokens on the stack
     start = trajectory.prompt_tokens
     for action, label in zip(trajectory.actions[start:], trajectory.labels[start:], strict=True):
         if action == trajectory.bkspc:
@@ -396,5 +396,5 @@ def open_text(text: TrainingText) -> tuple[Trajectory, Decode]:
 
 
 def _blanks(text: str) -> str:
-    """Makes blanks visible, since a wrong token is often only blanks."""
+    """Makes whitespace visible, since a wrong token is often only whitespace."""
     return visible(text.translate(_BLANKS))

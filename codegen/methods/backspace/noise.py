@@ -177,7 +177,7 @@ def find_sites(text: str) -> list[MistakeSite]:
             break
         start = lines[token.start[0] - 1] + token.start[1]
         end = start + len(token.string)
-        if text[start:end] == token.string:  # else the two number lines differently
+        if text[start:end] == token.string:  # otherwise their line numbers differ
             if begins_line and token.start[0] > 1:
                 sites.append(_indentation(text, lines[token.start[0] - 1], start, unit))
             if site := _site(token, start, end, after_dot=previous == "."):
@@ -236,7 +236,7 @@ class Scopes:
         return sorted(frozenset().union(*self._bound_at.get(site.line, ()))), self._module
 
     def _collect(self, body: list[ast.stmt] | list[ast.expr]) -> set[str]:
-        """Returns the names that nodes bind in their own scope; records nested functions."""
+        """Returns the names that nodes bind in their scope; records nested functions."""
         bound: set[str] = set()
         todo: list[ast.AST] = list(body)
         while todo:

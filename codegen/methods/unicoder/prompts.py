@@ -1,10 +1,9 @@
 """Prompts of UniCoder data: requests to a model, and the four training objectives.
 
-The wording is not the paper's (Sun et al., "UniCoder", ACL 2024), which shows its own only in
-figures.
-From the paper: seven conventions of universal code, a few-shot example, question and answer in the
-prompt, and the multi-task objectives. The Alpaca wrapper is Stanford Alpaca's, whose training code
-the paper uses.
+The wording differs from the paper (Sun et al., "UniCoder", ACL 2024), which shows its prompts only
+in figures. From the paper: seven conventions of universal code, a few-shot example, question and
+answer in the prompt, and the multi-task objectives. The Alpaca wrapper is Stanford Alpaca's, whose
+training code the paper uses.
 
 With q the question, a the answer (a program) and p its universal code, the paper's loss is the sum,
 with equal weights, of

@@ -5,13 +5,13 @@ Dropped annotations:
 
 * of parameters and results of functions;
 * of variables that get a value, in functions and at the top of the module;
-* imports from ``typing`` at the top of the module that only these used.
+* imports from ``typing`` at the top of the module that only these annotations used.
 
 Kept annotations: of variables in the body of a class (dataclasses and named tuples read them); of
 functions with a decorator, or in a class with a decorator or keywords, which may read them, except
 for decorators known not to; annotations without a value, since they make a variable local;
-annotations that call, assign, await or yield; and all, if the program mentions a way to read
-annotations at run time (:data:`READERS`).
+annotations that call, assign, await or yield; and all annotations, if the program mentions a way to
+read them at run time (:data:`READERS`).
 
 Limits: annotations whose evaluation would fail, or that only another module reads, are also
 dropped.
@@ -45,7 +45,8 @@ class Comment:
 def read_comments(program: str) -> list[Comment]:
     """Returns all comments in order.
 
-    ``tokenize`` fails on a few sources that the compiler accepts; later comments are then missing.
+    ``tokenize`` fails on a few sources that the compiler accepts; comments after the failure are
+    missing.
     """
     comments: list[Comment] = []
     if "#" in program:
@@ -87,7 +88,7 @@ class CommentQueue:
         return taken
 
 
-# Not counted: they only describe the use of a node.
+# Not counted, since they only describe how a node is used.
 _MARKS = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
 
 
@@ -165,7 +166,7 @@ def is_do_while(node: ast.While) -> bool:
 
 
 def has_continue(body: Sequence[ast.stmt]) -> bool:
-    """Returns True if statements contain a CONTINUE of their own loop."""
+    """Returns True if statements contain a CONTINUE of the current loop."""
     waiting: list[ast.AST] = list(body)
     while waiting:
         node = waiting.pop()

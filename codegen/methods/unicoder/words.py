@@ -8,8 +8,8 @@ characters of any script are not escaped. A multi-line text that is a statement 
 written raw between ``/*`` and ``*/``.
 
 A style decides how blocks are marked and the case of keywords. UniCoder (Sun et al., ACL 2024)
-trains on a mix of formats, which beats each alone; its own example has C-like braces and upper-case
-keywords, here ``braces``.
+trains on a mix of formats, which works better than each alone; its own example has C-like braces
+and upper-case keywords, here ``braces``.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ OPENING = words_of("BEGIN CASE CATCH DECORATED DELETE DO END FUNCTION MATCH TYPE
 INNER = words_of(
     "BEGIN BY DIV EACH END EXTENDS GROUP LAST MOD RETURNS START STEP THEN TO WHERE XOR"
 )
-# Tokens that show an OPENING word to be a name.
+# Tokens that show that an OPENING word is a name.
 NAME_FOLLOWERS = words_of("= . , : += -= *= /= @= &= |= ^= <<= >>= DIV= MOD= XOR= div= mod= xor=")
 
 WORDS = RESERVED | OPENING | INNER | set(FUNCTIONS.values()) | set(METHODS.values())
@@ -168,7 +168,7 @@ def operation(word: str, lower: bool) -> str | None:
 
 
 _SIMPLE = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\", '"': '\\"'}
-HUGE = 1 << 4096  # below CPython's limit on converting int to decimal text
+HUGE = 1 << 4096  # below CPython's limit on converting int to decimal strings
 
 
 def escape(text: str) -> str:

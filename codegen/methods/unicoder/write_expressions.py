@@ -16,7 +16,7 @@ from codegen.methods.unicoder.words import Level, Style
 _SENTINEL = re.compile(r"(?:START|END|LAST)(?: - \d+)?")
 _SENTINEL_LOWER = re.compile(r"(?:START|END|LAST|start|end|last)(?: - \d+)?")
 
-# How a template writes braces in its text, and in format specs.
+# Escapes of braces in a template's text and in format specs.
 _DOUBLED = str.maketrans({"{": "{{", "}": "}}"})
 _ESCAPED = str.maketrans({"{": "\\x7b", "}": "\\x7d"})
 
@@ -151,7 +151,7 @@ class ExpressionWriter:
         if isinstance(node.op, ast.Pow):
             left = self.expression(node.left, Level.AWAIT)
             return f"{left} {symbol} {self.expression(node.right, Level.SIGN)}", level
-        # A loop, since a sum of a thousand terms is a tree of that depth.
+        # A loop: the tree of a long sum is too deep for recursion.
         parts: list[str] = []
         first: ast.expr = node
         while isinstance(first, ast.BinOp) and self._binary[type(first.op)][1] == level:

@@ -83,7 +83,7 @@ class StatementWriter(ExpressionWriter):
     """Writes a module.
 
     Each method ``_<node type>`` of a statement writes its lines. Its second argument is the line on
-    which the next statement begins, which tells the comments that belong to its blocks.
+    which the next statement begins, which limits the comments of its blocks.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class StatementWriter(ExpressionWriter):
     def _block(
         self, header: str, body: Sequence[ast.stmt], limit: float, *, joined: bool = False
     ) -> None:
-        """Writes a header and its block, without the end; ``joined``: after a closed block."""
+        """Writes a header and its block, without the end; ``joined``: it follows a closed block."""
         start = first_line(body[0])
         prefix = f"{self._close} " if joined and self._close else ""
         comments = self._comments.header(start)
@@ -337,7 +337,7 @@ class StatementWriter(ExpressionWriter):
     def _If(self, node: ast.If, limit: float) -> None:
         w = self._words
         word, joined = w["IF"], False
-        while True:  # not a recursion, since ELSIFs nest in the tree
+        while True:  # not recursive, since ELSIFs may nest deeply
             following = first_line(node.orelse[0]) if node.orelse else limit
             header = f"{word} ({self.expression(node.test, Level.WALRUS)})"
             self._block(header, node.body, following, joined=joined)

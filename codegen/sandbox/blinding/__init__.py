@@ -50,12 +50,12 @@ class Blinded(NamedTuple):
     """Tests in two parts.
 
     Attributes:
-        before: source for the program's process, run before the program: the beginning of the setup
-            that needs nothing of the program.
+        before: source for the program's process, run before the program: the beginning of the
+            setup, which does not use the program.
         inside: the other source for the program's process.
         outside: module for the tests' process.
         sites: number of assertions about the program; one in a loop counts once.
-        open: places and source of the open sites.
+        open: locations and source of the open sites.
     """
 
     before: str
@@ -77,14 +77,14 @@ def blind(setup: str, test: str, entry_point: str, unless_plain: bool = False) -
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the code belongs to the dataset
+            warnings.simplefilter("ignore")  # warnings about the dataset's code
             tree = ast.parse(test)
             lines = test.splitlines()
             tree.body = [*without_lines(ast.parse(setup)).body, *tree.body]
         split = _Split(Simpler().visit(tree), lines, entry_point)
         split.settle()
         return None if unless_plain and Plainness(split).holds() else split.result()
-    except Exception:  # noqa: BLE001 - any text may come; what cannot be split stays outside
+    except Exception:  # noqa: BLE001 - any text is possible; if it cannot be split, it is isolated
         return None
 
 
@@ -105,7 +105,7 @@ class _Split(Parts):
             for site in revealed:
                 site.is_open = site.is_shown = True
         for site in sites:
-            site.is_open = site.is_open or not site.inside  # within another open one
+            site.is_open = site.is_open or not site.inside  # inside another open site
         outside = ast.Module(self._outside(self.tree.body) or [ast.Pass()], [])
         ast.fix_missing_locations(inside)
         ast.fix_missing_locations(outside)
@@ -125,7 +125,7 @@ class _Split(Parts):
         line = self.lines[node.lineno - 1].strip() if node.lineno else "setup"
         return f"line {node.lineno}: {line[:80]}"
 
-    # Expected values that the inside part reveals:
+    # Expected values that the inside part reveals.
 
     def revealed(self, sites: list[Site], inside: ast.Module, needed: set[Key]) -> list[Site]:
         """Returns sites whose expected value the inside part reveals.
@@ -150,7 +150,7 @@ class _Split(Parts):
 
     @functools.cached_property
     def bound_with(self) -> dict[int, set[Key]]:
-        """Variables by the values that they are bound to."""
+        """Values -> the variables bound to them."""
         found: dict[int, set[Key]] = {}
         for each in self.bindings:
             for value in each.values:
@@ -160,7 +160,7 @@ class _Split(Parts):
 
 @dataclass
 class _Look:
-    """A search through a value's sources: names that are read inside, and literals inside."""
+    """A search of a value's sources for names that are read inside and literals inside."""
 
     tests: _Split
     needed: set[Key]
@@ -168,10 +168,10 @@ class _Look:
     seen: set[Any] = field(default_factory=set)
 
     def hides(self, node: ast.AST, end: _Use) -> bool:
-        """Returns whether no source of a value can be read inside.
+        """Returns True if no source of a value can be read inside.
 
         Args:
-            end: where the value has been compared.
+            end: the place where the value has been compared.
         """
         loops = [each.target for each in walk(node) if isinstance(each, ast.comprehension)]
         own = {key for _, key in self.tests.variables_in(loops)}
@@ -195,7 +195,7 @@ class _Look:
             if value is None:
                 continue
             if (tests.bound_with[id(value)] - {key}) & self.needed:
-                return False  # a part of the value that has another name
+                return False  # another name exists for a part of the value
             is_cell = id(value) in tests.read.cells
             if not self.hides(value, end._replace(place=_end(value)) if is_cell else end):
                 return False
@@ -207,12 +207,12 @@ def _end(node: ast.AST) -> _Place:
 
 
 class _Use(NamedTuple):
-    """A place inside, or the end of a site.
+    """A location inside, or the end of a site.
 
     Attributes:
         order: test class, and number of the method in the order in which they run.
-        names: the code there runs, or its value is read, only where one of these names is used;
-            None if the program is never given the value.
+        names: the code runs, or its value is read, only where one of these names is used; None if
+            the program never receives the value.
     """
 
     place: _Place = (0, 0)
@@ -273,7 +273,7 @@ class _Shown:
             self.literals.setdefault(float(number), []).append(_Use(names=None))
 
     def _defined(self, node: Any, use: _Use) -> _Use:
-        """Returns where the code of a function or class runs."""
+        """Returns the places where the code of a function or class runs."""
         self._name(node.name)
         is_test = node.name.startswith("test") or node.name in (*SET_UP, "check")
         if isinstance(node, ast.ClassDef):
@@ -285,7 +285,7 @@ class _Shown:
         return use._replace(order=self.orders.get(id(node), use.order), names=own)
 
     def _is_given(self, use: _Use, end: _Use, seen: tuple[str, ...] = ()) -> bool:
-        """Returns whether the program receives something by the end of a site."""
+        """Returns True if the program receives a value by the end of a site."""
         if use.names == ():
             is_later = use.order[0] == end.order[0] and use.order[1] > end.order[1]
             return use.place <= end.place and not is_later
@@ -293,8 +293,8 @@ class _Shown:
         return any(self._is_given(u, end, (*seen, *(use.names or ()))) for u in uses)
 
     def reveals(self, node: ast.AST, end: _Use) -> bool:
-        """Returns whether a literal, or a row of them, is here without being given to the program
-        by then.
+        """Returns True if a literal, or a row of them, is inside and the program has not received
+        it yet.
         """
         if isinstance(node, _ROWS):
             row = _row(node)

@@ -75,7 +75,7 @@ class Flow:
         for node in read.attributes:
             self.uses.setdefault((SELF, node.attr), []).append(node)
 
-    # Dependence on the program:
+    # Dependence on the program.
 
     def key(self, scope: int, name: str) -> Key:
         """Returns the variable that a name means in a scope."""
@@ -122,7 +122,7 @@ class Flow:
         return {id(child): node for node in self.nodes for child in children(node)}
 
     def bound_values(self, key: Key | None) -> list[ast.AST | None]:
-        """Returns the values that a variable is bound to, without later changes of them."""
+        """Returns the values that a variable is bound to, ignoring later changes."""
         found = self.bindings_of.get(key, ()) if key else ()
         return [value for each in found if not each.is_change for value in each.values]
 
@@ -251,7 +251,7 @@ class Flow:
         return {key for node in found for key in self._bound_by(node)}
 
     def depends(self, node: ast.AST | None) -> bool:
-        """Returns whether a value depends on the program."""
+        """Returns True if a value depends on the program."""
         if node is None:
             return True
         found = self.memo.get(node)
@@ -277,7 +277,7 @@ class Flow:
         return key in self.functions or key in self.dependent or key[0] == SELF
 
     def _is_live(self, node: Any) -> bool:
-        """Returns whether it also runs outside whenever it runs inside."""
+        """Returns True if the outside part runs a node whenever the inside part does."""
         if id(node) not in self.runners or may_fail(node):
             return False
         if self.has_many or any(map(self._repeats, node.decorator_list)):
@@ -291,19 +291,19 @@ class Flow:
         return not any(call.args or call.keywords for call in self.calls_of.get(key, ()))
 
     def _repeats(self, node: ast.AST) -> bool:
-        """Returns whether a decorator may call a test more than once, or not at all."""
+        """Returns True if a decorator may call a test several times or not at all."""
         names = {last_name(each) for each in walk(node)}
         return self.depends(node) and "patch" not in names and not is_fixture(node)
 
     @functools.cached_property
     def starts_tests(self) -> bool:
-        """Whether the tests load and run their test cases themselves."""
+        """True if the tests load and run their test cases themselves."""
         nodes = (n for n in self.nodes if isinstance(n, (ast.Name, ast.Attribute)))
         return not STARTS.isdisjoint(last_names(nodes))
 
     @property
     def has_many(self) -> bool:
-        """Whether the tests of all functions or classes may run more than once."""
+        """True if the tests of all functions or classes may run more than once."""
         kinds = [d for node in self.read.classes for d in node.decorator_list]
         if any(map(self._repeats, kinds)) or "parametrize" in last_names(kinds):
             return True
@@ -321,7 +321,7 @@ class Flow:
         return (SELF if self.read.scopes[scope].is_class else scope), node.name
 
     def runs_test(self, call: ast.Call) -> bool:
-        """Returns whether it calls a test, in both parts."""
+        """Returns True if a node calls a test, in both parts."""
         found = self.functions.get(self.variable(call.func) or (FREE, ""), [])
         return len(found) == 1 and id(found[0]) in self.live and id(found[0]) in self.runners
 
@@ -341,7 +341,7 @@ class Flow:
         self.dependent |= {(scope, name) for name in names - own}
 
     def controlled(self, guards: tuple[Any, ...]) -> bool:
-        """Returns whether only the tests decide that a statement is reached."""
+        """Returns True if the program cannot affect whether a statement is reached."""
         return all(map(self.is_controlled, guards))
 
     def is_controlled(self, guard: Any) -> bool:
@@ -355,7 +355,7 @@ class Flow:
         return kind == "function" and not isinstance(node, ast.Lambda) and id(node) in self.live
 
     def _is_from_program(self, node: ast.AST, depth: int = 0) -> bool:
-        """Returns whether a value is the result of a function or an object of the program."""
+        """Returns True if a value is the result of a function or an object of the program."""
         root = root_of(node)
         key = self.variable(root)
         if key is None or key in self.functions:
@@ -375,7 +375,7 @@ class Flow:
         )
 
     def _made_as(self, key: Key | None) -> list[ast.AST | None]:
-        """Returns the values of a variable, or of the fixture that it is an argument from."""
+        """Returns the values of a variable, or of the fixture that supplies it."""
         found = self.bound_values(key)
         if key and not found and key in self.dependent:
             fixtures = [f for f in self.functions.get((0, key[1]), ()) if is_fixture_function(f)]
@@ -388,8 +388,8 @@ class Flow:
         return any(key[0] == self.read.owner[id(node)] for node in checks) and key not in self.known
 
     def is_object(self, node: ast.AST, depth: int = 0) -> bool:
-        """Returns whether a value is, or contains, an exception of the tests, or an object of
-        another class that depends on the program, judging by its name.
+        """Returns True if a value is or contains an exception of the tests, or an object of another
+        class that depends on the program, by its name.
         """
         if isinstance(node, ast.Call):
             name = last_name(node)
@@ -403,7 +403,7 @@ class Flow:
         return depth < 4 and any(v is not None and self.is_object(v, depth + 1) for v in found)
 
     def is_reported(self, node: ast.AST) -> bool:
-        """Returns whether the program may have changed a value."""
+        """Returns True if the program may have changed a value."""
         return self.depends(node) or self.reads_touched(node)
 
     def reads_touched(self, node: ast.AST) -> bool:

@@ -2,7 +2,7 @@
 
 An operand is reported to the tests' process only if the literals of the tests reach it as arguments
 of the program's calls. Otherwise code inside may have compared a result with the expected value,
-and the report would be easy to guess: a flag, a count of failures, an empty difference.
+and the report could be guessed: a flag, a count of failures, an empty difference.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _COMPARING_METHODS = OUTER_METHODS | words(
     "difference intersection compare isin eq ne __eq__ __ne__ __contains__ __sub__ sub subtract "
     "is_relative_to"
 )
-# Modules whose functions take values of both sides without comparing them.
+# Modules whose functions may receive results and expected values, since they do not compare them.
 _HARMLESS = words(
     "os pathlib tempfile shutil io time asyncio threading queue concurrent subprocess unittest "
     "json csv sqlite3 socket contextlib multiprocessing logging sys types pytest datetime "
@@ -57,7 +57,7 @@ _PARTS = (
 
 
 def is_telling(node: ast.AST) -> bool:
-    """Returns whether a node is a literal that is hard to guess."""
+    """Returns True if a node is a literal that is hard to guess."""
     if not isinstance(node, ast.Constant) or isinstance(node.value, (bool, type(None))):
         return False
     value = node.value
@@ -114,7 +114,7 @@ class Origins:
                 mixed.add(key)
 
     def tells(self, node: ast.AST, depth: int = 0) -> bool:
-        """Returns whether the tests' own value contains a literal that is hard to guess."""
+        """Returns True if a value of the tests contains a literal that is hard to guess."""
         split = self.split
         if depth > 6:
             return True
@@ -124,16 +124,17 @@ class Origins:
         return is_telling(node) or any(self.tells(child, depth) for child in children(node))
 
     def is_predicate(self, node: ast.AST) -> bool:
-        """Returns whether the program is given a result and the value to compare it with."""
+        """Returns True if the program receives a result and the value to compare it with."""
         given = _values(node) if isinstance(node, ast.Call) else []
         own = [value for value in given if not self.split.depends(value)]
         return len(own) < len(given) and any(map(self.tells, own))
 
     def is_made(self, node: ast.AST, is_argument: bool = False) -> bool:
-        """Returns whether a value consists of results or changes by calls of the program.
+        """Returns True if a value consists of results or changes by calls of the program.
 
         Args:
-            is_argument: it is passed to the program, so functions and classes may do anything.
+            is_argument: True if it is passed to the program; functions and classes may then do
+                anything.
         """
         split = self.split
         if isinstance(node, _CHOICES):
@@ -172,7 +173,7 @@ class Origins:
         return not split.depends(node)
 
     def _all(self, nodes: Iterable[ast.AST], is_argument: bool = False) -> bool:
-        """Returns whether all dependent nodes are the program's results."""
+        """Returns True if all dependent nodes are the program's results."""
         split = self.split
         return all(self.is_made(node, is_argument) for node in nodes if split.is_reported(node))
 
@@ -213,7 +214,7 @@ class Origins:
         return all(map(self._use, self.split.uses.get(key, ())))
 
     def _use(self, use: ast.AST) -> bool:
-        """Returns whether a use of an object only lets the program's results change it."""
+        """Returns True if only the program's results can change an object in this use."""
         split, parent = self.split, self.split.parents.get(id(use))
         while isinstance(parent, (ast.Attribute, ast.Subscript)) and parent.value is use:
             use, parent = parent, split.parents.get(id(parent))
@@ -271,11 +272,11 @@ class Origins:
         return any(_is_choice(each) for part in code for each in walk(part))
 
     def _body(self, node: Any) -> bool:
-        """Returns whether a function or class of the tests compares nothing."""
+        """Returns True if a function or class of the tests makes no comparisons."""
         split = self.split
 
         def fine(each: ast.AST, is_shown: bool = False) -> bool:
-            """Args: is_shown: a literal there is a value, not an operand."""
+            """``is_shown``: a literal is allowed as a value."""
             if _is_choice(each):
                 return False
             if is_telling(each):

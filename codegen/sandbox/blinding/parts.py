@@ -48,7 +48,7 @@ class Parts(Sites):
 
     by_node: dict[int, Site]
 
-    # Construction of the two parts:
+    # Construction of the two parts.
 
     def _inside_part(self) -> tuple[ast.Module, set[Key]]:
         needed: set[Key] = set()
@@ -57,7 +57,7 @@ class Parts(Sites):
             self.shown: set[Key] = set()
             body = self.tree.body
             body = body[1:] if body and is_docstring(body[0]) else body
-            # The program's function is tested, not one of that name in the setup.
+            # Tests use the program's function, not the setup's function of that name.
             body = [n for n in body if getattr(n, "name", None) != (self.read.entry_point or "")]
             module = ast.Module(self._inside(body), [])
             now = needed | self.read_in(module) | self.shown
@@ -66,14 +66,14 @@ class Parts(Sites):
             needed = now
 
     def needs_no_program(self, node: ast.AST) -> bool:
-        """Returns whether a statement of the setup can run before the program."""
+        """Returns True if a statement of the setup can run before the program."""
         kinds = (*FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Assign)
         free = [name for scope, name in self.read_in(node) if scope == FREE]
         is_setup = not getattr(node, "lineno", 1)
         return is_setup and isinstance(node, kinds) and all(hasattr(builtins, n) for n in free)
 
     def _is_own(self, node: ast.AST) -> bool:
-        """Returns whether a statement concerns only the tests' values."""
+        """Returns True if a statement uses only the tests' values."""
         return not self.depends(node) and self._bound_by(node).isdisjoint(self.dependent)
 
     def _inside(self, nodes: Sequence[ast.stmt]) -> list[ast.stmt]:
@@ -86,7 +86,7 @@ class Parts(Sites):
         return made.body if needs_no_head(made) else [made]
 
     def _rebuilt(self, node: Any, inner: Callable[[list[ast.stmt]], list[ast.stmt]]) -> Any:
-        """Rebuilds a compound statement, with ``inner`` applied to the statements in it."""
+        """Rebuilds a compound statement, applying ``inner`` to its statements."""
         parts = {n: inner(getattr(node, n)) for n in BLOCKS if hasattr(node, n)}
         parts["body"] = parts["body"] or [ast.Pass()]
         if isinstance(node, ast.Try):
@@ -121,7 +121,7 @@ class Parts(Sites):
         if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Delete)):
             function = getattr(getattr(node, "value", None), "func", None)
             if isinstance(node, ast.Expr) and not isinstance(function, ast.Attribute):
-                return [node]  # may serve to raise something
+                return [node]  # may be needed to raise an exception
             if self._is_own(node) and self._bound_by(node).isdisjoint(self.needed):
                 return []
         if isinstance(node, ast.Assert) and not self.depends(node.test):
@@ -152,7 +152,7 @@ class Parts(Sites):
         site, first = self.by_node[id(node)], []
         guards = site.guards
         if site.is_shown:
-            pass  # what the program reports would prove nothing
+            pass  # a report would prove nothing
         elif isinstance(node, ast.Assert):
             node = self._with(node, test=self._seen(node.test, node))
         elif isinstance(node.value, ast.Call):
@@ -168,7 +168,7 @@ class Parts(Sites):
     def _seen(self, node: Any, site: ast.stmt) -> Any:
         """Returns an expression that reports parts computed by the program when they are read.
 
-        Every argument of the tests' own calls is reported: another could be forged.
+        Reports every argument of the tests' own calls, since others could be forged.
         """
         if not self.depends(node):
             return node
@@ -194,7 +194,7 @@ class Parts(Sites):
 
     @functools.cached_property
     def new_names(self) -> dict[str, str]:
-        """Neutral names for tests, in the same order; none if other code uses the names."""
+        """Returns neutral names for tests in the same order; empty if other code uses them."""
         nodes = [n for owned in self.functions.values() for n in owned if id(n) in self.runners]
         names = sorted({node.name for node in nodes if node.name.startswith("test")})
         used = {node.id for node, _, _ in self.read.named if isinstance(node, ast.Name)}
@@ -205,7 +205,7 @@ class Parts(Sites):
                 used.add(node.value)
         if not used.isdisjoint(("request", "_testMethodName", "id")) or not used.isdisjoint(names):
             return {}
-        letters = itertools.product(string.ascii_lowercase, repeat=4)  # sorted, without digits
+        letters = itertools.product(string.ascii_lowercase, repeat=4)  # in sorted order
         return {name: "test_" + "".join(part) for name, part in zip(names, letters, strict=False)}
 
     def _inner_function(self, node: Any) -> list[ast.stmt]:
@@ -228,7 +228,7 @@ class Parts(Sites):
         return [made]
 
     def _table(self, table: Any, target: ast.expr, scope: int | None = None) -> ast.expr:
-        """Returns a loop's table inside, without the columns that no code inside reads.
+        """Returns a loop's table for the inside part, without columns that are not read there.
 
         Args:
             scope: scope of the target's names, if they are parameters of a function.
@@ -298,7 +298,7 @@ class Parts(Sites):
         return [node] if self._is_own(node) else []
 
     def _may_raise(self, node: ast.stmt) -> bool:
-        """Returns whether a statement of the tests alone serves to raise something."""
+        """Returns True if a statement of only the tests' values is meant to raise an exception."""
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             return not self.runs_test(node.value)
         return isinstance(node, (ast.Expr, ast.Assert, ast.Delete, ast.Raise))

@@ -25,7 +25,7 @@ from .trees import (
     walk,
 )
 
-# What tests may do with a value of the program that is only a plain value.
+# Operations that tests may apply to plain values of the program.
 PLAIN_USES = words(
     "abs all any float fabs int isclose isinstance len list max min round set sorted str sum tuple "
     "type zip"
@@ -39,7 +39,7 @@ PLAIN_VALUES = PLAIN_USES | words(
     "date datetime timedelta time Decimal Fraction dict range deepcopy copy choice randint random "
     "chr encode format join lower replace split strip upper"
 )
-# Not those of arrays, whose comparisons hold for an empty result.
+# Without array modules, whose comparisons are true for an empty result.
 PLAIN_MODULES = (MODULES | words("random time warnings")) - words("numpy pandas pytest")
 OPERATIONS = (ast.Compare, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Assert, ast.List, ast.Tuple)
 HOLDERS = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred, ast.Subscript, ast.IfExp)
@@ -47,7 +47,7 @@ NEVER = (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor, ast.Globa
 
 
 class Plainness:
-    """A check whether tests need only plain values and functions of the program.
+    """Checks whether tests need only plain values and functions of the program.
 
     Args:
         split: the tests; :meth:`Flow.settle` has been called.
@@ -87,7 +87,7 @@ class Plainness:
                         self.made.add((scope, name))
 
     def _is_program_function(self, node: ast.AST) -> bool:
-        """Returns whether it is a global name of the program, or an argument that is one."""
+        """Returns True if a node is a global name of the program or an argument with that value."""
         if not isinstance(node, ast.Name):
             return False
         key = self.split.key_of(node)
@@ -97,7 +97,7 @@ class Plainness:
         return is_free or key in self.given
 
     def _uses(self, node: ast.AST) -> bool:
-        """Returns whether a value of the program occurs in an expression or statement."""
+        """Returns True if a value of the program occurs in an expression or statement."""
         return any(
             self._is_program_function(each) or self.split.variable(each) in self.made
             for each in walk(node)
@@ -105,7 +105,7 @@ class Plainness:
         )
 
     def holds(self) -> bool:
-        """Returns True if no statement needs more."""
+        """Returns True if plain values and functions are sufficient."""
         return all(map(self._is_plain, self.split.nodes))
 
     def _is_plain(self, node: ast.AST) -> bool:
@@ -148,7 +148,7 @@ class Plainness:
         if isinstance(node, ast.BinOp):
             return not (self._uses(node.left) and self._uses(node.right))
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            if node.id in self.errors:  # shown, not looked into
+            if node.id in self.errors:  # only displayed
                 user = split.parents[id(node)]
                 return isinstance(user, ast.FormattedValue) or last_name(user) in ("str", "type")
             return node.id not in IMPURE - {"print"} and (
@@ -168,9 +168,9 @@ class Plainness:
         return isinstance(parent, ast.Call) and parent.func is node
 
     def _is_plain_use(self, node: ast.Name) -> bool:
-        """Returns whether a function of the program is only called, and its results compared.
+        """Returns True if a function of the program is only called, and its results compared.
 
-        Other code that calls it, such as ``map``, may take an exception for the end of a loop.
+        Other code that calls it, such as ``map``, may treat an exception as the end of a loop.
         """
         parent = self.split.parents[id(node)]
         if self.split.key_of(node) in self.split.functions:
@@ -189,13 +189,13 @@ class Plainness:
         return parent is not user.func and (known or self._is_own_call(user) or self._uses(user))
 
     def _is_own_call(self, node: ast.Call) -> bool:
-        """Returns whether it calls a function of the tests."""
+        """Returns True if a node calls a function of the tests."""
         return isinstance(node.func, ast.Name) and (
             self.split.key_of(node.func) in self.split.functions
         )
 
     def _is_plain_value(self, node: ast.AST) -> bool:
-        """Returns whether an argument is a plain value without visible changes in place."""
+        """Returns True if an argument is a plain value without visible changes in place."""
         split = self.split
         if isinstance(node, (ast.Lambda, ast.GeneratorExp, ast.Attribute)) and not is_self(node):
             return False
@@ -214,8 +214,8 @@ class Plainness:
         return True
 
     def _is_shared(self, node: ast.AST, key: Key) -> bool:
-        """Returns whether the tests could see a change of a variable, which is read later or has
-        parts that others share.
+        """Returns True if the tests could observe a change of a variable, since it is read later or
+        shares parts with others.
         """
         split = self.split
         others = [use for use in split.uses.get(key, ()) if use is not node]

@@ -31,7 +31,7 @@ from .trees import (
 
 
 class Simpler(ast.NodeTransformer):
-    """Normalizes equivalent forms of statements to one."""
+    """Rewrites equivalent statements to one form."""
 
     def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
         return [ast.copy_location(ast.Import([alias]), node) for alias in node.names]
@@ -71,7 +71,7 @@ class Scope:
     parent: int
     is_class: bool = False
     names: set[str] = field(default_factory=set)
-    outer: set[str] = field(default_factory=set)  # declared global
+    outer: set[str] = field(default_factory=set)  # names declared global
     nonlocals: set[str] = field(default_factory=set)
 
 
@@ -83,16 +83,16 @@ class Site:
     guards: tuple[Any, ...]
     number: int
     is_open: bool = False
-    is_shown: bool = False  # its expected value is inside
+    is_shown: bool = False  # the inside part contains its expected value
     operands: list[ast.expr] = field(default_factory=list)
-    pure: list[ast.expr] = field(default_factory=list)  # values compared with operands
+    pure: list[ast.expr] = field(default_factory=list)  # values to compare with operands
     outside: list[ast.stmt] = field(default_factory=list)
     inside: list[ast.stmt] = field(default_factory=list)
 
 
 class Binding(NamedTuple):
     key: Key
-    values: tuple[ast.AST | None, ...]  # None depends on the program
+    values: tuple[ast.AST | None, ...]  # None: depends on the program
     guards: tuple[Any, ...]
     is_change: bool = False
 
@@ -105,7 +105,7 @@ class Reader(ast.NodeVisitor):
         self.scope = 0
         self.guards: tuple[Any, ...] = ()
         self.named: list[tuple[ast.AST, int, str]] = []
-        self.bound: list[tuple[int, str, tuple[Any, ...]]] = []  # and the rest of a Binding
+        self.bound: list[tuple[int, str, tuple[Any, ...]]] = []  # scope, name, binding
         self.functions: dict[int, list[Any]] = {}  # scope -> definitions in it
         self.owner: dict[int, int] = {}  # id of a function -> its scope
         self.place: dict[int, int] = {}  # id of a function or import -> the scope it is in
@@ -113,7 +113,7 @@ class Reader(ast.NodeVisitor):
         self.direct: set[int] = set()  # ids of functions' names in statements that call them
         self.calls: list[ast.Call] = []
         self.classes: list[ast.ClassDef] = []
-        self.modules: dict[str, str] = {}  # by the names that imports bind
+        self.modules: dict[str, str] = {}  # imported name -> module
         self.attributes: list[ast.Attribute] = []  # of ``self``
         self.exits: list[tuple[Any, ...]] = []  # guards of return, break and continue
         self.cells: set[int] = set()  # ids of the items of tables

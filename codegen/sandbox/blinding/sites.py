@@ -48,7 +48,7 @@ class Sites(Flow):
         return Origins(self)
 
     def _close(self, site: Site) -> None:
-        """Finds the operands of a site and their use outside."""
+        """Finds the operands of a site and its form outside."""
         node = site.node
         leaves = {
             id(g[1])
@@ -75,7 +75,7 @@ class Sites(Flow):
         site.outside = [ast.copy_location(take, node), made] if site.operands else [made]
 
     def _statement(self, node: ast.stmt) -> ast.stmt | None:
-        """Returns a site's statement outside; None if it is not one."""
+        """Returns a site's statement outside; None if it is not a statement."""
         if isinstance(node, ast.Assert):
             if not self.is_reported(node.test):
                 return None
@@ -135,7 +135,7 @@ class Sites(Flow):
         return self.residual(node) if self.depends(node) else self._kept(node)
 
     def _mock_calls(self, node: ast.Expr, call: ast.Call) -> ast.stmt:
-        """Returns the same assertion on another mock, which is called outside like the first."""
+        """Returns the assertion on a second mock, which is called outside like the first."""
         expected = [*call.args, *(k.value for k in call.keywords)]
         if any(self.depends(value) or self.is_object(value) for value in expected):
             raise OpenError
@@ -174,7 +174,7 @@ class Sites(Flow):
         if not any(reported):
             reported = [self.reads_touched(part) for part in parts]
         if all(reported):
-            raise OpenError  # the program would decide
+            raise OpenError  # the program would decide the result
         if identity and not all(
             r or isinstance(p, ast.Constant) for r, p in zip(reported, parts, strict=True)
         ):
@@ -183,10 +183,10 @@ class Sites(Flow):
         if any(map(self.is_object, parts)) or (
             truths and any(map(self.origins.is_predicate, parts))
         ):
-            raise OpenError  # the program's equality would decide, or identity
+            raise OpenError  # the program's equality would decide the result
         names = [getattr(root_of(p), "id", "") for p in parts if isinstance(p, ast.Subscript)]
         if "typing" in map(self.read.modules.get, names):
-            raise OpenError  # a type hint, which no report contains
+            raise OpenError  # type hints are not reported
         return [
             self.residual(part) if is_reported else make_call("codegen_expected", self._kept(part))
             for part, is_reported in zip(parts, reported, strict=True)
@@ -200,10 +200,10 @@ class Sites(Flow):
         return node
 
     def residual(self, node: ast.expr, is_truth: bool = False) -> ast.expr:
-        """Returns an expression's form outside.
+        """Returns the form of an expression outside.
 
         Args:
-            is_truth: only its truth value matters.
+            is_truth: True if only its truth value matters.
         """
         if isinstance(node, ast.BoolOp) and is_truth:
             parts = [self._part(value, True) for value in node.values]
@@ -239,13 +239,13 @@ class Sites(Flow):
             return ast.copy_location(ast.Call(made, arguments, node.keywords), node)
         if isinstance(node, ast.Call) and last_name(node) in ("all", "any") and not node.args:
             found = node.func.value  # type: ignore[attr-defined]
-            if isinstance(found, ast.Compare):  # of arrays
+            if isinstance(found, ast.Compare):  # compares arrays
                 made = ast.Attribute(self.residual(found), last_name(node), ast.Load())
                 return ast.copy_location(ast.Call(made, [], []), node)
         return self._operand(node, is_truth)
 
     def _is_outer_method(self, node: ast.Call) -> bool:
-        """Returns whether it compares a plain result with its arguments, which is done outside."""
+        """Returns True if a call compares a plain result with its arguments."""
         owner = node.func.value if isinstance(node.func, ast.Attribute) else None
         if owner is None or last_name(node) not in OUTER_METHODS or not node.args:
             return False
@@ -263,7 +263,7 @@ class Sites(Flow):
         values = [*node.args, *(k.value for k in node.keywords)]
         dependent = [value for value in values if self.depends(value)]
         if name in ("all", "any"):
-            raise OpenError  # an exception may end them early
+            raise OpenError  # an exception may stop them early
         if name == "isinstance" and len(node.args) == 2:
             if not self.origins.is_made(node.args[0]):
                 raise OpenError
@@ -300,10 +300,10 @@ class Sites(Flow):
         self.current.operands.append(make_call("bool", node) if is_truth else node)
         return ast.copy_location(value, node)
 
-    # Assertions in other forms:
+    # Assertions in other forms.
 
     def uncounted(self, sites: list[Site]) -> list[ast.stmt]:
-        """Returns statements that may fail because of the program, but are not sites."""
+        """Returns non-site statements that may fail because of the program."""
         handled: set[int] = set()
         for site in self.read.sites:
             node = site.node
@@ -344,7 +344,7 @@ class Sites(Flow):
         return next((each for each in self._up(node) if isinstance(each, ast.stmt)), None)
 
     def _is_decided(self, node: ast.AST) -> bool:
-        """Returns whether the program's results decide that the tests' own code gets there."""
+        """Returns True if the program's results decide whether the tests reach a statement."""
         decided = False
         for each in self._up(node):
             if isinstance(each, _DECISIONS):

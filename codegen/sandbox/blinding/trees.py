@@ -42,7 +42,7 @@ SET_UP = words(
     "setUp tearDown setUpClass tearDownClass asyncSetUp asyncTearDown setup_method teardown_method "
     "setup_class teardown_class"
 )
-# Names that load and run test cases, which are run anyway.
+# Names that load and run test cases, which run anyway.
 STARTS = words("TestLoader TextTestRunner TestSuite makeSuite defaultTestLoader TestResult")
 RAISES = ("raises", "assertRaises", "assertRaisesRegex", "codegen_raises")
 # Calls whose operands are compared outside, not within the program's process.
@@ -51,14 +51,14 @@ CALLS = words(
     "assert_called_once_with assert_called_with assert_any_call assert_not_called "
     "assert_called_once assert_called"
 )
-MAYBE = ("maybe", None)  # a value that may not be assigned
+MAYBE = ("maybe", None)  # a variable that may be unassigned
 Key = tuple[int, str]
 SELF = -2  # the scope of attributes of ``self``
 FREE = -1
 
 
 def children(node: ast.AST) -> list[ast.AST]:
-    """Returns the child nodes without contexts, faster than :func:`ast.iter_child_nodes`."""
+    """Returns the child nodes without contexts; faster than :func:`ast.iter_child_nodes`."""
     found: list[ast.AST] = []
     for name in node._fields if type(node) not in (ast.Name, ast.Constant) else ():
         value = getattr(node, name, None)
@@ -137,7 +137,7 @@ def always_fails(node: ast.stmt) -> bool:
 
 
 def is_fail(node: ast.AST) -> bool:
-    """Returns whether it is ``self.fail(...)`` or ``pytest.fail(...)``."""
+    """Returns True if a node is ``self.fail(...)`` or ``pytest.fail(...)``."""
     return isinstance(node, ast.Call) and ast.unparse(node.func) in ("self.fail", "pytest.fail")
 
 
@@ -152,7 +152,7 @@ FLAGS = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp)
 
 
 def needs_no_head(node: Any) -> bool:
-    """Returns whether the body of a compound statement may stand alone."""
+    """Returns True if the body of a compound statement can replace the statement."""
     if isinstance(node, ast.Try):
         return not node.handlers and not node.finalbody
     return isinstance(node, ast.With) and last_name(node.items[0].context_expr) == "subTest"
@@ -170,7 +170,7 @@ def waits(node: ast.AST) -> bool:
 
 
 def is_setting(node: ast.AST) -> bool:
-    """Returns whether an argument is only an option."""
+    """Returns True if an argument can only be an option."""
     return isinstance(node, (ast.Constant, ast.Lambda, ast.Name, ast.Attribute, ast.UnaryOp))
 
 
@@ -184,7 +184,7 @@ def is_function(guard: Any) -> bool:
 
 
 def is_of_pytest(call: ast.Call) -> bool:
-    """Returns whether a function of pytest is called by its full name."""
+    """Returns True if a function of pytest is called by its full name."""
     root = root_of(call)
     return isinstance(root, ast.Name) and root.id == "pytest"
 
@@ -221,7 +221,7 @@ def last_names(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def parameter_tables(node: Any) -> list[tuple[ast.expr, ast.Call]]:
-    """Returns a function's ``parametrize`` decorators: the target of an equal loop, and the
+    """Returns a function's ``parametrize`` decorators: the target of an equivalent loop, and the
     decorator, whose second argument is the table.
     """
     found: list[tuple[ast.expr, ast.Call]] = []
@@ -238,7 +238,7 @@ def parameter_tables(node: Any) -> list[tuple[ast.expr, ast.Call]]:
 
 
 def columns(target: ast.AST, table: ast.AST) -> list[tuple[ast.AST, list[ast.expr]]]:
-    """Returns the parts of a loop's target, each with its cells in a literal table; none for other
+    """Returns the parts of a loop's target, each with its cells in a literal table; empty for other
     tables.
     """
     parts = target.elts if isinstance(target, ast.Tuple) else [target]
@@ -249,7 +249,7 @@ def columns(target: ast.AST, table: ast.AST) -> list[tuple[ast.AST, list[ast.exp
 
 
 def cells_of(row: ast.expr, parts: list[Any]) -> list[ast.expr]:
-    """Returns the cells of a table's row; none for rows of another form."""
+    """Returns the cells of a table's row; empty for rows of another form."""
     cells = [row]
     if isinstance(row, ast.Call) and last_name(row) == "param":
         cells = [] if any(option.arg == "marks" for option in row.keywords) else row.args
@@ -259,7 +259,7 @@ def cells_of(row: ast.expr, parts: list[Any]) -> list[ast.expr]:
 
 
 def given_arguments(node: Any, call: ast.Call) -> Iterator[tuple[str, ast.AST]]:
-    """Yields the arguments of a call by the names of the function's parameters."""
+    """Yields the arguments of a call with the names of the function's parameters."""
     names = [a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg != "self"]
     yield from zip(names, call.args, strict=False)
     yield from ((each.arg or "", each.value) for each in call.keywords)

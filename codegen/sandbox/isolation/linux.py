@@ -108,7 +108,7 @@ def setns(fd: int, kind: int) -> None:
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    """Makes a file system or directory visible at ``target``."""
+    """Mounts a file system or directory at ``target``."""
     texts = [None if text is None else text.encode() for text in (source, target, kind, data)]
     try:
         call("mount", *texts[:3], flags, texts[3])
@@ -129,7 +129,7 @@ def umount(target: str, flags: int) -> None:
 
 
 def pivot_root(new: str, old: str) -> None:
-    """Makes the mount ``new`` the root and moves the old root to ``old``."""
+    """Makes the mount ``new`` the root, and moves the old root to ``old``."""
     call("pivot_root", new.encode(), old.encode())
 
 
@@ -182,15 +182,15 @@ def drop_bounding_set(kept: frozenset[int]) -> None:
             except OSError:
                 if number <= CAP_SETFCAP:
                     raise
-                return  # past the last capability this kernel knows
+                return  # beyond this kernel's last capability
 
 
-# Landlock: the list of the only files that a job may open, a second layer after the mount
-# namespace. A job may read the sandbox's root except the harness's own files, and write below its
-# /tmp and to harmless devices, even if a bug of the sandbox left other mounts in reach. On newer
-# kernels it also confines signals and abstract sockets to the job and denies device controls. A
-# ruleset is created once for each set of namespaces; a job enters it with one call. Source:
-# landlock(7), Linux include/uapi/linux/landlock.h.
+# Landlock: an allowlist of the files that a job may open, a second layer after the mount namespace.
+# A job may read the sandbox's root except the harness's own files, and write below its /tmp and to
+# harmless devices, even if a bug of the sandbox left other mounts in reach. On newer kernels it
+# also confines signals and abstract sockets to the job and denies device controls. A ruleset is
+# created once for each set of namespaces; a job enters it with one call. Source: landlock(7), Linux
+# include/uapi/linux/landlock.h.
 
 _LANDLOCK_VERSION = 1
 _PATH_BENEATH = 1
@@ -204,7 +204,7 @@ _RIGHTS_OF_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _SCOPES_SINCE_ABI = 6
 
 READ = EXECUTE | READ_FILE | READ_DIR
-# The kernel rejects a rule for a file with rights of directories.
+# The kernel rejects rules that give files the rights of directories.
 DEVICE = READ_FILE | WRITE_FILE
 
 

@@ -3,8 +3,7 @@
 Creating namespaces, mounts and access rules takes longer than entering them, so a zygote keeps a
 few sets, one for each job in flight. A set has its own network and IPC namespace (for an ordinary
 user also a user namespace), and a mount namespace with an empty ``/tmp``, its working directory,
-which is also ``/dev/shm``; its own devices if root can make them; and only the part of ``/proc``
-that a program may know about the machine.
+which is also ``/dev/shm``; its own devices if root can make them; and a minimal ``/proc``.
 
 A set is reused if its ``/tmp`` is unchanged. If a job wrote there, its mount namespace is dropped
 with everything in it and a new one is made: there is no cleanup that could miss files.
@@ -13,10 +12,10 @@ have exited by then (with its PID namespace), and with them its sockets and open
 
 ``/proc`` of a set is a directory of the sandbox with a few files about the machine. On request
 (:class:`..protocol.orders.JobRequest`) a job also gets ``/proc/self``: files of its first process,
-bound one by one from a procfs of the job's PID namespace. Not all of procfs, since ``mountinfo``
-and others show where the sandbox's mounts are on the host. ``/dev/stdin`` and similar links lead
-there too. The mount namespace must be remade afterwards, so this is only for programs that contain
-these paths.
+bound one by one from a procfs of the job's PID namespace. Other files of procfs are omitted, since
+``mountinfo`` and others reveal the sandbox's mounts on the host. ``/dev/stdin`` and similar links
+need ``/proc/self``, too. The mount namespace must be remade afterwards, so this is only for
+programs that contain these paths.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ OF_MACHINE = ("cpuinfo", "loadavg", "meminfo", "stat", "uptime", "version")
 # A job's files in /proc about its own processes; the last is a directory.
 OWN_FILES = ("cmdline", "comm", "environ", "io", "limits", "maps", "stat", "statm", "status", "fd")
 PACKAGES = "/opt/packages"
-TOOLCHAINS = "/opt/toolchains"  # compilers and interpreters from elsewhere, and their shared files
+TOOLCHAINS = "/opt/toolchains"  # compilers and interpreters outside of /usr, and their shared files
 READABLE = (
     *("/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix", "/gnu", "/opt/python", PACKAGES),
     *("/etc", "/proc", "/var/lib", TOOLCHAINS),
@@ -81,7 +80,7 @@ class NamespaceSet:
         self._lasting: dict[int, int] = {}
 
     def prepare(self, file_mib: int, landlock_abi: int) -> None:
-        """Prepares it for a job that may write files of this size.
+        """Prepares the set for a job that may write files of this size.
 
         Raises:
             OSError: if namespaces, mounts or rules cannot be made.
@@ -121,7 +120,7 @@ class NamespaceSet:
         self.to_enter, self.watched, self.rules, self.file_mib = (), (), None, 0
 
     def _make(self, wanted: list[int], file_mib: int, landlock_abi: int) -> list[int]:
-        """Makes namespaces and returns their descriptors; runs in a child that exits afterwards."""
+        """Makes namespaces in a child process and returns their descriptors."""
         user = self.identity == "userns"
         if _USER in wanted:
             outer_uid, outer_gid = os.geteuid(), os.getegid()
@@ -171,7 +170,7 @@ def _in_child(make: Any) -> list[int]:
             made = make()
             rights = struct.pack(f"{len(made)}i", *made)
             theirs.sendmsg([b"made"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
-        except BaseException as error:  # noqa: BLE001 - raised again on the other side
+        except BaseException as error:  # noqa: BLE001 - re-raised in the parent
             theirs.send(f"{type(error).__name__}: {error}".encode())
         finally:
             os._exit(0)
@@ -254,15 +253,15 @@ def make_own_proc() -> int:
 
 
 def show_own_proc(fd: int) -> None:
-    """Binds the files of process 1 to ``/proc/self``. Call it in the namespaces of the job."""
+    """Binds the files of process 1 to ``/proc/self``. Call it in the job's namespaces."""
     if fd < 0:
         return
     linux.call("move_mount", fd, b"", _AT_FDCWD, EMPTY.encode(), _MOVE_MOUNT_F_EMPTY_PATH)
     os.close(fd)
     for name in OWN_FILES:
-        with contextlib.suppress(OSError):  # an older kernel, or one made without it
+        with contextlib.suppress(OSError):  # the kernel may not have it
             linux.mount(f"{EMPTY}/1/{name}", f"/proc/self/{name}", None, linux.MS_BIND)
     linux.umount(EMPTY, linux.MNT_DETACH)
-    # Makes the mount namespace be dropped when the job has ended.
+    # Releases the mount namespace when the job ends.
     os.mkdir(f"{WORK}/.seen")
     os.rmdir(f"{WORK}/.seen")

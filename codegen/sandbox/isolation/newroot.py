@@ -68,7 +68,7 @@ def main(config_text: str) -> NoReturn:
         try:
             linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
             _become_init(config)
-        except BaseException as error:  # noqa: BLE001 - reported, then the process ends
+        except BaseException as error:  # noqa: BLE001 - reported before exiting
             os.write(2, f"{type(error).__name__}: {error} (below pid {parent})\n".encode())
         finally:
             os._exit(1)
@@ -89,7 +89,7 @@ def _become_init(config: dict[str, Any]) -> NoReturn:
     os.setsid()
     os.umask(0o022)
     socket.sethostname("sandbox")
-    linux.loopback_up()  # like bubblewrap
+    linux.loopback_up()  # as bubblewrap does
     _pivot_into_new_root(config)
     linux.drop_bounding_set(KEPT)
     linux.keep_capabilities(KEPT)
@@ -99,7 +99,7 @@ def _become_init(config: dict[str, Any]) -> NoReturn:
 def _pivot_into_new_root(config: dict[str, Any]) -> None:
     linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
     base = "/tmp"
-    # Sources are opened first: the new root may be mounted over them.
+    # Opens sources first, since the new root may be mounted over them.
     sources = {source: os.open(source, os.O_PATH) for source, _ in config["binds"]}
     devices = {path: os.open(path, os.O_PATH) for path in DEVICES}
     linux.mount("tmpfs", base, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=1m")
@@ -166,7 +166,7 @@ def mounts_at_or_below(target: str) -> list[str]:
 
 def _remount(target: str, added: int) -> None:
     flags = linux.MS_REMOUNT | linux.MS_BIND | added
-    # In a user namespace a mount's present flags are locked and must be repeated.
+    # In a user namespace a mount's existing flags are locked and must be repeated.
     present = os.statvfs(target).f_flag
     for bit, flag in _FIXED_FLAGS.items():
         if present & bit:

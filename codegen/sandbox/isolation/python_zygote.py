@@ -6,7 +6,7 @@ new session; its namespaces (:mod:`.namespaces`), with an empty ``/tmp`` as its 
 its own standard streams; resource limits; an unprivileged identity; the Landlock rules of its set
 of namespaces; the last part of the system-call filter. The fork gave it its own PID namespace;
 no_new_privs and the rest of the filter are inherited from its zygote (:mod:`.zygote`). This runs
-in memory shared with the zygote, where each page written costs a copy, so everything possible is
+in memory shared with the zygote, where each written page is copied, so as much as possible is
 prepared before the fork.
 """
 
@@ -216,8 +216,8 @@ class PythonZygote(Zygote):
         self._jobs[order.id] = _Job(order, pid, namespaces, started, watched, printed, directory)
 
     def _take_namespaces(self, file_mib: int) -> NamespaceSet:
-        """Prepares and returns a free set of namespaces; the last used one is likeliest to fit."""
-        while not self._free_sets:  # one is about to be freed
+        """Prepares and returns a free set of namespaces, preferably the last used."""
+        while not self._free_sets:  # one will be freed soon
             time.sleep(0.001)
             self._reap()
         namespaces = self._free_sets[-1]
@@ -267,7 +267,7 @@ class PythonZygote(Zygote):
         if printed is not None:
             os.dup2(printed, PRINTED_FD, inheritable=False)
         os.closerange(PRINTED_FD + (printed is not None), 1 << 20)
-        self.errors = -1  # its number may be the channel's now
+        self.errors = -1  # the channel may have its number now
         self.main(payload, printed is not None)
 
     def _enforce(self, now: float) -> None:
@@ -312,7 +312,7 @@ class PythonZygote(Zygote):
             shutil.rmtree(job.directory, ignore_errors=True)
 
     def _tell(self, ended: JobEnded) -> None:
-        # If the driver is gone, the loop notices next.
+        # If the driver is gone, the loop notices it next.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._driver.send(ended.pack())
 
@@ -327,7 +327,7 @@ def bounds(order: JobRequest, own_bytes: int) -> Bounds:
     address space after the fork.
     """
     mebibyte = 1 << 20
-    # The kernel counts whole seconds; the zygote enforces the exact limit and this one is a backup.
+    # The kernel counts whole seconds. The zygote enforces the exact limit; this one is a backup.
     cpu = math.ceil(order.cpu_s) + 1
     output = order.output_bytes + mebibyte if order.output_bytes else 0
     result: Bounds = []
@@ -338,7 +338,7 @@ def bounds(order: JobRequest, own_bytes: int) -> Bounds:
         ("FSIZE", max(order.file_mib * mebibyte, output)),
         ("NOFILE", order.open_files),
         ("NPROC", order.processes),
-        ("CORE", 1),  # not 0: hosts that pipe cores to a program would run it anyway
+        ("CORE", 1),  # not 0, with which hosts would still pipe core dumps to a program
         ("MEMLOCK", 0),
         ("MSGQUEUE", 0),
         ("SIGPENDING", SIGNALS),
@@ -382,8 +382,8 @@ def confine(
     for fd, kind in namespaces.to_enter:
         linux.setns(fd, kind)
     show_own_proc(proc)
-    # Opened by this job: locks, flags and owners of signals belong to an open file, and would
-    # outlive the job in one that it shares with the zygote.
+    # Opened by this job: locks, flags and signal owners belong to an open file, and would outlive
+    # the job if it shared the file with the zygote.
     null = os.open(os.devnull, os.O_RDWR)
     for target, fd in enumerate((stdin, stdout, None)):
         os.dup2(null if fd is None else fd, target)
@@ -396,7 +396,7 @@ def confine(
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-    if namespaces.identity != "none":  # a change of user id keeps only the inheritable ones
+    if namespaces.identity != "none":  # changing the user id keeps only the inheritable ones
         linux.keep_capabilities(frozenset())
     if own_proc:
         linux.prctl(linux.PR_SET_DUMPABLE, 1)  # its children may read it too

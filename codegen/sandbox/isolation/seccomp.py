@@ -65,7 +65,7 @@ REFUSED: Numbers = {
     "landlock_create_ruleset": (444, 444),
     "landlock_add_rule": (445, 445),
     "landlock_restrict_self": (446, 446),
-    "seccomp": (317, 277),  # a job's own filters would take memory of the kernel
+    "seccomp": (317, 277),  # a job's filters would use kernel memory
     "add_key": (248, 217),
     "request_key": (249, 218),
     "keyctl": (250, 219),
@@ -105,7 +105,7 @@ REFUSED: Numbers = {
     "set_mempolicy": (238, 237),
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
-    # Files in memory that no limit of a job counts.
+    # Memory files that no limit of a job covers.
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     # System V and POSIX message objects outlive the process that makes them.
@@ -124,14 +124,14 @@ REFUSED: Numbers = {
     "mq_unlink": (241, 181),
 }
 ABSENT: Numbers = {
-    # Queues of asynchronous input and output: a number that all users of the machine share.
+    # Asynchronous I/O queues: all users of the machine share their maximum number.
     "io_setup": (206, 0),
     "io_destroy": (207, 1),
     "io_getevents": (208, 4),
     "io_submit": (209, 2),
     "io_cancel": (210, 3),
     "io_pgetevents": (333, 292),
-    # Instances are counted per user; and files of the root are shared with the host.
+    # Limits on instances are per user, and files of the root are shared with the host.
     "inotify_init": (253, None),
     "inotify_init1": (294, 26),
     "inotify_add_watch": (254, 27),
@@ -179,7 +179,7 @@ IOCTL = {"x86_64": 16, "aarch64": 29}
 FCNTL = {"x86_64": 72, "aarch64": 25}
 PRCTL = {"x86_64": 157, "aarch64": 167}
 
-# The last call of the older table, and the first of the one that all machines share.
+# The last call of the older table, and the first of the common table.
 LAST_OLD = {"x86_64": 334, "aarch64": 294}
 FIRST_COMMON = 424
 NEWER = {
@@ -210,9 +210,9 @@ NEW_NAMESPACES = (
     | linux.CLONE_NEWPID
     | linux.CLONE_NEWNET
 )
-# fcntl(2): descriptors, flags, locks of a process, owners of signals, and queries. Not: leases and
-# notifications (of inodes shared with the host), locks of a description (which cannot be assigned
-# to a process), larger pipes, hints of a file's lifetime.
+# fcntl(2): descriptors, flags, locks of a process, owners of signals, and queries. Excluded: leases
+# and notifications (of inodes shared with the host), locks of a description (which cannot be
+# attributed to a process), larger pipes, hints of a file's lifetime.
 FCNTL_LAST_OLD = 17  # F_GETOWNER_UIDS
 FCNTL_NEWER = (1025, 1027, 1028, 1030, 1032, 1033, 1034)
 # setsockopt(2) of SOL_SOCKET
@@ -297,7 +297,7 @@ def filter_program(machine: str, part: Part = "whole") -> bytes | None:
 
 
 def _ranges(results: Mapping[int, int]) -> Code:
-    """Returns code that ends calls of these numbers with these results."""
+    """Returns code that returns these results for calls of these numbers."""
     code: Code = []
     numbers = sorted(results)
     while numbers:
@@ -313,7 +313,7 @@ def _ranges(results: Mapping[int, int]) -> Code:
 
 
 def _unknown(machine: str, of_zygote: Collection[int | None]) -> Code:
-    """Returns code that ends unknown calls and ones missing from :data:`NEWER` with ENOSYS."""
+    """Returns code that fails unknown calls, and calls missing from :data:`NEWER`, with ENOSYS."""
     known = {number for number in (*NEWER.values(), *of_zygote) if number is not None}
     newer = _among(sorted(n for n in known if n >= FIRST_COMMON), _ALLOW)
     return [

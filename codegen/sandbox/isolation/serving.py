@@ -1,12 +1,13 @@
-"""The serving process of a sandbox: it starts a job per order, watches it, and reports its end.
+"""The serving process of a sandbox: it starts the requested jobs, monitors them, and reports their
+exits.
 
 The loop exists twice, since it determines the cost of a job: a fork shares the interpreter's
 memory, and each page that either side writes afterwards is copied.
-:class:`.python_zygote.PythonZygote` is the readable version and runs wherever Python does.
+:class:`.python_zygote.PythonZygote` is the readable version and runs on any platform.
 :class:`CompiledZygote`, for programs in namespaces, is in C (``_launcher.c``): it writes to a few
 dozen pages where Python writes to hundreds.
 
-Signals go only to pids this process forked and has not waited for yet. It never uses pid -1 or a
+Signals go only to pids this process forked and has not waited for yet. They never go to pid -1 or a
 process group.
 """
 
@@ -40,8 +41,8 @@ HIDDEN = EMPTY.replace("/empty", "/protocol")  # readable by its mode, but not b
 
 
 def layers_in_force(namespaces: NamespaceSet) -> dict[str, bool]:
-    """Returns which layers are in force in a confined process: a test job at a sandbox's start."""
-    import resource  # no other job needs this library
+    """Returns the layers in force in a confined process; the test job of a starting sandbox."""
+    import resource  # other jobs do not need this library
 
     identity = namespaces.identity
     return {
@@ -60,7 +61,7 @@ def layers_in_force(namespaces: NamespaceSet) -> dict[str, bool]:
 
 def _can_unshare() -> bool:
     try:
-        linux.unshare(0)  # changes nothing; only the filter rejects it
+        linux.unshare(0)  # no-op unless the filter rejects it
     except OSError:
         return False
     return True
@@ -82,7 +83,7 @@ class Zygote:
         identity: method that makes jobs unprivileged.
         uid_base: the first user id of jobs.
         main: function that a confined job runs.
-        own_namespaces: which namespaces this process has to itself.
+        own_namespaces: namespaces that only this process and its jobs use.
         landlock_abi: the version of Landlock to use; 0 for none.
         errors: the descriptor for error messages.
     """
@@ -140,7 +141,7 @@ class Zygote:
         try:
             child(*arguments)
             status = 0
-        except BaseException as error:  # noqa: BLE001 - told to the driver
+        except BaseException as error:  # noqa: BLE001 - reported to the driver
             with contextlib.suppress(OSError):  # a confined job cannot report errors
                 text = f"job: {type(error).__name__}: {error}\n"
                 os.write(self.errors, text.encode("utf-8", "replace"))
@@ -185,7 +186,7 @@ class CompiledZygote(Zygote):
     compiled = True
 
     def prepare(self) -> None:
-        """Passes its settings to the loop."""
+        """Passes the settings to the loop."""
         linux.launcher.setup(
             self.control,
             self.errors,

@@ -1,4 +1,4 @@
-"""The resources that all processes of a job use together, measured by its zygote.
+"""Measures the total resources of a job's processes, for its zygote.
 
 The kernel's limits apply to each process, and some memory counts for none. So a zygote checks all
 processes of a long-running job many times per second, and adds up their resident memory, page
@@ -20,7 +20,7 @@ _MIB = 1 << 20
 _PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / _MIB
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # Minimum cost of a process: the pages that it and its parent no longer share; and maximum memory of
-# a descriptor, be it a pipe or a list of events, by the size of the process's table.
+# a descriptor, such as a pipe or a list of events, by the size of the process's table.
 _PROCESS_MIB, _DESCRIPTOR_MIB = 1.0, 1 / 64
 # Maximum kernel memory for a process's mappings: 256 bytes for each page of its addresses, up to
 # the maximum number of mappings. Counting them is slow, so this is charged only to children;
@@ -74,7 +74,7 @@ class UsageMonitor:
                 for s in statuses.values()
             )
             come_and_gone = self._pids and self._pids != tree.keys()
-            # A process that exits between two measurements is missing once, but not twice.
+            # A process that exits between two measurements is missed only once.
             fell = all(
                 _cpu_s(again) < self._most_cpu_s - _FORGOTTEN_S
                 for again in (tree, process_tree(root), process_tree(root))
@@ -103,7 +103,7 @@ def _memory_mib(
         if pid != root:
             total += min(grown_mib * _MAPPINGS_SHARE, _MOST_MAPPINGS_MIB)
     if len(tree) > 1 and sizes > limit_mib:
-        # Shared memory lasts as long as one process maps it, even if unused.
+        # Shared memory exists as long as a process maps it, even if unused.
         touched = sum(_count(status, "RssShmem") for status in statuses.values()) / 1024
         total += max(0.0, _shared_mib(tree) - touched)
     return total + _sockets_mib(root) + _locks_mib(tree)
@@ -197,7 +197,7 @@ def _locks_mib(tree: dict[int, ProcessUsage]) -> float:
     """Returns the memory of the processes' file locks; the maximum if they are too many to read."""
     with open("/proc/locks", "rb") as file:
         text = file.read(_MOST_LOCKS_BYTES)
-    # 1: POSIX  ADVISORY  WRITE 1234 00:2e:567 0 0; waiting processes have an arrow
+    # 1: POSIX  ADVISORY  WRITE 1234 00:2e:567 0 0; an arrow marks waiting processes
     count = sum(
         fields[-4].isdigit() and int(fields[-4]) in tree
         for fields in (line.split() for line in text.decode("ascii", "replace").splitlines())

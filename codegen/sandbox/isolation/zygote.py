@@ -1,4 +1,4 @@
-"""The process in a sandbox that forks a child per job, watches it, and reports how it ended.
+"""The process in a sandbox that forks a child per job, monitors it, and reports its exit.
 
 It is trusted code, but runs with the sandbox's view of the system. It does not read jobs' code: the
 job's program or tests are in a memory file that only the child opens. The driver sends orders over
@@ -63,7 +63,7 @@ def main(config_text: str) -> None:
         os.environ["HOME"] = os.environ["TMPDIR"] = WORK
     if hasattr(job, "prepare"):
         job.prepare()
-    del sys.argv[1:]  # only this process needed it
+    del sys.argv[1:]  # jobs do not need it
     gc.collect()
     gc.freeze()
     try:
@@ -94,8 +94,8 @@ def _zygote(config: dict[str, object], main: Main, own: dict[str, bool], errors:
 
 
 def _streams() -> int:
-    """Puts the sandbox's own /dev/null at descriptors 0 to 2, for the jobs; returns the one for
-    this process's error messages.
+    """Puts the sandbox's own /dev/null at descriptors 0 to 2, for the jobs; returns the descriptor
+    for this process's error messages.
     """
     errors = os.dup(2)
     null = os.open("/dev/null", os.O_RDWR)
@@ -109,8 +109,8 @@ def _streams() -> int:
 def _import(names: Iterable[str]) -> None:
     """Imports modules without their hooks for forks.
 
-    ``random`` would reseed itself after a fork; so every job starts with the same state, and a
-    program or test that uses random numbers gets the same verdict each time.
+    ``random`` would reseed itself after a fork; without it, every job starts with the same state,
+    and a program or test that uses random numbers gets the same verdict each time.
     """
     register = os.register_at_fork
     os.register_at_fork = lambda **_: None
@@ -125,7 +125,7 @@ def _import(names: Iterable[str]) -> None:
 
 
 def _import_packages(config: dict[str, Any]) -> None:
-    """Imports the packages that programs may use, so that programs save the time.
+    """Imports the packages that programs may use, which saves programs the time.
 
     A fork does not copy threads. If a package starts threads, or cannot be imported, this process
     restarts without packages, and each program imports them itself.

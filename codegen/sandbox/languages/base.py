@@ -180,7 +180,7 @@ class Toolchain:
                     ) from None
                 try:
                     made.rename(target)
-                except OSError:  # another process was faster
+                except OSError:  # another process created it first
                     if not target.is_dir():
                         raise
         return (*self.binds, (str(target), self.cache))
@@ -251,8 +251,8 @@ def find_toolchain(language: SandboxLanguage) -> Toolchain:
 
 
 def _holds_more(top: Path) -> bool:
-    """Returns whether a directory has more than a tool's installation: a home, a parent of one, or
-    a data directory in one. Then only the tool itself is mounted.
+    """Returns True if a directory has more than a tool's installation: a home directory, its
+    parent, or a data directory in it. Then only the tool itself is mounted.
     """
     home = Path.home().resolve()
     own = (".ssh", ".gnupg", ".config", ".cache", ".profile", ".bashrc", ".bash_history")
@@ -334,7 +334,7 @@ def appended(statement: str) -> Guard:
 
 def in_main(head: str, statement: str, first: str = "") -> Guard:
     """Returns a guard that inserts a statement at the end of the last function that ``head``
-    matches, before its final ``return``; and ``first`` at its beginning.
+    matches, before its final ``return``, and ``first`` at its beginning.
 
     If the tests have such a function, the program cannot switch to another one. Some tests are only
     the end of a function that the program begins.
@@ -367,6 +367,6 @@ def in_main(head: str, statement: str, first: str = "") -> Guard:
 
 
 def main_of(head: str, source: str) -> re.Match[str] | None:
-    """Finds the ``main`` that runs: the last one if tests follow the program, else the first."""
+    """Returns the ``main`` that runs: the last one if tests follow the program, else the first."""
     heads = list(re.finditer(head, source))
     return heads[-1 if _WITH_TESTS.search(source) else 0] if heads else None

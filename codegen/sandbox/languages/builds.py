@@ -19,7 +19,7 @@ _MOST_KEPT = 256 << 20  # bytes
 
 
 class Builds:
-    """A cache of recent builds by content, and the jobs that wait for a compiler."""
+    """A cache of recent builds by content, and the jobs waiting for a compiler."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

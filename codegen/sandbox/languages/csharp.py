@@ -1,4 +1,4 @@
-"""C# by Mono. Its asserts, which normally only print, throw exceptions."""
+"""C# with Mono. Its asserts, which normally only print, throw exceptions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _build_stack(toolchain: Toolchain, folder: Path) -> None:
 
 
 def _guard(program: str, test: str) -> str:
-    """Makes failed asserts stop the program, and ``Main`` end with the token."""
+    """Makes failed asserts stop the program, and ``Main`` return the token at its end."""
     return in_main(_MAIN, _DONE, first=f" {_STRICT}")(program, test) + _LISTENER
 
 

@@ -79,8 +79,8 @@ def _guard(program: str, test: str) -> str:
     return f"{text}\n{_GO_MAIN.replace('RUNS', runs)}"
 
 
-# testing.RunTests alone runs nothing and reports success: only testing.Main sets it up.
-# The inner group ends when its parallel tests have ended.
+# testing.RunTests needs the setup of testing.Main: alone it runs no tests and reports success. The
+# inner group finishes after its parallel tests.
 _GO_MAIN = """\
 func main() {
 	codegen_show()

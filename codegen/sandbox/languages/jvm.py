@@ -30,7 +30,7 @@ def _compiler(archive: str) -> tuple[str, ...]:
 def _archived(
     archive: str, compiler: tuple[str, ...], file: str, program: str
 ) -> Callable[[Toolchain, Path], None]:
-    """Runs a compiler once and stores its classes as the JVM has them in memory.
+    """Runs a compiler once and stores its classes in the JVM's memory format.
 
     Args:
         compiler: options; it takes ``-d`` and files.

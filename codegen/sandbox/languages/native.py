@@ -35,8 +35,8 @@ def _precompile(toolchain: Toolchain, folder: Path) -> None:
 
 
 def _names(source: str) -> Names:
-    """Puts the precompiled header first. Reading it takes longer than compiling a program that
-    includes little.
+    """Selects the precompiled header if the program includes the whole library; otherwise reading
+    it takes longer than compiling.
     """
     whole = "bits/stdc++.h" in source or f'"{_HEADER}"' in source
     return {"first": _HEADER if whole else "stdlib.h"}
@@ -86,7 +86,7 @@ _RUST_MODULE = re.compile(r"#\[cfg\(test\)\]\s*(?:pub\s+)?mod\s+(\w+)")
 
 
 def _rust_guard(program: str, test: str) -> str:
-    """Makes ``main`` call the functions of a module of tests, one after another."""
+    """Makes ``main`` call the functions of a test module in order."""
     module = _RUST_MODULE.search(test)
     tests = [found[2] for found in _RUST_TEST.finditer(test)]
     if not tests:
@@ -197,7 +197,7 @@ SWIFT = SandboxLanguage(
     file="main.swift",
     tools=("swiftc",),
     install="swiftlang",
-    version=(f"{_SWIFT}/bin/swift-frontend", "-version"),  # the driver leaves a directory behind
+    version=(f"{_SWIFT}/bin/swift-frontend", "-version"),  # the driver leaves a directory
     compile=(
         _SWIFT_COMPILE,
         (f"{_SWIFT}/bin/swift-autolink-extract", "main.o", "-o", "main.autolink"),

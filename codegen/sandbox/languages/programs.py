@@ -18,11 +18,11 @@ from codegen.sandbox.protocol.orders import FOREIGN
 
 from .base import Toolchain, fill
 
-# For runtimes that are limited only by resident memory: more than any machine has.
+# Larger than any machine's memory, for runtimes that are limited only by resident memory.
 ANY_ADDRESS_MIB = 1 << 24
 # Bounds a native program's memory growth between two checks.
 _ADDRESS_FACTOR = 4
-# A program may make its compiler loop, or fill memory and disks.
+# A program may make its compiler loop or fill memory and disk.
 COMPILE = Limits(cpu_s=20.0, memory_mib=1024, output_bytes=64 << 20, file_mib=64)
 MOST_SOURCE = 2_000_000  # characters
 _NOTHING = ("/usr/bin/true",)
@@ -35,14 +35,14 @@ _ENVIRONMENT = {
 }
 
 
-# Replaces /dev/stdin in programs, a link that only the job's first process may follow. It has the
-# same length, which preserves positions in the source.
+# Replaces /dev/stdin, a link that only the job's first process may follow, in programs. The equal
+# length preserves positions in the source.
 INPUT = "/tmp/stdin"
 
 
 @dataclass(frozen=True)
 class CommandJob:
-    """The orders for the first process of a job; see :mod:`..program_side.command_job`.
+    """Instructions for the first process of a job; see :mod:`..program_side.command_job`.
 
     Attributes:
         mode, files, commands, environment, keep, fetch, fetch_bytes: as in that module.
@@ -90,7 +90,7 @@ class TestedProgram:
 
     @property
     def build(self) -> CommandJob | None:
-        """The command that compiles it; None for an interpreter. It prints the compiled
+        """The command that compiles the program; None for an interpreter. It prints the compiled
         files as JSON.
         """
         language = self.toolchain.language
@@ -106,14 +106,14 @@ class TestedProgram:
 
     @property
     def check(self) -> CommandJob:
-        """The command that checks it for errors without running it."""
+        """The command that checks the program for errors without running it."""
         language = self.toolchain.language
-        # The checker runs as a compiler before a program that does nothing.
+        # The checker runs as the compiler of a program that does nothing.
         commands = self._filled([language.check, _NOTHING])
         return CommandJob("stdio", self._files, commands, self._environment)
 
     def run(self, built: Mapping[str, bytes]) -> CommandJob:
-        """Returns the command that runs it, with the files of its build."""
+        """Returns the command that runs the program, with the files of its build."""
         job, language, memory_mib = self.job, self.toolchain.language, self.job.limits.memory_mib
         files = built if language.compile else self._files
         script = job if isinstance(job, ScriptJob) else None
@@ -130,7 +130,7 @@ class TestedProgram:
 
     @functools.cached_property
     def key(self) -> str:
-        """A hash of everything that the build depends on."""
+        """Hash of everything that affects the build."""
         said = [self.toolchain.cache, self.toolchain.version, sorted(self._files.items())]
         return hashlib.sha256(repr(said).encode()).hexdigest()
 

@@ -86,7 +86,7 @@ _LUA_DONE = (
 
 
 def _lua_guard(program: str, test: str) -> str:
-    """Handles tests of luaunit, which end with a call of exit with its status."""
+    """Handles luaunit's tests, which call exit with its status at the end."""
     text = f"{program}\n{test}"
     found = _LUA_EXIT.search(text)
     if found is None:
@@ -133,7 +133,7 @@ JAVASCRIPT = SandboxLanguage(
     tools=("node",),
     install="nodejs",
     version=("{node}", "--version"),
-    # One thread for V8's own work; its heap is limited by the job's memory.
+    # One thread for V8; its heap is limited by the job's memory.
     run=(
         *("{node}", "--single-threaded", "--stack-size=900"),
         *("--max-old-space-size={memory_mib}", "main.js"),

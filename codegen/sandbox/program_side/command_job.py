@@ -63,7 +63,7 @@ def main(order: dict[str, Any], channel: wire.Channel) -> NoReturn:
 
 
 def _tell(channel: wire.Channel, message: list[str]) -> None:
-    with contextlib.suppress(OSError, wire.WireError):  # the tests' job is gone
+    with contextlib.suppress(OSError, wire.WireError):  # the tests' job has exited
         channel.send(message)
 
 
@@ -98,13 +98,13 @@ def _run(order: dict[str, Any], channel: wire.Channel) -> None:
         channel.send(["loaded", {}])
         channel.send(["done", order["token"]])
     elif mode == "in_sandbox":
-        raise _FailedError("exited", "the program ended before its tests did")
+        raise _FailedError("exited", "the program exited before its tests finished")
 
 
 def _copy_input(path: str) -> None:
     """Copies the standard input without moving its position."""
     size = 0
-    with contextlib.suppress(OSError), open(path, "wb") as file:  # larger than a file may be
+    with contextlib.suppress(OSError), open(path, "wb") as file:  # input larger than the file limit
         while data := os.pread(0, 1 << 20, size):
             size += file.write(data)
 
@@ -126,7 +126,7 @@ def _run_script(order: dict[str, Any]) -> None:
 def _command(
     command: list[str], environment: dict[str, str], streams: tuple[int, int], otherwise: str
 ) -> None:
-    """Runs a command to its end. Standard output goes to standard error's file if it is 2."""
+    """Runs a command to its end. With standard output 2 it goes to standard error's file."""
     with open(_ERRORS, "wb") as errors:
         fd = errors.fileno()
         stdin, stdout = streams
@@ -149,7 +149,7 @@ def _command(
         names = {int(each): each.name for each in signal.Signals}
         raise _FailedError("crashed", f"{names.get(number, number)} {_complaints()}".strip())
     code = os.WEXITSTATUS(status)
-    # A program may exit without output; one that fails reports why.
+    # A failed program reports the reason.
     text = _complaints()
     raise _FailedError(otherwise if text else "exited", f"exit code {code} {text}".strip())
 
@@ -180,7 +180,7 @@ def _kept(patterns: list[str]) -> dict[str, str]:
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
             kept[name] = base64.b64encode(_read(name)).decode("ascii")
     if not kept:
-        raise _FailedError("compile_error", f"the compiler left no {' or '.join(patterns)}")
+        raise _FailedError("compile_error", f"the compiler produced no {' or '.join(patterns)}")
     return kept
 
 

@@ -1,13 +1,13 @@
 """The job of the program under test: executes it, then answers the calls of the tests' job.
 
 The program can change any object here, so no message of this process is trusted: the other side
-decides. An honest program sends these messages:
+determines the verdict. An honest program sends these messages:
 
     program, once executed:  ["loaded", {name: kind}], but nothing in mode stdio
                              | ["syntax_error"|"error"|"wrong"|"memory"|"exited", type, message]
     tests:                   "m" and marshal's (name, args, kwargs) | ["eval", expression]
                              | what :mod:`..tests_side.program_proxy` lists
-    program, after a call:   ["memory"|"exited"|"too_large", type, message] | what it lists
+    program, after a call:   ["memory"|"exited"|"too_large", type, message] | its answers
 
 ``kind`` is ``call``, ``value`` or ``module:NAME``; the C version also sends ``class``.
 """
@@ -36,7 +36,8 @@ from ..protocol.orders import CHANNEL_FD, FOREIGN, PRINTED_BYTES, PRINTED_FD
 from . import command_job, reporting
 
 FILE_NAME = "<program>"
-# The file of a program in mode stdio, in its working directory, if its source suggests it reads it.
+# The file of a program in mode stdio, in its working directory, if its source suggests that it
+# reads the file.
 SCRIPT = "main.py"
 _READS_ITSELF = ("__file__", "inspect", "multiprocessing", "concurrent", "runpy", "sys.argv")
 # A thread's stack is address space, which is limited: a hundred of 8 MiB would not fit.
@@ -115,7 +116,7 @@ def main(payload: bytes, printed: bool) -> None:
             _channel.send(report)
             status = 1
     except (OSError, EOFError, wire.WireError):
-        status = 1  # the tests' job is gone
+        status = 1  # the tests' job has exited
     finally:
         _flush()
     os._exit(status)
@@ -230,7 +231,7 @@ def _end_of_interpreter(has_finalizers: bool) -> None:
     threads = sys.modules.get("threading")
     forget = vars(sys.modules["__main__"]).clear if has_finalizers else None
     for step in (getattr(threads, "_shutdown", None), atexit._run_exitfuncs, forget):
-        with contextlib.suppress(BaseException):  # the interpreter also continues with the next
+        with contextlib.suppress(BaseException):  # the interpreter continues, too
             if step is not None:
                 step()
     _flush()
@@ -320,10 +321,10 @@ def run_tests(payload: dict[str, Any], is_blinded: bool) -> NoReturn:
             report = attempt(run)
             if report is not None and report[:2] == ["error", "AssertionError"]:
                 report[0] = "wrong"
-        _flush_printed()  # the process may be killed as soon as the tests have their answer
+        _flush_printed()  # the process may be killed after the tests receive the answer
         _channel.send(["done", payload["token"]] if report is None else report)
     except (OSError, wire.WireError):
-        pass  # the tests' job is gone
+        pass  # the tests' job has exited
     finally:
         _flush()
     os._exit(0)
@@ -380,7 +381,7 @@ def _pack(value: Any) -> Any:
 def _reply(value: object) -> None:
     try:
         answer = ["value", _pack(value)]
-    except BaseException as error:  # noqa: BLE001 - what it is made of is the program's
+    except BaseException as error:  # noqa: BLE001 - it consists of the program's objects
         _tell_raised(error)
         return
     _flush_printed()
@@ -439,7 +440,7 @@ def _tell_names() -> None:
 
 
 def _flush_printed() -> None:
-    # The initial stream, by its type's method, so that no code of the program runs.
+    # Uses the initial stream and its type's method, so that the program's code does not run.
     with contextlib.suppress(BaseException):  # the program may have closed or detached it
         io.TextIOWrapper.flush(_stdout)
 

@@ -5,9 +5,9 @@
     ["failed", message] for an open site that failed, and ["done", token] at their end
     ["seen", number, tree] for a value that an open site reads
 
-The program shares the process and could write any report itself. It would need to know the correct
-values, which are not in that process; the receiving side (``Reports`` of the other side) accepts
-reports only in the order of the tests' own control flow.
+The program shares the process and could forge reports, but the correct values are not in that
+process; the receiving side (``Reports`` of the other side) accepts reports only in the order of the
+tests' own control flow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from ..protocol import wire
 from ..protocol.wire import MAX_CLASSES, MAX_SEEN
 
-# How to get the plain content of an instance of a subclass.
+# Functions that return the plain content of an instance of a subclass.
 _CONTENT: dict[type, Callable[[Any], Any]] = {
     int: int.__index__,
     float: float.__float__,
@@ -94,7 +94,7 @@ def reporting(send: Callable[[Any], None]) -> dict[str, Any]:
         return value
 
     class Raises:
-        """A ``pytest.raises`` for exceptions that the tests expect by ``try``."""
+        """A ``pytest.raises`` for tests that expect exceptions with ``try``."""
 
         value: BaseException | None = None
 

@@ -1,4 +1,4 @@
-"""What both sides of a job share: orders, values, and how tests are collected."""
+"""Shared by both sides of a job: orders, values, and the collection of tests."""
 
 
 def words(text: str) -> frozenset[str]:

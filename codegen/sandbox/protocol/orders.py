@@ -1,8 +1,8 @@
 """The protocol between the driver and a zygote: packets of a fixed layout, with descriptors.
 
 The driver orders a job to run or to stop; the zygote reports how a job ended. (Only its first
-packet is JSON: it is ready, or the reason it is not.) The compiled zygote (``_launcher.c``) reads
-and writes the same layouts, in the machine's byte order.
+packet is JSON: "ready" or the reason for a failed start.) The compiled zygote (``_launcher.c``)
+reads and writes the same layouts, in the machine's byte order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 HEARD = b"h"
 """Mark in a file shared by a process of tests and the driver: the program sent data."""
 
-CHANNEL_FD = 3  # a job's channel
+CHANNEL_FD = 3  # the job's channel
 PRINTED_FD = 4  # pipe for the beginning of a program's output
 PRINTED_BYTES = 2000
 # Descriptors that may be attached to an order, in their order of attachment.
@@ -47,7 +47,7 @@ class JobRequest(NamedTuple):
         fds: names from ``FDS``.
         wall_s: wall-clock limit in seconds.
         output_bytes: maximum bytes in the file ``stdout``; 0 for no limit.
-        own_proc: whether it has itself in ``/proc``; see :mod:`..isolation.namespaces`.
+        own_proc: whether the job has ``/proc/self``; see :mod:`..isolation.namespaces`.
         address_mib: address space of each process beyond the interpreter's; 0 for ``memory_mib``.
     """
 
@@ -121,7 +121,7 @@ class JobEnded(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """Its exit code, or 0 if a signal killed it."""
+        """Its exit code, 0 if a signal killed it."""
         return os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else 0
 
     def pack(self) -> bytes:

@@ -44,7 +44,7 @@ def execute(
         if raised_by_program(end):
             raise
         if end.code:
-            raise AssertionError(f"the tests ended with exit code {end.code!s:.80}") from None
+            raise AssertionError(f"the tests exited with code {end.code!s:.80}") from None
 
 
 def run_collected(
@@ -82,14 +82,14 @@ def run_collected(
 
 
 def _is_own(value: object) -> bool:
-    """Returns whether it is a function that the test's source defines."""
+    """Returns True if a value is a function that the test's source defines."""
     function = getattr(value, "__wrapped__", value) if callable(value) else value
     code = function.__code__ if type(function) is types.FunctionType else None
     return code is not None and code.co_filename == TEST_FILE
 
 
 def _takes(function: Any, given: int) -> str:
-    """Returns the name of the first argument that a function needs besides ``given``, or none."""
+    """Returns the name of the first argument that a function needs besides ``given``, or ""."""
     code = getattr(function, "__code__", None)
     if code is None:
         return ""
@@ -155,14 +155,14 @@ def _run_test_case(kind: Any) -> None:
 
 
 def _pytest() -> Any:
-    """Returns pytest, if the sandbox has it; only code that uses it pays for its import."""
+    """Returns pytest, if installed in the sandbox; imported on demand."""
     import pytest
 
     return pytest
 
 
 def _needs_pytest(own: Mapping[str, Any], loaded: Collection[str]) -> bool:
-    """Returns whether names that a module of tests defines come from pytest, or a test takes
+    """Returns True if names that a module of tests defines come from pytest, or a test takes
     arguments, which are its fixtures.
     """
     for name, value in own.items():
@@ -221,7 +221,7 @@ def _run_by_pytest(
     if runner.failure is not None:
         raise runner.failure
     if code not in (0, 5):  # passed, or no tests
-        raise BadTestError(f"pytest ended with exit code {code}")
+        raise BadTestError(f"pytest exited with code {code}")
 
 
 def _runner(pytest: Any, module: types.ModuleType) -> Any:
@@ -261,7 +261,7 @@ def _runner(pytest: Any, module: types.ModuleType) -> Any:
                 if isinstance(error, pytest.FixtureLookupError):
                     error = BadTestError(
                         f"pytest has no fixture {error.argname!r}; define it in the tests, or "
-                        "name its plug-in with --packages"
+                        "name its plugin with --packages"
                     )
                 elif isinstance(error, pytest.fail.Exception):
                     error = AssertionError(str(error)).with_traceback(error.__traceback__)
@@ -283,7 +283,7 @@ def _runner(pytest: Any, module: types.ModuleType) -> Any:
 
         @pytest.fixture
         def tmp_path(self, tmp_path_factory: Any) -> Any:
-            """Replaces pytest's, which the program could see: it is named after the test."""
+            """Replaces pytest's fixture, whose path reveals the test's name to the program."""
             return tmp_path_factory.mktemp("test")
 
     return Runner()

@@ -9,7 +9,7 @@ instances of subclasses, is not plain: the caller decides how to represent it. N
 can run here, and every size is capped, so the reader of a hostile frame gets a
 :class:`WireError`.
 
-Identity and aliasing are lost: a list that contains another list twice comes back with two lists.
+Identity and aliasing are lost: a list that contains another list twice is decoded with two lists.
 ``not_plain`` and ``special`` handle values that are not plain.
 """
 
@@ -36,7 +36,7 @@ MAX_INT_BITS = 1 << 22
 MAX_ITERATOR_ITEMS = 10_000
 MAX_MESSAGE_CHARS = 2000
 MAX_SEEN = 1000  # maximum number of values that open sites of blinded tests report
-MAX_CLASSES = 12  # of an exception or a value, by name
+MAX_CLASSES = 12  # maximum class names sent for an exception or value
 
 _PLAIN_TYPE = re.compile(
     r"[<>|=]?(?:b1|[iu][1248]|f[248]|c8|c16|O|[SU]\d{1,6}|[mM]8(?:\[\w{1,4}\])?)"
@@ -119,7 +119,7 @@ def pack(value: Any, not_plain: NotPlain, depth: int = 0) -> Any:
     if isinstance(value, type):
         return {"ty": [str(value.__module__), value.__qualname__]}
     module, parts = RARE.get(kind.__name__, ("", tuple))
-    # A process with a value of the type has imported its module.
+    # If a value has the type, its module has been imported.
     if module and kind is getattr(sys.modules.get(module), kind.__name__, None):
         return {"x": [kind.__name__, *parts(value)]}
     return not_plain(value)
@@ -229,10 +229,10 @@ def _counter(pairs: list[tuple[object, object]]) -> collections.Counter[object]:
 
 
 def _default_dict(pairs: list[tuple[object, object]]) -> collections.defaultdict[object, object]:
-    return collections.defaultdict(None, pairs)  # the factory is code and is not sent
+    return collections.defaultdict(None, pairs)  # the factory is code, which is not sent
 
 
-# Type, tag, and the function that makes a value from its items.
+# Type, tag, and constructor from the items.
 _SEQUENCES: list[tuple[type, str, Callable[[list[Any]], Any]]] = [
     (tuple, "t", tuple),
     (set, "s", set),
@@ -268,8 +268,8 @@ _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
     "ty": lambda content: _find_type(*map(_text, content)),
 }
 # Types whose module is imported on demand, since each module makes every fork slower: the module,
-# and the arguments that make an equal value. datetime imports its names from _datetime, and tests
-# may replace them.
+# and the arguments of the constructor. datetime imports its names from _datetime, and tests may
+# replace them.
 RARE: dict[str, tuple[str, Callable[[Any], Sequence[str | int]]]] = {
     "Fraction": ("fractions", lambda value: (value.numerator, value.denominator)),
     "timedelta": ("_datetime", lambda value: (value.days, value.seconds, value.microseconds)),
@@ -284,7 +284,7 @@ def _make_rare(name: Any, parts: Any) -> object:
     """Returns a value of a type in :data:`RARE`."""
     kind = getattr(importlib.import_module(RARE[name][0]), name)
     if type(parts) is not list or not all(type(part) in (str, int) for part in parts):
-        raise WireError("a malformed value: other parts expected")
+        raise WireError("a malformed value: unexpected parts")
     return getattr(kind, "fromisoformat", kind)(*parts)
 
 
@@ -295,7 +295,7 @@ def _find_type(module: str, name: str) -> object:
 
 
 def _one_nan(number: float) -> float:
-    """Returns the number; for NaN a single object, as containers compare items by identity."""
+    """Returns the number; NaN is one object, since containers compare by identity."""
     return number if number == number else math.nan
 
 
@@ -309,7 +309,7 @@ def describe_exception(error: BaseException) -> tuple[str, str]:
     try:
         message = str(error)[:MAX_MESSAGE_CHARS]
     except BaseException:  # noqa: BLE001 - its __str__ is the program's code
-        message = "(the exception's text can't be made)"
+        message = "(the exception's message cannot be formatted)"
     if type(error).__name__ != name:
         message = f"{type(error).__name__[:80]}: {message}"
     return name, message
@@ -346,19 +346,19 @@ class Channel:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._ahead = b""  # received, but not part of a frame returned yet
+        self._ahead = b""  # received, but not yet returned in a frame
 
     def send(self, tree: Any) -> None:
         """Sends one frame.
 
         Raises:
-            FrameTooLargeError: if it is longer than the cap; then it is not sent.
+            FrameTooLargeError: if it is longer than the cap; it is not sent.
             OSError: if the other side is gone.
         """
         self.send_bytes(_encoder.encode(tree).encode("ascii"))
 
     def send_bytes(self, frame: bytes) -> None:
-        """Sends one frame, made by the caller; raises the same errors as :meth:`send`."""
+        """Sends one encoded frame; raises the same errors as :meth:`send`."""
         if len(frame) > MAX_FRAME_BYTES:
             raise FrameTooLargeError(f"{len(frame)} bytes in one message")
         data = _LENGTH.pack(len(frame)) + frame
@@ -424,7 +424,7 @@ def encode_call(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) 
 
 
 def _is_common(value: Any, depth: int) -> bool:
-    """Returns whether a value has only exact types that marshal writes unchanged."""
+    """Returns True if a value has only exact types that marshal writes unchanged."""
     kind = type(value)
     if kind in _COMMON_SCALARS:
         return True
@@ -460,9 +460,9 @@ _decoder = json.JSONDecoder(parse_constant=_no_constant)
 _encoder = json.JSONEncoder(allow_nan=False, check_circular=False)  # pack has bounded the depth
 
 
-# Values of numpy and pandas: the name of a type, and the plain values in it. Neither package is
-# imported before such a value occurs. Structured types and subclasses are not sent; indexes and
-# categories of pandas come back as plain ones.
+# Values of numpy and pandas: a type's name and its plain values. Neither package is imported before
+# such a value occurs. Structured types and subclasses are not sent; indexes and categories of
+# pandas are decoded as plain values.
 
 
 def pack_array(value: Any, pack: Callable[[Any], Any]) -> Any:
@@ -509,7 +509,7 @@ def _pack_ndarray(value: Any, pack: Callable[[Any], Any]) -> Any:
 def _pack_column(series: Any, pack: Callable[[Any], Any]) -> Any:
     kind = series.dtype
     if hasattr(kind, "fields"):
-        return _pack_ndarray(series.to_numpy(), pack)  # one of numpy's types
+        return _pack_ndarray(series.to_numpy(), pack)  # a numpy type
     items = [None if missing else item for item, missing in zip(series, series.isna(), strict=True)]
     return {"px": [str(kind), pack(items)]}
 
@@ -532,7 +532,7 @@ def unpack_array(tag: str, content: Any, unpack: Callable[[Any], Any]) -> object
 
 
 def _no_truth(_: object) -> bool:
-    """Replaces the truth of pandas arrays: an array of results of comparisons would be true."""
+    """Replaces the truth value of pandas arrays: an array of comparison results would be true."""
     raise ValueError("the truth value of an array is ambiguous")
 
 

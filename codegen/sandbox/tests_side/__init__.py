@@ -1,1 +1,1 @@
-"""Runs in the process of the tests, in another sandbox than the program."""
+"""Runs in the process of the tests, in a different sandbox than the program."""

@@ -1,12 +1,12 @@
-"""Analysis of the code of tests: side effects, names read, and reasons that any program passes.
+"""Analysis of test code: side effects, names read, and tests that any program passes.
 
 A process of tests is reused for the next job only after tests that are *free of side effects*: code
 that provably changes only its own names and values. Such code sets no attribute, imports only
-modules of pure functions, and uses neither escapes (``exec``, ``setattr``, dunder names) nor the
-outside (``open``). All other tests get a process that exits with them.
+modules of pure functions, and uses neither escapes (``exec``, ``setattr``, dunder names) nor files
+(``open``). All other tests get a process that exits with them.
 
-This is hygiene for the trusted tests of a dataset, not a defense: data that a program sends never
-reaches this module.
+This protects trusted tests from each other; it is not a security boundary: data that a program
+sends never reaches this module.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _DUNDER = words(
 
 _LOAD_NAME, _LOAD_GLOBAL = opcode.opmap["LOAD_NAME"], opcode.opmap["LOAD_GLOBAL"]
 _STORES = frozenset((opcode.opmap["STORE_ATTR"], opcode.opmap["DELETE_ATTR"]))
-_RAISE = opcode.opmap["RAISE_VARARGS"]  # also of assert
+_RAISE = opcode.opmap["RAISE_VARARGS"]  # also raised by assert
 _IMPORT = opcode.opmap["IMPORT_NAME"]
 _EXTENDED = opcode.opmap["EXTENDED_ARG"]
 
 
 def side_effect_free(code: types.CodeType) -> bool:
-    """Returns whether running a module's code and its functions leaves no side effects."""
+    """Returns True if running a module's code and its functions has no side effects."""
     return all(map(_is_free, _codes(code)))
 
 
@@ -80,7 +80,7 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def names_read(code: types.CodeType) -> set[str]:
-    """Returns the global names a code object may read, including names of attributes."""
+    """Returns the global names that a code object may read, including attribute names."""
     return {name for part in _codes(code) for name in part.co_names}
 
 
@@ -95,7 +95,7 @@ def names_loaded(code: types.CodeType) -> set[str]:
             if operation == _LOAD_NAME:
                 names.add(part.co_names[argument])
             elif operation == _LOAD_GLOBAL:
-                names.add(part.co_names[argument >> 1])  # the last bit: whether it is called
+                names.add(part.co_names[argument >> 1])  # the last bit marks a call
     return names
 
 
@@ -115,7 +115,7 @@ _PREDICATES = words(
     "all allclose any array_equal bool callable endswith hasattr isclose isinstance issubclass "
     "issubset startswith"
 )
-# What single-argument assertions assert of it.
+# Conditions of single-argument assertions.
 _ASSERTED = {"assertTrue": True, "assertFalse": False, "assertIsNone": None}
 _MOST_TEXT = 1 << 18  # maximum length of tests that are parsed
 
@@ -153,7 +153,7 @@ def _drops_truth(node: ast.AST) -> bool:
 
 
 def _has_value_as_message(node: ast.AST) -> bool:
-    """Returns whether an assertion of one value has the expected one as its message."""
+    """Returns True if an assertion of one value has the expected one as its message."""
     expected: object = True
     if isinstance(node, ast.Assert):
         value, message = node.test, node.msg
@@ -169,7 +169,7 @@ def _has_value_as_message(node: ast.AST) -> bool:
     try:
         said = ast.literal_eval(message) if message else ""
     except (ValueError, TypeError):
-        return False  # computed, such as the values that failed
+        return False  # a computed message, such as the values that failed
     return not isinstance(said, str) and said is not expected
 
 
@@ -177,7 +177,7 @@ _REMEDY = "Assert what the program must return, as in `assert f(1) == 2`"
 
 
 def why_idle(text: str, entry_point: str) -> str:
-    """Explains why tests have no effect, as far as their source shows, and the remedy."""
+    """Explains why tests have no effect, if their source shows it, with a remedy."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -198,24 +198,24 @@ def _causes(tree: ast.Module, entry_point: str) -> Iterator[str]:
         yield "they are empty"
     for node in nodes:
         if isinstance(node, ast.Assert) and isinstance(node.test, ast.Tuple) and node.test.elts:
-            yield f"the assert in line {node.lineno} is of a tuple, which is always true"
+            yield f"the assert on line {node.lineno} checks a tuple, which is always true"
     for node in nodes:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Compare):
             yield f"line {node.lineno} compares, but asserts nothing"
     for node in nodes:
         if isinstance(node, ast.Assert) and isinstance(node.test, ast.Constant):
-            yield f"the assert in line {node.lineno} is of a constant"
+            yield f"the assert on line {node.lineno} checks a constant"
     for node in nodes:
         if _has_value_as_message(node):
             yield f"line {node.lineno} gives the expected value as the message"  # type: ignore[attr-defined]
     for node in nodes:
         if isinstance(node, ast.Try) and any(map(_catches_all, node.handlers)):
-            yield f"the try in line {node.lineno} catches whatever fails"
+            yield f"the try on line {node.lineno} catches every failure"
     asserts = any(isinstance(node, ast.Assert | ast.Raise) for node in nodes)
     if not asserts and not any(_is_assert_call(node) for node in nodes):
         yield "they assert nothing"
     if check is not None and any(isinstance(node, ast.Return) for node in check.body):
-        yield "they return before they assert anything of the program"
+        yield "they return before they assert anything about the program"
 
 
 def _catches_all(handler: ast.ExceptHandler) -> bool:

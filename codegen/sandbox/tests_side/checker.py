@@ -136,8 +136,8 @@ def _tell(driver: socket.socket, verdict: dict[str, object], again: bool, cpu_s:
 
 
 class _NotedChannel(wire.Channel):
-    """Notes in a file of the driver whether the program sent data. If a signal kills this process
-    afterwards, that is the program's failure.
+    """Records in a file of the driver whether the program sent data. If a signal kills this process
+    afterwards, the program has failed.
     """
 
     def __init__(self, fd: int, note: int) -> None:
@@ -146,13 +146,13 @@ class _NotedChannel(wire.Channel):
         self._is_heard = False
 
     def receive_bytes(self) -> bytes:
-        """Receives one frame, and notes it before it is decoded."""
+        """Receives one frame; records it before decoding."""
         data = super().receive_bytes()
         self.note(True)
         return data
 
     def note(self, is_heard: bool) -> None:
-        """Notes whether the program could be the cause of the following events."""
+        """Records whether the program could cause the following events."""
         if is_heard != self._is_heard:
             self._is_heard = is_heard
             os.pwrite(self._note, HEARD if is_heard else b"-", 0)
@@ -172,7 +172,7 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
             again = tests.side_effect_free
             tests.set_up()
             tests.load()
-            channel.note(False)  # tests that exit before they call the program are to blame
+            channel.note(False)  # an exit before the first call is the tests' fault
             tests.run()
             channel.note(False)
             if remote.failure is None and tests.key not in _discerning:
@@ -210,9 +210,9 @@ class _Yes:
     __hash__ = None  # type: ignore[assignment]
 
 
-# Stand-ins for a program's results. Tests that pass with each of them test nothing.
+# Stand-ins for a program's results. Tests that pass with all of them are vacuous.
 _STUBS = (None, wire.Opaque("object"), _Yes())
-_discerning: set[int] = set()  # keys of tests that are known to distinguish them
+_discerning: set[int] = set()  # keys of tests known to distinguish them
 
 
 def _check_discernment(remote: ProgramProxy, tests: _Tests, in_child: bool = False) -> None:
@@ -236,7 +236,7 @@ def _check_discernment(remote: ProgramProxy, tests: _Tests, in_child: bool = Fal
 
 
 def _in_child(check: Callable[[], bool]) -> bool:
-    """Returns the result of ``check`` in a child process; False if that dies."""
+    """Returns the result of ``check`` in a child process; False if the child dies."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -249,7 +249,7 @@ def _in_child(check: Callable[[], bool]) -> bool:
 
 
 def _passes_with_all(source: ProgramProxy | ReportedSites, run: Callable[[], None]) -> bool:
-    """Returns whether tests pass with each stand-in for the program's results."""
+    """Returns True if tests pass with each stand-in for the program's results."""
     return all(_passes_with(source, run, stub) for stub in _STUBS)
 
 
@@ -266,7 +266,7 @@ def _passes_with(
         _signal.setitimer(_signal.ITIMER_REAL, STUB_S)
         run()
         return True
-    except BaseException:  # noqa: BLE001 - whatever it is, they have seen a difference
+    except BaseException:  # noqa: BLE001 - any exception shows a difference
         return False
     finally:
         _signal.setitimer(_signal.ITIMER_REAL, 0)
@@ -322,9 +322,9 @@ class _Tests:
         sys.modules["__main__"] = module
         self._namespace = vars(module)
         try:
-            random.seed(self.text)  # the same each time, and unknown to the program
+            random.seed(self.text)  # reproducible, but unknown to the program
             exec(self._setup.code, self._namespace)  # noqa: S102 - this file runs in the sandbox
-        except BaseException as error:  # noqa: BLE001 - the data set's code may raise anything
+        except BaseException as error:  # noqa: BLE001 - the dataset's code may raise anything
             raise BadTestError(f"{type(error).__name__}: {error}") from None
 
     def load(self) -> None:
@@ -332,13 +332,13 @@ class _Tests:
         self._names = self._remote.load()
 
     def run(self) -> None:
-        """Tests the program."""
+        """Runs the tests on the program."""
         if self.entry_point and self.entry_point not in self._names:
             raise NameError(f"name {self.entry_point!r} is not defined by the program")
         self._execute()
 
     def run_outside(self, names: dict[str, Any]) -> None:
-        """Runs the outside part of blinded tests, whose sites call the functions ``names``."""
+        """Runs the outside part of blinded tests; its sites call the functions ``names``."""
         self.set_up()
         self._namespace.update(names)
         suites.execute(self._test.code, self._namespace)
@@ -348,7 +348,7 @@ class _Tests:
     def expect(self, names: dict[str, str]) -> None:
         """Sets the program's names for :meth:`run_again`; a variable is the stand-in, too.
 
-        Isolated tests only call functions, so there no program can claim that one is a variable.
+        Isolated tests only call functions, so a program cannot replace these by variables.
         """
         self._names, self._values = names, {n for n, kind in names.items() if kind == "value"}
 
@@ -378,7 +378,7 @@ class _Code(NamedTuple):
     Attributes:
         side_effect_free: see :mod:`.analysis`.
         names: the global names it may read.
-        collected: the names of tests that it does read.
+        collected: the names of tests that it reads.
     """
 
     code: types.CodeType
@@ -419,12 +419,12 @@ def names_to_bind(
 ) -> list[str]:
     """Returns the program's names that are visible to the test.
 
-    These are the entry point, and names that the test reads and neither its setup nor builtins
+    These are the entry point, and names that the test reads but neither its setup nor builtins
     define. Modules are limited to pure ones of the standard library; the tests import their own
     copy of a module that the program names.
 
     A name of the program hides a builtin only if it must be the tested name: it is the entry point,
-    or there is no entry point and the test reads nothing else of the program but modules (Mbpp/126
+    or there is no entry point and the test reads only modules of the program otherwise (Mbpp/126
     defines ``sum``). Otherwise a program could pass by defining its own ``abs`` or ``set``, or by
     claiming that its function is a value.
     """
@@ -446,7 +446,7 @@ def _is_importable(kind: str) -> bool:
 
 def _bind(remote: ProgramProxy, name: str, kind: str) -> object:
     if _is_importable(kind):
-        # The tests' own copy of a module that only the program imported.
+        # The tests' copy of a module that only the program imported.
         return importlib.import_module(kind.removeprefix(_MODULE))
     return remote.function(name)
 
@@ -489,7 +489,7 @@ def _make_call(remote: ProgramProxy, call: list[Any]) -> Any:
 
 
 def _stdio(remote: ProgramProxy, payload: dict[str, Any], stdout: int) -> None:
-    last = remote.finish()  # None, if it has run to its end
+    last = remote.finish()  # None if it has run to its end
     if isinstance(last, list) and last:
         remote.fail(*failure_of(str(last[0]), last[1:]))
     if payload["expected_stdout"] is None:
@@ -519,8 +519,8 @@ def first_difference(written: str, expected: str) -> str:
 def _blinded(
     remote: ProgramProxy, payload: dict[str, Any], tests: _Tests, values: list[Any]
 ) -> None:
-    """Runs the outside part of tests on the reports of the program's process. Without any closed
-    site, as in mode ``in_sandbox``, that part does nothing.
+    """Runs the outside part of tests on the reports of the program's process. Without closed sites,
+    as in mode ``in_sandbox``, that part does nothing.
     """
     given = _Tests(remote, payload | payload["given"])
     reports = ReportedSites(remote.receive, remote.fail)
@@ -563,7 +563,7 @@ def _told_if_unusable(remote: ProgramProxy, tests: _Tests) -> Iterator[None]:
             tests.run_again()
         except (BadTestError, ModuleNotFoundError):
             raise
-        except BaseException:  # noqa: BLE001 - the tests can be run
+        except BaseException:  # noqa: BLE001 - the tests are usable
             pass
         remote.failure = failure
         raise

@@ -41,13 +41,13 @@ class ProgramProxy:
         self._channel = channel
         self.calls = 0
         self.failure: tuple[str, str] | None = None
-        self.tidy = True  # whether the process of the tests can be reused
+        self.tidy = True  # False if the process of the tests cannot be reused
         self.raised: BaseException | None = None  # the last exception of the program
         self.is_stand_in = False
-        self.stub: Any = None  # the answer instead of the program's
+        self.stub: Any = None  # stand-in for the program's answers
 
     def stand_in(self, value: Any) -> None:
-        """Makes ``value`` the answer to every request, instead of the program's."""
+        """Answers every request with ``value`` instead of the program's value."""
         self.is_stand_in, self.stub = True, value
         self.calls = 0
 
@@ -98,7 +98,7 @@ class ProgramProxy:
         return call
 
     def evaluate(self, expression: str) -> Any:
-        """Returns the value of an expression of the program's names."""
+        """Returns the value of an expression over the program's names."""
         return self._ask(["eval", expression])
 
     def _ask(self, request: list[Any] | bytes) -> Any:
@@ -126,7 +126,7 @@ class ProgramProxy:
             if kind == "raised" and len(rest) == 2:
                 raised = wire.exception_from(*rest)
         except RecursionError:
-            self.fail("output_limit", "unusable result: it is nested too deep")
+            self.fail("output_limit", "unusable result: it is nested too deeply")
         except (wire.WireError, MemoryError) as error:
             self.fail("output_limit", f"unusable result: {error}")
         except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
@@ -198,7 +198,7 @@ class ReportedSites:
         return {f"codegen_{name}": getattr(self, name) for name in names}
 
     def stand_in(self, value: Any) -> None:
-        """Makes every site get ``value``."""
+        """Supplies every site with ``value``."""
         self._stub = (value,)
 
     def take(self, number: int) -> None:
@@ -215,11 +215,11 @@ class ReportedSites:
         """Returns an expected value.
 
         Args:
-            by_numpy: whether numpy compares, for which lists are arrays.
+            by_numpy: True if numpy compares, which treats lists as arrays.
 
         Raises:
-            AssertionError: if it is not empty, but a reported array is. All of their comparison
-                would hold, because there is nothing in it.
+            AssertionError: if it is not empty, but a reported array is: an elementwise comparison
+                of these is vacuously true.
         """
         reports = self._outcomes if self._stub is None and _has_items(value) else ()
         if any(_is_empty(outcome[-1], by_numpy) for outcome in reports):
@@ -238,7 +238,9 @@ class ReportedSites:
             self._note(*rest)
 
     def _note(self, number: int, tree: Any) -> None:
-        """Adds a value of an open site to the site's digest; "" if the value is easy to guess."""
+        """Adds a value of an open site to the site's digest, which becomes "" if the value is easy
+        to guess.
+        """
         import hashlib  # rarely needed, and large
 
         before = self._seen.get(number)
@@ -299,7 +301,7 @@ class ReportedSites:
             raise AssertionError(f"the message {text:.300!r} does not match {match!r:.300}")
 
     def of(self, names: Any, *kinds: Any) -> bool:
-        """Returns whether the classes of a value, by name, include one of ``kinds``."""
+        """Returns True if the class names of a value include one of ``kinds``."""
         if self._stub is not None:
             return bool(names)
         if type(names) is not list or not all(type(name) is str for name in names):
@@ -313,13 +315,13 @@ class ReportedSites:
         )
 
     def bounded(self, value: Any) -> Any:
-        """Returns a value to compare by order, if it is a number and not beyond all others."""
+        """Returns an operand of an order comparison; rejects infinities and NaN."""
         if isinstance(value, float) and not math.isfinite(value):
             raise AssertionError(f"{value} is compared by order")
         return value
 
     def mock(self, calls: Any) -> Any:
-        """Returns a mock with the calls of one inside."""
+        """Returns a mock with the calls that the inside part recorded."""
         from unittest import mock
 
         made = mock.Mock()
@@ -329,14 +331,14 @@ class ReportedSites:
 
 
 def _has_items(value: Any) -> bool:
-    value = getattr(value, "expected", value)  # of pytest.approx
+    value = getattr(value, "expected", value)  # unwraps pytest.approx
     if isinstance(value, (list, tuple)):
         return any(map(_has_items, value))
     return getattr(value, "size", 1) != 0
 
 
 def _is_empty(tree: Any, by_numpy: bool) -> bool:
-    """Returns whether a tree is, or contains, an array, series or frame without items."""
+    """Returns True if a tree is, or contains, an array, series or frame without items."""
     if type(tree) is dict:
         ((tag, tree),) = tree.items()
         if (tag == "nd" and 0 in tree[1]) or (tag == "px" and not tree[1]):
@@ -349,11 +351,11 @@ def _is_empty(tree: Any, by_numpy: bool) -> bool:
 
 
 _GUESSED = words("o f ty nt")
-_PART_OF_FRAME = {"pf": 1, "ps": 0, "pi": 0}  # the columns, without their names
+_PART_OF_FRAME = {"pf": 1, "ps": 0, "pi": 0}  # index of the data, without the names
 
 
 def _is_telling(tree: Any) -> bool:
-    """Returns whether a tree is a plain value's that is hard to guess."""
+    """Returns True if a tree represents a plain value that is hard to guess."""
     if type(tree) is str:
         return len(tree) > 1 and tree not in ("NaT", "<NA>")
     if type(tree) in (int, float):
@@ -371,7 +373,7 @@ def _is_telling(tree: Any) -> bool:
 
 
 def _ends_with(names: list[str], kind: type) -> bool:
-    """Returns whether a class hierarchy ends with ``kind`` and its bases, among few others.
+    """Returns True if a class hierarchy ends with ``kind`` and its bases, among few others.
 
     A class that derives from ``kind`` and from others may have them in between.
     """
@@ -385,7 +387,7 @@ def _ends_with(names: list[str], kind: type) -> bool:
 
 def _line(names: list[str], most: int = MAX_OWN_CLASSES) -> set[str]:
     """Returns the classes that an object counts as: a few of the program's, then the bases of the
-    first built-in one; a class that derives from several gets no more than that.
+    first built-in one; other built-in bases do not count.
     """
     for place, name in enumerate(names):
         found = getattr(builtins, name, None)

@@ -1,10 +1,10 @@
 """The engine, called from an event loop: earlier suggestions, limits, and the job queue.
 
-Only the latest request of a document counts: an older one is cancelled, waiting or running.
-Clients take turns, and requests of several documents run together (:mod:`schedule`). A
+Only the latest request of a document counts: an older one is cancelled, waiting or running. Clients
+take turns, and requests of several documents run together (:mod:`schedule`). A
 :class:`CompletionSource` generates the text: a model in this process
-(:mod:`codegen.server.completion.model`) or a server
-(:mod:`codegen.server.completion.upstream`). Its worker thread takes jobs from the queue.
+(:mod:`codegen.server.completion.model`) or a server (:mod:`codegen.server.completion.upstream`).
+Its worker thread takes jobs from the queue.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class CompletionSource(Protocol):
     on_status: Callable[[Status], None] | None
 
     def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> Thread:
-        """Creates, but does not start, a thread that processes jobs until the queue is stopped."""
+        """Creates a thread, not yet started, that processes jobs until the queue is stopped."""
         ...
 
 
@@ -180,7 +180,7 @@ class RequestSuggestions:
     """Suggestions for one request.
 
     Attributes:
-        window: end of the request's prefix, as far as it was in the prompt.
+        window: end of the request's prefix that was in the prompt.
         whole: whether the window is the whole prefix.
         others: digest of all other fields of the request.
         texts: suggestions, best first; empty if there were none.

@@ -171,7 +171,7 @@ class LocalWorker(threading.Thread):
             if not document.cache.recompute(stop=lambda: self._queue.wanted):
                 return True
             self.metrics.count("recomputed")
-        except Exception as error:  # noqa: BLE001 - a bug must not end the thread
+        except Exception as error:  # noqa: BLE001 - a bug must not stop the thread
             self._queue.report_bug("A recompute", error)
         document.recompute = False
         return True
@@ -334,8 +334,8 @@ class CandidateSearch:
         """Returns the candidates, best first; yields the forward passes that it needs.
 
         Raises:
-            InDoubt: if the request has ``settle`` set and approximate states may have changed a
-                token. Several candidates, and sampled ones, begin with exact states.
+            UncertainStates: if the request has ``settle`` set and approximate states may have
+                changed a token. Several candidates, and sampled ones, begin with exact states.
         """
         try:
             if self.request.params.temperature > 0:
@@ -464,7 +464,7 @@ class _Chosen(Speculation):
         self.follower: drafts.CursorDrafter | None = None
         self.is_first = True
         self.text = b"".join(map(self._spelled, path.tokens))
-        if request.least:  # not the drafter: it cuts drafts by cost, which must not matter
+        if request.least:  # bypasses the drafter, which cuts drafts by cost
             self.follower = drafts.CursorDrafter(model.drafters.line_ends)
             self.follower.reset(context.original)
 
@@ -484,7 +484,7 @@ class _Chosen(Speculation):
         search, request = self.search, self.request
         if request.follow:
             self._restrict(logits, request.follow)
-        excluded = 0.0  # probability of the tokens that the model hesitates to begin with
+        excluded = 0.0  # total probability of the hesitant tokens
         if request.hesitant and self.is_first and not self.path.tokens:
             probabilities = logits[0].float().softmax(0)
             for id_, least in request.hesitant:
@@ -527,7 +527,7 @@ class _Chosen(Speculation):
         """Forbids, in logits [1, V], the tokens with which the answer could not be applied."""
         model = self.search.model
         text = self.text.decode("utf-8", "ignore")
-        begun = self.text[len(text.encode()) :]  # of a character in several tokens
+        begun = self.text[len(text.encode()) :]  # first bytes of a character in several tokens
         marks, copies, ends = follow(text)
         special = {
             token

@@ -195,7 +195,7 @@ def rule_for(
     multiline: Multiline = "auto",
     max_lines: int = 12,
 ) -> StopRule:
-    """Returns the rule for a cursor between a prefix and a suffix."""
+    """Returns the stop rule for a cursor between a prefix and a suffix."""
     line = re.split(_BREAK, prefix)[-1]
     rest = re.split(_BREAK, suffix, maxsplit=1)[0]
     opened = scan(prefix, language)

@@ -341,7 +341,7 @@ class Schedule:
             self._running.append(_Running(job, work, next(work), self._round))
         except StopIteration as end:
             return end.value
-        except Exception as error:  # noqa: BLE001 - the queue tells mistakes from bugs
+        except Exception as error:  # noqa: BLE001 - classified by is_bug
             return error
         return None
 
@@ -405,7 +405,7 @@ class Schedule:
                 return None
         except StopIteration as end:
             outcome = end.value
-        except Exception as error:  # noqa: BLE001 - the queue tells mistakes from bugs
+        except Exception as error:  # noqa: BLE001 - classified by is_bug
             outcome = error
         self._running.remove(one)
         return one.job, outcome

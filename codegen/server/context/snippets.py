@@ -119,7 +119,7 @@ class SnippetSet:
         new = [(piece, state(piece.path), self.choices) for piece in fitting.values()]
         total = sum(piece.size for piece, *_ in (*kept, *new))
         if total > room:
-            for one in sorted(kept, key=lambda one: one[2]):  # the first of equals
+            for one in sorted(kept, key=lambda one: one[2]):  # the first wins a tie
                 if total <= room * _ROOMY or one[2] == self.choices:
                     break
                 kept.remove(one)

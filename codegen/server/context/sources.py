@@ -137,7 +137,7 @@ class SourceFolder:
         """Returns a file's text and state.
 
         Raises:
-            NotTaken: if it must not be read, or is not text.
+            FileRejected: if it must not be read, or is not text.
             OSError, InputError: if it cannot be opened, or is a link or not a plain file.
         """
         if not self.allowed(path):

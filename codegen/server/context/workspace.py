@@ -148,7 +148,7 @@ class Folder:
         """Adds a text to the index; returns its lines without secrets.
 
         Raises:
-            NotTaken: if it must not be shown.
+            FileRejected: if it must not be shown.
         """
         if is_generated(text):
             raise FileRejected("generated")
@@ -193,7 +193,7 @@ class Folder:
                 raise FileRejected("ignored")
             self._open[path] = self._put(path, text, ("open", number))
         except FileRejected:
-            self._open[path] = []  # hides its file, too
+            self._open[path] = []  # also hides its file
             self._remove(path)
 
     def choose(
@@ -347,7 +347,7 @@ class Workspace:
 
         self._call(close)
         for one in self._documents.values():
-            one.indexed = -1  # the document may belong to an enclosing folder now
+            one.indexed = -1  # it may belong to an enclosing folder now
 
     def configure(self, exclude: tuple[str, ...], closed: bool) -> None:
         """Changes the settings; if they differ, all folders are rescanned."""

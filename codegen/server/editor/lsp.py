@@ -101,7 +101,7 @@ def _discard(stream: BinaryIO, length: int, most: int) -> MalformedMessage | Non
 
 
 def _to_session_alone(method: str) -> Any:
-    """Returns pygls's handler of a message about a document, without pygls's own copy of it."""
+    """Returns a handler of document messages that bypasses pygls's own copy of the document."""
 
     @lsp_method(method)
     def handler(self: Protocol, params: Any) -> Iterator[Any]:
@@ -111,7 +111,7 @@ def _to_session_alone(method: str) -> Any:
 
 
 class Protocol(LanguageServerProtocol):
-    """pygls's protocol without its own copy of the documents; no message can stop it.
+    """pygls's protocol without its own copy of the documents; survives any message.
 
     Attributes:
         only_utf16: whether columns always count UTF-16, regardless of the editor's offer, because
@@ -151,7 +151,7 @@ class Protocol(LanguageServerProtocol):
         except JsonRpcException:
             if number is not None and "method" in data:
                 self._refuse(number, JsonRpcInvalidParams("The parameters do not fit the method."))
-        except Exception as error:  # noqa: BLE001 - no message may end the server
+        except Exception as error:  # noqa: BLE001 - no message may stop the server
             # The error's message may quote the document.
             log.error("A message could not be handled: %s.", type(error).__name__)
         await asyncio.sleep(0)
@@ -314,7 +314,7 @@ def _add_next_edits(server: LanguageServer, session: EditorSession) -> None:
     @server.feature("textDocument/didShowInlineEdit")
     def shown(params: Any) -> None:
         _count(session, "next_edit_shown")
-        with suppress(AttributeError, LookupError, TypeError):  # no id: it is only counted
+        with suppress(AttributeError, LookupError, TypeError):  # no id: only counted
             next_edits.show(str(params.item.command.arguments[0]))
 
     @server.feature("textDocument/didFocus")

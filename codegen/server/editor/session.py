@@ -99,7 +99,7 @@ class EditorSettings(BaseModel):
     def updated(
         self, given: object, limits: requests.ServerLimits
     ) -> tuple[EditorSettings, list[str]]:
-        """Returns the settings updated by the editor's, and one line for each mistake in those.
+        """Returns the settings updated with the editor's, and one line for each mistake in those.
 
         A wrong setting keeps its old value, so that a typo does not stop the suggestions.
         """
@@ -464,8 +464,8 @@ class EditorSession:
         return True
 
     def _take_snippets_soon(self, document: OpenDocument) -> None:
-        """Does so once typing pauses, and encodes them then: all tokens after them are approximate
-        until they are re-encoded, and the next key should not wait for that.
+        """Shows the chosen snippets once typing pauses, and encodes them: all tokens after them are
+        approximate until they are re-encoded, and the next key should not wait for that.
         """
 
         def take() -> None:

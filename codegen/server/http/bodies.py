@@ -131,7 +131,7 @@ class JsonBody(BaseModel):
         """Checks a JSON object.
 
         Raises:
-            Refused: with the first invalid field.
+            RequestRejected: with the first invalid field.
         """
         try:
             return cls.model_validate(given)
@@ -173,7 +173,7 @@ def text_of(content: list[TextPart], where: str) -> str:
     """Returns the text of a message's content, which errors call ``where``.
 
     Raises:
-        Refused: for a part that is not text.
+        RequestRejected: for a part that is not text.
     """
     for number, part in enumerate(content):
         if part.type != "text":
@@ -195,7 +195,7 @@ class Prediction(StrictBody):
         """Returns the expected text.
 
         Raises:
-            Refused: for another type.
+            RequestRejected: for another type.
         """
         if self.type != "content":
             raise RequestRejected("prediction.type must be 'content'.", param="prediction.type")
@@ -206,7 +206,7 @@ def local_model(service: CompletionService, what: str) -> CompletionModel:
     """Returns the model of this process, which ``what`` requires.
 
     Raises:
-        Refused: with status 501, if an upstream server generates the completions.
+        RequestRejected: with status 501, if an upstream server generates the completions.
     """
     model = service.engine.model
     if isinstance(model, CompletionModel):
@@ -222,7 +222,7 @@ def check_model(name: str, model: CompletionSource) -> None:
     """Checks that a request names the loaded model or none.
 
     Raises:
-        Refused: with status 404, and the loaded model's name.
+        RequestRejected: with status 404, and the loaded model's name.
     """
     placeholder = "dummy"  # sent by huggingface_hub's client without a model
     known = {"", placeholder, model.name, model.name.rstrip("/").rpartition("/")[2]}
@@ -237,7 +237,7 @@ async def read_body(request: Request) -> bytes:
     """Returns the request's body.
 
     Raises:
-        Refused: if it is JSON of more than :data:`MOST_VALUES` values.
+        RequestRejected: if it is JSON of more than :data:`MOST_VALUES` values.
     """
     body = await request.body()
     if len(body) > MOST_VALUES:
@@ -251,8 +251,8 @@ async def read_object(request: Request) -> dict[str, Any]:
     """Returns the request's JSON object.
 
     Raises:
-        Refused: if the body is not a JSON object, is too large, or contains half a surrogate pair,
-            which tokenizers do not accept.
+        RequestRejected: if the body is not a JSON object, is too large, or contains half a
+            surrogate pair, which tokenizers do not accept.
     """
     data = await read_body(request)
     try:
@@ -298,7 +298,8 @@ async def event_stream(
         last: data of a final event.
 
     Raises:
-        ClientLeft, CodegenError: if the client disconnects, or ``events`` fails, before the first.
+        ClientDisconnected, CodegenError: if the client disconnects, or ``events`` fails, before the
+            first.
     """
 
     def event(value: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ Turn = dict[str, str]
 class Message(bodies.StrictBody):
     """One turn of a conversation."""
 
-    ignored = frozenset({"tool_call_id"})  # its role is rejected
+    ignored = frozenset({"tool_call_id"})  # tool messages are rejected by role
 
     role: str
     content: bodies.Content | None = None
@@ -86,8 +86,8 @@ def turns_of(messages: Sequence[Message]) -> list[Turn]:
     """Converts messages for a chat template.
 
     Raises:
-        Refused: for a role other than system, developer, user and assistant, and for content that
-            is not text.
+        RequestRejected: for a role other than system, developer, user and assistant, and for
+            content that is not text.
     """
     turns: list[Turn] = []
     for number, message in enumerate(messages):
@@ -134,7 +134,8 @@ async def conversation_request(
         seed: None chooses a random one, so that the same request returns another response.
 
     Raises:
-        Refused: if the conversation is too long, or the model's template is missing or rejects it.
+        RequestRejected: if the conversation is too long, or the model's template is missing or
+            rejects it.
     """
     model = bodies.local_model(service, "A conversation in this dialect")
     if sum(len(turn["content"]) for turn in turns) > model.longest * openai.CHARS_A_TOKEN:

@@ -116,7 +116,7 @@ class CompletionService:
                 document.
 
         Raises:
-            ClientLeft: if the client disconnects.
+            ClientDisconnected: if the client disconnects.
         """
         return await unless_left(request, self._complete(client_of(request), asked))
 
@@ -151,7 +151,7 @@ class CompletionService:
         showing or the file may contain secrets.
 
         Raises:
-            ClientLeft: if the client disconnects.
+            ClientDisconnected: if the client disconnects.
         """
         if is_secret(moment.path, self.exclude):
             self.engine.metrics.count("excluded")
@@ -199,7 +199,7 @@ async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Runs ``work``, and cancels it when the client disconnects.
 
     Raises:
-        ClientLeft: if it disconnects.
+        ClientDisconnected: if it disconnects.
     """
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_disconnected(request))

@@ -63,7 +63,7 @@ async def infill(service: CompletionService, request: Request) -> Response:
     body = InfillBody.read(given)
     asked = _infill_request(body)
     if body.n_predict == 0:
-        # A warm-up: the context is encoded while the engine is idle.
+        # Warm-up: encodes the context while the engine is idle.
         service.warm_up(request, asked)
         return JSONResponse(
             _row(service, asked, CompletionResult(()), Candidate("", 0, "length"), 0)

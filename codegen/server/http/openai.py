@@ -119,7 +119,7 @@ async def _next_edit(
     """Handles an editor's prompt for a next edit; a stream has the whole edit in one event.
 
     Raises:
-        Refused: for fields that cannot be combined.
+        RequestRejected: for fields that cannot be combined.
     """
     if body.n > 1 or body.echo:
         raise bodies.RequestRejected("A next edit requires n = 1 without echo.", param="n")
@@ -142,7 +142,7 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
     """Builds the engine's request for one prompt.
 
     Raises:
-        Refused: for fields that cannot be combined.
+        RequestRejected: for fields that cannot be combined.
     """
     foreign = None if body.suffix else parse_foreign(prompt)
     prefix, suffix, before = foreign or (prompt, body.suffix, "")
@@ -179,7 +179,7 @@ def check_together(service: CompletionService, n: int, given: bodies.Prediction 
     """Returns the text of a prediction, after a check of fields that depend on each other.
 
     Raises:
-        Refused: if they cannot be combined; names them.
+        RequestRejected: if they cannot be combined; names them.
     """
     most = service.engine.limits.candidates
     if n > most:

@@ -261,7 +261,7 @@ class Guard:
         most = self.limits.body_bytes
         declared = headers.get("content-length", "0")
         if not declared.isdecimal() or len(declared) > 18 or int(declared) > most:
-            raise _Refused(413, f"A request holds at most {most} bytes.")
+            raise _Refused(413, f"A request may have at most {most} bytes.")
         try:
             async with asyncio.timeout(self.limits.read_s):
                 return await _read(receive, most)
@@ -295,7 +295,7 @@ async def _read(receive: Receive, most: int) -> bytes:
         part = message.get("body", b"")
         size += len(part)
         if size > most:
-            raise _Refused(413, f"A request holds at most {most} bytes.")
+            raise _Refused(413, f"A request may have at most {most} bytes.")
         parts.append(part)
         if not message.get("more_body"):
             return b"".join(parts)

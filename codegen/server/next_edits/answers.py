@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 192
 """Per response."""
-_UNLIKELY = 0.1  # below this, an edit that changes nothing counts as the model's slip
+_UNLIKELY = 0.1  # below this, an edit that changes nothing counts as a model error
 _NEVER = 2.0  # above any probability
 _RIVALS = 4  # responses to search for an edit if the first one changes nothing
 _RIVAL_TOKENS = 64  # of each; no proposal if the chosen one is longer
@@ -68,7 +68,7 @@ async def answer(
         prompt: prompt for the edit state ``edit``, in the format.
         least: minimum probability of an edit; where the format restricts answers, a less likely
             one is cut off.
-        is_sure: request directly an edit that begins at the line that needs a change, if known.
+        is_sure: directly request an edit that begins at the line that needs a change, if known.
     """
     if isinstance(engine.model, Upstream):
         return await _answer_of_server(engine.model, form, prompt)
@@ -156,9 +156,7 @@ class _Question:
         return replace(found, text=begun + found.text) if found else None
 
     async def other_than(self, first: Candidate) -> Candidate:
-        """Returns a better response than the most likely one, which changes nothing; that one if
-        none is better.
-        """
+        """Returns a better response than the most likely one, which is no edit, if any."""
         if (placed := await self.placed()) and not self.is_idle(placed):
             return placed
         prediction = self.request.prediction

@@ -66,7 +66,7 @@ class Tracker:
             self._line, self._at = place.start.line, now
 
     def calm(self, now: float) -> bool:
-        """Returns True if there are edits, and no bulk change just now."""
+        """Returns True if there are edits and no recent bulk change."""
         return bool(self.done or self.before is not None) and now - self._bulk_at > _BULK_S
 
     def changes(self, document: TextDocument, path: str) -> list[Change]:
@@ -86,7 +86,7 @@ def _with_difference(
 ) -> list[Change]:
     """Appends the edits between two states; earlier edits move with their lines.
 
-    The lines before ``first`` are the same. Of a deletion among equal lines, only it tells which.
+    The lines before ``first`` are the same. This locates a deletion among equal lines.
     """
     start = 0
     while start < min(len(before), len(after), first) and before[start] == after[start]:
@@ -113,7 +113,7 @@ def _with_difference(
 
 
 KEPT_S = 30.0
-_MOST = 20  # maximum proposals watched at a time
+_MOST = 20  # maximum number of watched proposals
 _MOST_WORK = 3_000_000  # maximum steps for comparing two texts
 
 

@@ -136,7 +136,7 @@ class NextEditor:
         self._numbers = count(1)
 
     def forget(self, uri: str, *, is_lost: bool = False) -> None:
-        """Drops a document's edits, when it is opened or closed, or its text is lost."""
+        """Drops a document's edits when it is opened or closed, or its text is lost."""
         self.trackers.pop(uri, None)
         self._pending.pop(uri, None)
         self.outcomes.close(uri, is_lost=is_lost)
@@ -321,7 +321,7 @@ class NextEditor:
             own = (edit.text, *(part for c in edit.history for part in (c.old, c.new)))
             local = cast("CompletionModel", model)
             if any(local.prompter.control.search(part) for part in own):
-                return ""  # text that spells a control token would become one
+                return ""  # would be tokenized as a control token
             tokens = len(local.tokenizer(prompt).input_ids)
         return prompt if tokens + MOST_TOKENS <= model.limit else ""
 
@@ -396,7 +396,7 @@ def _viewed(moment: Edit, view: View, line: int) -> Edit:
 
 
 def _places(moment: Edit, line: int) -> list[int]:
-    """Returns the lines around which to search for an edit; none is in the window of another.
+    """Returns the lines around which to search for an edit; their windows do not overlap.
 
     The cursor's line comes first, unless it is still at the last edit and the program shows only
     other lines that need a change.

@@ -41,7 +41,7 @@ from codegen.server.http.bodies import RequestRejected, StrictBody
 from codegen.server.metrics import Metrics
 
 SANDBOX_TRIES = 4  # two runs each
-_AHEAD = 4 / 3  # jobs sent to the sandbox per running one, so that it never waits for this loop
+_AHEAD = 4 / 3  # jobs sent to the sandbox per running job, so that it never waits for this loop
 _RATE_OVER_S = 10.0
 # Rerunning such a job gives the same outcome, unless the program reads the clock, for example.
 _LASTING = frozenset({
@@ -222,7 +222,7 @@ class SandboxService:
         entry.tries += 1
         try:
             entry.running = self.sandbox.submit(entry.job, entry.client)
-        except Exception as error:  # noqa: BLE001 - the job's fault or the sandbox's, told to the client
+        except Exception as error:  # noqa: BLE001 - reported to the client
             self._fail(entry, error)
             return
         self.running += 1
@@ -266,7 +266,7 @@ class SandboxService:
         self._forget(entry)
         if not entry.done.done():
             entry.done.set_exception(error)
-            entry.done.exception()  # marks it as retrieved, if no request is waiting any more
+            entry.done.exception()  # marks it as retrieved, in case no request is waiting
 
     def _drop(self, entry: _Entry) -> None:
         """Drops a job that no request needs any more."""
@@ -279,7 +279,7 @@ class SandboxService:
             del self._entries[entry.key]
 
     def _keep(self, key: str, outcome: Outcome) -> None:
-        if (old := self._kept.pop(key, None)) is not None:  # its client reconnected
+        if (old := self._kept.pop(key, None)) is not None:  # a client reconnected
             self._kept_bytes -= _size(old)
         self._kept[key] = outcome
         self._kept_bytes += _size(outcome)
@@ -310,7 +310,7 @@ class LimitsBody(StrictBody):
         """Returns these limits, none above ``most``.
 
         Raises:
-            Refused: if a limit is too small for the sandbox.
+            RequestRejected: if a limit is too small for the sandbox.
         """
         given = {
             name: min(value, getattr(most, name))
@@ -380,7 +380,7 @@ def known_language(name: str, languages: Sequence[str]) -> str:
     """Returns the canonical name of a language that the server runs.
 
     Raises:
-        Refused: as 422, with the list.
+        RequestRejected: as 422, with the list.
     """
     with suppress(ConfigError):
         if (found := name if name == "python" else find(name).name) in languages:

@@ -48,8 +48,8 @@ _HEADERS = {
 }
 
 
-_FRESH_S = 2.0  # the list of runs is refreshed after this time,
-_SHARE = 20  # but not before this many times the refresh's own duration
+_FRESH_S = 2.0  # minimum age of the list of runs before a refresh,
+_SHARE = 20  # at least this many times the duration of a refresh
 
 
 @dataclass(slots=True)

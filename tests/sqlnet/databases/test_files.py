@@ -66,7 +66,7 @@ def test_locked_damaged_and_foreign_files_get_one_clear_line(path: Path, tmp_pat
         holder.communicate()
     for name, what in [
         ("damaged.db", "damaged|malformed|not a database"),
-        ("text.db", "not a database that can be read"),
+        ("text.db", "not a readable database"),
         ("empty.db", "is empty"),
         ("bare.db", "has no tables"),
         ("none.db", "No such file"),

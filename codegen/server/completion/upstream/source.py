@@ -160,7 +160,7 @@ class Upstream:
             raise self._said(failure) from None
 
     def _said(self, failure: RequestFailure) -> InputError | Unavailable:
-        """Returns the error for the client that sent the request, and only for it.
+        """Returns the error for the client that sent the request.
 
         It quotes the server, without the key, unless the server rejects the key itself, because
         that text may contain a part of it.
@@ -183,7 +183,7 @@ class LlamaUpstream(Upstream):
         fim, limits: see :class:`Upstream`.
     """
 
-    away_s = None  # it is restarted
+    away_s = None  # the child is restarted
 
     def __init__(self, server: LlamaServer, *, fim: str, limits: ServerLimits) -> None:
         url, key = f"{server.url}/v1", server.api_key
@@ -260,7 +260,7 @@ class _Worker(threading.Thread):
         self._deadline_s = limits.deadline_s
         self._connections = 2 * limits.together * limits.candidates + 1
         self._slots: dict[DocumentKey, _Slot] = {}  # llama.cpp's, the most recently used last
-        self._given_up: dict[DocumentKey, int] = {}  # cancelled in a row before a response
+        self._given_up: dict[DocumentKey, int] = {}  # consecutive cancellations
         self._chars = _CHARS_A_TOKEN
         self._losses = 0
         self._refused = ""
@@ -311,7 +311,7 @@ class _Worker(threading.Thread):
             outcome = await self._answer(job)
         except asyncio.CancelledError:
             outcome = Cancelled()
-        except Exception as error:  # noqa: BLE001 - the queue tells mistakes from bugs
+        except Exception as error:  # noqa: BLE001 - classified by is_bug
             outcome = error
         self._queue.finish(job, outcome)
 
@@ -368,7 +368,7 @@ class _Worker(threading.Thread):
         """Requests a completion from the server.
 
         Raises:
-            Failure: if it returns none.
+            RequestFailure: if it returns none.
         """
         request, offer = job.request, self.upstream.offer
         assert offer
@@ -442,7 +442,7 @@ class _Worker(threading.Thread):
         """Streams one candidate into its path, until it is complete or the server stops.
 
         Raises:
-            Failure: if the stream is interrupted.
+            RequestFailure: if the stream is interrupted.
         """
         request, way = job.request, offer.way
         params, rule = request.params, request.stop_rule()
@@ -454,7 +454,7 @@ class _Worker(threading.Thread):
         asked["model"] = offer.model
         if temperature:
             asked |= {"top_p": params.top_p} if params.top_p < 1 else {}
-            if way.kind != "fim":  # Mistral's route has another name for it
+            if way.kind != "fim":  # Mistral's route uses another name
                 asked["seed"] = (params.seed + number) & 0x7FFF_FFFF
         if way.native:
             asked |= {
@@ -526,7 +526,7 @@ class _Worker(threading.Thread):
             path.prompt = path.cached + count_of(timings, "prompt_n")
             if slot := self._slots.get(key):
                 if 2 * path.cached < slot.tokens:
-                    del self._slots[key]  # the cache is lost: another client uses this slot
+                    del self._slots[key]  # another client has overwritten the slot's cache
                 else:
                     slot.tokens = path.prompt
 
@@ -542,7 +542,7 @@ class _Worker(threading.Thread):
             wait_s = failure.wait_s or _BUSY_S * 2 ** min(tries, 4)
             self._resume_at = time.monotonic() + wait_s * random.uniform(1.0, 1.25)
             self._tell(f"The server at {self.upstream.device} is busy ({failure}).")
-        elif failure.status in (401, 403, 404):  # the key, or the model, is gone
+        elif failure.status in (401, 403, 404):  # the key or the model is no longer valid
             self._lose(f"rejects requests: {failure}")
         elif failure.too_long and self._chars > _DENSE:
             self._chars = _DENSE  # text with few characters per token

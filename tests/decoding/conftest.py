@@ -10,10 +10,9 @@ import pytest
 
 @pytest.fixture(scope="module")
 def llama(tiny_model_dir: Path) -> Any:
-    import torch
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
+    return AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype="float32").eval()
 
 
 def small_llama(seed: int = 0, **changes: Any) -> Any:
@@ -22,7 +21,7 @@ def small_llama(seed: int = 0, **changes: Any) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     manual_seed(seed)
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": 60, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
         "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 1024,
         "initializer_range": 0.5, **changes,

@@ -22,7 +22,6 @@ from .trees import (
     OpenError,
     always_fails,
     class_name,
-    is_function,
     is_of_pytest,
     is_self,
     last_name,
@@ -50,14 +49,7 @@ class Sites(Flow):
     def _close(self, site: Site) -> None:
         """Finds the operands of a site and their use outside."""
         node = site.node
-        leaves = {
-            id(g[1])
-            for exits in self.read.exits
-            if not self.controlled(tuple(g for g in exits if not is_function(g)))
-            for g in [g for g in exits if is_function(g)][-1:]
-        }
         reached = self.controlled(site.guards)
-        reached = reached and not any(id(g[1]) in leaves for g in site.guards if is_function(g))
         self.current = site
         site.operands, site.outside, site.pure = [], [], []
         try:
@@ -116,7 +108,7 @@ class Sites(Flow):
         if not any(map(self.is_reported, values)):
             return None
         if len(call.args) > 1 and name not in ("assertTrue", "assertFalse", "assertIsNone"):
-            pair = self._compared(call.args[:2])
+            pair = self._compared(call.args[:2], name in ("assertIs", "assertIsNot"))
             pair = pair if known else [self._by_numpy(part) for part in pair]
             arguments = [*pair, *map(self._alone, call.args[2:])]
         else:

@@ -355,9 +355,8 @@ class Flow:
         if not isinstance(guard, tuple):
             return not self.depends(guard)
         kind, node = guard
-        if kind == "maybe":
-            return True
-        return kind == "function" and not isinstance(node, ast.Lambda) and id(node) in self.live
+        is_live = not isinstance(node, ast.Lambda) and id(node) in self.live
+        return kind == "maybe" or (kind == "function" and is_live)
 
     def _is_from_program(self, node: ast.AST, depth: int = 0) -> bool:
         """Returns whether a value is the result of a function or an object of the program."""

@@ -56,13 +56,12 @@ class Simpler(ast.NodeTransformer):
         """Renames what is called ``cls`` but is not the class, such as an argument of a patch."""
         self.generic_visit(node)
         given = " ".join(map(ast.unparse, node.decorator_list))
-        is_patched = "patch" in given and "classmethod" not in given
-        is_free = is_patched or all(each.arg != "cls" for each in node.args.args)
-        for each in walk(node) if is_free else ():
-            if isinstance(each, ast.arg) and each.arg == "cls":
-                each.arg = "codegen_cls"
-            elif isinstance(each, ast.Name) and each.id == "cls":
-                each.id = "codegen_cls"
+        known = "patch" not in given or "classmethod" in given
+        known = known and any(each.arg == "cls" for each in node.args.args)
+        for each in () if known else walk(node):
+            name = "arg" if isinstance(each, ast.arg) else "id"
+            if getattr(each, name, "") == "cls":
+                setattr(each, name, "codegen_cls")
         return node
 
     visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]

@@ -110,7 +110,7 @@ class Sites(Flow):
         if len(call.args) > 1 and name not in ("assertTrue", "assertFalse", "assertIsNone"):
             pair = self._compared(call.args[:2], name in ("assertIs", "assertIsNot"))
             pair = pair if known else [self._by_numpy(part) for part in pair]
-            arguments = [*pair, *map(self._alone, call.args[2:])]
+            arguments = [*pair, *map(self._part, call.args[2:])]
         else:
             is_truth = name in ("assertTrue", "assertFalse")
             arguments = [self.residual(call.args[0], is_truth)] if call.args else []
@@ -122,9 +122,6 @@ class Sites(Flow):
         if len(call.args) == 1 and keywords and not known:  # desired=, y=
             keywords = [ast.keyword(k.arg, self._by_numpy(k.value)) for k in keywords]
         return ast.copy_location(ast.Expr(ast.Call(call.func, arguments, keywords)), node)
-
-    def _alone(self, node: ast.expr) -> ast.expr:
-        return self.residual(node) if self.depends(node) else self._kept(node)
 
     def _mock_calls(self, node: ast.Expr, call: ast.Call) -> ast.stmt:
         """Returns the same assertion on another mock, which is called outside like the first."""

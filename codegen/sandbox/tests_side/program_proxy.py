@@ -312,7 +312,6 @@ class ReportedSites:
         return any(
             _ends_with(names, kind) or any(issubclass(each, kind) for each in known)
             for kind in kinds
-            if wire.class_names(kind)[0] in line or known
         )
 
     def bounded(self, value: Any) -> Any:

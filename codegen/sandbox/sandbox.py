@@ -22,7 +22,7 @@ from .pool import Done, PendingJob, Pool
 Key = TypeVar("Key")
 
 # Increase this when verdicts may change, since stored verdicts are reused within a revision.
-REVISION = 15
+REVISION = 16
 PATIENCE_S = 5.0  # maximum wait of a job that must be rerun alone
 
 

@@ -25,6 +25,7 @@ from .trees import (
     children,
     is_fixture,
     is_fixture_function,
+    is_function,
     is_self,
     last_name,
     last_names,
@@ -165,12 +166,13 @@ class Flow:
     def settle(self) -> None:
         """Finds the values that depend on the program, to a fixed point."""
         self.dependent: set[Key] = set()
+        self.left: set[int] = set()  # ids of guards of functions and loops that the program may end
         self.touched: set[Key] = set()
         every = [node for nodes in self.functions.values() for node in nodes]
         self.arguments: dict[Key, list[Key]] = {}  # parameter -> fixtures that supply it
         self.live = {id(node) for node in every}
         self.memo: dict[ast.AST, bool] = {}
-        found = (self.dependent, self.touched, self.live)
+        found = (self.dependent, self.touched, self.live, self.left)
         while True:
             before = [len(each) for each in found]
             self._pass(every)
@@ -179,6 +181,9 @@ class Flow:
                 break
 
     def _pass(self, every: list[Any]) -> None:
+        for left, guards in self.read.exits:
+            if not self.controlled(tuple(g for g in guards if not is_function(g))):
+                self.left.add(id(left))
         for key, values, guards, _ in self.bindings:
             if key not in self.dependent and key[0] != FREE:
                 uncertain = not self.controlled(guards) or MAYBE in guards
@@ -345,14 +350,13 @@ class Flow:
         return all(map(self.is_controlled, guards))
 
     def is_controlled(self, guard: Any) -> bool:
-        if guard is None:
+        if guard is None or id(guard) in self.left:
             return False
         if not isinstance(guard, tuple):
             return not self.depends(guard)
         kind, node = guard
-        if kind == "maybe":
-            return True
-        return kind == "function" and not isinstance(node, ast.Lambda) and id(node) in self.live
+        is_live = not isinstance(node, ast.Lambda) and id(node) in self.live
+        return kind == "maybe" or (kind == "function" and is_live)
 
     def _is_from_program(self, node: ast.AST, depth: int = 0) -> bool:
         """Returns True if a value is the result of a function or an object of the program."""

@@ -277,7 +277,7 @@ class Parts(Sites):
             ]
         if isinstance(node, (ast.For, ast.If, ast.While)):
             guard = node.iter if isinstance(node, ast.For) else node.test
-            return [] if self.depends(guard) else [self._rebuilt(node, self._outside)]
+            return [self._rebuilt(node, self._outside)] if self.is_controlled(guard) else []
         if isinstance(node, (ast.With, ast.AsyncWith)):
             kept = [n for n in node.body if id(n) in self.by_node or not self._may_raise(n)]
             return self._outside(kept)

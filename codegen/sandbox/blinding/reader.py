@@ -19,6 +19,7 @@ from .trees import (
     children,
     columns,
     expected_by,
+    is_function,
     is_self,
     last_name,
     make_call,
@@ -50,6 +51,20 @@ class Simpler(ast.NodeTransformer):
             named = ast.Assign([ast.Name(handler.name, ast.Store())], caught)
             rest.insert(0, ast.copy_location(named, handler))
         return [ast.copy_location(ast.With([item], node.body[:1]), node), *rest]
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        """Renames what is called ``cls`` but is not the class, such as an argument of a patch."""
+        self.generic_visit(node)
+        given = " ".join(map(ast.unparse, node.decorator_list))
+        known = "patch" not in given or "classmethod" in given
+        known = known and any(each.arg == "cls" for each in node.args.args)
+        for each in () if known else walk(node):
+            name = "arg" if isinstance(each, ast.arg) else "id"
+            if getattr(each, name, "") == "cls":
+                setattr(each, name, "codegen_cls")
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]
 
     def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
         parts = [node.test]
@@ -115,7 +130,9 @@ class Reader(ast.NodeVisitor):
         self.classes: list[ast.ClassDef] = []
         self.modules: dict[str, str] = {}  # imported name -> module
         self.attributes: list[ast.Attribute] = []  # of ``self``
-        self.exits: list[tuple[Any, ...]] = []  # guards of return, break and continue
+        # Of return, break and continue: the guard of the function or loop that they leave, and all.
+        self.exits: list[tuple[Any, tuple[Any, ...]]] = []
+        self.loops: set[int] = set()  # ids of the guards of loops
         self.cells: set[int] = set()  # ids of the items of tables
         self.entry_point = entry_point
         for node in tree.body:
@@ -173,7 +190,9 @@ class Reader(ast.NodeVisitor):
         self.sites.append(Site(node, self.guards, len(self.sites)))
 
     def _exit(self, node: ast.AST) -> None:
-        self.exits.append(self.guards)
+        is_loop = isinstance(node, (ast.Break, ast.Continue))
+        left = [g for g in self.guards if (id(g) in self.loops if is_loop else is_function(g))]
+        self.exits += [(each, self.guards) for each in left[-1:]]
         self.generic_visit(node)
 
     visit_Return = visit_Break = visit_Continue = _exit
@@ -277,15 +296,20 @@ class Reader(ast.NodeVisitor):
         if isinstance(node, ast.AsyncFor):
             self._bind(node.target, None)
         else:
+            before, self.guards = self.guards, (*self.guards, node.iter)
             self._bind_loop(node.target, node.iter)
+            self.guards = before
         self.visit(node.target)
         self.visit(node.iter)
+        self.loops.add(id(node.iter))
         self._guarded(node.iter, (*node.body, *node.orelse))
 
     visit_For = visit_AsyncFor = _loop
 
     def _branch(self, node: Any) -> None:
         self.visit(node.test)
+        if isinstance(node, ast.While):
+            self.loops.add(id(node.test))
         self._guarded(node.test, (*node.body, *node.orelse))
 
     visit_If = visit_While = _branch
@@ -322,10 +346,8 @@ class Reader(ast.NodeVisitor):
     def visit_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Call):
             self._site(node)
-            if last_name(node.value) in SKIPS:
-                self.exits.append(self.guards)
             self.direct.add(id(node.value.func))
-        self.generic_visit(node)
+        (self._exit if last_name(node.value) in SKIPS else self.generic_visit)(node)
 
     def visit_Call(self, node: ast.Call) -> None:
         self.calls.append(node)

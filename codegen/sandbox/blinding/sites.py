@@ -22,7 +22,6 @@ from .trees import (
     OpenError,
     always_fails,
     class_name,
-    is_function,
     is_of_pytest,
     is_self,
     last_name,
@@ -50,14 +49,7 @@ class Sites(Flow):
     def _close(self, site: Site) -> None:
         """Finds the operands of a site and its form outside."""
         node = site.node
-        leaves = {
-            id(g[1])
-            for exits in self.read.exits
-            if not self.controlled(tuple(g for g in exits if not is_function(g)))
-            for g in [g for g in exits if is_function(g)][-1:]
-        }
         reached = self.controlled(site.guards)
-        reached = reached and not any(id(g[1]) in leaves for g in site.guards if is_function(g))
         self.current = site
         site.operands, site.outside, site.pure = [], [], []
         try:
@@ -116,9 +108,9 @@ class Sites(Flow):
         if not any(map(self.is_reported, values)):
             return None
         if len(call.args) > 1 and name not in ("assertTrue", "assertFalse", "assertIsNone"):
-            pair = self._compared(call.args[:2])
+            pair = self._compared(call.args[:2], name in ("assertIs", "assertIsNot"))
             pair = pair if known else [self._by_numpy(part) for part in pair]
-            arguments = [*pair, *map(self._alone, call.args[2:])]
+            arguments = [*pair, *map(self._part, call.args[2:])]
         else:
             is_truth = name in ("assertTrue", "assertFalse")
             arguments = [self.residual(call.args[0], is_truth)] if call.args else []
@@ -130,9 +122,6 @@ class Sites(Flow):
         if len(call.args) == 1 and keywords and not known:  # desired=, y=
             keywords = [ast.keyword(k.arg, self._by_numpy(k.value)) for k in keywords]
         return ast.copy_location(ast.Expr(ast.Call(call.func, arguments, keywords)), node)
-
-    def _alone(self, node: ast.expr) -> ast.expr:
-        return self.residual(node) if self.depends(node) else self._kept(node)
 
     def _mock_calls(self, node: ast.Expr, call: ast.Call) -> ast.stmt:
         """Returns the assertion on a second mock, which is called outside like the first."""

@@ -58,7 +58,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _SECCOMP_MODE_FILTER = 2
 
 # name: (number on x86_64, number on machines with the newer, common table)
-_NUMBERS = {
+NUMBERS = {
     "ioctl": (16, 29),
     "mount": (165, 40),
     "umount2": (166, 39),
@@ -80,8 +80,8 @@ _COLUMN = 0 if os.uname().machine == "x86_64" else 1
 
 
 def call(name: str, *arguments: int | bytes | None) -> int:
-    """Makes a system call from ``_NUMBERS`` and returns its result; bytes are passed by address."""
-    number = _NUMBERS[name][_COLUMN]
+    """Makes a system call from ``NUMBERS`` and returns its result; bytes are passed by address."""
+    number = NUMBERS[name][_COLUMN]
     if launcher is not None:
         result = launcher.syscall(number, *arguments)
     else:

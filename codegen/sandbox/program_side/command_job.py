@@ -33,6 +33,7 @@ import json
 import os
 import signal
 import stat
+import sys
 from typing import Any, NoReturn
 
 from ..protocol import wire
@@ -68,10 +69,7 @@ def _tell(channel: wire.Channel, message: list[str]) -> None:
 
 
 def _run(order: dict[str, Any], channel: wire.Channel) -> None:
-    for name, content in order["files"].items():
-        os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
-        with open(os.open(name, os.O_WRONLY | os.O_CREAT, 0o700), "wb") as file:
-            file.write(content)
+    put_files(order["files"])
     if order["copy_input_to"]:
         _copy_input(order["copy_input_to"])
     mode, keep = order["mode"], order["keep"]
@@ -165,12 +163,9 @@ def _complaints() -> str:
 
 def _read(name: str) -> bytes:
     """Returns the content of a plain file; empty if the program replaced it by something else."""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return b""
-    with open(fd, "rb") as file:
-        return file.read() if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    with contextlib.suppress(OSError):
+        return _content(name, sys.maxsize) or b""
+    return b""
 
 
 def _kept(patterns: list[str]) -> dict[str, str]:
@@ -202,11 +197,10 @@ def take_descriptors(channel: int) -> list[int]:
 
 
 def put_files(files: dict[str, bytes]) -> None:
-    """Writes files by relative paths, with their directories."""
+    """Writes executable files by relative paths, with their directories."""
     for name, content in files.items():
-        if "/" in name:
-            os.makedirs(os.path.dirname(name), exist_ok=True)
-        with open(name, "wb") as file:
+        os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+        with open(os.open(name, os.O_WRONLY | os.O_CREAT, 0o700), "wb") as file:
             file.write(content)
 
 
@@ -242,7 +236,7 @@ def _content(name: str, most: int) -> bytes | None:
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         about = os.fstat(fd)
-        if about.st_mode & 0o170000 != 0o100000:  # S_ISREG
+        if not stat.S_ISREG(about.st_mode):
             raise OSError("not a plain file")
         return os.pread(fd, about.st_size, 0) if about.st_size <= most else None
     finally:

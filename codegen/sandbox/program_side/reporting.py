@@ -13,17 +13,20 @@ tests' own control flow.
 from __future__ import annotations
 
 import itertools
+import numbers
+import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..protocol import wire
-from ..protocol.wire import MAX_CLASSES, MAX_SEEN
+from ..protocol.wire import MAX_SEEN
 
-# Functions that return the plain content of an instance of a subclass.
+# Functions that return the plain content of an instance of a subclass, or of a library's class
+# that counts as one.
 _CONTENT: dict[type, Callable[[Any], Any]] = {
-    int: int.__index__,
-    float: float.__float__,
+    numbers.Integral: operator.index,
+    numbers.Real: float,
     str: str.__str__,
     bytes: lambda value: bytes.__getitem__(value, slice(None)),
     tuple: lambda value: tuple(tuple.__iter__(value)),
@@ -31,6 +34,7 @@ _CONTENT: dict[type, Callable[[Any], Any]] = {
     dict: lambda value: dict(dict.items(value)),
     set: lambda value: set(set.__iter__(value)),
     frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+    Mapping: lambda value: dict(value.items()),
 }
 
 
@@ -71,8 +75,7 @@ def reporting(send: Callable[[Any], None]) -> dict[str, Any]:
         try:
             return ["value", pack(action())], None
         except BaseException as error:  # noqa: BLE001 - it is the result
-            names = [kind.__name__[:80] for kind in type(error).__mro__[:MAX_CLASSES]]
-            return ["raised", names, wire.describe_exception(error)[1]], error
+            return ["raised", kinds(error), wire.describe_exception(error)[1]], error
 
     def report(number: int, *actions: Callable[[], Any]) -> Any:
         outcomes = [attempt(action) for action in actions]
@@ -114,7 +117,7 @@ def reporting(send: Callable[[Any], None]) -> dict[str, Any]:
         return [(tuple(c.args), dict(c.kwargs)) for c in getattr(mock, "call_args_list", ())]
 
     def kinds(value: Any) -> list[str]:
-        return [kind.__name__[:80] for kind in type(value).__mro__[:MAX_CLASSES]]
+        return wire.class_names(type(value))
 
     functions = {f"codegen_{f.__name__}": f for f in (report, failed, seen, calls, kinds)}
     return functions | {"codegen_raises": Raises}

@@ -131,21 +131,17 @@ def _run_test_case(kind: Any) -> None:
 
     class Result(unittest.TestResult):
         def addError(self, test: Any, err: Any) -> None:
-            super().addError(test, err)
             raised.append(err[1])
+            self.stop()
 
-        def addFailure(self, test: Any, err: Any) -> None:
-            super().addFailure(test, err)
-            raised.append(err[1])
+        addFailure = addError
 
         def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
-            super().addSubTest(test, subtest, err)
             if err is not None:
-                raised.append(err[1])
+                self.addError(test, err)
 
         def addUnexpectedSuccess(self, test: Any) -> None:
-            super().addUnexpectedSuccess(test)
-            raised.append(AssertionError(f"{test} was expected to fail"))
+            self.addError(test, (None, AssertionError(f"{test} was expected to fail")))
 
     result = Result()
     result.failfast = True

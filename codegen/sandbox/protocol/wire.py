@@ -273,18 +273,23 @@ _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
 RARE: dict[str, tuple[str, Callable[[Any], Sequence[str | int]]]] = {
     "Fraction": ("fractions", lambda value: (value.numerator, value.denominator)),
     "timedelta": ("_datetime", lambda value: (value.days, value.seconds, value.microseconds)),
+    "timezone": ("_datetime", lambda value: RARE["timedelta"][1](value.utcoffset(None))),
     **dict.fromkeys(("date", "datetime", "time"), ("_datetime", lambda v: (v.isoformat(),))),
     **dict.fromkeys(("PosixPath", "PurePosixPath"), ("pathlib", lambda value: (str(value),))),
     "Decimal": ("decimal", lambda value: (str(value),)),
     "UUID": ("uuid", lambda value: (str(value),)),
+    "ZoneInfo": ("zoneinfo", lambda value: (str(value.key),)),
 }
 
 
 def _make_rare(name: Any, parts: Any) -> object:
     """Returns a value of a type in :data:`RARE`."""
-    kind = getattr(importlib.import_module(RARE[name][0]), name)
+    module: Any = importlib.import_module(RARE[name][0])
     if type(parts) is not list or not all(type(part) in (str, int) for part in parts):
         raise WireError("a malformed value: unexpected parts")
+    if name == "timezone":
+        return module.timezone(module.timedelta(*parts))
+    kind = getattr(module, name)
     return getattr(kind, "fromisoformat", kind)(*parts)
 
 
@@ -297,6 +302,16 @@ def _find_type(module: str, name: str) -> object:
 def _one_nan(number: float) -> float:
     """Returns the number; NaN is one object, since containers compare by identity."""
     return number if number == number else math.nan
+
+
+def class_names(kind: type) -> list[str]:
+    """Returns the names of a class and its bases, with a dot before another's than the built-in
+    class of that name.
+    """
+    return [
+        "." * (getattr(builtins, each.__name__, each) is not each) + each.__name__[:80]
+        for each in kind.__mro__[:MAX_CLASSES]
+    ]
 
 
 def describe_exception(error: BaseException) -> tuple[str, str]:

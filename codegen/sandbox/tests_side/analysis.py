@@ -199,16 +199,12 @@ def _causes(tree: ast.Module, entry_point: str) -> Iterator[str]:
     for node in nodes:
         if isinstance(node, ast.Assert) and isinstance(node.test, ast.Tuple) and node.test.elts:
             yield f"the assert on line {node.lineno} checks a tuple, which is always true"
-    for node in nodes:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Compare):
             yield f"line {node.lineno} compares, but asserts nothing"
-    for node in nodes:
         if isinstance(node, ast.Assert) and isinstance(node.test, ast.Constant):
             yield f"the assert on line {node.lineno} checks a constant"
-    for node in nodes:
         if _has_value_as_message(node):
             yield f"line {node.lineno} gives the expected value as the message"  # type: ignore[attr-defined]
-    for node in nodes:
         if isinstance(node, ast.Try) and any(map(_catches_all, node.handlers)):
             yield f"the try on line {node.lineno} catches every failure"
     asserts = any(isinstance(node, ast.Assert | ast.Raise) for node in nodes)

@@ -525,7 +525,7 @@ def _blinded(
     given = _Tests(remote, payload | payload["given"])
     reports = ReportedSites(remote.receive, remote.fail)
     with _told_if_unusable(remote, given):
-        names = remote.load()
+        reports.own = names = remote.load()
         tests.run_outside(reports.names())
         kind, rest = reports.message()
         if (kind, rest) != ("done", [payload["token"]]):

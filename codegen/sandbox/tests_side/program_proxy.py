@@ -16,7 +16,7 @@ import builtins
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, NoReturn
 
 from ..protocol import wire, words
@@ -191,6 +191,7 @@ class ReportedSites:
         self._seen: dict[int, str] = {}
         self._number_seen = 0
         self._stub: tuple[Any] | None = None
+        self.own: Container[str] = ()  # global names of the program
 
     def names(self) -> dict[str, Any]:
         """Returns the functions that sites call, by name."""
@@ -273,7 +274,7 @@ class ReportedSites:
             names, message = rest
             text = str(message)[: wire.MAX_MESSAGE_CHARS]
             status = "exited" if "SystemExit" in names else "error"
-            name = str(names[0])[:80]
+            name = str(names[0])[:80].removeprefix(".")
         except (TypeError, ValueError, LookupError, wire.WireError) as error:
             self._fail("error", f"the program broke the protocol: {type(error).__name__}")
         return self._fail(status, text if text.startswith(f"{name}:") else f"{name}: {text}")
@@ -286,7 +287,8 @@ class ReportedSites:
         """
         if self._stub is not None:
             raise AssertionError("a stand-in raises nothing")
-        expected = [kind if isinstance(kind, str) else kind.__name__ for kind in kinds]
+        expected = {k if isinstance(k, str) else wire.class_names(k)[0] for k in kinds}
+        own = {f".{name}" for name in expected if name in self.own or name in kinds}
         try:
             kind, *rest = self._outcomes[0]
             if kind != "raised":
@@ -294,9 +296,10 @@ class ReportedSites:
             names, message = [str(name) for name in rest[0]], str(rest[1])
         except (TypeError, ValueError, LookupError):
             self._fail("error", "the program broke the protocol: not an exception")
-        if not _line(names).intersection(expected):
-            raise AssertionError(f"{names[:1]!r:.100} was raised: {message:.300}")
-        text = message.removeprefix(f"{names[0]}: ")
+        name = "".join(names[:1]).removeprefix(".")
+        if _line(names).isdisjoint(expected | own):
+            raise AssertionError(f"{name:.100} was raised: {message:.300}")
+        text = message.removeprefix(f"{name}: ")
         if match is not None and not re.search(match, text):
             raise AssertionError(f"the message {text:.300!r} does not match {match!r:.300}")
 
@@ -311,7 +314,6 @@ class ReportedSites:
         return any(
             _ends_with(names, kind) or any(issubclass(each, kind) for each in known)
             for kind in kinds
-            if kind.__name__ in line or known
         )
 
     def bounded(self, value: Any) -> Any:
@@ -377,10 +379,10 @@ def _ends_with(names: list[str], kind: type) -> bool:
 
     A class that derives from ``kind`` and from others may have them in between.
     """
-    if kind.__name__ not in names:
+    bases = wire.class_names(kind)
+    if bases[0] not in names:
         return False
-    bases = [base.__name__ for base in kind.__mro__]
-    rest = names[names.index(kind.__name__) :]
+    rest = names[names.index(bases[0]) :]
     others = MAX_CLASSES if isinstance(kind, abc.ABCMeta) else MAX_BETWEEN
     return set(bases) <= set(rest) and len(rest) <= len(bases) + others
 

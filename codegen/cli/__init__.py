@@ -14,6 +14,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from codegen.core.errors import CodegenError, InputError, in_one_line, nearest
 from codegen.core.terminal import visible
 
 _TRACEBACK = "CODEGEN_TRACEBACK"
+_report = sys.unraisablehook
 
 
 class CommandGroup(click.Group):
@@ -152,7 +154,17 @@ def main(argv: list[str] | None = None) -> None:
         terminated = True
         raise KeyboardInterrupt
 
+    def resend(ignored: sys.UnraisableHookArgs) -> None:
+        # Python drops an exception that a signal raises in a destructor; send the signal again.
+        if isinstance(ignored.exc_value, KeyboardInterrupt):
+            number = signal.SIGTERM if terminated else signal.SIGINT
+            where = threading.main_thread().ident
+            threading.Timer(0.05, signal.pthread_kill, [where, number]).start()
+        else:
+            _report(ignored)
+
     signal.signal(signal.SIGTERM, terminate)
+    sys.unraisablehook = resend
     try:
         code = cli.main(args=argv, prog_name="codegen", standalone_mode=False, color=_color())
         sys.exit(code if isinstance(code, int) else 0)

@@ -33,12 +33,7 @@ def test_lintseq_json_is_all_of_standard_output(tmp_path: Path) -> None:
     done = codegen(*args, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
-    assert summary["counts"] == {
-        "inputs": 4,
-        "kept": 3,
-        "skipped": {},
-        "failed": {"bad_json": 1},
-    }
+    assert summary["counts"] == {"inputs": 4, "kept": 3, "skipped": {}, "failed": {"bad_json": 1}}
     assert summary["texts"] == 6 and not summary["already_finished"]
     assert "data lintseq: 4" in done.stderr
     again = codegen(*args, cwd=tmp_path)

@@ -115,10 +115,7 @@ def test_second_tries_in_a_matrix(made: list[tuple[str, str, int]], codegen: Any
     ],
 )
 def test_a_matrix_that_cant_be_read(
-    change: tuple[str, str],
-    message: str,
-    made: list[tuple[str, str, int]],
-    codegen: Any,
+    change: tuple[str, str], message: str, made: list[tuple[str, str, int]], codegen: Any
 ) -> None:
     write(MATRIX.replace(*change))
     code, _, err = codegen("eval", "matrix", "m.yaml", "--out", "out")

@@ -75,11 +75,7 @@ FITS = {
     [(e, command) for e, commands in COMMANDS.items() for command in commands],
 )
 def test_one_line_for_whatever_a_file_holds(
-    ending: str,
-    command: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    codegen: Any,
+    ending: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codegen: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     sqlite_file(Path("shop.db"), "CREATE TABLE people (name TEXT)")
@@ -116,11 +112,7 @@ def test_one_line_for_whatever_a_file_holds(
     ],
 )
 def test_nothing_is_no_result(
-    command: str,
-    said: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    codegen: Any,
+    command: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codegen: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty.jsonl").touch()

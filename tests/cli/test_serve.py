@@ -331,3 +331,13 @@ def test_mistakes_get_one_line(
     lines = [line for line in err.splitlines() if line.startswith("Error: ")]
     assert (ended, len(lines)) == (code, 1), lines
     assert what in lines[0]
+
+
+def test_a_signal_during_a_destructor_is_not_lost() -> None:
+    code = (
+        "import os, time, click\nfrom codegen import cli\nclass Dying:\n    def __del__(self):\n"
+        "        os.kill(os.getpid(), 15)\n        sum(range(9))\n@cli.cli.command()\ndef stop():\n"
+        "    Dying()\n    time.sleep(60)\ncli.main(['stop'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, text=True)
+    assert done.returncode == 143 and done.stderr.startswith("\nTerminated")

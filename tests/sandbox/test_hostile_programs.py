@@ -144,6 +144,7 @@ def test_every_problem_can_be_passed(bwrap: Canary) -> None:
     )
     right["called"] = f"{table.RIGHT}def each(f, items):\n    for item in items: f(*item)\n"
     right["except"] = f"{table.RIGHT}class SumError(Exception): pass\n"
+    right["raised"] = "class Sum:\n    def add(self, a, b): raise ValueError\n"
     right["printed"] = "print(3)\nprint(12)\n"
     right["plain"] = right["shadow"] = "def add(a, b):\n    return [a + b]\n"
     for name in table.PROBLEMS:

@@ -133,6 +133,7 @@ def test_completions_of_any_model_are_measured(
     model: str, engine: str, runs_file: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Pretrained, "ensure_gguf", lambda self: Path(self.gguf))
+    monkeypatch.setattr(Pretrained, "find", lambda _: None)
     assert completion.gguf_file(model, engine) == (Path(MODELS[model].gguf) if runs_file else None)
 
 

@@ -29,6 +29,7 @@ from codegen.sandbox import Job, Outcome, verdicts
 from codegen.sandbox.verdicts import NotScored, run_jobs, shared_sandbox
 from tests.processes import wait_for
 from tests.server.conftest import Served
+from tests.server.sandbox import conftest as of_the_service
 from tests.server.sandbox.test_peers import managed
 from tests.server.sandbox.test_serve import server
 
@@ -36,6 +37,9 @@ TEST = "assert add(1, 2) == 3\n"
 PLAIN = "```python\ndef add(a, b):\n    return a + b\n```\n"
 LOOP = PLAIN.replace("return a + b", "while True: pass")
 Score = Callable[[str], float]
+
+
+chat = of_the_service.chat  # a fixture
 
 
 @pytest.fixture(autouse=True)

@@ -123,7 +123,7 @@ def sample_task(
     """
     from codegen.evals.run import run
     from codegen.evals.tasks import find_style
-    from codegen.generation.backends import backend_class, open_backend
+    from codegen.generation import backend_class, open_backend
     from codegen.generation.decoders import supported
 
     if decoder:  # reports a typo before loading the model

@@ -305,7 +305,7 @@ def _answer_humaneval(job: _Job, sandbox: Sandbox) -> None:
     from codegen.evals.scoring import score
     from codegen.evals.tasks import load
     from codegen.evals.tasks.humaneval import HumanEval
-    from codegen.generation.backends import local_backend, open_backend
+    from codegen.generation import local_backend, open_backend
 
     settings, whole, backend = job.settings, load("humaneval"), None
     assert isinstance(whole, HumanEval)

@@ -23,7 +23,8 @@ from codegen.core.config import Config
 from codegen.core.errors import ConfigError, InputError, plural
 from codegen.core.terminal import Progress, echo, visible
 from codegen.edits.generator import LOGGED, Edits
-from codegen.generation.backends import Endpoint, LocalModel
+from codegen.generation import LocalModel
+from codegen.generation.endpoints import Endpoint
 from codegen.methods.backspace.generator import Backspace
 from codegen.methods.infilling import Infilling
 

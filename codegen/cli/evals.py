@@ -230,8 +230,7 @@ def sample_cell(
     """
     from codegen.evals.tasks import find_style, read_styles
     from codegen.evaluate import SQLNET, SqlnetBackend, sample_task
-    from codegen.generation import Decoder, SamplingParams
-    from codegen.generation.backends import open_backend
+    from codegen.generation import Decoder, SamplingParams, open_backend
 
     known = read_styles(given.styles) if given.styles else None
     style = find_style(given.style, known) if given.style else None

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.core.config import Config, setting
 from codegen.core.errors import ConfigError, ResumeError
-from codegen.core.paths import refuse_links
-from codegen.core.records import Sample, read_jsonl, write_atomic
+from codegen.core.paths import refuse_links, write_atomic
+from codegen.core.records import Sample, read_jsonl
 from codegen.core.runs import RunDirectory, refuse_changes
 
 if TYPE_CHECKING:

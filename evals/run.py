@@ -33,7 +33,7 @@ from codegen.core.generation import (
     samples,
     settings_of,
 )
-from codegen.core.paths import child
+from codegen.core.paths import child, write_atomic
 from codegen.core.records import (
     Sample,
     Verdict,
@@ -41,7 +41,6 @@ from codegen.core.records import (
     read_jsonl,
     read_rows,
     to_json,
-    write_atomic,
 )
 from codegen.core.runs import Journal, RunDirectory, fingerprint, refuse_changes
 from codegen.evals.tasks import STYLES, Problem, PromptStyle, Task, find_style, meta_of

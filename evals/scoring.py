@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import codegen
 from codegen.core.errors import ConfigError, InputError
-from codegen.core.paths import cache_folder, refuse_foreign
+from codegen.core.paths import cache_folder, refuse_foreign, write_atomic
 from codegen.core.records import (
     UNJUDGED,
     Sample,
@@ -45,7 +45,6 @@ from codegen.core.records import (
     is_at_least,
     read_json,
     read_rows,
-    write_atomic,
     write_jsonl,
 )
 from codegen.core.runs import Journal, RunDirectory

@@ -17,7 +17,7 @@ from typing import Any
 from codegen.benchmarks.evidence.harness import arguments, once
 from codegen.benchmarks.evidence.reward_hacking import first_model, questions, value
 from codegen.core.generation import SamplingParams
-from codegen.core.records import write_atomic
+from codegen.core.paths import write_atomic
 from codegen.evals.scoring import score
 from codegen.evals.statistics import wilson
 from codegen.evals.tasks import load

@@ -28,7 +28,7 @@ from codegen.benchmarks.evidence.functions import start_model
 from codegen.benchmarks.evidence.harness import Experiment, gains, once, train_small
 from codegen.benchmarks.tools.timing import cpu_seconds, tree_cpu_s
 from codegen.core.generation import SamplingParams
-from codegen.core.records import write_atomic
+from codegen.core.paths import write_atomic
 from codegen.data import read_texts
 from codegen.data import run as make_data
 from codegen.data.preferences import Preferences, ScoredRun, scored_files

@@ -56,7 +56,7 @@ def audit(task: str, given: AuditOptions) -> dict[str, Any]:
     problem needs a reference solution in Python. The audit adds small mistakes to it. Tests that
     accept a mistake are weak; an input with different results proves it. No language model is used.
     """
-    from codegen.core.records import write_atomic
+    from codegen.core.paths import write_atomic
     from codegen.evals import audit as audits
     from codegen.evals.tasks import load
     from codegen.sandbox import ClusterSandbox, Sandbox

@@ -38,7 +38,8 @@ from codegen.cli.evals import EvalRunOptions, ScoreOptions, sample_cell, score_c
 from codegen.cli.options import command, options, print_result
 from codegen.core.config import Config, parse_config, read_yaml, setting
 from codegen.core.errors import CodegenError, ConfigError, InputError, plural
-from codegen.core.records import read_json, write_atomic
+from codegen.core.paths import write_atomic
+from codegen.core.records import read_json
 from codegen.core.terminal import Progress, echo
 from codegen.evals.scoring import Score, read_score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k

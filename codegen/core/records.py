@@ -13,17 +13,15 @@ import gzip
 import json
 import os
 import random
-import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from codegen.core.errors import InputError, cannot_read
-from codegen.core.paths import open_plain, partial_name, refuse_endless, remove_partials
+from codegen.core.paths import refuse_endless, write_atomic
 
 FinishReason = Literal["eos", "stop", "length"]
 Status = Literal[
@@ -551,49 +549,6 @@ def write_new(path: str | os.PathLike[str], content: str | Iterable[str]) -> Non
     if path.is_file() and path.read_bytes() != data:
         raise InputError(f"{path} exists and has other content.", "Pass a new file, or move it.")
     write_atomic(path, data)
-
-
-def write_atomic(
-    path: str | os.PathLike[str],
-    content: str | bytes | Iterable[str] | Iterable[bytes],
-    mode: int = 0o666,
-) -> None:
-    """Writes a file so that a reader, or a crash, sees the old file or the whole new one.
-
-    Text is written as UTF-8. The file is written under a random name in the same directory and
-    renamed; a symbolic link at ``path`` is replaced, never followed.
-    ``mode`` is the mode of a new file before the umask.
-
-    Raises:
-        InputError: if a device, pipe or socket is at ``path``; it would be replaced.
-    """
-    path = Path(path)
-    with suppress(FileNotFoundError, NotADirectoryError):
-        if stat.S_IFMT(path.lstat().st_mode) not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):
-            raise InputError(
-                f"Cannot write {path}: it is not a regular file.", "Pass another file."
-            )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        remove_partials(path, directory)
-        partial = partial_name(path.name)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        try:
-            with os.fdopen(open_plain(partial, flags, mode, dir_fd=directory), "wb") as file:
-                parts = [content] if isinstance(content, (str, bytes)) else content
-                file.writelines(p.encode("utf-8") if isinstance(p, str) else p for p in parts)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path.name, src_dir_fd=directory, dst_dir_fd=directory)
-        except OSError as error:
-            error.filename, error.filename2 = os.fspath(path), None  # instead of the partial file
-            raise
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(partial, dir_fd=directory)
-    finally:
-        os.close(directory)
 
 
 def _decode(line: str, where: str) -> Any:

@@ -33,8 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from codegen.core.errors import InputError, MachineError, ResumeError, cannot_read
-from codegen.core.paths import child, open_plain
-from codegen.core.records import write_atomic
+from codegen.core.paths import child, open_plain, write_atomic
 
 LOCK = ".lock"
 """Lock file of runs without a journal: an empty file."""

@@ -36,8 +36,7 @@ from codegen.core.errors import (
     require_known,
 )
 from codegen.core.hub import hub_errors, repository_name
-from codegen.core.paths import new_folder, refuse_foreign, refuse_links
-from codegen.core.records import write_atomic
+from codegen.core.paths import new_folder, refuse_foreign, refuse_links, write_atomic
 from codegen.core.runs import LOCK, RunDirectory
 from codegen.evals import tasks
 from codegen.evals.report import LossCurve, loss_picture

@@ -43,7 +43,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from codegen.core.records import write_atomic
+from codegen.core.paths import write_atomic
 from codegen.decoding.loop import BackspaceDecoding, decode
 from codegen.decoding.loop import Row as DecodingRow
 from codegen.finetune.batches import MicroBatch, StepDataset, collate, share_of

@@ -33,8 +33,8 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from codegen.core.errors import CodegenError, ConfigError, InputError
-from codegen.core.paths import new_folder
-from codegen.core.records import TrainingText, write_atomic
+from codegen.core.paths import new_folder, write_atomic
+from codegen.core.records import TrainingText
 from codegen.evals.statistics import wilson
 from codegen.finetune import batches
 from codegen.finetune import model as models

@@ -26,7 +26,8 @@ from markupsafe import Markup
 
 import codegen
 from codegen.core.errors import InputError, plural
-from codegen.core.records import Status, write_atomic
+from codegen.core.paths import write_atomic
+from codegen.core.records import Status
 from codegen.evals.report import charts
 from codegen.evals.report.charts import percent, visible
 from codegen.evals.report.content import (

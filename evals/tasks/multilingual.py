@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from codegen.core.errors import ConfigError, SandboxError
-from codegen.core.paths import cache_folder
-from codegen.core.records import write_atomic
+from codegen.core.paths import cache_folder, write_atomic
 from codegen.evals.tasks.base import CodeTask
 from codegen.evals.tasks.dataset_rows import (
     DataLocation,

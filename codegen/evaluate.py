@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen.core.errors import ConfigError
-from codegen.core.generation import (
-    Backend,
-    Completion,
-    Decoder,
-    SamplingParams,
-)
+from codegen.core.generation import Backend, Completion, Decoder, SamplingParams
+from codegen.core.runs import OnProgress
 
 if TYPE_CHECKING:
     from codegen.evals.tasks import PromptStyle, Task
@@ -103,7 +99,7 @@ def sample_task(
     backend: str | Backend = "transformers",
     options: Mapping[str, Any] | None = None,
     after: str | Path | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> SampledRun:
     """Generates ``n`` samples per problem with a model, or resumes the run in ``out``.
 

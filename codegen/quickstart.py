@@ -467,10 +467,9 @@ def _subtitle(job: _Job) -> str:
     if len(job.scores) == 1:
         return f"{first} A small model is still in training: this page will be replaced."
     gain = (
-        f"A new model of 0.2 million weights learned to write small functions: of "
+        "A new model of 0.2 million weights learned to write small functions: of "
         f"{len(job.scores['before'].problems)} that it had not seen, {shown('before')} were "
-        "correct "
-        f"after {_MEASURED_STEPS} steps of training; after {job.plan.steps} steps, "
+        f"correct after {_MEASURED_STEPS} steps of training; after {job.plan.steps} steps, "
         f"{shown('whole')} as whole programs and {shown('edits')} as edit sequences."
     )
     return (

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -42,16 +42,19 @@ from codegen.core.records import (
     read_rows,
     to_json,
 )
-from codegen.core.runs import Journal, RunDirectory, fingerprint, refuse_changes
+from codegen.core.runs import Journal, OnProgress, RunDirectory, fingerprint, refuse_changes
 from codegen.evals.tasks import STYLES, Problem, PromptStyle, Task, find_style, meta_of
 
 SETTINGS = "run.json"
 PARTIAL = "samples.partial.jsonl"
 SAMPLES = "samples.jsonl"
 FAILED = "failed.jsonl"
+VERDICTS = "verdicts.jsonl"
+SCORED = "scored.jsonl"
+SCORE = "score.json"
+REWARDS = "rewards.jsonl"
 SHARD_SIZE = 40
 
-Progress = Callable[[int, int], None]
 _Key = tuple[str, int]
 
 
@@ -98,7 +101,7 @@ def run(
     settings: Mapping[str, object] | None = None,
     about: Mapping[str, object] | None = None,
     after: str | Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Path:
     """Generates ``n`` samples of each problem, or resumes a run in ``out``.
 
@@ -236,9 +239,6 @@ def _attempts(folder: Path, task: Task[Any]) -> dict[_Key, tuple[Sample, Verdict
     Raises:
         InputError: if the run belongs to another task, or has samples without a verdict.
     """
-    # The scorer imports this module.
-    from codegen.evals.scoring import VERDICTS
-
     remedy = f"Score it first: codegen eval score {folder}"
     samples, verdicts = (child(folder, name, str(folder)) for name in (SAMPLES, VERDICTS))
     for path in (samples, verdicts):
@@ -270,7 +270,7 @@ class _Sampling:
     decoder: Decoder
     style: PromptStyle
     log: Journal
-    report: Progress
+    report: OnProgress
 
     def by_shards(self) -> None:
         """Generates shard by shard, since the samples of a batch depend on each other."""

@@ -47,8 +47,8 @@ from codegen.core.records import (
     read_rows,
     write_jsonl,
 )
-from codegen.core.runs import Journal, RunDirectory
-from codegen.evals.run import SAMPLES, Progress, read_failed
+from codegen.core.runs import Journal, OnProgress, RunDirectory
+from codegen.evals.run import REWARDS, SAMPLES, SCORE, SCORED, VERDICTS, read_failed
 from codegen.evals.run import SETTINGS as RUN
 from codegen.evals.statistics import (
     Count,
@@ -65,10 +65,6 @@ from codegen.evals.tasks.validate import ReferenceGate
 if TYPE_CHECKING:
     from codegen.sandbox import Job, SandboxProtocol
 
-SCORE = "score.json"
-VERDICTS = "verdicts.jsonl"
-SCORED = "scored.jsonl"
-REWARDS = "rewards.jsonl"
 # Settings that run.json may add to the samples' settings.
 _RUN_SETTINGS = ("model_origin", "model_fingerprint", "dtype", "device", "backend")
 STATUSES: Sequence[Status] = get_args(Status)
@@ -231,7 +227,7 @@ def score(
     sandbox: SandboxProtocol,
     ks: Sequence[int] | None = None,
     trust: Trust = "in_sandbox",
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Score:
     """Scores samples and writes the result to ``out``; resumes an earlier scoring there.
 
@@ -493,7 +489,7 @@ def _execute(
     sandbox: SandboxProtocol,
     log: Journal,
     done: dict[str, Verdict],
-    on_progress: Progress,
+    on_progress: OnProgress,
 ) -> None:
     """Runs the remaining programs, references first."""
     waiting = {key: place for key, place in work.programs.items() if key not in done}

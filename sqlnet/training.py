@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from codegen.core.errors import ConfigError, InputError
+from codegen.core.runs import OnProgress
 from codegen.sqlnet import plan_network
 from codegen.sqlnet.examples import LabeledQuestion, predict, score, targets_of
 from codegen.sqlnet.features import collate
@@ -109,7 +110,7 @@ def train(
     *,
     info: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    on_step: OnProgress | None = None,
 ) -> SketchNetwork:
     """Trains a network and saves it in ``out``, or resumes an interrupted run.
 

@@ -374,7 +374,7 @@ def _to_score(samples: str, given: ScoreOptions) -> tuple[str, str]:
 
 def _reward(name: str, samples: str, out: Path) -> dict[str, Any]:
     from codegen.core.records import Verdict, read_jsonl
-    from codegen.evals.scoring import REWARDS, VERDICTS
+    from codegen.evals.run import REWARDS, VERDICTS
     from codegen.evals.tasks.exchange import read_samples
     from codegen.rewards import write_rewards
 

@@ -36,6 +36,7 @@ from codegen.core.records import (
     read_jsonl,
     read_rows,
 )
+from codegen.core.runs import refuse_changes
 from codegen.data.sources.synthetic import Puzzles, is_puzzles
 
 MANIFEST = "manifest.json"
@@ -173,6 +174,20 @@ class RunConfig:
     def describe(self) -> dict[str, Any]:
         """Returns the configuration as JSON values."""
         return asdict(self)
+
+
+def refuse_other_run(folder: str | os.PathLike[str], then: RunConfig, now: RunConfig) -> None:
+    """Compares an earlier run's configuration with the current one.
+
+    Raises:
+        ResumeError: if they differ; names each setting by its option.
+    """
+    before, after = then.describe(), now.describe()
+    limits = before.pop("item_timeout_s"), after.pop("item_timeout_s")
+    # The default limit depends on the mode, so with another mode it is not a user's change.
+    if before["config"].get("mode") == after["config"].get("mode"):
+        before["item_timeout"], after["item_timeout"] = limits
+    refuse_changes(folder, before, after)
 
 
 class DataFile(TypedDict):

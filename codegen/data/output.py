@@ -148,7 +148,7 @@ class Output:
         self._stack = ExitStack()
 
     def __enter__(self) -> Output:
-        RunDirectory(self.out).refuse_foreign(PARTIAL, MANIFEST)
+        RunDirectory(self.out).refuse_nonempty(PARTIAL, MANIFEST)
         self._is_new = not self.out.exists()
         own_folder(self.folder)
         with ExitStack() as stack:

@@ -31,8 +31,7 @@ from codegen.data.generators import Skip
 from codegen.data.manifest import PREFERENCES
 from codegen.data.sources import Item, Rejected, file_digest
 from codegen.evals.metrics import normal_form, shapes
-from codegen.evals.run import SAMPLES
-from codegen.evals.scoring import SCORED, VERDICTS
+from codegen.evals.run import SAMPLES, SCORED, VERDICTS
 from codegen.evals.tasks import Task, find_style
 from codegen.evals.tasks.exchange import read_samples
 

@@ -15,8 +15,8 @@ from typing import Any
 from codegen.core.errors import CodegenError, InputError
 from codegen.core.records import Sample, Status, Verdict, read_jsonl
 from codegen.evals import metrics, statistics, tasks
-from codegen.evals.run import SAMPLES
-from codegen.evals.scoring import SCORED, VERDICTS, Score, read_score
+from codegen.evals.run import SAMPLES, SCORED, VERDICTS
+from codegen.evals.scoring import Score, read_score
 from codegen.evals.tasks.exchange import read_samples
 
 

@@ -117,9 +117,9 @@ def write_report(
     if out in (content, summary):
         kind = "JSON" if out == content else "Markdown"
         raise InputError(f"The report's {kind} would overwrite {out}.", "Choose an .html file.")
-    _refuse_foreign("page", out, _is_page)
-    _refuse_foreign("content", content, _is_report)
-    _refuse_foreign("summary", summary, _is_summary)
+    _refuse_overwrite("page", out, _is_page)
+    _refuse_overwrite("content", content, _is_report)
+    _refuse_overwrite("summary", summary, _is_summary)
     comparisons = compare_runs(runs)
     further = {run.name: compute(run) for run in runs}
     data = {
@@ -168,7 +168,7 @@ def write_report(
     return out
 
 
-def _refuse_foreign(what: str, path: Path, is_ours: Callable[[bytes], bool]) -> None:
+def _refuse_overwrite(what: str, path: Path, is_ours: Callable[[bytes], bool]) -> None:
     """Raises an error for a file that is not a report's, such as the ``score.json`` of a run."""
     if path.is_file() and not is_ours(path.read_bytes()):
         raise InputError(

@@ -29,7 +29,7 @@ import lzma
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -39,6 +39,7 @@ from codegen.core.errors import InputError
 from codegen.core.generation import cut_at_stop
 from codegen.core.paths import read_packed
 from codegen.core.records import Status, read_rows
+from codegen.core.runs import OnProgress
 from codegen.evals.kolmogorov import paper_bits, parse, prelude, sample_programs
 from codegen.evals.statistics import wilson
 from codegen.evals.tasks.base import CodeTask
@@ -174,8 +175,6 @@ def _answer(where: str, row: object) -> Answer:
 _SEPARATOR = b"\n"
 _FLAG_BITS = 2  # bits per item in the best-of code: program, gzip or raw
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True, slots=True)
 class ScoredAnswer:
@@ -243,7 +242,7 @@ def run_answers(
     sandbox: SandboxProtocol,
     *,
     language: bool = False,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[ScoredAnswer]:
     """Runs each distinct program once, in the sandbox, and compares its output.
 

@@ -25,8 +25,8 @@ from codegen.core.generation import Decoder, SamplingParams
 from codegen.core.records import Sample, Verdict, read_jsonl, to_json, write_jsonl
 from codegen.core.runs import LOCK
 from codegen.evals import tasks
-from codegen.evals.run import run
-from codegen.evals.scoring import SCORE, VERDICTS, executions_log, read_score, score
+from codegen.evals.run import SCORE, VERDICTS, run
+from codegen.evals.scoring import executions_log, read_score, score
 from codegen.evals.statistics import pass_at_k
 from codegen.evals.tasks.exchange import read_samples, task_of
 from codegen.sandbox import Job, Outcome, Sandbox

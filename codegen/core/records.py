@@ -139,8 +139,12 @@ class Change(NamedTuple):
     new: str
 
 
-class MadeTogether:
-    """Base class of generators that are faster with many examples at once."""
+class BatchGenerator:
+    """Base class of generators that are faster with many examples at once.
+
+    Adds ``generate`` of :class:`codegen.data.generators.TextGenerator`. It is defined here because
+    packages below :mod:`codegen.data` derive their generators from it.
+    """
 
     __slots__ = ()
 

@@ -277,16 +277,13 @@ def _sample(
     style: str | None = None,
 ) -> Path:
     """Samples one greedy program per problem; returns their file."""
-    from codegen.evaluate import sample_task
-    from codegen.generation import SamplingParams
+    from codegen.evaluate import TaskSampling, sample_task
 
     def on_progress(done: int, total: int) -> None:
         job.heard.progress(f"programs ({what})", done, total, "")
 
-    params = SamplingParams(job.settings.max_new_tokens, 0.0)
-    run = sample_task(
-        task, model, params, n=1, out=out, style=style, backend=backend, on_progress=on_progress
-    )
+    sampling = TaskSampling(max_new_tokens=job.settings.max_new_tokens, style=style)
+    run = sample_task(task, model, sampling, out=out, backend=backend, on_progress=on_progress)
     return run.path
 
 

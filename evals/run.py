@@ -43,7 +43,7 @@ from codegen.core.records import (
     to_json,
 )
 from codegen.core.runs import Journal, OnProgress, RunDirectory, fingerprint, refuse_changes
-from codegen.evals.tasks import STYLES, Problem, PromptStyle, Task, find_style, meta_of
+from codegen.evals.tasks import STYLES, Problem, PromptStyle, Task, meta_of
 
 SETTINGS = "run.json"
 PARTIAL = "samples.partial.jsonl"
@@ -64,7 +64,10 @@ class IncompleteRun(ModelError):
     Attributes:
         samples: number of samples so far.
         failed: reason -> number of requests.
+        spent: their cost, set by the caller of :func:`run` if it is counted.
     """
+
+    spent: Mapping[str, Any] = {}
 
     def __init__(self, out: Path, samples: int, failed: Mapping[str, int]) -> None:
         self.samples, self.failed = samples, dict(failed)
@@ -94,7 +97,7 @@ def run(
     decoder: Decoder,
     *,
     n: int,
-    style: str | PromptStyle,
+    style: PromptStyle,
     out: str | Path,
     limit: int | None = None,
     shard_size: int = SHARD_SIZE,
@@ -108,7 +111,7 @@ def run(
     Args:
         task, backend, params, decoder: the benchmark, and how completions are generated.
         n: samples per problem.
-        style: a prompt style, or the name of a built-in one.
+        style: how problems become prompts, and completions programs.
         limit: use only the first ``limit`` problems.
         shard_size: number of samples generated and logged together, the most that a kill can lose.
             Preferably a multiple of the backend's batch size.
@@ -123,7 +126,7 @@ def run(
         The path of ``samples.jsonl``.
 
     Raises:
-        ConfigError: for a value out of range or an unknown style.
+        ConfigError: for a value out of range.
         ResumeError: if ``out`` has samples of a run with other settings; names the setting.
         InputError: if another process writes to ``out``, or its log is corrupt.
         IncompleteRun: if some requests failed.
@@ -131,17 +134,16 @@ def run(
     for name, value in (("n", n), ("limit", limit), ("shard_size", shard_size)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1.")
-    prompt_style = find_style(style) if isinstance(style, str) else style
     problems = list(task.problems())[:limit]
     tried = _attempts(Path(after), task) if after else {}
-    plan = _Plan.of(task, problems, prompt_style, n, shard_size, tried)
+    plan = _Plan.of(task, problems, style, n, shard_size, tried)
     described = {
         **(settings or {}),
         "task": task.name,
         "problems": len(problems),
-        "style": prompt_style.name,
+        "style": style.name,
         # The prompts' digest covers built-in styles, but a user's file may change.
-        **({} if prompt_style.name in STYLES else {"style_definition": prompt_style.model_dump()}),
+        **({} if style.name in STYLES else {"style_definition": style.model_dump()}),
         "n": n,
         "decoder": asdict(decoder),
         "params": asdict(params),
@@ -161,7 +163,7 @@ def run(
         if is_done:
             report(plan.total, plan.total)
         else:
-            sampling = _Sampling(plan, backend, params, decoder, prompt_style, journal, report)
+            sampling = _Sampling(plan, backend, params, decoder, style, journal, report)
             sampling.each() if backend.independent else sampling.by_shards()
             _finish(plan, journal.path, final)
     (directory.folder / PARTIAL).unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import date
@@ -196,84 +196,84 @@ def run(task: str, given: EvalRunOptions, server: EndpointOptions) -> dict[str, 
     from codegen.evals.run import IncompleteRun
     from codegen.evals.tasks import FILE
 
-    llm: dict[str, Any] = {}
     try:
-        sampled = sample_cell(task, given, server, llm)
+        sampled, spent = sample_cell(task, given, server)
     except IncompleteRun as error:
         if not wants_json():
             raise
         echo(f"Error: {error}", err=True)
-        return {"ok": False, "samples": error.samples, "failed": error.failed, **llm}
+        return {"ok": False, "samples": error.samples, "failed": error.failed, **error.spent}
     print_result(f"{sampled.path} (style {sampled.style}, decoder {sampled.decoder})")
     where = f" --task {task}" if task.startswith(FILE) else ""
     where += f" --source {given.source}" if given.source else ""
     print_result(f"Score it with: codegen eval score {given.out}{where}")
-    return {**asdict(sampled), "path": str(sampled.path), **llm}
+    return {**asdict(sampled), "path": str(sampled.path), **spent}
 
 
 def sample_cell(
     task: str,
     given: EvalRunOptions,
     server: EndpointOptions,
-    llm: dict[str, Any],
-    opened: dict[str, Backend] | None = None,
-) -> SampledRun:
+    opener: Callable[..., Backend] | None = None,
+) -> tuple[SampledRun, dict[str, Any]]:
     """Samples a task with the given options.
 
     Args:
-        llm: receives the key ``llm``: the tokens of a server's responses and their cost.
-        opened: keeps a local model open for the next call; the key contains all settings that
-            affect opening it.
+        opener: opens a local model; see :func:`codegen.evaluate.sample_task`.
+
+    Returns:
+        The run, and for a server the key ``llm``: the tokens of its responses and their cost.
 
     Raises:
-        IncompleteRun: if individual requests to a server failed.
+        IncompleteRun: if individual requests to a server failed; ``spent`` has their cost.
     """
+    from codegen.evals.run import IncompleteRun
     from codegen.evals.tasks import find_style, read_styles
-    from codegen.evaluate import SQLNET, SqlnetBackend, sample_task
-    from codegen.generation import Decoder, SamplingParams
-    from codegen.generation.backends import open_backend
+    from codegen.evaluate import SQLNET, SqlnetBackend, TaskSampling, sample_task
+    from codegen.generation import Decoder
 
     known = read_styles(given.styles) if given.styles else None
-    style = find_style(given.style, known) if given.style else None
+    sampling = TaskSampling(
+        n=given.n,
+        temperature=given.temperature,
+        top_p=given.top_p,
+        seed=given.seed,
+        max_new_tokens=given.max_new_tokens,
+        style=find_style(given.style, known) if given.style else None,
+        decoder=Decoder(given.decoder, given.decoder_option) if given.decoder else None,
+        limit=given.limit,
+    )
     loaded = given.load(task)
-    if style:
-        loaded.request(loaded.problems()[0], style, 0)  # fails if the task cannot use the style
     at_once = given.batch_size if "batch_size" in given.model_fields_set else None
     endpoint, kind, options = given.choose(given.model, server, at_once)
-    most = given.max_new_tokens
     backend: str | Backend = kind
-    with ExitStack() as stack:
-        if endpoint:
-            backend, llm["llm"] = stack.enter_context(opened_endpoint(endpoint, server))
-        elif given.model == SQLNET:
-            import torch
+    spent: dict[str, Any] = {}
+    try:
+        with ExitStack() as stack:
+            if endpoint:
+                backend, spent["llm"] = stack.enter_context(opened_endpoint(endpoint, server))
+            elif given.model == SQLNET:
+                import torch
 
-            torch.set_num_threads(1)  # fastest for a small network
-            backend = SqlnetBackend(loaded)
-        elif opened is not None:
-            how = {"batch_size": given.batch_size, **options}
-            key = json.dumps([kind, given.model, how], sort_keys=True)
-            if key not in opened:
-                opened.clear()  # keep only one in memory
-                opened[key] = open_backend(kind, given.model, **how)
-            backend = opened[key]
-        progress = stack.enter_context(Progress("samples"))
-        return sample_task(
-            loaded,
-            endpoint.model if endpoint else given.model,
-            SamplingParams(most or 256, given.temperature, given.top_p, given.seed),
-            n=given.n,
-            out=given.out,
-            style=style,
-            decoder=Decoder(given.decoder, given.decoder_option) if given.decoder else None,
-            limit=given.limit,
-            usual_length=most is None,
-            batch_size=given.batch_size,
-            backend=backend,
-            options=options,
-            after=given.retry,
-            on_progress=progress.update,
-        )
+                torch.set_num_threads(1)  # fastest for a small network
+                backend = SqlnetBackend(loaded)
+            progress = stack.enter_context(Progress("samples"))
+            sampled = sample_task(
+                loaded,
+                endpoint.model if endpoint else given.model,
+                sampling,
+                out=given.out,
+                batch_size=given.batch_size,
+                backend=backend,
+                options=options,
+                opener=opener,
+                after=given.retry,
+                on_progress=progress.update,
+            )
+    except IncompleteRun as error:
+        error.spent = spent
+        raise
+    return sampled, spent
 
 
 class ScoreOptions(TaskSourceOptions, SandboxOptions):
@@ -486,7 +486,7 @@ def print_pair(pair: PairedResult, complete: bool) -> None:
         f"{plural(found.m, 'problem')} of {pair.task} {found.better} better, {found.worse} worse"
     )
     if not complete:
-        print_result("  One of the scores is incomplete.")
+        print_result("  At least one of the scores is incomplete.")
 
 
 @evals_command(example="codegen eval tasks")

@@ -22,7 +22,7 @@ import hashlib
 import json
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import partial
@@ -44,6 +44,7 @@ from codegen.core.terminal import Progress, echo
 from codegen.evals.scoring import Score, read_score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
 from codegen.generation import Backend
+from codegen.generation.backends import open_backend
 
 CELL = "cell.json"
 _MOST_BYTES = 1 << 20
@@ -147,14 +148,25 @@ def _plain(name: str) -> str:
     return f"{short}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
-def run_cell(
-    cell: MatrixRun, tries: int, score: ScoreOptions, opened: dict[str, Backend] | None = None
-) -> Score:
-    """Samples and scores a cell, or resumes it; returns the score of its last attempt.
+class LastModel:
+    """Keeps the last opened model for further cells with the same settings."""
 
-    Args:
-        opened: see :func:`codegen.cli.evals.sample_cell`.
-    """
+    def __init__(self) -> None:
+        self._opened: dict[str, Backend] = {}  # settings -> model
+
+    def open(self, name: str, model: str, **options: Any) -> Backend:
+        """Opens a model as :func:`codegen.generation.backends.open_backend`, unless it is open."""
+        key = json.dumps([name, model, options], sort_keys=True)
+        if key not in self._opened:
+            self._opened.clear()  # before opening: only one fits in memory
+            self._opened[key] = open_backend(name, model, **options)
+        return self._opened[key]
+
+
+def run_cell(
+    cell: MatrixRun, tries: int, score: ScoreOptions, opener: Callable[..., Backend]
+) -> Score:
+    """Samples and scores a cell, or resumes it; returns the score of its last attempt."""
     settings = {
         "task": cell.task,
         "tries": tries,
@@ -174,7 +186,7 @@ def run_cell(
         own = {"out": str(cell.at(number))}
         if number > 1:
             own["retry"] = str(cell.at(number - 1))
-        sample_cell(cell.task, cell.run.model_copy(update=own), cell.server, {}, opened)
+        sample_cell(cell.task, cell.run.model_copy(update=own), cell.server, opener)
         score_cell(str(cell.at(number)), of_cell)
     write_atomic(marker, json.dumps(settings, indent=2) + "\n")
     return read_score(cell.at(tries))
@@ -194,14 +206,14 @@ def matrix(file: str, out: str) -> dict[str, Any]:
     cells = cells_of(found, Path(out), file)
     scores: dict[tuple[str, str], list[Score]] = {}
     rows: list[dict[str, Any]] = []
-    opened: dict[str, Backend] = {}
+    models = LastModel()
     for number, cell in enumerate(cells, 1):
         row: dict[str, Any] = {"task": cell.label, "model": cell.model, "seed": cell.seed,
                                "path": str(cell.at(found.tries)), "error": None}  # fmt: skip
         rows.append(row)
         echo(f"[{number}/{len(cells)}] {cell.label}, {cell.model}, seed {cell.seed}", err=True)
         try:
-            result = run_cell(cell, found.tries, score, opened)
+            result = run_cell(cell, found.tries, score, models.open)
         except CodegenError as error:
             row["error"] = str(error)
             echo(f"  failed: {error}", err=True)

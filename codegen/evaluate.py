@@ -71,6 +71,24 @@ class SampledRun:
     parameters: int
 
 
+def style_of_task(
+    task: Task[Any], name: str, known: Mapping[str, PromptStyle] | None = None
+) -> PromptStyle:
+    """Returns a prompt style for a task.
+
+    Args:
+        known: the user's own styles.
+
+    Raises:
+        ConfigError: if the name is unknown, or the task does not support the style.
+    """
+    from codegen.evals.tasks import find_style
+
+    style = find_style(name, known)
+    task.request(task.problems()[0], style, 0)
+    return style
+
+
 def usual_style(task: Task[Any], model: str, opened: Backend) -> str:
     """Returns the model's style for Python functions if the task needs one, else for chats."""
     from codegen.evals.tasks import CodeTask, find_style
@@ -92,8 +110,8 @@ class TaskSampling:
         n: samples per problem.
         temperature, top_p, seed: as in :class:`codegen.core.generation.SamplingParams`.
         max_new_tokens: maximum tokens per sample; None for the style's maximum answer length.
-        style: the prompt style or its name; None for the task's style, else the style the model
-            was tuned for (its model card).
+        style: a prompt style from :func:`style_of_task`, or its name; None for the task's style,
+            else the style the model was tuned for (its model card).
         decoder: None for the decoder that the model was tuned for.
         limit: use only the first ``limit`` problems.
     """
@@ -141,15 +159,16 @@ def sample_task(
     from codegen.generation.backends import backend_class, open_backend
     from codegen.generation.decoders import supported
 
-    style = find_style(sampling.style) if isinstance(sampling.style, str) else sampling.style
-    if sampling.decoder:  # reports a typo before loading the model
+    # A typo is reported before loading the model.
+    style = sampling.style
+    if isinstance(style, str):
+        style = style_of_task(task, style)
+    if sampling.decoder:
         kind = backend_class(backend) if isinstance(backend, str) else backend
         supported(sampling.decoder, kind)
-    if style:
-        task.request(task.problems()[0], style, 0)  # likewise an unsupported style
     if isinstance(backend, str):
-        open_by_name = opener or open_backend
-        opened = open_by_name(backend, model, batch_size=batch_size, **(options or {}))
+        by_name = opener or open_backend
+        opened = by_name(backend, model, batch_size=batch_size, **(options or {}))
     else:
         opened, backend = backend, backend.kind
     loaded = getattr(opened, "loaded", None)  # a server's tokens are unknown
@@ -159,16 +178,14 @@ def sample_task(
         style = find_style(of_task or usual_style(task, model, opened))
     if loaded:
         task.check_style(style, tokens)
-    longest = sampling.max_new_tokens
-    if longest is None:
-        longest = style.max_new_tokens
+    most = style.max_new_tokens if sampling.max_new_tokens is None else sampling.max_new_tokens
     decoder = sampling.decoder or Decoder(opened.decoder)
     identity = opened.identity(decoder)
     about = {**opened.about, "model_parameters": opened.parameters}
     path = run(
         task,
         opened,
-        SamplingParams(longest, sampling.temperature, sampling.top_p, sampling.seed),
+        SamplingParams(most, sampling.temperature, sampling.top_p, sampling.seed),
         decoder,
         n=sampling.n,
         style=style,

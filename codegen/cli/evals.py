@@ -228,22 +228,22 @@ def sample_cell(
         IncompleteRun: if individual requests to a server failed; ``spent`` has their cost.
     """
     from codegen.evals.run import IncompleteRun
-    from codegen.evals.tasks import find_style, read_styles
-    from codegen.evaluate import SQLNET, SqlnetBackend, TaskSampling, sample_task
+    from codegen.evals.tasks import read_styles
+    from codegen.evaluate import SQLNET, SqlnetBackend, TaskSampling, sample_task, style_of_task
     from codegen.generation import Decoder
 
     known = read_styles(given.styles) if given.styles else None
+    loaded = given.load(task)
     sampling = TaskSampling(
         n=given.n,
         temperature=given.temperature,
         top_p=given.top_p,
         seed=given.seed,
         max_new_tokens=given.max_new_tokens,
-        style=find_style(given.style, known) if given.style else None,
+        style=style_of_task(loaded, given.style, known) if given.style else None,
         decoder=Decoder(given.decoder, given.decoder_option) if given.decoder else None,
         limit=given.limit,
     )
-    loaded = given.load(task)
     at_once = given.batch_size if "batch_size" in given.model_fields_set else None
     endpoint, kind, options = given.choose(given.model, server, at_once)
     backend: str | Backend = kind

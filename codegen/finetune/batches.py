@@ -227,8 +227,8 @@ class StepDataset:
     @cached_property
     def weights(self) -> np.ndarray:
         """Total weight of each example's actions, [N]."""
-        outline = ExampleLengths.of(self.examples)
-        return outline.trained if outline.weights is None else outline.weights
+        lengths = ExampleLengths.of(self.examples)
+        return lengths.trained if lengths.weights is None else lengths.weights
 
     def __getitem__(self, step: int) -> tuple[list[Counted], float]:
         """Returns the micro-batches, and the total weight of the step's actions."""

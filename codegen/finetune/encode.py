@@ -283,41 +283,43 @@ class Renderer:
         pieces = _pieces(self._control, message["content"].replace(_CUT, ""))
         return {**message, "content": _CUT.join(pieces)}
 
-    def texts(self, talk: Messages) -> list[RenderedText]:
+    def texts(self, conversation: Messages) -> list[RenderedText]:
         """Returns the texts of a conversation; empty if no message is trained.
 
         Raises:
             InputError: naming the conversation, if the template rejects it or renders an answer
                 differently from inference.
         """
-        wanted = [number for number, trained in enumerate(talk.train) if trained]
+        wanted = [number for number, trained in enumerate(conversation.train) if trained]
         if not wanted:
             return []
-        talk = replace(talk, messages=tuple(map(self._guarded, talk.messages)))
+        conversation = replace(
+            conversation, messages=tuple(map(self._guarded, conversation.messages))
+        )
         if self.turns in ("auto", "all"):
-            if whole := self._rendered(talk, wanted):
+            if whole := self._rendered(conversation, wanted):
                 return [whole]
             if self.turns == "all":
                 raise InputError(
-                    f"Conversation {talk.id!r}: the chat template shows earlier answers "
+                    f"Conversation {conversation.id!r}: the chat template shows earlier answers "
                     "differently if later messages follow.",
                     "Set turns: auto or split, to train each answer in a separate text.",
                 )
         wanted = wanted[-1:] if self.turns == "last" else wanted
-        found = (self._rendered(talk, [number]) for number in wanted)
+        found = (self._rendered(conversation, [number]) for number in wanted)
         return [text for text in found if text is not None]
 
-    def _rendered(self, talk: Messages, wanted: Sequence[int]) -> RenderedText | None:
+    def _rendered(self, conversation: Messages, wanted: Sequence[int]) -> RenderedText | None:
         """Returns one text up to the last wanted answer; None if the renderings disagree."""
-        messages = talk.messages[: wanted[-1] + 1]
-        text, trained = self._render(messages, talk), []
+        messages = conversation.messages[: wanted[-1] + 1]
+        text, trained = self._render(messages, conversation), []
         for number in wanted:
-            head = self._render(messages[:number], talk, opens_answer=True)
-            upto = self._render(messages[: number + 1], talk)
+            head = self._render(messages[:number], conversation, opens_answer=True)
+            upto = self._render(messages[: number + 1], conversation)
             end = upto.rfind(self.end, len(head))
             if not upto.startswith(head) or end < 0:
                 raise InputError(
-                    f"Conversation {talk.id!r}: the chat template renders message "
+                    f"Conversation {conversation.id!r}: the chat template renders message "
                     f"{number + 1} differently than at inference, after the answer's opening.",
                     "Set chat_template_kwargs (such as enable_thinking: false), or add or remove "
                     "the message's reasoning_content.",
@@ -328,14 +330,20 @@ class Renderer:
             trained.append(TextSpan(len(head), stop))
         text = text[: trained[-1].stop]
         if self.has_marks:
-            trained = self._marked(text, trained, messages, talk)
+            trained = self._marked(text, trained, messages, conversation)
         return RenderedText(text, tuple(trained))
 
     def _marked(
-        self, text: str, answers: Sequence[TextSpan], messages: Sequence[Any], talk: Messages
+        self,
+        text: str,
+        answers: Sequence[TextSpan],
+        messages: Sequence[Any],
+        conversation: Messages,
     ) -> list[TextSpan]:
         """Returns the parts of each answer that the template marks, and the end of the turn."""
-        marks = chat.marked_stretches(self.tokenizer, messages, talk.tools, talk.template_arguments)
+        marks = chat.marked_stretches(
+            self.tokenizer, messages, conversation.tools, conversation.template_arguments
+        )
         kept = []
         for start, stop in answers:
             inside = [(max(start, a), min(stop, b)) for a, b in marks if a < stop and b > start]
@@ -348,15 +356,18 @@ class Renderer:
         return kept
 
     def _render(
-        self, messages: Sequence[Mapping[str, Any]], talk: Messages, opens_answer: bool = False
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        conversation: Messages,
+        opens_answer: bool = False,
     ) -> str:
         def attempt(given: Sequence[Mapping[str, Any]]) -> str:
             return chat.render(
                 self.tokenizer,
                 given,
                 opens=opens_answer,
-                tools=talk.tools,
-                variables=talk.template_arguments,
+                tools=conversation.tools,
+                variables=conversation.template_arguments,
             )
 
         try:
@@ -367,7 +378,7 @@ class Renderer:
                     raise
                 return attempt([_with_text_arguments(message) for message in messages])
         except ModelError as error:
-            raise InputError(f"Conversation {talk.id!r}: {error.message}") from None
+            raise InputError(f"Conversation {conversation.id!r}: {error.message}") from None
 
 
 def has_generation_marks(tokenizer: Any) -> bool:

@@ -52,7 +52,6 @@ from codegen.evals.statistics import Count, estimate_pass_at_k
 from codegen.evals.tasks import PromptStyle, meta_of
 from codegen.finetune.dataset import read_pairs
 from codegen.finetune.encode import TextEncoder, set_template_arguments
-from codegen.finetune.model import adapter_config, load_model, mark_exits
 from codegen.finetune.recipe import Recipe
 from codegen.finetune.sft import (
     OnStep,
@@ -60,10 +59,10 @@ from codegen.finetune.sft import (
     Say,
     TrainedModel,
     keep_tensorboard_in,
-    own_optimizer,
     run_trainer,
     training_options,
 )
+from codegen.finetune.trainable import adapter_config, load_model, mark_exits, own_optimizer
 from codegen.generation.decoders import find_decoder
 from codegen.generation.detokenize import TextStream
 from codegen.models import LoadedModel

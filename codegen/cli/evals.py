@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     name="eval",
     cls=CommandGroup,
     lazy={
-        "kolmogorov": (
-            "codegen.cli.matrix:kolmogorov",
-            "Test compression by programs.",
-        ),
         "matrix": (
             "codegen.cli.matrix:matrix",
             "Run tasks x models x seeds from one YAML file.",
@@ -652,3 +648,90 @@ def code_eval(given: CodeEvalOptions) -> dict[str, Any]:
     path = write_code_eval(given.out)
     print_result(f"{path}: run lm_eval in {given.out}")
     return {"path": str(path)}
+
+
+@evals.group(cls=CommandGroup, short_help="Test compression by programs.")
+def kolmogorov() -> None:
+    """The KoLMogorov test: compress sequences with programs that generate them.
+
+    Sample a model with `codegen eval run kolmogorov`; `score` reports how well its programs
+    compress.
+    """
+
+
+kolmogorov_command = partial(command, group=kolmogorov)
+
+
+_DRAWN_SEED = 1  # seed 0 is the task's
+
+
+class DrawOptions(Config):
+    """Options of ``codegen eval kolmogorov sample``."""
+
+    n: int = setting(1000, "Number of programs to generate.", flags=("-n",), ge=1)
+    out: str = setting(..., "JSONL file to write.", metavar="FILE")
+
+
+@kolmogorov_command(
+    name="sample", example="codegen eval kolmogorov sample -n 10000 --out data/kolmogorov.jsonl"
+)
+@options(DrawOptions, "given")
+def draw(given: DrawOptions) -> dict[str, Any]:
+    """Generate random programs in the test's language, with their sequences, as training data.
+
+    Each row has an instruction and a program, so `codegen data` and `codegen finetune` can read the
+    file. Only the shortest program for each sequence is kept; sequences of the task are omitted.
+    """
+    from codegen.core.records import Example, write_jsonl
+    from codegen.evals import kolmogorov as kt
+    from codegen.evals.tasks import load
+    from codegen.evals.tasks.kolmogorov import instruction
+
+    tested = {problem.sequence for problem in load("kolmogorov").problems()}
+    best: dict[tuple[int, ...], kt.SequenceProgram] = {}
+    for program in kt.sample_programs(given.n, _DRAWN_SEED):
+        sequence = tuple(program.run())
+        if sequence in tested:
+            continue
+        known = best.get(sequence)
+        if known is None or kt.paper_bits(program) < kt.paper_bits(known):
+            best[sequence] = program
+    examples = (
+        Example(
+            id=f"kolmogorov/{_DRAWN_SEED}/{number}",
+            instruction=instruction(sequence),
+            program=program.to_text(),
+            source="the sampler of codegen.evals.kolmogorov",
+            meta={"bits": round(kt.paper_bits(program), 2), "items": len(sequence)},
+        )
+        for number, (sequence, program) in enumerate(best.items())
+    )
+    count = write_jsonl(given.out, examples, replace=False)
+    print_result(f"{plural(count, 'program')} in {given.out}")
+    return {"path": given.out, "programs": count, "drawn": given.n}
+
+
+@kolmogorov_command(name="score", example="codegen eval kolmogorov score runs/kt/samples.jsonl")
+@click.argument("answers", type=click.Path(dir_okay=False))
+@click.option("--language", is_flag=True, help="Allow calls of the test's built-in functions.")
+def compressed(answers: str, language: bool) -> dict[str, Any]:
+    """Run the programs in a JSONL file and report how well they compress.
+
+    Reads the samples of `codegen eval run kolmogorov`, the programs of `sample`, rows with sequence
+    (or prompt) and program (or generation), and the paper's files of generations, compressed or
+    not. Each sample counts as one item.
+    """
+    from codegen.evals.tasks import kolmogorov as kt
+    from codegen.sandbox import Sandbox
+
+    rows = list(kt.read_answers(answers))
+    if not rows:
+        raise InputError(f"{answers} has no answers.")
+    with Progress("programs") as progress, Sandbox() as sandbox:
+        results = kt.run_answers(rows, sandbox, language=language, on_progress=progress.update)
+    found = asdict(kt.score_results(results))
+    for name, value in found.items():
+        if isinstance(value, float):
+            print_result(f"{name.replace('_', ' '):<20}{value:8.3f}")
+    print_result(", ".join(f"{count} {status}" for status, count in found["statuses"].items()))
+    return found

@@ -25,14 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from codegen.core.errors import ConfigError, InputError, ModelError
-from codegen.core.generation import (
-    Backend,
-    Decoder,
-    Request,
-    SamplingParams,
-    samples,
-    settings_of,
-)
+from codegen.core.generation import Backend, Decoder, Request, SamplingParams, samples, settings_of
 from codegen.core.paths import child, write_atomic
 from codegen.core.records import (
     Sample,

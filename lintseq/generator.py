@@ -22,13 +22,7 @@ from codegen.lintseq.resampling import (
     verified_sequences,
 )
 from codegen.lintseq.text_format import MARKER, format_edit, format_edits, resolve
-from codegen.lintseq.verify import (
-    CHECKS,
-    LintMessage,
-    Verify,
-    check_for,
-    check_pylint,
-)
+from codegen.lintseq.verify import CHECKS, LintMessage, Verify, check_for, check_pylint
 
 Format = Literal["diff", "anchored", "chat", "pairs"]
 FORMATS: tuple[Format, ...] = get_args(Format)

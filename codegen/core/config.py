@@ -13,10 +13,13 @@ floats (YAML 1.1 reads it as a string), and strings to paths.
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -247,13 +250,11 @@ def _loader() -> Any:
 
 
 def override(values: dict[str, Any], text: str) -> None:
-    """Applies ``key=value`` to plain data; dots separate sections, the value is YAML.
+    """Applies ``key=value`` to plain data; dots separate sections, no value is null.
 
     Raises:
         ConfigError: if the override is malformed.
     """
-    import yaml
-
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"The override {text!r} is not of the form key=value.")
@@ -264,9 +265,50 @@ def override(values: dict[str, Any], text: str) -> None:
         if not isinstance(target, dict):
             raise ConfigError(f"The override {text!r}: {section!r} is not a section.")
     try:
-        target[last] = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
-        raise ConfigError(f"The override {text!r}: the value is not valid YAML.") from None
+        target[last] = value_of(value) if value.strip() else None
+    except ValueError as error:
+        raise ConfigError(f"The override {text!r}: {error}.", "Put the value in quotes.") from None
+
+
+_PLAIN_VALUE = re.compile(r"(?i:true|false|null|~)|[-+]?[\d._]+([eE][-+]?\d+)?")
+
+
+def value_of(text: str) -> Any:
+    """Parses a value from the command line.
+
+    It is a number, true, false, null, a quoted string, or YAML's ``[list]`` or ``{mapping}``. Other
+    text is a string, including dates and what YAML 1.1 reads as booleans, such as ``on`` and
+    ``yes``.
+
+    Raises:
+        ValueError: if it starts as a quoted string, list or mapping, but is not valid YAML.
+    """
+    with suppress(ValueError, RecursionError):
+        return json.loads(text)
+    text = text.strip()
+    if text[:1] not in ("[", "{", "'", '"') and not _PLAIN_VALUE.fullmatch(text):
+        return text
+    import yaml
+
+    try:
+        return yaml.load(text, _value_loader())
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ValueError("the value is not valid YAML") from None
+
+
+@cache
+def _value_loader() -> Any:
+    """Returns the loader of files without dates, and with no booleans but true and false."""
+
+    class Loader(_loader()):
+        """Loader of values."""
+
+    booleans = {"true": True, "false": False}
+    Loader.add_constructor("tag:yaml.org,2002:timestamp", Loader.construct_yaml_str)
+    Loader.add_constructor(
+        "tag:yaml.org,2002:bool", lambda _, node: booleans.get(node.value.lower(), node.value)
+    )
+    return Loader
 
 
 def run_script(kind: type[C], main: Callable[[C], object], name: str) -> None:

@@ -285,23 +285,23 @@ class TransformersBackend(Backend):
         Raises:
             ModelError: if the model has no token for backspaces.
         """
-        options, make = resolved.options, resolved.strategy.make
+        options, name, make = resolved.options, resolved.method, resolved.strategy.make
         if make:
             return lambda batch: make(options, [running.row for running in batch])
-        if isinstance(options, decoders.RsdOptions):
-            return lambda batch: self._rsd(batch, options)
-        if isinstance(options, decoders.SuperposedOptions):
-            return lambda _: self._superposition(options)
-        if isinstance(options, decoders.SortedOptions):
-            return lambda batch: self._sorted(batch, options)
-        if isinstance(options, decoders.DraftOptions):
-            return lambda batch: self._speculation(batch, resolved.method, options)
-        if isinstance(options, decoders.GrammarOptions):
-            return lambda batch: self._in_grammar(options, len(batch))
+        builders: dict[str, Callable[[Sequence[_Running]], Strategy]] = {
+            "rsd": lambda batch: self._rsd(batch, options),
+            "superposed": lambda _: self._superposition(options),
+            "sorted": lambda batch: self._sorted(batch, options),
+            "suffix": lambda batch: self._speculation(batch, name, options),
+            "edit": lambda batch: self._speculation(batch, name, options),
+            "grammar": lambda batch: self._in_grammar(options, len(batch)),
+        }
+        if name in builders:
+            return builders[name]
         if resolved.strategy.requires == "logits":
             method = Method.of(options, self.vocabulary.tokens, self.eos)
             return lambda _: Penalized(method)
-        if resolved.method != "backspace":
+        if name != "backspace":
             return lambda _: Strategy()
         token = self.loaded.tokenizer.get_vocab().get(BKSPC)
         if token is None:

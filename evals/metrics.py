@@ -229,13 +229,13 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 def _bound(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> dict[str, None]:
     """Returns the names that a function itself binds, in order, without inner functions' names."""
-    found: dict[str, None] = {}
+    bound: dict[str, None] = {}
     outside: set[str] = set()
     arguments = function.args
     every = [*arguments.posonlyargs, *arguments.args, arguments.vararg]
     for argument in [*every, *arguments.kwonlyargs, arguments.kwarg]:
         if argument is not None:
-            found[argument.arg] = None
+            bound[argument.arg] = None
     body = [function.body] if isinstance(function, ast.Lambda) else function.body
     waiting: list[ast.AST] = list(reversed(body))
     while waiting:
@@ -243,14 +243,14 @@ def _bound(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> dic
         if isinstance(node, (ast.Global, ast.Nonlocal)):
             outside |= set(node.names)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found[node.id] = None
+            bound[node.id] = None
         elif isinstance(node, ast.ExceptHandler) and node.name:
-            found[node.name] = None
+            bound[node.name] = None
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            found[node.name] = None
+            bound[node.name] = None
         elif not isinstance(node, (ast.Lambda, ast.ClassDef)):
             waiting.extend(reversed(list(ast.iter_child_nodes(node))))
-    return {name: None for name in found if name not in outside}
+    return {name: None for name in bound if name not in outside}
 
 
 def edit_distance(one: Sequence[object], other: Sequence[object]) -> int:

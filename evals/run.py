@@ -240,15 +240,15 @@ def _attempts(folder: Path, task: Task[Any]) -> dict[_Key, tuple[Sample, Verdict
         if not path.is_file():
             raise InputError(f"{path} is missing.", remedy)
     judged = {(v.problem_id, v.index): v for v in read_jsonl(Verdict, verdicts)}
-    found: dict[_Key, tuple[Sample, Verdict]] = {}
+    attempts: dict[_Key, tuple[Sample, Verdict]] = {}
     for sample in read_jsonl(Sample, samples):
         verdict = judged.get(_key(sample))
         if sample.task != task.name:
             raise InputError(f"{samples} belongs to the task {sample.task!r}, not {task.name!r}.")
         if verdict is None or verdict.status == "infra_error":
             raise InputError(f"Sample {sample.index} of {sample.problem_id} is not scored.", remedy)
-        found[_key(sample)] = (sample, verdict)
-    return found
+        attempts[_key(sample)] = (sample, verdict)
+    return attempts
 
 
 def _key(item: Request | Sample) -> _Key:

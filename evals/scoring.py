@@ -177,11 +177,11 @@ def read_score(path: str | Path) -> Score:
             f"{file} is not valid JSON ({error}).", "Score the samples again."
         ) from None
     try:
-        found = conform(Score, row)
-        _check(found)
+        score = conform(Score, row)
+        _check(score)
     except ValueError as error:
         raise InputError(f"{file} is not a score: {error}.", "Score the samples again.") from None
-    return found
+    return score
 
 
 def _check(score: Score) -> None:
@@ -338,7 +338,7 @@ def _plan(
     measured: dict[str, dict[str, list[float]]] = {}
     tokens: dict[str, list[tuple[int, int]]] = {}
     for sample in _samples(samples):
-        place = sample.problem_id, sample.index
+        sample_key = sample.problem_id, sample.index
         problem = problems.get(sample.problem_id)
         if problem is None:
             raise InputError(
@@ -346,16 +346,16 @@ def _plan(
                 f"{task.name!r} does not have.",
                 f"Its problem ids look like {next(iter(problems))!r}; check --task.",
             )
-        if place in items:
+        if sample_key in items:
             raise InputError(
                 f"Sample {sample.index} of problem {sample.problem_id!r} appears twice."
             )
-        found = task.extract(problem, sample)
+        extraction = task.extract(problem, sample)
         key = ""
-        if found.program:
-            key = _key(problem, found.program, task.job(problem, found.program), described)
-            programs.setdefault(key, (problem, found.program))
-        items[place] = _Item(*place, key, found.reason, found.status)
+        if program := extraction.program:
+            key = _key(problem, program, task.job(problem, program), described)
+            programs.setdefault(key, (problem, program))
+        items[sample_key] = _Item(*sample_key, key, extraction.reason, extraction.status)
         for name, number in task.measure(problem, sample).items():
             measured.setdefault(name, {}).setdefault(problem.id, []).append(number)
         tokens.setdefault(problem.id, []).append((sample.prompt_tokens, sample.completion_tokens))
@@ -367,8 +367,8 @@ def _plan(
     if isinstance(samples, (str, Path)):
         for one in read_failed(Path(samples)):
             if one.problem_id in problems and (one.problem_id, one.index) not in items:
-                place = one.problem_id, one.index
-                items[place] = _Item(*place, "", one.reason, "infra_error")
+                sample_key = one.problem_id, one.index
+                items[sample_key] = _Item(*sample_key, "", one.reason, "infra_error")
     has_samples = {problem_id for problem_id, _ in items}
     asked = [problem for id_, problem in problems.items() if id_ in has_samples]
     references: dict[str, str] = {}
@@ -425,9 +425,9 @@ def _read_run(
     """
     try:
         row = json.loads(path.read_bytes())
-        said = row["settings"]
-        if (said["task"], said["model"]) == (task, settings.get("model")):
-            ran = {name: said[name] for name in _RUN_SETTINGS if name in said}
+        recorded = row["settings"]
+        if (recorded["task"], recorded["model"]) == (task, settings.get("model")):
+            ran = {name: recorded[name] for name in _RUN_SETTINGS if name in recorded}
             return ran, dict(row.get("about", {}))
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         pass  # not a file that our runner wrote
@@ -553,14 +553,14 @@ def _summary(
     fewest = min((count.n for count in counts), default=0)
     clusters = [base_task(p.problem_id) for p in rated]
     estimates = {k: estimate_pass_at_k(counts, k, clusters) for k in (ks or default_ks(fewest))}
-    found = Counter(verdict.status for verdict in verdicts)
+    statuses = Counter(verdict.status for verdict in verdicts)
     reference = _gate(task, work, done)
     return Score(
         task=task.name,
         source=task.source,
-        complete=reference.holds and not any(found[status] for status in UNJUDGED),
+        complete=reference.holds and not any(statuses[status] for status in UNJUDGED),
         estimates={k: estimate for k, estimate in estimates.items() if estimate is not None},
-        statuses={status: found[status] for status in STATUSES if found[status]},
+        statuses={status: statuses[status] for status in STATUSES if statuses[status]},
         problems=problems,
         problems_in_task=len(task.problems()),
         samples=len(verdicts),
@@ -569,7 +569,7 @@ def _summary(
         sandbox=dict(described),
         versions={"codegen": codegen.__version__, "python": platform.python_version()},
         reference=reference,
-        notes=tuple(_notes(task, work, problems, found, reference, verdicts)),
+        notes=tuple(_notes(task, work, problems, statuses, reference, verdicts)),
         measures={**work.measures, **_measured(task, verdicts)},
         cost=work.cost,
         groups=_groups(task, rated),
@@ -582,8 +582,8 @@ def _measured(task: Task[Any], verdicts: Sequence[Verdict]) -> dict[str, Measure
     numbers: dict[str, dict[str, list[float]]] = {}
     for verdict in verdicts:
         if verdict.status != "infra_error":
-            found = task.measure_verdict(problems[verdict.problem_id], verdict)
-            for name, number in found.items():
+            measures = task.measure_verdict(problems[verdict.problem_id], verdict)
+            for name, number in measures.items():
                 numbers.setdefault(name, {}).setdefault(verdict.problem_id, []).append(number)
     return {name: _mean(of_problems) for name, of_problems in numbers.items()}
 
@@ -596,13 +596,13 @@ def _groups(task: Task[Any], rated: Sequence[ProblemScore]) -> dict[str, Estimat
         if problem.id in asked:
             for label in task.labels(problem):
                 groups.setdefault(label, []).append(asked[problem.id])
-    found = {
+    estimates = {
         label: estimate_pass_at_k(
             [Count(p.n, p.c) for p in members], 1, [base_task(p.problem_id) for p in members]
         )
         for label, members in groups.items()
     }
-    return {label: estimate for label, estimate in found.items() if estimate is not None}
+    return {label: estimate for label, estimate in estimates.items() if estimate is not None}
 
 
 def _gate(task: Task[Any], work: _ToJudge, done: Mapping[str, Verdict]) -> ReferenceGate:

@@ -63,14 +63,14 @@ def audit(task: str, given: AuditOptions) -> dict[str, Any]:
 
     loaded, unreadable = audits.open_task(task, given.source)
     suite = audits.suite_of(loaded.name) if given.stronger == "auto" else given.stronger
-    how: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "packages": packages_for(given.packages, loaded),
         "languages": loaded.languages,
     }
     kind = ClusterSandbox if given.executor == "ray" else Sandbox
     with (
-        kind(workers=given.workers, **how) as sandbox,
-        Sandbox(workers=1, hash_seed=1, **how) as reseeded,
+        kind(workers=given.workers, **settings) as sandbox,
+        Sandbox(workers=1, hash_seed=1, **settings) as reseeded,
         Progress("problems") as progress,
     ):
         rows, summary = audits.audit(

@@ -93,12 +93,12 @@ def packages_for(packages: tuple[str, ...], task: Task[Any]) -> tuple[str, ...]:
     if _AUTO not in packages:
         return packages
     wanted = frozenset[str]().union(*(task.modules(problem) for problem in task.problems()))
-    found = installed(wanted)
-    missing = sorted(wanted - {*found})
-    echo(f"Packages mounted: {', '.join(found) or 'none'}", err=True)
+    mounted = installed(wanted)
+    missing = sorted(wanted - {*mounted})
+    echo(f"Packages mounted: {', '.join(mounted) or 'none'}", err=True)
     if missing:
         echo(f"Packages not installed here: {', '.join(missing)}", err=True)
-    return (*(name for name in packages if name != _AUTO), *found)
+    return (*(name for name in packages if name != _AUTO), *mounted)
 
 
 class DateOptions(TaskSourceOptions):
@@ -329,9 +329,9 @@ def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
 
     samples, out = _to_score(samples, given)
     task = load_task(given.task or task_of(samples), given.source)
-    how = given.settings_for(task)
+    settings = given.settings_for(task)
     is_remote = given.executor == "ray"
-    opened = ClusterSandbox(given.ray_address, **how) if is_remote else Sandbox(**how)
+    opened = ClusterSandbox(given.ray_address, **settings) if is_remote else Sandbox(**settings)
     with Progress("programs and reference solutions") as progress, opened as sandbox:
         result = score_samples(
             samples,
@@ -375,10 +375,10 @@ def _reward(name: str, samples: str, out: Path) -> dict[str, Any]:
     from codegen.rewards import write_rewards
 
     verdicts = read_jsonl(Verdict, out / VERDICTS)
-    found = write_rewards(name, read_samples(samples), verdicts, out / REWARDS)
-    mean = "none" if found["mean"] is None else f"{found['mean']:.3f}"
-    print_result(f"reward {name}: mean {mean} of {plural(int(found['valued'] or 0), 'sample')}")
-    return found
+    rewards = write_rewards(name, read_samples(samples), verdicts, out / REWARDS)
+    mean = "none" if rewards["mean"] is None else f"{rewards['mean']:.3f}"
+    print_result(f"reward {name}: mean {mean} of {plural(int(rewards['valued'] or 0), 'sample')}")
+    return rewards
 
 
 def _print_score(score: Score) -> None:
@@ -424,9 +424,9 @@ def report(directories: tuple[str, ...], out: str, audits: tuple[str, ...]) -> d
     from codegen.evals.report import named_folders, read_run, write_report
     from codegen.server.run_index import shown_size
 
-    found = dict(map(read_finding, audits))
+    notes = dict(map(read_finding, audits))
     runs = [read_run(name, folder) for name, folder in named_folders(directories)]
-    runs = [run.with_note(found[t]) if (t := run.score.task) in found else run for run in runs]
+    runs = [run.with_note(notes[t]) if (t := run.score.task) in notes else run for run in runs]
     path = write_report(runs, Path(out))
     shown = sum(len(problem.samples) for run in runs for problem in run.samples.values())
     size = path.stat().st_size
@@ -455,15 +455,15 @@ def compare(directories: tuple[str, ...]) -> dict[str, Any]:
     runs = [NamedScore(name, read_score(folder)) for name, folder in named_folders(directories)]
     if len(runs) < 2:
         raise ConfigError("Comparing requires two runs.", "Pass two or more directories.")
-    found = compare_runs(runs)
-    if not found:
+    pairs = compare_runs(runs)
+    if not pairs:
         raise ConfigError(
             "No two of the runs share a task and problems with enough samples.",
             "Compare runs on the same task.",
         )
     complete_of = {run.name: run.score.complete for run in runs}
     rows: list[dict[str, Any]] = []
-    for pair in found:
+    for pair in pairs:
         complete = complete_of[pair.first] and complete_of[pair.second]
         rows.append({**asdict(pair), "complete": complete})
         print_pair(pair, complete)
@@ -472,14 +472,14 @@ def compare(directories: tuple[str, ...]) -> dict[str, Any]:
 
 def print_pair(pair: PairedResult, complete: bool) -> None:
     """Prints a comparison of two runs on one line."""
-    found = pair.comparison
-    line = f"{pair.first} -> {pair.second}   pass@{found.k} {found.difference:+.1%}"
-    if found.low is not None and found.high is not None and found.low < found.high:
-        line += f" ({found.low:+.1%} to {found.high:+.1%})"
-    adjusted = "" if pair.p_adjusted == found.p_value else f", adjusted {pair.p_adjusted:.3g}"
+    result = pair.comparison
+    line = f"{pair.first} -> {pair.second}   pass@{result.k} {result.difference:+.1%}"
+    if result.low is not None and result.high is not None and result.low < result.high:
+        line += f" ({result.low:+.1%} to {result.high:+.1%})"
+    adjusted = "" if pair.p_adjusted == result.p_value else f", adjusted {pair.p_adjusted:.3g}"
     print_result(
-        f"{line}, p = {found.p_value:.3g} ({found.method}{adjusted}); of "
-        f"{plural(found.m, 'problem')} of {pair.task} {found.better} better, {found.worse} worse"
+        f"{line}, p = {result.p_value:.3g} ({result.method}{adjusted}); of "
+        f"{plural(result.m, 'problem')} of {pair.task} {result.better} better, {result.worse} worse"
     )
     if not complete:
         print_result("  At least one of the scores is incomplete.")
@@ -533,21 +533,21 @@ def check(task: str, given: CheckOptions) -> dict[str, Any]:
 
     loaded = given.load(task)
     with Progress("programs") as progress, Sandbox(**given.settings_for(loaded)) as sandbox:
-        found = check_task(
+        outcome = check_task(
             loaded, sandbox, limit=given.limit, every=given.every, on_progress=progress.update
         )
-    print_result(f"{found.passed} of {found.references} references pass")
-    for id_, reason in found.failures.items():
+    print_result(f"{outcome.passed} of {outcome.references} references pass")
+    for id_, reason in outcome.failures.items():
         print_result(f"  {id_} should pass: {reason}")
-    for id_, reason in found.exceptions.items():
-        passes = " (but it passes)" if id_ in found.exceptions_passed else ""
+    for id_, reason in outcome.exceptions.items():
+        passes = " (but it passes)" if id_ in outcome.exceptions_passed else ""
         print_result(f"  {id_} is a known failure: {reason}{passes}")
-    if found.buggy:
-        print_result(f"{found.rejected} of {found.buggy} known bugs are rejected")
-    for id_ in found.accepted:
+    if outcome.buggy:
+        print_result(f"{outcome.rejected} of {outcome.buggy} known bugs are rejected")
+    for id_ in outcome.accepted:
         print_result(f"  {id_}: a known bug passes")
-    print_result(f"{found.cpu_s:.1f} s of CPU time")
-    return {"ok": found.holds, "task": loaded.name, "source": loaded.source, **asdict(found)}
+    print_result(f"{outcome.cpu_s:.1f} s of CPU time")
+    return {"ok": outcome.holds, "task": loaded.name, "source": loaded.source, **asdict(outcome)}
 
 
 class ExchangeOptions(TaskSourceOptions):
@@ -729,9 +729,9 @@ def compressed(answers: str, language: bool) -> dict[str, Any]:
         raise InputError(f"{answers} has no answers.")
     with Progress("programs") as progress, Sandbox() as sandbox:
         results = kt.run_answers(rows, sandbox, language=language, on_progress=progress.update)
-    found = asdict(kt.score_results(results))
-    for name, value in found.items():
+    scores = asdict(kt.score_results(results))
+    for name, value in scores.items():
         if isinstance(value, float):
             print_result(f"{name.replace('_', ' '):<20}{value:8.3f}")
-    print_result(", ".join(f"{count} {status}" for status, count in found["statuses"].items()))
-    return found
+    print_result(", ".join(f"{count} {status}" for status, count in scores["statuses"].items()))
+    return scores

@@ -103,18 +103,18 @@ def cells_of(matrix: Matrix, out: Path, where: str) -> list[MatrixRun]:
         models.items(), tasks.items(), matrix.seeds
     ):
         place = f"{where}: {label}, {model}"
-        given = {**matrix.options, **of_task, **of_model}
-        if wrong := next((name for name in _OWN if name in given), None):
+        settings = {**matrix.options, **of_task, **of_model}
+        if wrong := next((name for name in _OWN if name in settings), None):
             raise ConfigError(f"{place}: {wrong} cannot be set here.")
-        task = given.pop("task", None)
+        task = settings.pop("task", None)
         if not isinstance(task, str):
             raise ConfigError(f"{place}: task must be a name.")
         folder = out / _plain(label) / _plain(model) / f"seed-{seed}"
-        given |= {"out": str(folder), "seed": seed}
+        settings |= {"out": str(folder), "seed": seed}
         of_server = {
-            name: given.pop(name) for name in EndpointOptions.model_fields if name in given
+            name: settings.pop(name) for name in EndpointOptions.model_fields if name in settings
         }
-        run = parse_config(EvalRunOptions, given, place)
+        run = parse_config(EvalRunOptions, settings, place)
         server = parse_config(EndpointOptions, of_server, place)
         cells.append(MatrixRun(label, model, seed, folder, task, run, server))
     if len({cell.folder for cell in cells}) < len(cells):
@@ -123,17 +123,17 @@ def cells_of(matrix: Matrix, out: Path, where: str) -> list[MatrixRun]:
 
 
 def _rows(rows: Sequence[str | Mapping[str, Any]], key: str, where: str) -> dict[str, Any]:
-    found: dict[str, dict[str, Any]] = {}
+    named: dict[str, dict[str, Any]] = {}
     for row in rows:
         options = {key: row} if isinstance(row, str) else dict(row)
         if key not in options:
             raise ConfigError(f"{where}: a row of {key}s has no key {key!r}.")
         name = str(options.pop("name", options[key]))
-        if name in found:
+        if name in named:
             raise ConfigError(f"{where}: two {key}s are called {name!r}.", "Set `name` in one.")
         # YAML parses an unquoted day as a date.
-        found[name] = {k: str(v) if isinstance(v, date) else v for k, v in options.items()}
-    return found
+        named[name] = {k: str(v) if isinstance(v, date) else v for k, v in options.items()}
+    return named
 
 
 def _plain(name: str) -> str:
@@ -175,14 +175,14 @@ def run_cell(
         is_done = read_json(marker, _MOST_BYTES) == settings
     except (OSError, ValueError):
         is_done = False
-    if is_done and (found := read_score(cell.at(tries))).complete:
-        return found
+    if is_done and (finished := read_score(cell.at(tries))).complete:
+        return finished
     of_cell = score.model_copy(update={"task": cell.task, "source": cell.run.source})
     for number in range(1, tries + 1):
-        own = {"out": str(cell.at(number))}
+        update = {"out": str(cell.at(number))}
         if number > 1:
-            own["retry"] = str(cell.at(number - 1))
-        sample_cell(cell.task, cell.run.model_copy(update=own), cell.server, opener)
+            update["retry"] = str(cell.at(number - 1))
+        sample_cell(cell.task, cell.run.model_copy(update=update), cell.server, opener)
         score_cell(str(cell.at(number)), of_cell)
     write_atomic(marker, json.dumps(settings, indent=2) + "\n")
     return read_score(cell.at(tries))
@@ -197,19 +197,19 @@ def matrix(file: str, out: str) -> dict[str, Any]:
     Run the same command again to resume: finished cells are not rerun. If a cell fails, the command
     reports it and runs the others.
     """
-    found = parse_config(Matrix, read_yaml(file, "matrix"), file)
-    score = parse_config(ScoreOptions, found.score, f"{file}: score")
-    cells = cells_of(found, Path(out), file)
+    spec = parse_config(Matrix, read_yaml(file, "matrix"), file)
+    score = parse_config(ScoreOptions, spec.score, f"{file}: score")
+    cells = cells_of(spec, Path(out), file)
     scores: dict[tuple[str, str], list[Score]] = {}
     rows: list[dict[str, Any]] = []
     models = LastModel()
     for number, cell in enumerate(cells, 1):
         row: dict[str, Any] = {"task": cell.label, "model": cell.model, "seed": cell.seed,
-                               "path": str(cell.at(found.tries)), "error": None}  # fmt: skip
+                               "path": str(cell.at(spec.tries)), "error": None}  # fmt: skip
         rows.append(row)
         echo(f"[{number}/{len(cells)}] {cell.label}, {cell.model}, seed {cell.seed}", err=True)
         try:
-            result = run_cell(cell, found.tries, score, models.open)
+            result = run_cell(cell, spec.tries, score, models.open)
         except CodegenError as error:
             row["error"] = str(error)
             echo(f"  failed: {error}", err=True)
@@ -234,8 +234,8 @@ def _row(label: str, model: str, scores: Sequence[Score]) -> dict[str, Any]:
     counts = list(pooled.values())
     clusters = [base_task(id_) for id_ in pooled]
     least = min((count.n for count in counts), default=0)
-    found = {k: estimate_pass_at_k(counts, k, clusters) for k in default_ks(least)}
-    first = found.get(1)
+    estimates = {k: estimate_pass_at_k(counts, k, clusters) for k in default_ks(least)}
+    first = estimates.get(1)
     each = [score.estimates[1].value for score in scores if 1 in score.estimates]
     return {
         "task": label,
@@ -246,7 +246,7 @@ def _row(label: str, model: str, scores: Sequence[Score]) -> dict[str, Any]:
         "pass_at_1": first.value if first else None,
         "low": first.tasks_low if first else None,
         "high": first.tasks_high if first else None,
-        "pass_at_k": {k: estimate.value for k, estimate in found.items() if estimate},
+        "pass_at_k": {k: estimate.value for k, estimate in estimates.items() if estimate},
         "seed_stdev": statistics.stdev(each) if len(each) > 1 else None,
         "complete": all(score.complete for score in scores),
     }

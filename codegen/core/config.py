@@ -72,8 +72,8 @@ class Option:
     def of(cls, info: FieldInfo) -> Option:
         """Returns the option of a field; the defaults if it was not made by :func:`setting`."""
         extra = info.json_schema_extra
-        found = extra.get("option") if isinstance(extra, dict) else None
-        return found if isinstance(found, Option) else _PLAIN
+        option = extra.get("option") if isinstance(extra, dict) else None
+        return option if isinstance(option, Option) else _PLAIN
 
 
 _PLAIN = Option()
@@ -145,14 +145,14 @@ class Config(BaseModel):
         """Applies the three conversions of the module's docstring."""
         if not isinstance(values, Mapping):
             return values
-        found = {}
+        converted = {}
         for name, value in values.items():
             info = cls.model_fields.get(name)
-            found[name] = _converted(value, info) if info else value
+            converted[name] = _converted(value, info) if info else value
             numbers = value if isinstance(value, (list, tuple)) else (value,)
             if any(isinstance(n, int) and abs(n) > MOST for n in numbers):
                 raise ConfigError(f"{name} is {_shown(value)}.", f"The maximum is {MOST}.")
-        return found
+        return converted
 
 
 def parse_config(kind: type[C], values: Any, where: str) -> C:
@@ -362,15 +362,15 @@ def allowed(info: FieldInfo) -> str:
 
 def bounds(info: FieldInfo) -> dict[str, float]:
     """Returns ``ge``, ``gt``, ``le`` and ``lt`` of a field's number or list of numbers."""
-    found = list(info.metadata)
+    limits = list(info.metadata)
     for arm in arms(info.annotation):
         for item in typing.get_args(arm)[:1]:
             for extra in typing.get_args(item)[1:]:
-                found += extra.metadata if isinstance(extra, FieldInfo) else [extra]
+                limits += extra.metadata if isinstance(extra, FieldInfo) else [extra]
     names = ("ge", "gt", "le", "lt")
     return {
         name: bound
-        for limit in found
+        for limit in limits
         for name in names
         if (bound := getattr(limit, name, None)) is not None
     }
@@ -409,8 +409,8 @@ def config_error(
         where: origin of the values for the error, such as the file; may be empty.
         spell: formats a dotted key, such as ``--batch-size``.
     """
-    found = error.errors(include_url=False)
-    first = next((e for e in found if e["type"] in _UNKNOWN), found[0])
+    errors = error.errors(include_url=False)
+    first = next((e for e in errors if e["type"] in _UNKNOWN), errors[0])
     is_unknown = first["type"] in _UNKNOWN
     place = _Place.of(kind, values, first["loc"][:-1] if is_unknown else first["loc"])
     prefix, key = f"{where}: " if where else "", spell(place.key)

@@ -166,8 +166,8 @@ def remove_partials(place: Path, directory: int) -> None:
     """
     pattern = re.compile(rf"\.{re.escape(place.name[:_SHOWN])}\.([0-9]+)(\.[0-9a-f]+)?\.partial")
     for left in os.listdir(directory):
-        found = pattern.fullmatch(left)
-        if found and not Path("/proc", found[1]).exists():
+        match = pattern.fullmatch(left)
+        if match and not Path("/proc", match[1]).exists():
             try:
                 os.unlink(left, dir_fd=directory)
             except IsADirectoryError:
@@ -211,11 +211,11 @@ def open_plain(
         if error.errno == errno.ENXIO:  # a pipe or a socket
             raise _is_no_file(path) from None
         raise
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise _is_no_file(path)
-    if flags & (os.O_WRONLY | os.O_RDWR) and found.st_nlink > 1:
+    if flags & (os.O_WRONLY | os.O_RDWR) and status.st_nlink > 1:
         os.close(descriptor)
         raise InputError(
             f"{os.fspath(path)} is a hard link to another file, which would be changed.",

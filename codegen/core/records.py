@@ -409,19 +409,19 @@ def _strict(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     kind = schema.get("type")
-    found = {**(_STRICT.get(kind, {}) if isinstance(kind, str) else {})}
-    found |= {key: _strict(value) for key, value in schema.items()}
-    if kind == "dict" and found.get("keys_schema", {}).get("type") == "int":
-        found["keys_schema"] = {**found["keys_schema"], "strict": False}
-    return found
+    strict = {**(_STRICT.get(kind, {}) if isinstance(kind, str) else {})}
+    strict |= {key: _strict(value) for key, value in schema.items()}
+    if kind == "dict" and strict.get("keys_schema", {}).get("type") == "int":
+        strict["keys_schema"] = {**strict["keys_schema"], "strict": False}
+    return strict
 
 
 def _first_mistake(error: Any, value: Any, place: str) -> str:
     """Returns the first error of pydantic in one line; unknown fields come first."""
-    found = error.errors(include_url=False, include_context=False)
+    errors = error.errors(include_url=False, include_context=False)
     unknown = ("unexpected_keyword_argument", "extra_forbidden")
-    first = next((one for one in found if one["type"] in unknown), found[0])
-    of_union = [one for one in found if one["loc"][:1] == first["loc"][:1]]
+    first = next((one for one in errors if one["type"] in unknown), errors[0])
+    of_union = [one for one in errors if one["loc"][:1] == first["loc"][:1]]
     first = first if first["type"] in unknown else max(of_union, key=lambda one: len(one["loc"]))
     is_missing = first["type"] in ("missing", "missing_argument")
     for part in first["loc"]:  # includes union branches, which are not in the value

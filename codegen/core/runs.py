@@ -123,11 +123,11 @@ def is_locked(path: str | os.PathLike[str]) -> bool:
     the file or the list is missing.
     """
     try:
-        found = Path(path).lstat()
+        status = Path(path).lstat()
         locks = Path("/proc/locks").read_text(encoding="ascii")
     except OSError:
         return False
-    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     return any(" FLOCK " in line and f" {device} " in line for line in locks.splitlines())
 
 

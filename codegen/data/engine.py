@@ -203,9 +203,9 @@ def config_of(generator: TextGenerator) -> dict[str, Any]:
     Raises:
         ConfigError: if it has neither, since a resumed run could not detect a change.
     """
-    own = getattr(generator, "config", None)
-    if callable(own):
-        return dict(own())  # type: ignore[call-overload]
+    describe = getattr(generator, "config", None)
+    if callable(describe):
+        return dict(describe())  # type: ignore[call-overload]
     from codegen.core.config import Config  # imports pydantic, which workers do not need
 
     if isinstance(generator, Config):

@@ -72,9 +72,9 @@ class Shard:
         Raises:
             ConfigError: for other text, or i outside of [0, n).
         """
-        if not (found := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)):
+        if not (match := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)):
             raise ConfigError(f"The shard {text!r} is not of the form i/n.", "Write it as 0/8.")
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.index}/{self.of}"
@@ -350,13 +350,13 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
 
 def versions_in_use() -> dict[str, str]:
     """Returns versions of Python, this toolkit and the packages that can affect the data."""
-    found = {"python": platform.python_version(), "codegen-toolkit": __version__}
+    versions = {"python": platform.python_version(), "codegen-toolkit": __version__}
     for name in ("datasketch", "ruff", "pylint"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue  # optional, so it was not used
-    return found
+    return versions
 
 
 def data_files(path: str | os.PathLike[str]) -> list[Path]:

@@ -96,16 +96,16 @@ def _parts(folders: list[Path]) -> list[_Part]:
         except ResumeError as error:
             message = f"{part.folder} is a shard of another run. {error.message}"
             raise ResumeError(message, "Pass only the shards of one run.") from None
-    found = sorted(parts, key=lambda part: part.shard.index)
-    indices = [part.shard.index for part in found]
+    ordered = sorted(parts, key=lambda part: part.shard.index)
+    indices = [part.shard.index for part in ordered]
     number = first.shard.of
     if any(part.shard.of != number for part in parts) or indices != list(range(number)):
-        given = ", ".join(f"{part.folder} is {part.shard}" for part in found)
+        listed = ", ".join(f"{part.folder} is {part.shard}" for part in ordered)
         raise InputError(
-            f"The {number} shards of the run are incomplete or repeated: {given}.",
+            f"The {number} shards of the run are incomplete or repeated: {listed}.",
             "Pass each directory once.",
         )
-    return found
+    return ordered
 
 
 def _part(folder: Path) -> _Part:

@@ -118,16 +118,16 @@ def _by_shares(
 ) -> np.ndarray:
     names, total = sorted(shares), sum(shares.values())
     rates = np.array([shares[name] / total for name in names])
-    given = np.zeros(len(names), np.int64)
+    counts = np.zeros(len(names), np.int64)
     chosen = np.empty(wanted, np.int64)
-    for place in range(wanted):  # take the domain with the largest deficit
-        chosen[place] = turn = int(np.argmax(rates * (place + 1) - given))
-        given[turn] += 1
+    for position in range(wanted):  # take the domain with the largest deficit
+        chosen[position] = turn = int(np.argmax(rates * (position + 1) - counts))
+        counts[turn] += 1
     domains = lengths.domains()
     order = np.empty(wanted, np.int64)
     for turn, name in enumerate(names):
         numbers = [number for number, domain in enumerate(domains) if domain == name]
-        order[chosen == turn] = _endless(lengths, numbers, seed, int(given[turn]))
+        order[chosen == turn] = _endless(lengths, numbers, seed, int(counts[turn]))
     return order
 
 
@@ -378,11 +378,11 @@ def _endless(lengths: ExampleLengths, numbers: Sequence[int], seed: int, wanted:
 def _which_text(names: Sequence[str]) -> list[int]:
     """Returns the index of each text among the texts of its example."""
     seen: Counter[str] = Counter()
-    found = []
+    indices = []
     for name in names:
-        found.append(seen[name])
+        indices.append(seen[name])
         seen[name] += 1
-    return found
+    return indices
 
 
 def _hashes(texts: Iterable[bytes]) -> np.ndarray:

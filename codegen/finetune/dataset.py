@@ -109,10 +109,10 @@ def read_dataset(
     rows = ((domain, row) for domain, path in sources for row in read_training_rows(path, limit))
     if encoding.pieces:
         least, seed = encoding.pieces
-        found = encode_pieces(rows, encoder, stats, least=least, most=longest, seed=seed)
+        encoded = encode_pieces(rows, encoder, stats, least=least, most=longest, seed=seed)
     else:
-        found = encode_rows(rows, encoder, stats, max_length=longest, overlong=encoding.overlong)
-    examples = cached(folder, key, found, stats)
+        encoded = encode_rows(rows, encoder, stats, max_length=longest, overlong=encoding.overlong)
+    examples = cached(folder, key, encoded, stats)
     stats = examples.stats
     _require_examples(examples, stats, [path for _, path in sources])
     if missing := {domain for domain, _ in sources if domain} - set(examples.lengths.domains()):
@@ -226,15 +226,15 @@ def read_pairs(
 
 def source_digests(paths: Iterable[str]) -> list[str]:
     """Returns the identity of the rows: a digest of each file; for the hub, only the name."""
-    found = []
+    identities = []
     for path in paths:
         if path.startswith(_HUB):
-            found.append(path)
+            identities.append(path)
         elif files := _parquet_files(path):
-            found += [file_digest(file)[:16] for file in files]
+            identities += [file_digest(file)[:16] for file in files]
         else:
-            found += digests(path)
-    return found
+            identities += digests(path)
+    return identities
 
 
 def _rows(path: str) -> Iterator[tuple[str, Any]]:
@@ -247,10 +247,10 @@ def _rows(path: str) -> Iterator[tuple[str, Any]]:
 
 def _parquet_files(path: str) -> list[Path]:
     """Returns the Parquet files of a path; empty if it has data files of this toolkit."""
-    place = Path(path)
-    if place.is_file():
-        return [place] if place.suffix == ".parquet" else []
-    return [] if any(place.glob("data-*.jsonl")) else sorted(place.glob("*.parquet"))
+    folder = Path(path)
+    if folder.is_file():
+        return [folder] if folder.suffix == ".parquet" else []
+    return [] if any(folder.glob("data-*.jsonl")) else sorted(folder.glob("*.parquet"))
 
 
 def parse_row(row: Any, where: str) -> TrainingText | Messages:
@@ -291,12 +291,12 @@ def _conversation(
         raise InputError(f"{where}: messages must be a list of at least one message.")
     kept, train = [], []
     for number, given in enumerate(messages):
-        place = f"{where}: message {number + 1}"
-        message, trained = _message(given, place)
+        at = f"{where}: message {number + 1}"
+        message, trained = _message(given, at)
         is_answer = message["role"] == "assistant"
         if trained and not is_answer:
             raise InputError(
-                f"{place} has the role {message['role']!r} and train: true.",
+                f"{at} has the role {message['role']!r} and train: true.",
                 "Remove train; only assistant messages are trained.",
             )
         kept.append(message)
@@ -591,14 +591,14 @@ def cached(
     Raises:
         MachineError: if the disk becomes full.
     """
-    place = folder / key
+    target = folder / key
     with explain_full_disk(folder):
-        if not (place / _STATS).is_file():
+        if not (target / _STATS).is_file():
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(folder / f"{key}.lock"):
-                if not (place / _STATS).is_file():
-                    _write(place, examples, stats)
-    return CachedExamples(place)
+                if not (target / _STATS).is_file():
+                    _write(target, examples, stats)
+    return CachedExamples(target)
 
 
 @contextmanager

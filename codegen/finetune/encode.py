@@ -268,14 +268,14 @@ class Renderer:
         probe = ({"role": "user", "content": "q"}, {"role": "assistant", "content": mark})
         closing = self._render(probe, Messages("", probe, (False, True))).partition(mark)[2]
         self._control = chat.control_pattern(chat.control_tokens(tokenizer))
-        found = chat.control_pattern(chat.control_tokens(tokenizer, special=True)).search(closing)
-        if not found:
+        match = chat.control_pattern(chat.control_tokens(tokenizer, special=True)).search(closing)
+        if not match:
             raise ConfigError(
                 "The model's chat template has no token at the end of an answer, so the model "
                 "would not learn to stop.",
                 "Use a model with another template, or pass the data as texts with format: plain.",
             )
-        self.end = found[0]
+        self.end = match[0]
 
     def _guarded(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
         if message["role"] == "assistant":
@@ -306,8 +306,8 @@ class Renderer:
                     "Set turns: auto or split, to train each answer in a separate text.",
                 )
         wanted = wanted[-1:] if self.turns == "last" else wanted
-        found = (self._rendered(conversation, [number]) for number in wanted)
-        return [text for text in found if text is not None]
+        rendered = (self._rendered(conversation, [number]) for number in wanted)
+        return [text for text in rendered if text is not None]
 
     def _rendered(self, conversation: Messages, wanted: Sequence[int]) -> RenderedText | None:
         """Returns one text up to the last wanted answer; None if the renderings disagree."""
@@ -541,9 +541,9 @@ class TextEncoder:
         weights: list[float] = []
         at = 0
         for piece in pieces:
-            found = self.tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
-            ids += found.input_ids
-            for start, end in found.offset_mapping:
+            encoded = self.tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
+            ids += encoded.input_ids
+            for start, end in encoded.offset_mapping:
                 weights.append(max(of_character[at + start : at + max(end, start + 1)]))
             at += len(piece)
         return ids, weights
@@ -567,15 +567,15 @@ class TextEncoder:
         if not others or all(map(self._has, tokens)):
             return text
         fitting = (one for one in others if len(one) == len(tokens) and all(map(self._has, one)))
-        own = next(fitting, tokens)
-        names = dict(zip(tokens, own, strict=True))
+        known = next(fitting, tokens)
+        names = dict(zip(tokens, known, strict=True))
         pattern = re.compile("|".join(map(re.escape, tokens)))
         segments = tuple(
             one._replace(text=pattern.sub(lambda found: names[found[0]], one.text))
             for one in text.segments
         )
         trained = [names[token] for token in text.meta.get("trained_tokens", ())]
-        meta = {**text.meta, "special_tokens": own, "trained_tokens": trained}
+        meta = {**text.meta, "special_tokens": known, "trained_tokens": trained}
         return replace(text, segments=segments, meta=meta)
 
     def _has(self, token: str) -> bool:

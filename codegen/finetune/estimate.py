@@ -184,11 +184,11 @@ class StorageTracker(TorchDispatchMode):
         self.now -= self._alive.pop(key)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        for value in tree_leaves(found):
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
             if isinstance(value, torch.Tensor):
                 self._add(value)
-        return found
+        return result
 
 
 def _of_a_step(model: Any, recipe: Recipe, batch: MicroBatch) -> tuple[dict[str, int], float]:

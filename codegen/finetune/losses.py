@@ -152,10 +152,10 @@ class InfillingLoss(Likelihood):
     """The mean of the model's own losses over the draws of a step."""
 
     def losses(self, model: Any, batch: Any, step: int, sums: LossSums) -> Tensor:
-        found = model(**batch.inputs)
-        for name, part in found.parts.items():
+        losses = model(**batch.inputs)
+        for name, part in losses.parts.items():
             sums.add(name, part)
-        return found.losses
+        return losses.losses
 
     def evaluate(self, model: Any, batch: Any, sums: LossSums) -> None:
         """Adds ``eval_loss``."""

@@ -248,7 +248,7 @@ def _build_trainer(
     )
     # With several GPUs and one process, the trainer would split the micro-batches.
     arguments._n_gpu = min(1, arguments.n_gpu)
-    place: dict[str, Any] = {"rank": arguments.process_index, "world": arguments.world_size}
+    process: dict[str, Any] = {"rank": arguments.process_index, "world": arguments.world_size}
     loss = _loss(recipe, dataset)
     if recipe.infilling:
         steps = batches.InfillingSteps(
@@ -258,7 +258,7 @@ def _build_trainer(
             draws=recipe.network.draws,
             rows=recipe.micro_batch_size,
             seed=recipe.seed,
-            **place,
+            **process,
         )
         held_out = batches.held_out_draws(loaded.model, dataset.held_out, recipe.seed)
     else:
@@ -270,7 +270,7 @@ def _build_trainer(
             pad,
             successors=recipe.loss == "sequencematch",
             attention=batches.check(loaded.model, recipe.attention),
-            **place,
+            **process,
         )
     callbacks: list[TrainerCallback] = [RunCallback(recipe, output, on_step, loss.own)]
     if recipe.evaluation.patience and held_out:
@@ -364,14 +364,14 @@ def _loss(recipe: Recipe, dataset: Dataset) -> Likelihood:
         return NestedLikelihood(recipe.sorted.exits, trains_all=recipe.loss == "sorted")
     if recipe.loss != "sequencematch":
         return Likelihood(LOGITS_MB)
-    settings, own = recipe.sequencematch, None
+    settings, samples = recipe.sequencematch, None
     if settings.divergence == "chi2_mixture" and settings.buffer:
         is_chat = recipe.format == "chat"
         end = end_of_turn(dataset.tokenizer)[-1] if is_chat else dataset.tokenizer.eos_token_id
-        own = OwnSamples(
+        samples = OwnSamples(
             settings, dataset.examples, frozenset([end]), dataset.backspace, recipe.seed
         )
-    return SequenceMatchLoss(settings, recipe.steps, dataset.backspace, own)
+    return SequenceMatchLoss(settings, recipe.steps, dataset.backspace, samples)
 
 
 def run_trainer(

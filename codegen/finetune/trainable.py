@@ -192,9 +192,9 @@ def continue_adapter(model: Any, lora: LoRA, base: LoadedModel) -> None:
             )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an extended vocabulary is stored whole
-        wanted = {name: w.shape for name, w in get_peft_model_state_dict(model).items()}
-        given = {name: weight.shape for name, weight in weights.items()}
-        if odd := sorted(dict(wanted.items() ^ given.items())):
+        expected = {name: w.shape for name, w in get_peft_model_state_dict(model).items()}
+        stored = {name: weight.shape for name, weight in weights.items()}
+        if odd := sorted(dict(expected.items() ^ stored.items())):
             raise ConfigError(
                 f"The adapter {lora.adapter} does not match the recipe: {odd[0]} is missing in one "
                 "of them or has another shape.",

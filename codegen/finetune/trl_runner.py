@@ -629,8 +629,8 @@ class Rollouts:
         counts = [Count(len(solved), sum(solved)) for solved in groups.values()]
         fewest = min((count.n for count in counts), default=0)
         k = min(fewest, self.recipe.grpo.group)
-        found = estimate_pass_at_k(counts, k) if k > 1 else None
-        return {k: found.value} if found else {}
+        estimate = estimate_pass_at_k(counts, k) if k > 1 else None
+        return {k: estimate.value} if estimate else {}
 
 
 def _line(

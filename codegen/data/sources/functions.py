@@ -324,7 +324,7 @@ def _imports(tree: ast.Module) -> dict[str, tuple[int, ast.stmt]]:
 
     ``import a.b`` and ``import a`` both bind ``a``; the statements are merged into one.
     """
-    found: dict[str, tuple[int, ast.stmt]] = {}
+    statements: dict[str, tuple[int, ast.stmt]] = {}
     rebound = _other_bindings(tree)
     for position, node in enumerate(tree.body):
         if not isinstance(node, ast.Import | ast.ImportFrom):
@@ -336,12 +336,12 @@ def _imports(tree: ast.Module) -> dict[str, tuple[int, ast.stmt]]:
             if isinstance(node, ast.ImportFrom):
                 statement: ast.stmt = ast.ImportFrom(node.module, [alias], node.level)
             else:
-                earlier = found.get(name, (0, None))[1]
+                earlier = statements.get(name, (0, None))[1]
                 merge = isinstance(earlier, ast.Import) and not alias.asname
                 names = [*(earlier.names if merge else []), alias]
                 statement = ast.Import(names)
-            found[name] = (position, statement)
-    return found
+            statements[name] = (position, statement)
+    return statements
 
 
 def _other_bindings(tree: ast.Module) -> set[str]:

@@ -348,10 +348,10 @@ def paper_repetition(
     texts = [row.prompt + row.text if scope == "prompt+output" else row.text for row in rows]
     tokens = [lex(text) for text in texts]
     lines = [[line.strip() for line in text.splitlines() if line.strip()] for text in texts]
-    loops = [find_loop(found) for found in tokens]
+    loops = [find_loop(words) for words in tokens]
     onsets = [
-        loop.start / len(found)
-        for loop, found in zip(loops, tokens, strict=True)
+        loop.start / len(words)
+        for loop, words in zip(loops, tokens, strict=True)
         if loop is not None
     ]
 
@@ -362,7 +362,7 @@ def paper_repetition(
         scope=scope,
         outputs=len(rows),
         egp=sum(row.finished for row in rows) / len(rows),
-        tr_n=share([list(_ngrams(found)) for found in tokens]),
+        tr_n=share([list(_ngrams(words)) for words in tokens]),
         tr_s=share([statements(text) for text in texts]),
         ccp=sum(map(compiles, texts)) / len(rows),
         tr_kind=share([list(_ngrams(kinds(text))) for text in texts]),

@@ -191,7 +191,7 @@ def _check(score: Score) -> None:
         ValueError: naming the field.
     """
     judged = sum(problem.n for problem in score.problems)
-    estimates = [*score.estimates.items(), *((1, found) for found in score.groups.values())]
+    estimates = [*score.estimates.items(), *((1, estimate) for estimate in score.groups.values())]
     gate, cost = score.reference, score.cost or Cost(0, 0)
     counts = [score.programs, score.problems_in_task, gate.passed, gate.total - gate.passed,
               *score.statuses.values(), *(m.samples for m in score.measures.values()),
@@ -208,14 +208,14 @@ def _check(score: Score) -> None:
         raise ValueError(f"its {wrong[0]} are out of range or contradict each other")
 
 
-def _is_sound(k: int, found: Estimate) -> bool:
-    ends = (found.tasks_low, found.tasks_high), (found.samples_low, found.samples_high)
-    shares = [found.value, *(end for both in ends for end in both if end is not None)]
+def _is_sound(k: int, estimate: Estimate) -> bool:
+    ends = (estimate.tasks_low, estimate.tasks_high), (estimate.samples_low, estimate.samples_high)
+    shares = [estimate.value, *(end for both in ends for end in both if end is not None)]
     return (
         all(0 <= share <= 1 for share in shares)
         and all((low is None) == (high is None) for low, high in ends)
-        and 1 <= k <= max(1, found.n)
-        and min(found.m, found.clusters) >= 1
+        and 1 <= k <= max(1, estimate.n)
+        and min(estimate.m, estimate.clusters) >= 1
     )
 
 
@@ -496,15 +496,15 @@ def _execute(
     total, judged = len(work.programs), len(work.programs) - len(waiting)
     on_progress(judged, total)
     programs = ((key, *place) for key, place in waiting.items())
-    for key, found in task.judge(programs, sandbox):
-        if isinstance(found, Verdict):
-            done[key] = found
+    for key, result in task.judge(programs, sandbox):
+        if isinstance(result, Verdict):
+            done[key] = result
         else:
-            row = {name: getattr(found, name) for name in _EXECUTION_FIELDS}
-            row["output"] = found.stdout[:_MOST_OUTPUT]
+            row = {name: getattr(result, name) for name in _EXECUTION_FIELDS}
+            row["output"] = result.stdout[:_MOST_OUTPUT]
             done[key] = Verdict("", 0, **row)
             # An infra_error does not depend on the program, so it is not logged.
-            if found.status != "infra_error":
+            if result.status != "infra_error":
                 log.append(json.dumps({"key": key, **row}))
         judged += 1
         on_progress(judged, total)

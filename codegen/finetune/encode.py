@@ -571,7 +571,7 @@ class TextEncoder:
         names = dict(zip(tokens, known, strict=True))
         pattern = re.compile("|".join(map(re.escape, tokens)))
         segments = tuple(
-            one._replace(text=pattern.sub(lambda found: names[found[0]], one.text))
+            one._replace(text=pattern.sub(lambda match: names[match[0]], one.text))
             for one in text.segments
         )
         trained = [names[token] for token in text.meta.get("trained_tokens", ())]
@@ -651,5 +651,5 @@ def _require_one_answer(text: TrainingText) -> None:
 
 def _pieces(control: re.Pattern[str], text: str) -> list[str]:
     """Returns the text, split inside everything that spells a control token."""
-    cuts = [found.start() + 1 for found in control.finditer(text)]
+    cuts = [match.start() + 1 for match in control.finditer(text)]
     return [text[start:stop] for start, stop in pairwise([0, *cuts, len(text)])]

@@ -219,11 +219,11 @@ def _in_chunks(model: Any, batch: MicroBatch, head: Any, size: int) -> Tensor | 
 
     head.forward = forward
     try:
-        found = model(**batch.inputs, use_cache=False).logits
+        returned = model(**batch.inputs, use_cache=False).logits
     finally:
         del head.forward
-    if found is made[0] or (found.shape == made[0].shape and torch.equal(found, made[0])):
-        return found
+    if returned is made[0] or (returned.shape == made[0].shape and torch.equal(returned, made[0])):
+        return returned
     head.is_followed = True  # the model scales or caps its logits, so these losses are wrong
     return None
 

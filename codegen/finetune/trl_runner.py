@@ -427,12 +427,12 @@ def problems_of(step: int, recipe: Recipe, count: int) -> list[int]:
     Args:
         step: step index, from 0.
     """
-    places = range(step * recipe.batch_size, (step + 1) * recipe.batch_size)
+    positions = range(step * recipe.batch_size, (step + 1) * recipe.batch_size)
     orders = {
         turn: np.random.default_rng([recipe.seed, turn]).permutation(count)
-        for turn in {place // count for place in places}
+        for turn in {position // count for position in positions}
     }
-    return [int(orders[place // count][place % count]) for place in places]
+    return [int(orders[position // count][position % count]) for position in positions]
 
 
 def _check_lengths(recipe: Recipe, loaded: LoadedModel, requests: Sequence[Request]) -> None:

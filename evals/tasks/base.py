@@ -114,10 +114,10 @@ class Task(ABC, Generic[AnyProblem]):
                 else:
                     yield key, job
 
-        for found in sandbox.map(jobs()):
+        for outcome in sandbox.map(jobs()):
             yield from judged
             judged.clear()
-            yield found
+            yield outcome
         yield from judged
 
     @abstractmethod
@@ -341,9 +341,9 @@ class CodeTask(Task[AnyProblem]):
             return Extraction(self.joined(problem, answer))
         return Extraction(answer)
 
-    def placed(self, problem: AnyProblem, found: Extraction) -> Extraction:
+    def placed(self, problem: AnyProblem, extraction: Extraction) -> Extraction:
         """Returns the whole program for code found in an answer."""
-        return Extraction(with_preamble(self.preamble(problem), found.program))
+        return Extraction(with_preamble(self.preamble(problem), extraction.program))
 
     def reference(self, problem: AnyProblem) -> str:
         """Returns the prompt with the problem's ``canonical_solution``; empty if it has none."""

@@ -206,8 +206,8 @@ _NAMED = re.compile(
 def find_text(text: str) -> str:
     """Extracts the answer: tagged, else after "answer is", else the last fence, else all text."""
     named = [answer.rstrip("*_") for answer in _NAMED.findall(text)]
-    for found in (tagged_answers(text), named, fenced_blocks(text)):
-        if answers := [answer.strip() for answer in found if answer.strip()]:
+    for candidates in (tagged_answers(text), named, fenced_blocks(text)):
+        if answers := [answer.strip() for answer in candidates if answer.strip()]:
             return answers[-1]
     return text.strip()
 

@@ -315,14 +315,14 @@ class HumanEvalInfilling(CodeTask[InfillingProblem]):
         """Joins the text before the gap, the completion and the text after the gap."""
         return problem.prompt + completion + problem.suffix
 
-    def placed(self, problem: InfillingProblem, found: Extraction) -> Extraction:
+    def placed(self, problem: InfillingProblem, extraction: Extraction) -> Extraction:
         """Treats a block that does not define the function as the middle."""
-        if f"def {problem.entry_point}" in found.program:
-            return super().placed(problem, found)
+        if f"def {problem.entry_point}" in extraction.program:
+            return super().placed(problem, extraction)
         # The fence's last newline may or may not belong to the middle.
         whole, bare = (
             self.joined(problem, middle)
-            for middle in (found.program, found.program.removesuffix("\n"))
+            for middle in (extraction.program, extraction.program.removesuffix("\n"))
         )
         return Extraction(whole if parses(whole) and not parses(bare) else bare)
 

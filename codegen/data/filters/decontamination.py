@@ -240,8 +240,8 @@ class Decontamination:
         """
         program, instruction = words(example.program), words(example.instruction)
         bare = _without_docstrings(example.program)
-        for found in (digest(*program), bare, digest(*instruction)):
-            if (part := self.exact.get(found)) is not None:
+        for content in (digest(*program), bare, digest(*instruction)):
+            if (part := self.exact.get(content)) is not None:
                 return self._rejected(example, "exact", part, 1.0)
         hashes = ngram_hashes(instruction + program, self.ngram).tolist()
         counts = Counter(part for gram in hashes for part in self.grams.get(gram, ()))

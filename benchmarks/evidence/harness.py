@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from codegen.core.records import write_atomic
+from codegen.core.paths import write_atomic
 from codegen.evals.statistics import Count, compare
 from codegen.finetune import parse_recipe
 from codegen.finetune.lifecycle import TrainingResult, train

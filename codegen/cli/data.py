@@ -61,12 +61,7 @@ def data() -> None:
 data_command = partial(command, group=data)
 
 
-def _add(
-    name: str,
-    kind: type[Config],
-    about: str,
-    example: str,
-) -> None:
+def _add(name: str, kind: type[Config], about: str, example: str) -> None:
     """Adds the command of a generator that takes its options unchanged."""
 
     @data_command(name=name, example=example, short_help=about, help=kind.__doc__)
@@ -519,11 +514,7 @@ def _nothing(manifest: Manifest, source: str) -> str:
 
 
 def summary(
-    manifest: Manifest,
-    out: str,
-    was_finished: bool,
-    resumed: int,
-    source: str = "",
+    manifest: Manifest, out: str, was_finished: bool, resumed: int, source: str = ""
 ) -> dict[str, Any]:
     """Prints the summary of a finished run, and returns it for JSON.
 

@@ -21,7 +21,7 @@ from codegen.core import plugins
 from codegen.core.config import Config, keyed, parse_config, setting
 from codegen.core.errors import ConfigError, InputError, ModelError, nearest
 from codegen.core.generation import Backend
-from codegen.core.records import write_atomic
+from codegen.core.paths import write_atomic
 
 
 @dataclass(frozen=True, slots=True)

@@ -325,12 +325,12 @@ class Edits(BatchGenerator, Config):
         if change:
             for own in map(random.Random, seeds):
                 session = ordered(change.path, change.before, change.after, own)
-                edit = self._moment(session, own)
+                edit = self._edit_state(session, own)
                 if edit and own.random() >= self.unpredictable and not is_predictable(edit):
                     reasons["unpredictable"] += 1
                 else:
                     drawn.append((edit, ""))
-        drawn += [(self._moment(r.session, random.Random(seed)), r.kind) for r, seed in more]
+        drawn += [(self._edit_state(r.session, random.Random(seed)), r.kind) for r, seed in more]
         for number, (edit, kind) in enumerate(drawn):
             if edit is None:
                 reasons["no_moment"] += 1
@@ -344,7 +344,7 @@ class Edits(BatchGenerator, Config):
         reason = max(reasons, key=lambda name: reasons[name]) if reasons else "no_moment"
         return Unsuitable(reason, "none of its edit states can be expressed.")
 
-    def _moment(self, session: Session, rng: random.Random) -> Edit | None:
+    def _edit_state(self, session: Session, rng: random.Random) -> Edit | None:
         """Samples an edit state that fits the size limit; None if none was found."""
         count = len(session.hunks)
         drawn = rng.random()

@@ -87,7 +87,7 @@ def read_editor_prompt(prompt: str) -> EditorPrompt | None:
     region, same, rest = region.rpartition(_SAME)
     if not same or rest:
         raise InputError("The region after <<<<<<< CURRENT must end in =======.")
-    edit = _moment(path, above, region, below, "<|user_cursor|>", _headed(history))
+    edit = _edit_state(path, above, region, below, "<|user_cursor|>", _headed(history))
     return EditorPrompt(
         edit, lambda after: "" if after == window_text(edit) else _written("zeta2", edit, after, "")
     )
@@ -107,7 +107,7 @@ def _read_zeta(prompt: str) -> EditorPrompt:
     region += "\n" if region else ""
     events = ((found[1], _HEADER.sub("", found[2])) for found in _EVENT.finditer(head[-_HISTORY:]))
     below = below.removeprefix("\n")
-    edit = _moment(path, above, region, below, "<|user_cursor_is_here|>", events)
+    edit = _edit_state(path, above, region, below, "<|user_cursor_is_here|>", events)
     same = f"{_START}{region.replace('<|user_cursor_is_here|>', '').removesuffix(chr(10))}{_END}"
     return EditorPrompt(edit, lambda after: _written("zeta", edit, after, same))
 
@@ -122,7 +122,7 @@ def _read_tags(path: str, history: str, text: str, below: str) -> EditorPrompt:
     is_ended = shown.endswith("\n") or not shown
     if not is_ended:  # its newline is the first character below
         region, below = f"{region}\n", below.removeprefix("\n")
-    edit = _moment(path, above, region, below, "<|user_cursor|>", _headed(history))
+    edit = _edit_state(path, above, region, below, "<|user_cursor|>", _headed(history))
     blocks = [
         text[one.end() : other.start()].replace("<|user_cursor|>", "")
         for one, other in pairwise(tags)
@@ -152,7 +152,7 @@ def _written(name: str, edit: Edit, after: str, none: str) -> str:
         return none
 
 
-def _moment(
+def _edit_state(
     path: str,
     above: str,
     region: str,

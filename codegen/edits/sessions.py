@@ -251,7 +251,7 @@ class Session:
     lines: tuple[str, ...]
     hunks: tuple[Hunk, ...]
 
-    def moment(
+    def state(
         self, done: int, view: View, *, typed: str | None = None, line: int | None = None
     ) -> Edit:
         """Returns the edit state after the first ``done`` hunks, without an id.
@@ -329,11 +329,11 @@ def next_edit(session: Session, done: int, view: View) -> Edit:
     next one.
     """
     start, end = session.next_lines(done)
-    found = session.moment(done, view)
+    found = session.state(done, view)
     line = found.text[: found.cursor].count("\n")
     if not (found.window[0] <= start and end <= found.window[1]) or not done:
         middle = min(max(start, end - view.below - 1), start + view.above)
-        return replace(session.moment(done, view, line=middle), category="jump")
+        return replace(session.state(done, view, line=middle), category="jump")
     if start <= line + 1 and end >= line - 1:
         category = "here"
     else:
@@ -353,8 +353,8 @@ def unfinished(session: Session, done: int, view: View, rng: random.Random) -> E
         return None
     weights = [_pause(whole, place) for place in places]
     typed = whole[: rng.choices(places, weights)[0]]
-    found = session.moment(done, view, typed=typed)
-    if found.text == session.moment(done, view).text:
+    found = session.state(done, view, typed=typed)
+    if found.text == session.state(done, view).text:
         return None
     return replace(found, category="unfinished")
 
@@ -375,13 +375,13 @@ def nothing(session: Session, view: View, rng: random.Random) -> Edit:
         first = session.hunks[0]
         before, after = "".join(session.lines[first.start : first.end]), "".join(first.new)
         path, start = session.path, first.start
-        there = Session(path, session.lines, ()).moment(0, view, line=start)
+        there = Session(path, session.lines, ()).state(0, view, line=start)
         changes = (Change(path, start, before, after), Change(path, start, after, before))
         return replace(there, history=view.history(changes), category="nothing")
-    found = session.moment(count, view)
+    found = session.state(count, view)
     if kind < 0.5:
         lines = found.text.count("\n") or 1
-        found = session.moment(count, view, line=rng.randrange(lines))
+        found = session.state(count, view, line=rng.randrange(lines))
     return replace(found, category="nothing")
 
 
@@ -392,7 +392,7 @@ def hard_negative(session: Session, view: View, rng: random.Random) -> Edit | No
     or the cursor is at a remaining word that the edits replaced elsewhere: in a string, a comment
     or another scope.
     """
-    done = session.moment(len(session.hunks), view)
+    done = session.state(len(session.hunks), view)
     lines = lines_of(done.text)
     starts = [moved(hunk, session.hunks).start for hunk in session.hunks]
     pairs = list(zip(session.hunks, starts, strict=True))
@@ -415,7 +415,7 @@ def hard_negative(session: Session, view: View, rng: random.Random) -> Edit | No
         return None
     kind = rng.choice(sorted(found))
     number = rng.choice(found[kind])
-    at = session.moment(len(session.hunks), view, line=number)
+    at = session.state(len(session.hunks), view, line=number)
     if kind == "word":
         return replace(at, category="nothing")
     line = lines[number]

@@ -422,7 +422,7 @@ class Scenarios(NextEdit):
         try:
             recorded = _recorded(row) if "log" in row else _written(row)
             if recorded is not None:
-                yield _moment(id_, *recorded)
+                yield _edit_state(id_, *recorded)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{place}: not a scenario ({type(error).__name__}: {error})."
@@ -432,7 +432,7 @@ class Scenarios(NextEdit):
 _Moment = tuple[str, str, list[Change], int, list[str]]
 
 
-def _moment(
+def _edit_state(
     id_: str, path: str, text: str, history: list[Change], cursor: int, accepted: list[str]
 ) -> Edit:
     lines = lines_of(text)

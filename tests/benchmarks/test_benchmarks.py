@@ -16,13 +16,7 @@ from typing import Any, get_args
 import pytest
 
 from codegen.benchmarks import completion, next_edit
-from codegen.benchmarks.evidence import (
-    forms,
-    insertion,
-    objectives,
-    reward_hacking,
-    sequencematch,
-)
+from codegen.benchmarks.evidence import forms, insertion, objectives, reward_hacking, sequencematch
 from codegen.benchmarks.evidence.functions import judge
 from codegen.benchmarks.evidence.harness import gains, mean_with_interval
 from codegen.benchmarks.tools import suites

@@ -26,13 +26,13 @@ def test_a_refactoring_is_due_until_it_is_done(kind: str) -> None:
             continue
         lines, hunks = made
         session = Session("a.py", tuple(lines), tuple(hunks))
-        edit = session.moment(1, WIDE)
+        edit = session.state(1, WIDE)
         if kind == "signature" and "def load(" in edit.text and "def area(" in edit.text:
             continue  # two parameters changed places: the calls look right
         assert without_history(edit) == "".join(lines)
         assert is_due(edit), made
-        assert not is_due(session.moment(len(hunks), WIDE)), made
-        assert not is_due(session.moment(0, WIDE))
+        assert not is_due(session.state(len(hunks), WIDE)), made
+        assert not is_due(session.state(0, WIDE))
         broken = replace(edit, text=edit.text + "def (\n")
         assert not is_due(broken) and not is_due(replace(edit, language="go"))
         elsewhere = replace(edit, window=(0, 0))
@@ -58,7 +58,7 @@ def test_a_refactoring_is_due_until_it_is_done(kind: str) -> None:
 )  # fmt: skip
 def test_what_shows_that_nothing_is_due(old: str, new: str) -> None:
     session = ordered("a.py", old, new, random.Random(0))
-    assert not is_due(session.moment(len(session.hunks), WIDE))
+    assert not is_due(session.state(len(session.hunks), WIDE))
 
 
 GAP = "# -\n" * 30
@@ -86,7 +86,7 @@ GAP = "# -\n" * 30
 )  # fmt: skip
 def test_lines_that_the_program_shows_to_be_due(old: str, new: str, due: list[int]) -> None:
     session = ordered("a.py", old, new, random.Random(0))
-    edit = session.moment(len(session.hunks), WIDE)
+    edit = session.state(len(session.hunks), WIDE)
     assert due_lines(edit) == due
     assert due_lines(replace(edit, language="go")) == []
     assert due_lines(replace(edit, text=edit.text + "def (\n")) == []

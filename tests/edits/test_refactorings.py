@@ -138,7 +138,7 @@ def check(kind: str, program: Program, seed: int) -> tuple[str, str] | None:
         assert shape(before) == shape(after)
     session = Session("a.py", tuple(lines), tuple(hunks))
     for done in range(1, len(hunks)):
-        edit = session.moment(done, WIDE)
+        edit = session.state(done, WIDE)
         assert undone(edit) == before
         assert with_window(edit, edit.target or "") == after
         assert edit.text not in (before, after)

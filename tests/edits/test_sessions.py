@@ -1,4 +1,4 @@
-"""Sessions: moments are states on the way from one text to the other."""
+"""Sessions: edit states are on the way from one text to the other."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def test_a_moment_leads_back_and_forth(one: list[str], other: list[str], rng: An
     old, new = "".join(one), "".join(other)
     session = ordered("a.py", old, new, rng)
     for done in range(len(session.hunks) + 1):
-        moment = session.moment(done, WIDE)
-        assert undone(moment) == old
-        assert len(moment.history) == done
-        assert with_window(moment, moment.target or "") == new  # all that remains is in the window
-        assert 0 <= moment.cursor <= len(moment.text)
+        state = session.state(done, WIDE)
+        assert undone(state) == old
+        assert len(state.history) == done
+        assert with_window(state, state.target or "") == new  # all that remains is in the window
+        assert 0 <= state.cursor <= len(state.text)
     if session.hunks:
-        assert session.moment(len(session.hunks), WIDE).text == new
+        assert session.state(len(session.hunks), WIDE).text == new
 
 
 @given(TEXTS, TEXTS, st.randoms(use_true_random=False), st.integers(0, 3), st.integers(0, 3))

@@ -82,7 +82,7 @@ def blind(setup: str, test: str, entry_point: str, unless_plain: bool = False) -
             lines = test.splitlines()
             tree.body = [*without_lines(ast.parse(setup)).body, *tree.body]
         split = _Split(Simpler().visit(tree), lines, entry_point)
-        split.settle()
+        split.find_dependent()
         return None if unless_plain and Plainness(split).holds() else split.result()
     except Exception:  # noqa: BLE001 - any text is possible; if it cannot be split, it is isolated
         return None

@@ -38,7 +38,32 @@ from .trees import (
 
 
 class Flow:
-    """The data flow of one module of tests."""
+    """The data flow of one module of tests.
+
+    :class:`.sites.Sites` and :class:`.parts.Parts` extend it; all three share its attributes.
+
+    Attributes:
+        tree, lines: the tests' syntax tree and source lines.
+        read: scopes, bindings, calls and sites of the tree.
+        keys: variables by the ids of their names.
+        functions: definitions of the tests by variable.
+        bindings, bindings_of: all bindings, and bindings by variable; ``known``: its keys.
+        runners: ids of functions that the test runner calls.
+        called: ids of called expressions.
+        calls_of: calls of the tests' functions by variable.
+        uses: nodes that read a variable.
+        dependent: variables that depend on the program; set by :meth:`find_dependent`, as are the
+            next five.
+        touched: variables whose values the program may have changed.
+        left: ids of the guards of functions and loops that the program may end.
+        arguments: parameter -> fixtures that supply it.
+        live: ids of functions that the outside part runs whenever the inside part does.
+        memo: results of :meth:`depends` in the current pass.
+        current: in ``Sites``: the site being closed.
+        by_node: in ``Parts``: sites by the ids of their statements.
+        needed, shown: in ``Parts``: variables that the inside part reads, and variables of the
+            columns of tables that it contains.
+    """
 
     def __init__(self, tree: ast.Module, lines: list[str], entry_point: str) -> None:
         self.tree, self.lines = tree, lines
@@ -65,7 +90,7 @@ class Flow:
         self.known = self.bindings_of.keys()
         self.runners = {id(node) for node in self._runners()}
         self.called = {id(call.func) for call in read.calls}
-        self.calls_of: dict[Key, list[ast.Call]] = {}  # calls of the tests' functions
+        self.calls_of: dict[Key, list[ast.Call]] = {}
         for call in read.calls:
             if (key := self.variable(call.func)) in self.functions:
                 self.calls_of.setdefault(key, []).append(call)
@@ -163,13 +188,13 @@ class Flow:
     def has_tests(self, node: ast.ClassDef) -> bool:
         return any(each is node for each in self.test_classes)
 
-    def settle(self) -> None:
+    def find_dependent(self) -> None:
         """Finds the values that depend on the program, to a fixed point."""
         self.dependent: set[Key] = set()
-        self.left: set[int] = set()  # ids of guards of functions and loops that the program may end
+        self.left: set[int] = set()
         self.touched: set[Key] = set()
         every = [node for nodes in self.functions.values() for node in nodes]
-        self.arguments: dict[Key, list[Key]] = {}  # parameter -> fixtures that supply it
+        self.arguments: dict[Key, list[Key]] = {}
         self.live = {id(node) for node in every}
         self.memo: dict[ast.AST, bool] = {}
         found = (self.dependent, self.touched, self.live, self.left)

@@ -27,6 +27,7 @@ from .trees import (
     always_fails,
     columns,
     is_docstring,
+    is_dropped_call,
     is_fixture_function,
     is_harness,
     is_self,
@@ -36,7 +37,6 @@ from .trees import (
     may_fail,
     needs_no_head,
     parameter_tables,
-    starts_tests,
     walk,
 )
 
@@ -114,7 +114,7 @@ class Parts(Sites):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             if self.runs_test(node.value):
                 return [node]
-            if starts_tests(node.value):
+            if is_dropped_call(node.value):
                 return []
             if last_name(node.value) in SKIPS:
                 return [node]
@@ -289,7 +289,7 @@ class Parts(Sites):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             if self.runs_test(node.value):
                 return [node]
-            if starts_tests(node.value) or self._is_own(node) is False:
+            if is_dropped_call(node.value) or self._is_own(node) is False:
                 return []
         if isinstance(node, ast.Return):
             return [ast.Return(None)] if not node.value or self.depends(node.value) else [node]

@@ -50,7 +50,7 @@ class Plainness:
     """Checks whether tests need only plain values and functions of the program.
 
     Args:
-        split: the tests; :meth:`Flow.settle` has been called.
+        split: the tests; :meth:`Flow.find_dependent` has been called.
     """
 
     def __init__(self, split: Flow) -> None:

@@ -12,10 +12,10 @@ from .flow import Flow
 from .origins import OUTER_METHODS, Origins
 from .reader import Site
 from .trees import (
-    CALLS,
     COMPARING,
     FREE,
     FUNCTIONS,
+    MOCK_ASSERTIONS,
     ORDERS,
     RAISES,
     SELF,
@@ -24,11 +24,11 @@ from .trees import (
     class_name,
     is_of_pytest,
     is_self,
+    is_unfit_for_lambda,
     last_name,
     make_call,
     raised_by,
     root_of,
-    waits,
 )
 
 _CHECKS = words(
@@ -95,7 +95,7 @@ class Sites(Flow):
             made = ast.Call(call.args[where - 1], call.args[where:], call.keywords)
             return self._raised(node, ast.Call(call.func, call.args[: where - 1], []), made)
         if isinstance(call.func, ast.Attribute) and self.depends(call.func.value) and not known:
-            if name in CALLS:
+            if name in MOCK_ASSERTIONS:
                 return self._mock_calls(node, call)
             if name.startswith("assert"):
                 raise OpenError
@@ -277,7 +277,7 @@ class Sites(Flow):
         return ast.copy_location(ast.Call(node.func, arguments, keywords), node)
 
     def _operand(self, node: ast.expr, is_truth: bool = False, known: bool = False) -> ast.expr:
-        if waits(node) or isinstance(node, ast.Starred):
+        if is_unfit_for_lambda(node) or isinstance(node, ast.Starred):
             raise OpenError
         if not known and not self.origins.is_made(node):
             raise OpenError

@@ -16,7 +16,13 @@ DISPLAYS = (ast.List, ast.Tuple)
 LOOPS = (ast.For, ast.AsyncFor)
 COMPOUND = (*LOOPS, ast.If, ast.While, ast.With, ast.AsyncWith, ast.Try)
 BLOCKS = ("body", "orelse", "finalbody")
-WAITS = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
+ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+RETURNS = (ast.Return, ast.Yield)
+# Expressions that usually compute a flag from their operands.
+FLAGS = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp)
+# Expressions that fail in a lambda, or mean something else: a name would be bound in the lambda.
+UNFIT_FOR_LAMBDA = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
+NO_ARGUMENTS = ast.arguments([], [], None, [], [], None, [])
 IMPURE = words(
     "open input exec eval compile globals locals vars setattr delattr id iter next breakpoint "
     "__import__ exit quit dir print super classmethod staticmethod property"
@@ -47,10 +53,12 @@ STARTS = words("TestLoader TextTestRunner TestSuite makeSuite defaultTestLoader 
 RAISES = ("raises", "assertRaises", "assertRaisesRegex", "codegen_raises")
 # Calls whose operands are compared outside, not within the program's process.
 COMPARING = words("abs isclose allclose array_equal fabs approx isinstance")
-CALLS = words(
+MOCK_ASSERTIONS = words(
     "assert_called_once_with assert_called_with assert_any_call assert_not_called "
     "assert_called_once assert_called"
 )
+# Functions and methods whose results are immutable.
+IMMUTABLE = words("int str float len range abs round chr join lower upper replace strip randint")
 MAYBE = ("maybe", None)  # a variable that may be unassigned
 Key = tuple[int, str]
 SELF = -2  # the scope of attributes of ``self``
@@ -145,12 +153,6 @@ class OpenError(Exception):
     """The site cannot be closed."""
 
 
-RETURNS = (ast.Return, ast.Yield)
-IMMUTABLE = words("int str float len range abs round chr join lower upper replace strip randint")
-ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
-FLAGS = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp)
-
-
 def needs_no_head(node: Any) -> bool:
     """Returns True if the body of a compound statement can replace the statement."""
     if isinstance(node, ast.Try):
@@ -162,11 +164,8 @@ def make_call(name: str, *arguments: ast.expr) -> ast.Call:
     return ast.Call(ast.Name(name, ast.Load()), list(arguments), [])
 
 
-NO_ARGUMENTS = ast.arguments([], [], None, [], [], None, [])
-
-
-def waits(node: ast.AST) -> bool:
-    return any(isinstance(each, WAITS) or getattr(each, "is_async", False) for each in walk(node))
+def is_unfit_for_lambda(node: ast.AST) -> bool:
+    return any(isinstance(n, UNFIT_FOR_LAMBDA) or getattr(n, "is_async", False) for n in walk(node))
 
 
 def is_setting(node: ast.AST) -> bool:
@@ -194,7 +193,10 @@ def is_harness(node: ast.Import | ast.ImportFrom) -> bool:
     return module.split(".")[0] in ("unittest", "pytest") and module != "unittest.mock"
 
 
-def starts_tests(call: ast.Call) -> bool:
+def is_dropped_call(call: ast.Call) -> bool:
+    """Returns True if both parts drop a call: it starts the test runner, which runs the tests
+    anyway, or prints.
+    """
     root = root_of(call)
     named = isinstance(root, ast.Name) and root.id in ("unittest", "pytest")
     return (named and last_name(call) in ("main", "run", "TextTestRunner")) or (

@@ -146,19 +146,19 @@ class CompletionService:
         self.slots.release(key)
         self.engine.warm_up(replace(asked, key=key))
 
-    async def next_edit(self, editor: NextEditor, request: Request, moment: Edit) -> str:
+    async def next_edit(self, editor: NextEditor, request: Request, state: Edit) -> str:
         """Returns the edit state's window with the next edit applied; unchanged if none is worth
         showing or the file may contain secrets.
 
         Raises:
             ClientDisconnected: if the client disconnects.
         """
-        if is_secret(moment.path, self.exclude):
+        if is_secret(state.path, self.exclude):
             self.engine.metrics.count("excluded")
-            return window_text(moment)
-        key = DocumentKey(client_of(request), "", moment.path)
-        moment = replace(moment, language=language_of(moment.path))
-        return await unless_left(request, editor.rewrite(self.engine, key, moment))
+            return window_text(state)
+        key = DocumentKey(client_of(request), "", state.path)
+        state = replace(state, language=language_of(state.path))
+        return await unless_left(request, editor.rewrite(self.engine, key, state))
 
     async def _complete(
         self,

@@ -258,15 +258,15 @@ def _differ(old: Sequence[str], new: Sequence[str], start: int, end: int) -> boo
 _MOST_PLACES = 8  # maximum candidate positions of an edit whose line is uncertain
 
 
-def hidden_lines(moment: Edit) -> frozenset[str]:
+def hidden_lines(state: Edit) -> frozenset[str]:
     """Returns the lines of the file, now or before an edit, that contain a secret or a part of one,
     stripped of whitespace.
 
     Args:
-        moment: the edit state with all edits, not only the ones in a prompt.
+        state: the edit state with all edits, not only the ones in a prompt.
     """
     return frozenset(
-        line for text in _states(moment) for line in _lines_in(text, secret_spans(text))
+        line for text in _file_states(state) for line in _lines_in(text, secret_spans(text))
     )
 
 
@@ -306,11 +306,11 @@ def _without_lines(text: str, hidden: Collection[str]) -> str:
     )
 
 
-def _states(moment: Edit) -> Iterator[str]:
+def _file_states(state: Edit) -> Iterator[str]:
     """Yields the file now and before each edit of the history, skipping edits that do not fit."""
-    lines = lines_of(moment.text)
-    left = [(change, {change.line}) for change in moment.history if change.path == moment.path]
-    yield moment.text
+    lines = lines_of(state.text)
+    left = [(change, {change.line}) for change in state.history if change.path == state.path]
+    yield state.text
     while left:
         last, places = left.pop()
         old, new = lines_of(last.old), lines_of(last.new)

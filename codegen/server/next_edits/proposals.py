@@ -202,16 +202,16 @@ class NextEditor:
         cursor = len(_plain("".join(document.lines[: position.line])))
         cursor += document.offset_in_line(position)
         whole = (0, len(lines_of(text)))
-        moment = Edit("", path, text, tuple(changes), whole, cursor, language=language)
+        state = Edit("", path, text, tuple(changes), whole, cursor, language=language)
 
         def is_current() -> bool:
             is_open = self.trackers.get(uri) is tracker  # the document may have been closed
             return is_open and document.version == version and _plain(document.text) == text
 
-        found = await self._find(engine, key, moment, uri, is_current)
+        found = await self._find(engine, key, state, uri, is_current)
         return self.start_proposal(engine, found, uri, document) if found else None
 
-    async def rewrite(self, engine: CompletionEngine, key: DocumentKey, moment: Edit) -> str:
+    async def rewrite(self, engine: CompletionEngine, key: DocumentKey, state: Edit) -> str:
         """Returns the edit state's window with the next edit; unchanged if none is worth showing.
 
         For clients that send whole edit states. The window may have any number of lines; the
@@ -220,8 +220,8 @@ class NextEditor:
         Raises:
             CodegenError: as :meth:`propose`.
         """
-        found = await self._find(engine, key, moment) if moment.history else None
-        lines, top = formats.window_lines(moment), moment.window[0]
+        found = await self._find(engine, key, state) if state.history else None
+        lines, top = formats.window_lines(state), state.window[0]
         if found:
             start, end = found.lines
             lines[start - top : end - top] = [found.new]
@@ -231,27 +231,27 @@ class NextEditor:
         self,
         engine: CompletionEngine,
         key: DocumentKey,
-        moment: Edit,
+        state: Edit,
         uri: str = "",
         is_current: Callable[[], bool] = lambda: True,
     ) -> Rewrite | None:
         """Returns the first edit worth showing, at the cursor or another line that needs one.
 
         Args:
-            moment: the edit state: its window is searched, its history contains all edits.
+            state: the edit state: its window is searched, its history contains all edits.
             uri: the document whose rejected proposals are not repeated.
             is_current: whether the result is still needed.
         """
         asked = await self._asked(engine)
         is_private = asked.model.remote or self.outcomes.is_written
         # In threads, because reading a long file would block other requests.
-        hidden = await asyncio.to_thread(hidden_lines, moment) if is_private else frozenset[str]()
-        lines = lines_of(moment.text)
-        cursor_line = moment.text.count("\n", 0, moment.cursor)
-        last = undone(moment.history, moment.text)
-        for line in await asyncio.to_thread(_places, moment, cursor_line):
+        hidden = await asyncio.to_thread(hidden_lines, state) if is_private else frozenset[str]()
+        lines = lines_of(state.text)
+        cursor_line = state.text.count("\n", 0, state.cursor)
+        last = undone(state.history, state.text)
+        for line in await asyncio.to_thread(_places, state, cursor_line):
             there = len("".join(lines[:line]))
-            at = moment if line == cursor_line else replace(moment, cursor=there)
+            at = state if line == cursor_line else replace(state, cursor=there)
             edit, prompt = self._window(asked, at, line, hidden)
             if not prompt:
                 continue
@@ -272,12 +272,12 @@ class NextEditor:
         return None
 
     def _window(
-        self, asked: CompletionEngine, moment: Edit, line: int, hidden: Collection[str]
+        self, asked: CompletionEngine, state: Edit, line: int, hidden: Collection[str]
     ) -> tuple[Edit, str]:
         """Returns the edit state with a window around a line, and the prompt or ""."""
-        edit = moment
+        edit = state
         for view in VIEWS:
-            edit = _viewed(moment, view, line)
+            edit = _viewed(state, view, line)
             if prompt := self.prompt(asked, edit, hidden):
                 shown = formats.window_text(edit)
                 return edit, prompt if safe_text(shown) == shown else ""
@@ -388,29 +388,29 @@ class NextEditor:
         return proposal
 
 
-def _viewed(moment: Edit, view: View, line: int) -> Edit:
+def _viewed(state: Edit, view: View, line: int) -> Edit:
     """Returns the edit state limited to a view around a line, within its own window."""
-    first, last = moment.window
+    first, last = state.window
     top, bottom = view.window(line, last)
-    return replace(moment, history=view.history(moment.history), window=(max(first, top), bottom))
+    return replace(state, history=view.history(state.history), window=(max(first, top), bottom))
 
 
-def _places(moment: Edit, line: int) -> list[int]:
+def _places(state: Edit, line: int) -> list[int]:
     """Returns the lines around which to search for an edit; their windows do not overlap.
 
     The cursor's line comes first, unless it is still at the last edit and the program shows only
     other lines that need a change.
     """
-    here = _viewed(moment, VIEWS[0], line)
-    first, last = moment.window
+    here = _viewed(state, VIEWS[0], line)
+    first, last = state.window
     top, bottom = here.window
     all_due = [due for due in due_lines(here) if first <= due < last]
     seen, far = [here.window], list[int]()
     for due in all_due:
         if len(far) < _MOST_JUMPS and not any(top <= due < bottom for top, bottom in seen):
-            seen.append(_viewed(moment, VIEWS[0], due).window)
+            seen.append(_viewed(state, VIEWS[0], due).window)
             far.append(due)
-    stays = bool(moment.history) and top <= moment.history[-1].line < bottom
+    stays = bool(state.history) and top <= state.history[-1].line < bottom
     is_here = any(top <= due < bottom for due in all_due)
     return [*far, line] if stays and not is_here else [line, *far]
 

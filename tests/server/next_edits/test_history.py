@@ -151,8 +151,8 @@ def test_no_part_of_a_key_leaves_the_machine(first: int) -> None:
         change = Change("a.py", 0, rows[0], "" if not with_ else rows[0].replace(without, with_))
         top = max(0, first - (not with_))
         for history in ((other,), (change, other)) if rows[-1] != without else ((other,),):
-            moment = replace(edit, text=broken, history=history, window=(top, top + 4))
-            said = sent(moment)
+            state = replace(edit, text=broken, history=history, window=(top, top + 4))
+            said = sent(state)
             assert not said or not any(row.strip() in said for row in rows[1:-1])
     # What is gone from the file is known from its edits.
     whole = Change("a.py", 3, "".join(rows[3:6]), "")

@@ -476,9 +476,9 @@ def proposed(text: str, after: str) -> tuple[proposals.NextEditor, TextDocument,
     """An editor that has proposed to turn a document's text into another."""
     editor, document = proposals.NextEditor(FORMATS["blocks"]), TextDocument(text, version=1)
     plain = text.replace("\r\n", "\n")
-    moment = Edit("", "a.txt", plain, (), (0, len(lines_of(plain))), 0)
+    state = Edit("", "a.txt", plain, (), (0, len(lines_of(plain))), 0)
     engine: Any = SimpleNamespace(metrics=Metrics())
-    found = editor.worth_showing(engine, moment, after, "u", "")
+    found = editor.worth_showing(engine, state, after, "u", "")
     assert found
     return editor, document, editor.start_proposal(engine, found, "u", document).id
 

@@ -104,11 +104,11 @@ def usual_style(task: Task[Any], model: str, opened: Backend) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TaskSampling:
-    """How a task is sampled.
+    """Sampling settings of a task.
 
     Attributes:
         n: samples per problem.
-        temperature, top_p, seed: as in :class:`codegen.core.generation.SamplingParams`.
+        temperature, top_p, seed: see :class:`codegen.core.generation.SamplingParams`.
         max_new_tokens: maximum tokens per sample; None for the style's maximum answer length.
         style: a prompt style from :func:`style_of_task`, or its name; None for the task's style,
             else the style the model was tuned for (its model card).

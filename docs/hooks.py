@@ -68,7 +68,12 @@ def numbers() -> str:
                 where = known["machines"][one["machine"]]
                 what = one["what"] + (" (README)" if "readme" in one else "")
                 lines.append(f"| {what} | {value} | `{one['command']}` | {where} | {one['date']} |")
-    lines += ["", "## Measured earlier", "", "By scripts that were removed after commit 426ce475, or the one named."]
+    lines += [
+        "",
+        "## Measured earlier",
+        "",
+        "By scripts that were removed after commit 426ce475, or the one named.",
+    ]
     lines += ["", "| figure | value | command | machine | date |", "|---|---|---|---|---|"]
     for one in known["earlier"]:
         where = known["machines"][one["machine"]]

@@ -104,7 +104,7 @@ def run(
     Args:
         task, backend, params, decoder: the benchmark, and how completions are generated.
         n: samples per problem.
-        style: how problems become prompts, and completions programs.
+        style: the prompt style, see :class:`codegen.evals.tasks.PromptStyle`.
         limit: use only the first ``limit`` problems.
         shard_size: number of samples generated and logged together, the most that a kill can lose.
             Preferably a multiple of the backend's batch size.

@@ -144,7 +144,7 @@ def _plain(name: str) -> str:
 
 
 class LastModel:
-    """Keeps the last opened model for further cells with the same settings."""
+    """Opens models, and keeps the last one for the next cells with the same settings."""
 
     def __init__(self) -> None:
         self._opened: dict[str, Backend] = {}  # settings -> model

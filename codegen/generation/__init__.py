@@ -84,7 +84,7 @@ def editor_backend(model: str) -> str:
     """Returns the name of the backend that completes in editors, like :func:`local_backend`.
 
     A pretrained model whose weights are on this machine is run by our own engine: after an edit
-    it encodes a few tokens again, llama.cpp everything behind the edit.
+    it encodes a few tokens again, llama.cpp everything after the edit.
     """
     from codegen.models.pretrained import MODELS
 

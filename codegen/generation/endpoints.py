@@ -1,4 +1,4 @@
-"""Servers of models: their settings, and the names that a user gives them in ``models.toml``.
+"""Settings of model servers, and the named servers in ``models.toml``.
 
 :class:`Endpoint`, like :class:`codegen.generation.LocalModel`, is picklable: it knows its model's
 identity without opening it, and opens its backend.

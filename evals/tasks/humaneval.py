@@ -45,7 +45,7 @@ from pathlib import Path
 from typing import Self
 
 from codegen.core.errors import InputError
-from codegen.core.generation import cut_at_stop
+from codegen.core.generation import cut_at_stop, function_instruction
 from codegen.core.records import Sample
 from codegen.evals.tasks.base import CodeTask
 from codegen.evals.tasks.dataset_rows import (
@@ -70,20 +70,6 @@ class HumanEvalProblem(Problem):
     entry_point: str
     canonical_solution: str
     test: str
-
-
-def function_instruction(signature: str, docstring: str) -> str:
-    """Returns the instruction for one Python function, the same in training and evaluation.
-
-    The wording is from HumanEvalPack's ``instruction`` field (HumanEvalSynthesize, Muennighoff
-    et al. 2023), which the LintSeq reference code uses as its HumanEval prompt.
-
-    Args:
-        signature: the function's header without ``def`` and colon, ``name(args) -> type``.
-        docstring: its docstring, dedented.
-    """
-    header = f"Write a Python function `{signature}` to solve the following problem:"
-    return f"{header}\n{docstring.strip()}"
 
 
 class FunctionPrompts(CodeTask[AnyProblem]):

@@ -32,7 +32,9 @@ from codegen.sandbox import Sandbox
 slow, long = pytest.mark.slow, pytest.mark.long
 
 
-with_data = pytest.mark.skipif("CODEGEN_TEST_DATA" not in os.environ, reason="no data sets")
+with_data = pytest.mark.skipif(
+    "CODEGEN_TEST_DATA" not in os.environ, reason="set CODEGEN_TEST_DATA to the folder of data sets"
+)
 
 
 def case(name: str, keys: str, *marks: Any, quick: bool = True, **options: Any) -> Any:

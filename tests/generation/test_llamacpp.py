@@ -13,15 +13,8 @@ from typing import Any
 import pytest
 
 from codegen.core.errors import ConfigError, InputError, ModelError
-from codegen.core.generation import ModelUnusable
-from codegen.generation import (
-    Decoder,
-    LocalModel,
-    Request,
-    SamplingParams,
-    local_backend,
-    open_backend,
-)
+from codegen.core.generation import Decoder, ModelUnusable, Request, SamplingParams
+from codegen.generation import LocalModel, local_backend, open_backend
 from codegen.generation.llamacpp import LlamaBackend
 
 GREEDY = SamplingParams(12)

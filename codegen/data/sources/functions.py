@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from codegen.core.errors import ConfigError, InputError
+from codegen.core.generation import function_instruction
 from codegen.core.python_syntax import first_line, parse, syntax_fault
 from codegen.core.records import Example, has_lone_surrogate
 from codegen.data.sources import Item, MeasuredSource, Rejected, SourceOptions, file_digest
@@ -233,9 +234,6 @@ def _extract(
     body = _source(node, lines) if keep_docstring else bare
     header = needed_imports(free_names(bare) - {node.name}, imports)
     program = f"{header}\n\n{body}" if header else body
-    # Not at the top, since it imports pydantic, which workers do not need.
-    from codegen.evals.tasks.humaneval import function_instruction
-
     return function_instruction(signature_of(node, lines), docstring), program
 
 

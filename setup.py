@@ -40,7 +40,14 @@ setup(
         extension(
             "codegen.kernels.cpu._core",
             ["_core.cpp"],
-            ["common.hpp", "avx2.hpp", "avx512_bf16.hpp", "pass.hpp", "team.hpp"],
+            [
+                "common.hpp",
+                "avx2.hpp",
+                "avx512_bf16.hpp",
+                "avx512_vnni.hpp",
+                "pass.hpp",
+                "team.hpp",
+            ],
         ),
         extension(
             "codegen.sandbox.isolation._launcher",

@@ -1,22 +1,31 @@
-"""The Triton kernels compiled without a GPU: the resources that they use.
+"""Products on a CPU beside PyTorch's; the Triton kernels compiled: the resources that they use.
 
-What: every kernel is compiled ahead of time for sm_80, sm_90 and sm_100 as for a launch on common
+What: ``products`` has the CPU time of a product of some rows with a layer of Qwen2.5's half-billion
+model (gate and up, [9,728, 896]) for each set of kernels that this CPU has, in 4 and 8 bits, and of
+PyTorch's in bfloat16 and float32, with one thread; the median of several calls that take turns.
+
+Also: every kernel is compiled ahead of time for sm_80, sm_90 and sm_100 as for a launch on common
 model shapes; ``kernels`` has each one's registers and spilled bytes per thread, shared memory per
 block, and the bytes of its widest read of global memory. No GPU is needed for that, and none is
 used.
 
-Limits: the kernels are not run, and only a GPU shows what these numbers mean for speed: ``timings``
-is null, ``codegen bench gpu`` has them.
+Limits: the Triton kernels are not run, and only a GPU shows what these numbers mean for speed:
+``timings`` is null, ``codegen bench gpu`` has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from statistics import median
 from typing import Any
 
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report
+
+_LAYER = (9728, 896)
 
 
 def run(quick: bool = False) -> Mapping[str, object]:
@@ -27,10 +36,48 @@ def run(quick: bool = False) -> Mapping[str, object]:
     """
     report = Report()
     report.versions |= versions("codegen-toolkit", "torch", "triton")
+    report.figures["products"] = _products(report, 5 if quick else 21)
     report.figures["kernels"] = _compiled(report, quick)
     report.figures["timings"] = None
     report.notes.append("Compiled, not run: codegen bench gpu times the kernels on a GPU.")
     return report.mapping()
+
+
+def _products(report: Report, calls: int) -> list[dict[str, Any]]:
+    import torch
+    from torch.nn import functional
+
+    from codegen.kernels import cpu
+
+    torch.set_num_threads(1)
+    numbers = torch.Generator().manual_seed(0)
+    values = torch.randint(-127, 128, _LAYER, dtype=torch.int8, generator=numbers)
+    scales = torch.full(_LAYER[:1], 1e-3)
+    grouped = torch.full((_LAYER[0], _LAYER[1] // cpu.GROUP), 1e-3)
+    methods: dict[str, tuple[torch.dtype, Callable[[torch.Tensor], torch.Tensor]]] = {}
+    for name in cpu.available():
+        dtype = torch.bfloat16 if name.endswith("bf16") else torch.float32
+        four = cpu.pack4(values.abs() % 16, grouped, grouped)
+        methods[f"{name}, 4 bits"] = dtype, cpu.Product(dtype, four, kernels=name)
+        eight = cpu.Product(dtype, cpu.pack8(values), scales, kernels=name)
+        methods[f"{name}, 8 bits"] = dtype, eight
+    for dtype in (torch.bfloat16, torch.float32):
+        weights = (values * scales[:, None]).to(dtype)
+        methods[f"torch, {dtype}"] = dtype, partial(functional.linear, weight=weights)
+    rows = []
+    for count in (1, 8, 32, 128):
+        given = torch.rand(count, _LAYER[1], generator=numbers)
+        spent: dict[str, list[float]] = {name: [] for name in methods}
+        for _ in range(calls):
+            for name, (dtype, method) in methods.items():
+                inputs, began = given.to(dtype), time.thread_time()
+                method(inputs)
+                spent[name].append(time.thread_time() - began)
+        row = {name: round(1000 * median(times), 3) for name, times in spent.items()}
+        say(f"{count} rows, CPU ms: " + ", ".join(f"{name} {ms}" for name, ms in row.items()))
+        rows.append({"rows": count, "cpu_ms": row})
+    report.samples["products"] = calls
+    return rows
 
 
 def _compiled(report: Report, quick: bool) -> list[dict[str, Any]] | None:

@@ -156,7 +156,7 @@ def _measure_asking(
         ask_set(report, parser, name, folder, step)
     rows = [
         Question("", i.question.text, i.question.table, i.query)
-        for i in test[:: step * _STEPS["wikisql"]]
+        for i in test[:: _STEPS["wikisql"]]
         if not is_fitted_to(i.question.table.name)
     ]
     outcomes = [ask(parser, question) for question in wikisql_questions(rows, tables)]

@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedModel
 
 from codegen.decoding.cache import CacheLayer, KVCache
-from codegen.decoding.passes import forward
+from codegen.decoding.passes import StepProtocol, forward
 
 # One pass has at most this many tokens, all rows together, to bound activation memory.
 PASS_TOKENS = 8192
@@ -25,28 +25,46 @@ PASS_TOKENS = 8192
 _WORTH_PACKING = 1.2
 
 
-def prefill(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) -> None:
-    """Encodes each row's tokens except the last."""
+def prefill(
+    model: PreTrainedModel,
+    cache: KVCache,
+    given: Sequence[list[int]],
+    step: StepProtocol | None = None,
+) -> None:
+    """Encodes each row's tokens except the last.
+
+    Args:
+        step: encodes padded rows instead of the model, if it supports that many tokens.
+    """
     lengths = [len(tokens) - 1 for tokens in given]
     if cache.recurrent:
         _by_length(model, cache, given)
     elif max(lengths) * len(given) > _WORTH_PACKING * sum(lengths):
         packed(model, cache, given, PASS_TOKENS)
     else:
-        padded(model, cache, given)
+        padded(model, cache, given, step)
 
 
-def padded(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) -> None:
+def padded(
+    model: PreTrainedModel,
+    cache: KVCache,
+    given: Sequence[list[int]],
+    step: StepProtocol | None = None,
+) -> None:
     """Encodes each row's tokens except the last, in blocks of columns.
 
     Short rows are padded on the right; the padding's slots are overwritten before they are read.
     """
     # Blocks bound the activations, and are exact under a causal mask.
-    _columns(model, cache, given, max(1, PASS_TOKENS // len(given)))
+    _columns(model, cache, given, max(1, PASS_TOKENS // len(given)), step)
 
 
 def _columns(
-    model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]], block: int
+    model: PreTrainedModel,
+    cache: KVCache,
+    given: Sequence[list[int]],
+    block: int,
+    step: StepProtocol | None = None,
 ) -> None:
     width = max(map(len, given)) - 1
     pad = given[0][0]
@@ -57,7 +75,10 @@ def _columns(
         stop = start + part.shape[1]
         positions = torch.arange(start, stop, device=model.device).expand(len(given), -1)
         cache.place(positions, stop)
-        forward(model, part, cache, cache.mask(), 1)
+        if step is not None and step.takes_rows(part, cache):
+            step.of_rows(part, cache, 1)
+        else:
+            forward(model, part, cache, cache.mask(), 1)
 
 
 def _by_length(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) -> None:

@@ -317,7 +317,7 @@ class CachedRows:
         """Builds a cache of the rows' tokens except the last, and returns it and their cursors."""
         paged = self.cache.slots.pages
         cache = self.cache.fresh(max(map(len, given)) if paged else self.capacity)
-        prefill(self.model, cache, given)
+        prefill(self.model, cache, given, self._step)
         return cache, [len(tokens) - 1 for tokens in given]
 
 

@@ -5,10 +5,10 @@ and gets a quantized copy for passes of few tokens. The copy has four bits, with
 offset per 32 inputs, if that reproduces the layer's weights (they came from a quantized file, as
 for the embedded model); else eight bits with a scale per output.
 
-With one thread the products are the kernels of :mod:`codegen.kernels.cpu`: float32 on a CPU with
-AVX2, bfloat16 on a CPU that multiplies it natively. The float32 kernels round rows to eight bits,
-with a scale per 32 inputs (docs/kernels.md has the loss). Without these kernels or with several
-threads, bfloat16 uses PyTorch's. Other layers are unchanged.
+With one thread the products are the kernels of :mod:`codegen.kernels.cpu`, for any number of rows:
+float32 on a CPU with AVX2, bfloat16 on a CPU that multiplies it natively. They round rows to eight
+bits, with a scale per 32 inputs (docs/kernels.md has the loss). Without these kernels or with
+several threads, bfloat16 uses PyTorch's, for few rows. Other layers are unchanged.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ from codegen.kernels import cpu
 _GROUP = cpu.GROUP
 _LEVELS = 15  # steps between the 16 values of four bits
 _SAME = 0.015  # maximum relative error of reproduced weights; other weights have 0.07
-# Maximum rows for which quantized weights are faster, by type and bits; then with PyTorch.
+# Maximum rows for which quantized weights are faster: with our kernels, and with PyTorch's by bits.
 _ANY = 1 << 30
-_FEW = {torch.bfloat16: {4: 32, 8: 16}, torch.float32: {4: _ANY, 8: _ANY}}
-_FEW_PYTORCH = {4: 12, 8: 4}
+_FEW = {4: 12, 8: 4}
 MIN_WEIGHTS = 64 * 64  # smaller layers are not worth it
 _AT_ONCE = 4096  # outputs quantized at a time, for less memory; a multiple of 32
 
@@ -153,9 +152,9 @@ def _eight_bits(weight: torch.Tensor, compiled: bool) -> QuantizedWeights:
     if compiled:
         packed = torch.cat([cpu.pack8(part) for part in parts])
         product = cpu.Product(weight.dtype, packed, scales)
-        return QuantizedWeights(8, _FEW[weight.dtype][8], product)
+        return QuantizedWeights(8, _ANY, product)
     values, scales = torch.cat(list(parts)), scales.to(weight.dtype)
-    return QuantizedWeights(8, _FEW_PYTORCH[8], lambda rows: _int8_product(rows, values, scales))
+    return QuantizedWeights(8, _FEW[8], lambda rows: _int8_product(rows, values, scales))
 
 
 def _four_bits(weight: torch.Tensor, compiled: bool, *, exact: bool) -> QuantizedWeights | None:
@@ -186,10 +185,8 @@ def _four_bits(weight: torch.Tensor, compiled: bool, *, exact: bool) -> Quantize
         return None
     if compiled:
         product = cpu.Product(weight.dtype, torch.cat([packed for (packed,) in parts]))
-        return QuantizedWeights(4, _FEW[weight.dtype][4], product)
+        return QuantizedWeights(4, _ANY, product)
     values, scales, offsets = (torch.cat(column) for column in zip(*parts, strict=True))
     packed = _int4_pack(values, 8)
     numbers = torch.stack([scales, offsets], dim=-1).transpose(0, 1).contiguous()
-    return QuantizedWeights(
-        4, _FEW_PYTORCH[4], lambda rows: _int4_product(rows, packed, _GROUP, numbers)
-    )
+    return QuantizedWeights(4, _FEW[4], lambda rows: _int4_product(rows, packed, _GROUP, numbers))

@@ -175,12 +175,11 @@ class DecodeStep:
 
     def takes_rows(self, tokens: torch.Tensor, cache: KVCache) -> bool:
         """Returns True if :meth:`of_rows` can encode these tokens."""
-        layers = cache.layers
         return (
             self._pass is not None
             and not tokens.is_floating_point()
             and tokens.numel() <= self._pass.most
-            and all(isinstance(layer, CacheLayer) and layer.is_initialized for layer in layers)
+            and all(isinstance(layer, CacheLayer) for layer in cache.layers)
         )
 
     def of_rows(self, tokens: torch.Tensor, cache: KVCache, keep: int) -> torch.Tensor:
@@ -200,6 +199,10 @@ class DecodeStep:
         states, cosines, sines = self._embedded(tokens.flatten(), places.flatten())
         kept = np.arange(rows * size).reshape(rows, size)[:, size - keep :].ravel()
         assert self._pass is not None
+        empty = states.new_empty(rows, self._kv_heads, 0, self._dim)
+        for layer in cache.layers:
+            if not layer.is_initialized:  # type: ignore[union-attr]
+                layer.lazy_initialization(empty, empty)  # type: ignore[union-attr]
         logits = self._pass(
             states, cosines, sines, [cpu.SequenceRows(places[row], order) for row in range(rows)],
             self._row_addresses(cache, rows), [cache.capacity] * rows, kept,

@@ -1,11 +1,11 @@
 """CPU products of few rows: weights of few bits, attention over slots, and whole passes.
 
 A forward pass of few tokens is bound by reading the weights and the cached states. The kernels
-(C++) read them once, in few bytes, and sum in float32. There are three sets of kernels, each for
+(C++) read them once, in few bytes, and sum in float32. There are four sets of kernels, each for
 one dtype; the CPU and PyTorch's setting ``ATEN_CPU_CAPABILITY`` decide which are available:
 
 - ``avx2`` (AVX2, FMA and F16C): float32 rows, float16 slots (a whole pass also takes float32);
-- ``avx2_vnni`` (also AVX-VNNI): the same results in less time;
+- ``avx2_vnni`` (also AVX-VNNI), ``avx512_vnni``: the same results in less time;
 - ``avx512_bf16`` (AVX-512 BF16): bfloat16 rows and slots.
 
 :data:`KERNELS` names the sets by dtype. For other dtypes, and without a compiler, PyTorch is used;
@@ -15,12 +15,9 @@ does not depend on the other rows, to the last bit.
 
 from __future__ import annotations
 
-import math
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -43,13 +40,19 @@ _MOST_HELPERS = 3
 Addresses = NDArray[np.int64]
 
 
+def available() -> Sequence[str]:
+    """Returns the names of the sets that this CPU has."""
+    return getattr(_core, "SETS", ())  # missing in an older build
+
+
 def _kernels() -> dict[torch.dtype, str]:
-    """Returns the available sets of kernels by dtype."""
-    names = getattr(_core, "SETS", ())  # missing in an older build
+    """Returns the sets of kernels to use by dtype."""
+    names = available()
     capability = torch.backends.cpu.get_cpu_capability()
     found: dict[torch.dtype, str] = {}
     if "avx2" in names and capability != "DEFAULT":
-        found[torch.float32] = "avx2_vnni" if "avx2_vnni" in names else "avx2"
+        wide = ["avx512_vnni"] if capability.startswith("AVX512") else []
+        found[torch.float32] = next(s for s in [*wide, "avx2_vnni", "avx2"] if s in names)
     if "avx512_bf16" in names and capability.startswith("AVX512"):
         found[torch.bfloat16] = "avx512_bf16"
     return found
@@ -61,33 +64,13 @@ SLOTS = {torch.float32: torch.float16, torch.bfloat16: torch.bfloat16}
 
 __all__ = [
     "GROUP", "KERNELS", "SLOTS", "CompiledPass", "Product", "SequenceRows", "attend", "attention",
-    "fastest", "gated", "pack4", "pack8", "preferable", "rms_norm", "rotate_",
+    "available", "gated", "pack4", "pack8", "preferable", "rms_norm", "rotate_",
 ]  # fmt: skip
 
 
 def preferable(dtype: torch.dtype) -> bool:
     """Returns True if the kernels suit a dtype; they use one thread, PyTorch may use more."""
     return dtype in KERNELS and torch.get_num_threads() == 1
-
-
-@cache
-def fastest() -> torch.dtype | None:
-    """Returns the dtype in which products of few rows take the least time here, measured in some
-    milliseconds; None without kernels. The fastest set depends on the CPU's execution units, not
-    only on its instruction set.
-    """
-    numbers = torch.Generator().manual_seed(0)
-    values = torch.randint(0, 16, (1024, 1024), generator=numbers)
-    packed = pack4(values, torch.ones(1024, 32), torch.zeros(1024, 32))
-    rows = torch.rand(8, 1024, generator=numbers)
-    times: dict[torch.dtype, float] = dict.fromkeys(KERNELS, math.inf)
-    for _ in range(9):
-        for dtype in KERNELS:
-            product, given = Product(dtype, packed), rows.to(dtype)
-            began = time.thread_time()
-            product(given)
-            times[dtype] = min(times[dtype], time.thread_time() - began)
-    return min(times, key=times.__getitem__, default=None)
 
 
 def pack4(values: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
@@ -102,7 +85,7 @@ def pack4(values: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor) -> 
     """
     outputs, inputs = values.shape
     blocks, groups = outputs // _LANES, inputs // GROUP
-    # Inputs of a group as 8 z + 2 j + e; see avx512_bf16.hpp.
+    # Inputs of a group as 8 z + 2 j + e; see avx2.hpp.
     nibbles = values.to(torch.int32).view(blocks, _LANES, groups, 4, 4, 2)
     shifts = 4 * torch.arange(4)[:, None] + 16 * torch.arange(2)
     words = (nibbles << shifts.int()).sum((-1, -2), dtype=torch.int32).permute(0, 2, 3, 1)
@@ -137,6 +120,7 @@ class Product:
         bias: bias in ``dtype``, [O].
         most: number of rows up to which this product is faster than ``wide``.
         wide: the product for more rows; None to always use this one.
+        kernels: a set for this dtype of :func:`available`; by default that of :data:`KERNELS`.
 
     Raises:
         ValueError: for scales or a bias of a wrong dtype or shape.
@@ -151,6 +135,7 @@ class Product:
         *,
         most: int = 1 << 30,
         wide: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        kernels: str = "",
     ) -> None:
         self.dtype, self.most, self._wide = dtype, most, wide
         if isinstance(packed, torch.Tensor):
@@ -181,7 +166,7 @@ class Product:
         self.words: Addresses = np.array(
             [self.bits, *addresses, self.outputs, self.inputs], dtype=np.int64
         )
-        self._linear = getattr(_core, f"linear_{KERNELS[dtype]}")
+        self._linear = getattr(_core, f"linear_{kernels or KERNELS[dtype]}")
 
     def joined(
         self, bias: torch.Tensor | None, most: int, wide: Callable[[torch.Tensor], torch.Tensor]

@@ -26,10 +26,10 @@ namespace {
         static constexpr auto rotate = NAMESPACE::rotate;                       \
         static constexpr auto add = NAMESPACE::add;                             \
         static constexpr auto scratch4 = NAMESPACE::scratch4;                   \
-        static constexpr auto prepare4 = NAMESPACE::prepare4;                   \
+        static constexpr auto prepare4 = NAMESPACE::prepare4<NUMBER>;                 \
         static constexpr auto blocks4 = NAMESPACE::blocks4 FUSED;               \
         static constexpr auto scratch8 = NAMESPACE::scratch8;                   \
-        static constexpr auto prepare8 = NAMESPACE::prepare8;                   \
+        static constexpr auto prepare8 = NAMESPACE::prepare8<NUMBER>;                 \
         static constexpr auto blocks8 = NAMESPACE::blocks8 FUSED;               \
         static constexpr auto blocks_own = NAMESPACE::blocks_own;               \
         static constexpr auto write_states = NAMESPACE::write_states STATE;     \
@@ -158,8 +158,12 @@ SET(Avx2Wide, avx2, float, <false>, <float>);
 SET(Avx2Vnni, avx2, float, <true>, <uint16_t>);
 SET(Avx2VnniWide, avx2, float, <true>, <float>);
 #endif
+#ifdef CPU_AVX512_VNNI
+SET(Avx512Vnni, avx512_vnni, float, <float>, <uint16_t>);
+SET(Avx512VnniWide, avx512_vnni, float, <float>, <float>);
+#endif
 #ifdef CPU_AVX512_BF16
-SET(Avx512Bf16, avx512_bf16, uint16_t, , );
+SET(Avx512Bf16, avx512_bf16, uint16_t, <uint16_t>, );
 #endif
 
 PyMethodDef functions[] = {
@@ -168,6 +172,9 @@ PyMethodDef functions[] = {
 #endif
 #ifdef CPU_AVX2_VNNI
     FUNCTIONS(Avx2Vnni, "avx2_vnni") WIDE(Avx2VnniWide, "avx2_vnni")
+#endif
+#ifdef CPU_AVX512_VNNI
+    FUNCTIONS(Avx512Vnni, "avx512_vnni") WIDE(Avx512VnniWide, "avx512_vnni")
 #endif
 #ifdef CPU_AVX512_BF16
     FUNCTIONS(Avx512Bf16, "avx512_bf16")
@@ -196,6 +203,9 @@ PyMODINIT_FUNC PyInit__core() {
 #endif
 #ifdef CPU_AVX2_VNNI
     if (right && avx2::fuses()) right = add_name(names, "avx2_vnni");
+#endif
+#ifdef CPU_AVX512_VNNI
+    if (right && avx512_vnni::supported()) right = add_name(names, "avx512_vnni");
 #endif
 #ifdef CPU_AVX512_BF16
     if (right && avx512_bf16::supported()) right = add_name(names, "avx512_bf16");

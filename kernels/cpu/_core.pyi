@@ -2,8 +2,9 @@
 
 Nothing is checked here: :mod:`codegen.kernels.cpu` does it. Every function is there for each set of
 instructions, with its name behind the function's: ``linear_avx2``, ``linear_avx2_vnni``,
-``linear_avx512_bf16``. Numbers are float32 and slots float16 for AVX2, both bfloat16 for AVX-512
-BF16. The passes ``run_avx2_wide`` and ``run_avx2_vnni_wide`` have float32 slots.
+``linear_avx512_vnni``, ``linear_avx512_bf16``. Numbers are bfloat16 and slots too for AVX-512 BF16,
+else float32 and float16. The passes ``run_avx2_wide``, ``run_avx2_vnni_wide`` and
+``run_avx512_vnni_wide`` have float32 slots.
 """
 
 SETS: list[str]
@@ -77,6 +78,14 @@ attend_avx2_vnni = attend_avx2
 run_avx2_vnni = run_avx2
 run_avx2_wide = run_avx2
 run_avx2_vnni_wide = run_avx2
+
+linear_avx512_vnni = linear_avx2
+norm_avx512_vnni = norm_avx2
+gate_avx512_vnni = gate_avx2
+rotate_avx512_vnni = rotate_avx2
+attend_avx512_vnni = attend_avx2
+run_avx512_vnni = run_avx2
+run_avx512_vnni_wide = run_avx2
 
 linear_avx512_bf16 = linear_avx2
 norm_avx512_bf16 = norm_avx2

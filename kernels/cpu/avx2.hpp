@@ -211,8 +211,17 @@ inline Whole whole_in(void* scratch, long rows, long inputs) {
 // Bytes for whole numbers.
 inline long scratch4(long rows, long inputs) { return rows * (inputs + inputs / group * 8); }
 
+inline __m256 eight_at(const float* values) { return _mm256_loadu_ps(values); }
+
+inline __m256 eight_at(const uint16_t* values) {  // bfloat16
+    const __m256i wide =
+        _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+
 // Of x [rows, I], I a multiple of 32. `order` has the place of each of 16 inputs.
-inline void make_whole(const float* x, long rows, long inputs, void* scratch, __m128i order) {
+template <class Number>
+void make_whole(const Number* x, long rows, long inputs, void* scratch, __m128i order) {
     constexpr float least = 1e-30f;  // the inverse of less is not finite; such groups become zero
     const Whole out = whole_in(scratch, rows, inputs);
     const __m256i in_order = _mm256_broadcastsi128_si256(order);
@@ -220,7 +229,7 @@ inline void make_whole(const float* x, long rows, long inputs, void* scratch, __
     for (long g = 0; g < rows * (inputs / group); ++g, x += group) {
         __m256 value[4], most = _mm256_setzero_ps();
         for (int k = 0; k < 4; ++k) {
-            value[k] = _mm256_loadu_ps(x + k * width);
+            value[k] = eight_at(x + k * width);
             most = _mm256_max_ps(most, absolute(value[k]));
         }
         const float largest = largest_of(most);
@@ -247,9 +256,12 @@ inline __m256i four_at(const int8_t* values, long number) {  // 4 numbers in all
 
 // ------------------------------------------------------------------------------ four bits
 
-// Few rows times a block of 16 outputs, which is unpacked in registers; avx512_bf16.hpp describes
-// the layout of the weights, of which a byte's two values are two apart. A weight is
-// q s + (t - 8 s), and the sum of the row's inputs takes the second part. The next block is
+// Weights [O / 16][I / 32] blocks of `group_bytes`. Four times 16 words of 32 bits (z = 0 .. 3) hold
+// the values q = 0 .. 15 of input 8 z + 2 j + e for each output at bits 16 e + 4 j; then 16 scales s
+// and 16 offsets t, float16. A weight is (q - 8) s + t.
+//
+// Few rows times a block of 16 outputs, which is unpacked in registers. A byte's two values are two
+// inputs apart. As q s + (t - 8 s), the second part is multiplied by the sum of the row's inputs. The next block is
 // prefetched, as CPUs do not look so far ahead while they compute. Not inlined, as compilers have
 // run out of registers in callers.
 template <int Rows, bool Fused>
@@ -300,7 +312,8 @@ __attribute__((noinline)) void tile4(const Whole& x, long row, const uint8_t* bl
         for (int v = 0; v < 2; ++v) _mm256_storeu_ps(y + r * outputs + v * width, out[r][v]);
 }
 
-inline void prepare4(const float* x, long rows, long inputs, void* scratch) {
+template <class Number>
+void prepare4(const Number* x, long rows, long inputs, void* scratch) {
     const __m128i order = _mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
     make_whole(x, rows, inputs, scratch, order);
 }
@@ -365,7 +378,8 @@ __attribute__((noinline)) void tile8(const Whole& x, long row, const int8_t* wei
 
 inline long scratch8(long rows, long inputs) { return scratch4(rows, inputs); }
 
-inline void prepare8(const float* x, long rows, long inputs, void* scratch) {
+template <class Number>
+void prepare8(const Number* x, long rows, long inputs, void* scratch) {
     const __m128i order = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     make_whole(x, rows, inputs, scratch, order);
 }

@@ -1,24 +1,23 @@
-// Products of few rows with quantized weights, and the attention of few queries over slots, on a CPU
-// with AVX-512 BF16 (Intel since Cooper Lake, AMD since Zen 4). Numbers and slots are bfloat16.
+// Products of few rows, and the attention of few queries over slots, on a CPU with AVX-512 BF16 (Intel
+// since Cooper Lake, AMD since Zen 4). Numbers and slots are bfloat16.
 //
 // A pass of few tokens is bound by reading its weights and cached states, so both are read once, in
-// memory order, and the other factors stay in registers and the first-level cache. Products are of
-// bfloat16, with sums in float32 (VDPBF16PS).
+// memory order, and the other factors stay in registers and the first-level cache. Products with a
+// model's own weights and attention multiply bfloat16, with sums in float32 (VDPBF16PS); those with
+// quantized weights are of avx512_vnni.hpp.
 //
 // Only functions after the pragmas below use the instructions; callers check supported() first.
 #pragma once
 
-#include "common.hpp"
+#include "avx512_vnni.hpp"
 
-#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 16 : __GNUC__ >= 11)
+#ifdef CPU_AVX512_VNNI
 #define CPU_AVX512_BF16 1
-#include <immintrin.h>
 #endif
 
 namespace avx512_bf16 {
 
 using cpu::group;
-using cpu::group_bytes;
 using cpu::lanes;
 
 #ifdef CPU_AVX512_BF16
@@ -26,7 +25,7 @@ using cpu::lanes;
 inline bool supported() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512bf16");
+           __builtin_cpu_supports("avx512bf16") && avx512_vnni::supported();
 }
 
 #if defined(__clang__)
@@ -147,197 +146,14 @@ inline void add(uint16_t* y, const uint16_t* x, long size) {
     for (long i = 0; i < size; i += lanes) store(y + i, _mm512_add_ps(load(y + i), load(x + i)));
 }
 
-// ------------------------------------------------------------------------------ four bits
+// ------------------------------------------------------------------------------ four and eight bits
 
-// Weights [O / 16][I / 32] blocks of `group_bytes`. Registers z = 0 .. 3 of 16 lanes hold the
-// values q = 0 .. 15 of input 8 z + 2 j + e for output `lane` at bits 16 e + 4 j; then 16 scales s
-// and 16 offsets t, float16. A weight is (q - 8) s + t.
-//
-// 0x4300 | q is 128 + q in bfloat16, so an AND and an OR make operands of values; 136 times the sum
-// of the inputs is subtracted first.
-
-// The sums of the groups of a row, float32 [I / 32].
-inline void group_sums(const uint16_t* row, long inputs, float* sums) {
-    const __m512i ones = _mm512_set1_epi32(0x3F803F80);
-    for (long at = 0; at < inputs; at += group) {
-        const __m512i values = _mm512_loadu_si512(row + at);
-        sums[at / group] =
-            _mm512_reduce_add_ps(multiply_pairs(_mm512_setzero_ps(), values, ones));
-    }
-}
-
-// Not inlined, as compilers have run out of registers in callers.
-template <int Rows, int Blocks>
-__attribute__((noinline)) void tile4(const uint16_t* x, const float* sums, const uint8_t* weights,
-                                     uint16_t* y, long outputs, long inputs) {
-    const long groups = inputs / group, stride = groups * group_bytes;
-    const __m512i values_of = _mm512_set1_epi32(0x000F000F);
-    const __m512i as_bfloat = _mm512_set1_epi32(0x43004300);
-    __m512 out[Rows][Blocks];
-    for (int r = 0; r < Rows; ++r)
-        for (int b = 0; b < Blocks; ++b) out[r][b] = _mm512_setzero_ps();
-    for (long g = 0; g < groups; ++g) {
-        const uint8_t* block = weights + g * group_bytes;
-        __m512 sum[Rows][Blocks];
-        for (int r = 0; r < Rows; ++r)
-            for (int b = 0; b < Blocks; ++b)
-                sum[r][b] = _mm512_set1_ps(-136.0f * sums[r * groups + g]);
-        for (int z = 0; z < 4; ++z) {
-            __m512i packed[Blocks];
-            for (int b = 0; b < Blocks; ++b)
-                packed[b] = _mm512_loadu_si512(block + b * stride + 64 * z);
-            for (int j = 0; j < 4; ++j) {
-                __m512i pair[Blocks];
-                for (int b = 0; b < Blocks; ++b) {  // 0xEA: (a & b) | c
-                    pair[b] = _mm512_ternarylogic_epi32(packed[b], values_of, as_bfloat, 0xEA);
-                    packed[b] = _mm512_srli_epi32(packed[b], 4);
-                }
-                for (int r = 0; r < Rows; ++r) {
-                    const __m512i input = pair_at(x + r * inputs + g * group, 4 * z + j);
-                    for (int b = 0; b < Blocks; ++b)
-                        sum[r][b] = multiply_pairs(sum[r][b], input, pair[b]);
-                }
-            }
-        }
-        for (int b = 0; b < Blocks; ++b) {
-            const auto* numbers = reinterpret_cast<const __m256i*>(block + b * stride + 256);
-            const __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256(numbers));
-            const __m512 offset = _mm512_cvtph_ps(_mm256_loadu_si256(numbers + 1));
-            for (int r = 0; r < Rows; ++r) {
-                out[r][b] = _mm512_fmadd_ps(scale, sum[r][b], out[r][b]);
-                out[r][b] =
-                    _mm512_fmadd_ps(offset, _mm512_set1_ps(sums[r * groups + g]), out[r][b]);
-            }
-        }
-    }
-    for (int r = 0; r < Rows; ++r)
-        for (int b = 0; b < Blocks; ++b)
-            store(y + r * outputs + b * lanes, out[r][b]);
-}
-
-template <int Blocks>
-inline void rows4(int rows, const uint16_t* x, const float* sums, const uint8_t* weights,
-                  uint16_t* y, long outputs, long inputs) {
-    switch (rows) {
-        case 1: return tile4<1, Blocks>(x, sums, weights, y, outputs, inputs);
-        case 2: return tile4<2, Blocks>(x, sums, weights, y, outputs, inputs);
-        case 3: return tile4<3, Blocks>(x, sums, weights, y, outputs, inputs);
-        case 4: return tile4<4, Blocks>(x, sums, weights, y, outputs, inputs);
-        default: break;
-    }
-    if constexpr (Blocks == 1) switch (rows) {
-        case 5: return tile4<5, 1>(x, sums, weights, y, outputs, inputs);
-        case 6: return tile4<6, 1>(x, sums, weights, y, outputs, inputs);
-        case 7: return tile4<7, 1>(x, sums, weights, y, outputs, inputs);
-        case 8: return tile4<8, 1>(x, sums, weights, y, outputs, inputs);
-        case 9: return tile4<9, 1>(x, sums, weights, y, outputs, inputs);
-        case 10: return tile4<10, 1>(x, sums, weights, y, outputs, inputs);
-        case 11: return tile4<11, 1>(x, sums, weights, y, outputs, inputs);
-        default: return tile4<12, 1>(x, sums, weights, y, outputs, inputs);
-    }
-}
-
-inline long scratch4(long rows, long inputs) { return rows * (inputs / group) * 4; }
-
-inline void prepare4(const uint16_t* x, long rows, long inputs, void* scratch) {
-    auto* sums = static_cast<float*>(scratch);
-    for (long r = 0; r < rows; ++r) group_sums(x + r * inputs, inputs, sums + r * (inputs / group));
-}
-
-// Blocks of 16 outputs from `from` to `to`. x bfloat16 [rows, I], y bfloat16 [rows, O]; O and I
-// multiples of 32.
-inline void blocks4(const uint16_t* x, const void* scratch, const uint8_t* weights, uint16_t* y,
-                    long rows, long outputs, long inputs, long from, long to) {
-    const auto* sums = static_cast<const float*>(scratch);
-    const long groups = inputs / group, stride = groups * group_bytes;
-    const long tiles = (rows + 11) / 12;
-    for (long block = from; block < to;) {
-        const bool four = rows <= 2 && block + 4 <= to, two = rows <= 4 && block + 2 <= to;
-        for (long tile = 0, row = 0; tile < tiles; ++tile) {  // the block stays in the first cache
-            const long size = (rows - row) / (tiles - tile);
-            const uint16_t* in = x + row * inputs;
-            const float* its = sums + row * groups;
-            const uint8_t* w = weights + block * stride;
-            uint16_t* out = y + row * outputs + block * lanes;
-            if (four) {
-                if (size == 1) tile4<1, 4>(in, its, w, out, outputs, inputs);
-                else tile4<2, 4>(in, its, w, out, outputs, inputs);
-            } else if (two) {
-                rows4<2>(int(size), in, its, w, out, outputs, inputs);
-            } else {
-                rows4<1>(int(size), in, its, w, out, outputs, inputs);
-            }
-            row += size;
-        }
-        block += four ? 4 : two ? 2 : 1;
-    }
-}
-
-// ------------------------------------------------------------------------------ eight bits
-
-// Weights int8 [O / 16][I / 4][16][4] with a scale for each output, float32 [O].
-template <int Rows>
-inline void tile8(const float* x, const int8_t* weights, const float* scales, uint16_t* y,
-                  long outputs, long inputs, long from, long to) {
-    constexpr int Blocks = Rows <= 2 ? 4 : 2;
-    for (long block = from; block < to; block += Blocks) {
-        const int these = int(to - block < Blocks ? to - block : Blocks);
-        __m512 sum[Rows][Blocks];
-        for (int r = 0; r < Rows; ++r)
-            for (int b = 0; b < Blocks; ++b) sum[r][b] = _mm512_setzero_ps();
-        const int8_t* w[Blocks];
-        for (int b = 0; b < Blocks; ++b)
-            w[b] = weights + (block + (b < these ? b : 0)) * inputs * lanes;
-        for (long i = 0; i < inputs; i += 4)
-            for (int b = 0; b < Blocks; ++b) {
-                const __m512i four = _mm512_loadu_si512(w[b] + i * lanes);
-                for (int k = 0; k < 4; ++k) {
-                    const __m512 wide = _mm512_cvtepi32_ps(
-                        _mm512_srai_epi32(_mm512_slli_epi32(four, unsigned(24 - 8 * k)), 24));
-                    for (int r = 0; r < Rows; ++r)
-                        sum[r][b] = _mm512_fmadd_ps(
-                            wide, _mm512_set1_ps(x[r * inputs + i + k]), sum[r][b]);
-                }
-            }
-        for (int r = 0; r < Rows; ++r)
-            for (int b = 0; b < these; ++b) {
-                const long at = (block + b) * lanes;
-                const __m512 value = _mm512_mul_ps(sum[r][b], _mm512_loadu_ps(scales + at));
-                store(y + r * outputs + at, value);
-            }
-    }
-}
-
-inline long scratch8(long rows, long inputs) { return rows * inputs * 4; }
-
-inline void prepare8(const uint16_t* x, long rows, long inputs, void* scratch) {
-    auto* wide = static_cast<float*>(scratch);
-    for (long i = 0; i < rows * inputs; ++i) wide[i] = widened(x[i]);
-}
-
-// Blocks of 16 outputs from `from` to `to`. y bfloat16 [rows, O]; O a multiple of 16, I of 32.
-inline void blocks8(const uint16_t*, const void* scratch, const int8_t* weights,
-                    const float* scales, uint16_t* y, long rows, long outputs, long inputs,
-                    long from, long to) {
-    const auto* wide = static_cast<const float*>(scratch);
-    const long tiles = (rows + 7) / 8;
-    for (long tile = 0, row = 0; tile < tiles; ++tile) {
-        const long size = (rows - row) / (tiles - tile);
-        const float* in = wide + row * inputs;
-        uint16_t* out = y + row * outputs;
-        switch (size) {
-            case 1: tile8<1>(in, weights, scales, out, outputs, inputs, from, to); break;
-            case 2: tile8<2>(in, weights, scales, out, outputs, inputs, from, to); break;
-            case 3: tile8<3>(in, weights, scales, out, outputs, inputs, from, to); break;
-            case 4: tile8<4>(in, weights, scales, out, outputs, inputs, from, to); break;
-            case 5: tile8<5>(in, weights, scales, out, outputs, inputs, from, to); break;
-            case 6: tile8<6>(in, weights, scales, out, outputs, inputs, from, to); break;
-            case 7: tile8<7>(in, weights, scales, out, outputs, inputs, from, to); break;
-            default: tile8<8>(in, weights, scales, out, outputs, inputs, from, to);
-        }
-        row += size;
-    }
-}
+using avx2::prepare4;
+using avx2::prepare8;
+using avx2::scratch4;
+using avx2::scratch8;
+using avx512_vnni::blocks4;
+using avx512_vnni::blocks8;
 
 // ------------------------------------------------------------------------------ sixteen bits
 

@@ -87,11 +87,9 @@ def quantized(
 def multiplied(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The numbers that products multiply in place of rows, and how far from these they may be.
 
-    Float32 is rounded to whole numbers up to 127, with a scale for each group of 32.
+    These are whole numbers up to 127, with a scale for each group of 32.
     """
-    if x.dtype == torch.bfloat16:
-        return x.double(), torch.zeros_like(x).double()
-    groups = x.view(len(x), -1, 32)
+    groups = x.float().view(len(x), -1, 32)
     most = groups.abs().amax(-1, keepdim=True)
     whole = (groups * torch.where(most > 0, 127 / most, 0)).round().double()
     scales = most.double() / 127
@@ -165,16 +163,16 @@ def test_a_row_gets_the_same_whatever_is_beside_it(bits: int, dtype: torch.dtype
         assert torch.equal(product(x[:rows]), alone[:rows])
 
 
-@pytest.mark.skipif(cpu.KERNELS.get(torch.float32) != "avx2_vnni", reason="needs AVX-VNNI")
+@pytest.mark.skipif(cpu.KERNELS.get(torch.float32) in (None, "avx2"), reason="needs VNNI")
 @pytest.mark.parametrize("bits", [4, 8])
-def test_avx_vnni_gives_the_bits_of_avx2(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vnni_gives_the_bits_of_avx2(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """For each number of rows that is computed together, and rows of any size."""
     torch.manual_seed(bits)
     weights = quantized(bits, 96, 320, torch.float32)[:2]
     fused = cpu.Product(torch.float32, *weights)
     monkeypatch.setitem(cpu.KERNELS, torch.float32, "avx2")
     plain = cpu.Product(torch.float32, *weights)
-    for rows in range(1, 14):
+    for rows in range(1, 26):
         x = torch.randn(rows, fused.inputs) * 10.0 ** torch.randint(-8, 9, (rows, 1))
         assert torch.equal(fused(x), plain(x))
 
@@ -313,7 +311,7 @@ def test_what_stands_between_products_is_what_llama_computes(
 
 @pytest.mark.parametrize(
     ("capability", "expected"),
-    [("default", set()), ("avx2", {cpu.KERNELS.get(torch.float32)})],
+    [("default", set()), ("avx2", {"avx2", "avx2_vnni"})],
 )
 def test_what_pytorch_may_use_decides(capability: str, expected: set[str]) -> None:
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
@@ -324,7 +322,7 @@ def test_what_pytorch_may_use_decides(capability: str, expected: set[str]) -> No
     names = set(found.stdout.split())
     assert names <= expected
     if cpu.KERNELS and capability == "avx2":
-        assert names == expected
+        assert len(names) == 1
 
 
 def test_only_sets_that_the_cpu_has_are_offered() -> None:
@@ -338,6 +336,7 @@ def test_only_sets_that_the_cpu_has_are_offered() -> None:
     needs = {
         "avx2": {"avx2", "fma", "f16c"},
         "avx2_vnni": {"avx2", "fma", "f16c", "avx_vnni"},
+        "avx512_vnni": {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni"},
         "avx512_bf16": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"},
     }
     assert set(core.SETS) == {name for name, needed in needs.items() if needed <= flags}

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "full"]
 # Tokens per forward pass when encoding a context; requests can be cancelled between passes.
 _CHUNK = 32
-_SMALL = 500_000_000  # maximum parameters of a model whose float32 weights are worth their memory
 _SAMPLE = "def mean(values):\n    return sum(values) / len(values)\n"
-_FLOAT32_CHUNK = 64  # with kernels whose time per token does not depend on their number
+_COMPILED_CHUNK = 64  # with our kernels, whose time per token does not depend on their number
 
 
 class CompletionModel:
@@ -71,7 +70,7 @@ class CompletionModel:
         self.step = _step(loaded.model, precision)
         self._sample: list[int] = loaded.tokenizer(_SAMPLE)["input_ids"][:_CHUNK]
         few = self.step is None or self.step.most == _CHUNK
-        self.chunk = _CHUNK if few else _FLOAT32_CHUNK
+        self.chunk = _CHUNK if few else _COMPILED_CHUNK
         cache = self._checked_cache()
         self.longest = min(limits.conversation_tokens, cache.longest or limits.conversation_tokens)
 
@@ -84,19 +83,14 @@ class CompletionModel:
         limits: ServerLimits | None = None,
         precision: Precision = "auto",
     ) -> Self:
-        """Loads a model; a small one on a CPU defaults to the dtype of the fastest kernels.
+        """Loads a model; ``dtype`` defaults to the fastest on this machine.
 
         Raises:
             ModelError: with the missing part and the remedy.
         """
-        import torch
-
         from codegen.models import load
 
-        loaded = load(name, dtype=dtype)
-        if dtype is None and precision == "auto" and _is_faster_in_float32(loaded.model):
-            loaded = load(name, dtype=torch.float32)
-        return cls(loaded, limits=limits, precision=precision)
+        return cls(load(name, dtype=dtype), limits=limits, precision=precision)
 
     def _checked_cache(self) -> EditableCache:
         """Creates a cache; raises at startup if it cannot be edited.
@@ -122,29 +116,11 @@ class CompletionModel:
         return EditableCache(self.model, policy=policy, step=self.step, sample=self._sample)
 
 
-def _is_faster_in_float32(model: PreTrainedModel) -> bool:
-    """Returns True if kernels with 8-bit rows make a bfloat16 model faster in float32."""
-    import torch
-
-    from codegen.decoding.editing import can_step
-    from codegen.kernels import cpu
-
-    return (
-        (model.dtype, model.device.type) == (torch.bfloat16, "cpu")
-        and model.num_parameters() <= _SMALL
-        and cpu.preferable(torch.float32)
-        and can_step(model)
-        and cpu.fastest() == torch.float32
-    )
-
-
 def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
     """Returns the short pass of models that have one, else None; always adds quantized weights.
 
     In a short pass, the weights are read once for several documents.
     """
-    import torch
-
     from codegen.decoding.editing import DecodeStep, can_step, plain_product
     from codegen.kernels import cpu
     from codegen.models.quantization import add_quantized_weights, quantized_product
@@ -152,12 +128,10 @@ def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
     if precision == "full":
         return None
     if can_step(model):
-        # Kernels for float32 support any number of tokens.
-        some = model.dtype == torch.float32 and cpu.preferable(model.dtype)
         return DecodeStep(
             model,
             lambda layers: quantized_product(layers) or plain_product(layers),
-            most=None if some else _CHUNK,
+            most=None if cpu.preferable(model.dtype) else _CHUNK,  # our kernels take any number
         )
     add_quantized_weights(model)
     return None

@@ -220,7 +220,7 @@ class Machine:
             self.spent += took
             return logits[tokens]
 
-        def prefill(_: Any, __: Any, given: Sequence[list[int]]) -> None:
+        def prefill(_: Any, __: Any, given: Sequence[list[int]], ___: Any) -> None:
             self.now += token * sum(map(len, given))
 
         monkeypatch.setattr(passes, "forward", forward)

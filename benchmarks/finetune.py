@@ -68,7 +68,7 @@ TRL_BEST: Mapping[str, dict[str, Any]] = {
 }
 
 
-@options(quick={"steps": 3, "max_length": 192})
+@options(quick={"steps": 3, "max_length": 96})
 def run(
     quick: bool = False,
     *,
@@ -123,7 +123,7 @@ def run(
             _set_trl(report, results, ours)
         else:
             report.install["trl"] = "pip install --target DIR --no-deps trl; -o trl_path=DIR"
-        busy = {**jobs[ours], "steps": 3 if quick else 12, "batch_size": 1 if quick else 2}
+        busy = {**jobs[ours], "steps": 2 if quick else 12, "batch_size": 1 if quick else 2}
         _set_busy(report, busy)
     return report.mapping()
 

@@ -119,7 +119,7 @@ def gguf_file(model: str, engine: str) -> Path | None:
     Raises:
         ConfigError: if the engine is unknown or cannot run the model.
     """
-    from codegen.generation.backends import editor_backend
+    from codegen.generation import editor_backend
     from codegen.models.gguf import find_gguf, gguf_of
     from codegen.models.pretrained import MODELS
 

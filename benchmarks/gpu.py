@@ -65,7 +65,7 @@ from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, chosen_parts, options
 from codegen.core.errors import CodegenError, ConfigError, MachineError
-from codegen.core.records import write_atomic
+from codegen.core.paths import write_atomic
 
 PARTS = ("device", "kernels", "decoding", "caches", "training")
 _TOOLS = Path(__file__).parent / "tools"

@@ -182,7 +182,7 @@ def _audited(programs: Sequence[Program], seed: int, passes: int) -> list[Pass]:
     """Runs the default of ``codegen data lintseq``, with pylint on a sample of the states."""
     from codegen.lintseq import LintSeq
 
-    share = LintSeq().audit or 0.0
+    share = LintSeq().audit
     return [_ours(programs, "ruff", seed + number, share) for number in range(passes)]
 
 

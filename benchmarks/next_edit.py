@@ -66,8 +66,8 @@ from codegen.edits.sessions import difference, lines_of
 from codegen.evals import tasks
 from codegen.evals.statistics import base_task
 from codegen.evals.tasks.next_edit import NextEditProblem, measures
-from codegen.generation import Backend, Decoder, SamplingParams
-from codegen.generation.backends import NamedEndpoint, find_endpoint, local_backend, open_backend
+from codegen.generation import Backend, Decoder, SamplingParams, local_backend, open_backend
+from codegen.generation.endpoints import NamedEndpoint, find_endpoint
 from codegen.models import card_of, load_tokenizer
 
 if TYPE_CHECKING:

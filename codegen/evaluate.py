@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen.core.errors import ConfigError
-from codegen.core.generation import (
-    Backend,
-    Completion,
-    Decoder,
-    SamplingParams,
-)
+from codegen.core.generation import Backend, Completion, Decoder, SamplingParams
+from codegen.core.runs import OnProgress
 
 if TYPE_CHECKING:
     from codegen.evals.tasks import PromptStyle, Task
@@ -75,6 +71,24 @@ class SampledRun:
     parameters: int
 
 
+def style_of_task(
+    task: Task[Any], name: str, known: Mapping[str, PromptStyle] | None = None
+) -> PromptStyle:
+    """Returns a prompt style for a task.
+
+    Args:
+        known: the user's own styles.
+
+    Raises:
+        ConfigError: if the name is unknown, or the task does not support the style.
+    """
+    from codegen.evals.tasks import find_style
+
+    style = find_style(name, known)
+    task.request(task.problems()[0], style, 0)
+    return style
+
+
 def usual_style(task: Task[Any], model: str, opened: Backend) -> str:
     """Returns the model's style for Python functions if the task needs one, else for chats."""
     from codegen.evals.tasks import CodeTask, find_style
@@ -88,34 +102,53 @@ def usual_style(task: Task[Any], model: str, opened: Backend) -> str:
     return opened.style
 
 
+@dataclass(frozen=True, slots=True)
+class TaskSampling:
+    """How a task is sampled.
+
+    Attributes:
+        n: samples per problem.
+        temperature, top_p, seed: as in :class:`codegen.core.generation.SamplingParams`.
+        max_new_tokens: maximum tokens per sample; None for the style's maximum answer length.
+        style: a prompt style from :func:`style_of_task`, or its name; None for the task's style,
+            else the style the model was tuned for (its model card).
+        decoder: None for the decoder that the model was tuned for.
+        limit: use only the first ``limit`` problems.
+    """
+
+    n: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    max_new_tokens: int | None = None
+    style: str | PromptStyle | None = None
+    decoder: Decoder | None = None
+    limit: int | None = None
+
+
 def sample_task(
     task: Task[Any],
     model: str,
-    params: SamplingParams,
+    sampling: TaskSampling,
     *,
-    n: int,
     out: str | Path,
-    style: str | PromptStyle | None = None,
-    decoder: Decoder | None = None,
-    limit: int | None = None,
-    usual_length: bool = False,
     batch_size: int = 40,
     backend: str | Backend = "transformers",
     options: Mapping[str, Any] | None = None,
+    opener: Callable[..., Backend] | None = None,
     after: str | Path | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> SampledRun:
-    """Generates ``n`` samples per problem with a model, or resumes the run in ``out``.
+    """Samples a task with a model, or resumes the run in ``out``.
 
     Args:
         task: the task, from :func:`codegen.evals.tasks.load`.
         model: model name for the backend.
-        style: the prompt style or its name; by default the task's style, else the style the model
-            was tuned for (its model card).
-        usual_length: use the style's maximum answer length in tokens, not ``params``'s.
         batch_size: rows decoded together; a killed run loses at most one batch of samples.
         backend: backend name (``codegen.core.plugins``) or an open backend.
         options: options for opening the backend by name.
+        opener: opens the backend by name; by default
+            :func:`codegen.generation.backends.open_backend`.
         after: see :func:`codegen.evals.run.run`.
 
     Raises:
@@ -123,39 +156,41 @@ def sample_task(
     """
     from codegen.evals.run import run
     from codegen.evals.tasks import find_style
-    from codegen.generation.backends import backend_class, open_backend
+    from codegen.generation import backend_class, open_backend
     from codegen.generation.decoders import supported
 
-    if decoder:  # reports a typo before loading the model
-        supported(decoder, backend_class(backend) if isinstance(backend, str) else backend)
-    if style:
-        chosen = find_style(style) if isinstance(style, str) else style
-        task.request(task.problems()[0], chosen, 0)  # likewise an unsupported style
+    # A typo is reported before loading the model.
+    style = sampling.style
+    if isinstance(style, str):
+        style = style_of_task(task, style)
+    if sampling.decoder:
+        kind = backend_class(backend) if isinstance(backend, str) else backend
+        supported(sampling.decoder, kind)
     if isinstance(backend, str):
-        opened = open_backend(backend, model, batch_size=batch_size, **(options or {}))
+        by_name = opener or open_backend
+        opened = by_name(backend, model, batch_size=batch_size, **(options or {}))
     else:
         opened, backend = backend, backend.kind
     loaded = getattr(opened, "loaded", None)  # a server's tokens are unknown
     tokens = loaded.tokenizer.get_vocab() if loaded else {}
-    own = task.style_for(tokens, opened.style) if loaded else task.style
-    chosen = style or own or usual_style(task, model, opened)
-    chosen = find_style(chosen) if isinstance(chosen, str) else chosen
+    if style is None:
+        of_task = task.style_for(tokens, opened.style) if loaded else task.style
+        style = find_style(of_task or usual_style(task, model, opened))
     if loaded:
-        task.check_style(chosen, tokens)
-    if usual_length:
-        params = replace(params, max_new_tokens=chosen.max_new_tokens)
-    decoder = decoder or Decoder(opened.decoder)
+        task.check_style(style, tokens)
+    most = style.max_new_tokens if sampling.max_new_tokens is None else sampling.max_new_tokens
+    decoder = sampling.decoder or Decoder(opened.decoder)
     identity = opened.identity(decoder)
     about = {**opened.about, "model_parameters": opened.parameters}
     path = run(
         task,
         opened,
-        params,
+        SamplingParams(most, sampling.temperature, sampling.top_p, sampling.seed),
         decoder,
-        n=n,
-        style=chosen,
+        n=sampling.n,
+        style=style,
         out=out,
-        limit=limit,
+        limit=sampling.limit,
         shard_size=batch_size,
         settings={"model": model, **identity, "backend": backend},
         about={name: value for name, value in about.items() if value},
@@ -166,7 +201,7 @@ def sample_task(
         path,
         model,
         identity.get("model_origin", backend),
-        chosen.name,
+        style.name,
         decoder.name,
         identity.get("dtype", ""),
         opened.parameters or 0,

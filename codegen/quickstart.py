@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.core.config import Config, setting
 from codegen.core.errors import ConfigError, ResumeError
-from codegen.core.paths import refuse_links
-from codegen.core.records import Sample, read_jsonl, write_atomic
+from codegen.core.paths import refuse_links, write_atomic
+from codegen.core.records import Sample, read_jsonl
 from codegen.core.runs import RunDirectory, refuse_changes
 
 if TYPE_CHECKING:
@@ -277,16 +277,13 @@ def _sample(
     style: str | None = None,
 ) -> Path:
     """Samples one greedy program per problem; returns their file."""
-    from codegen.evaluate import sample_task
-    from codegen.generation import SamplingParams
+    from codegen.evaluate import TaskSampling, sample_task
 
     def on_progress(done: int, total: int) -> None:
         job.heard.progress(f"programs ({what})", done, total, "")
 
-    params = SamplingParams(job.settings.max_new_tokens, 0.0)
-    run = sample_task(
-        task, model, params, n=1, out=out, style=style, backend=backend, on_progress=on_progress
-    )
+    sampling = TaskSampling(max_new_tokens=job.settings.max_new_tokens, style=style)
+    run = sample_task(task, model, sampling, out=out, backend=backend, on_progress=on_progress)
     return run.path
 
 
@@ -305,7 +302,7 @@ def _answer_humaneval(job: _Job, sandbox: Sandbox) -> None:
     from codegen.evals.scoring import score
     from codegen.evals.tasks import load
     from codegen.evals.tasks.humaneval import HumanEval
-    from codegen.generation.backends import local_backend, open_backend
+    from codegen.generation import local_backend, open_backend
 
     settings, whole, backend = job.settings, load("humaneval"), None
     assert isinstance(whole, HumanEval)
@@ -467,10 +464,9 @@ def _subtitle(job: _Job) -> str:
     if len(job.scores) == 1:
         return f"{first} A small model is still in training: this page will be replaced."
     gain = (
-        f"A new model of 0.2 million weights learned to write small functions: of "
+        "A new model of 0.2 million weights learned to write small functions: of "
         f"{len(job.scores['before'].problems)} that it had not seen, {shown('before')} were "
-        "correct "
-        f"after {_MEASURED_STEPS} steps of training; after {job.plan.steps} steps, "
+        f"correct after {_MEASURED_STEPS} steps of training; after {job.plan.steps} steps, "
         f"{shown('whole')} as whole programs and {shown('edits')} as edit sequences."
     )
     return (

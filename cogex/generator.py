@@ -51,7 +51,7 @@ from codegen.cogex.record import (
 from codegen.core.config import read_yaml
 from codegen.core.errors import ConfigError, MachineError, SandboxError
 from codegen.core.python_syntax import UNPARSABLE, parse
-from codegen.core.records import Example, MadeTogether, Segment, TrainingText
+from codegen.core.records import BatchGenerator, Example, Segment, TrainingText
 from codegen.generation.request_chains import Conversation, ModelClient, Plan, Unusable
 from codegen.sandbox import Sandbox
 
@@ -60,7 +60,7 @@ MODES: tuple[Mode, ...] = ("records", "run", "llm")
 
 
 @dataclass(frozen=True, slots=True)
-class CoGEX(MadeTogether):
+class CoGEX(BatchGenerator):
     """Pseudo-programs with their outputs (CoGEX).
 
     Attributes:

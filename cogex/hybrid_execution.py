@@ -161,8 +161,8 @@ def leaf_program(leaf: LeafCall) -> tuple[str, str]:
     text = (
         f"def use_{function}({parameters}):\n"
         f'    """{words.capitalize()}.\n\n'
-        f"    Returns:\n        dict: answer.\n"
-        f'    """\n'
+        "    Returns:\n        dict: answer.\n"
+        '    """\n'
         f"    # Step 1: {words.capitalize()}.\n"
         f'    return {{"{ANSWER}": {leaf.name}({passed})}}'
     )

@@ -184,7 +184,7 @@ class SearchLog:
         if folder is None:
             return
         directory = RunDirectory(Path(folder), SETTINGS)
-        directory.refuse_foreign(SETTINGS, LOG)
+        directory.refuse_nonempty(SETTINGS, LOG)
         with ExitStack() as stack:
             self._journal = stack.enter_context(directory.open(LOG))
             directory.claim(settings, begun=self._journal.size > 0)

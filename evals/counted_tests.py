@@ -56,11 +56,11 @@ class CountedTests:
         """Returns the test results at each location, and the first error; None if the program
         exited before they finished.
         """
-        found = _NOTES.match(outcome.message) if outcome.status == "wrong" else None
-        if not found:
+        match = _NOTES.match(outcome.message) if outcome.status == "wrong" else None
+        if not match:
             return None
-        places = [[mark == "1" for mark in marks] for marks in found[1].split(",")]
-        error = found[2].rpartition(" at line ")[0].strip()
+        places = [[mark == "1" for mark in marks] for marks in match[1].split(",")]
+        error = match[2].rpartition(" at line ")[0].strip()
         return (places, error) if len(places) == self.places else None
 
 
@@ -129,8 +129,8 @@ def counted(job: Job) -> CountedTests | None:
     """Rewrites a job's tests to count them; None if impossible."""
     if job.mode != "isolated" or not job.test:
         return None
-    found = _rewritten(job.test, job.entry_point)
-    return CountedTests(replace(job, test=found[0]), found[1]) if found else None
+    rewritten = _rewritten(job.test, job.entry_point)
+    return CountedTests(replace(job, test=rewritten[0]), rewritten[1]) if rewritten else None
 
 
 @lru_cache(maxsize=4096)
@@ -282,13 +282,13 @@ def free_names(job: Job) -> Iterator[str]:
 
 def _literals(test: str) -> list[str]:
     """Returns the values that calls are compared with, most frequent first."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for node in _walk(test):
         if isinstance(node, ast.Compare) and isinstance(node.left, ast.Call):
             for value in filter(_is_literal, node.comparators):
                 text = ast.unparse(value)
-                found[text] = found.get(text, 0) + 1
-    return sorted(found, key=lambda text: -found[text])[:_MOST_LITERALS]
+                counts[text] = counts.get(text, 0) + 1
+    return sorted(counts, key=lambda text: -counts[text])[:_MOST_LITERALS]
 
 
 def _walk(text: str) -> list[ast.AST]:

@@ -291,17 +291,17 @@ def _argument_text(argument: Argument) -> str:
 
 
 def _check(number: int, line: CallLine) -> None:
-    place = f"Line {number + 1}"
+    where = f"Line {number + 1}"
     kinds = SIGNATURES.get(line.function)
     if kinds is None:
-        raise InputError(f"{place}: unknown function {line.function!r}.")
+        raise InputError(f"{where}: unknown function {line.function!r}.")
     if len(kinds) != len(line.arguments):
-        raise InputError(f"{place}: {line.function} takes {len(kinds)} arguments.")
+        raise InputError(f"{where}: {line.function} takes {len(kinds)} arguments.")
     for kind, argument in zip(kinds, line.arguments, strict=True):
         if not _fits(kind, argument):
-            raise InputError(f"{place}: {line.function} does not accept {argument!r} as {kind}.")
+            raise InputError(f"{where}: {line.function} does not accept {argument!r} as {kind}.")
         if isinstance(argument, LineRef) and not 0 <= argument.line < number:
-            raise InputError(f"{place}: sequence_{argument.line + 1} is not defined yet.")
+            raise InputError(f"{where}: sequence_{argument.line + 1} is not defined yet.")
 
 
 def _fits(kind: Kind, argument: Argument) -> bool:
@@ -373,10 +373,10 @@ def _integer(node: ast.expr) -> int:
 
 
 def _number(name: str, node: ast.AST) -> int:
-    found = _NAME.fullmatch(name)
-    if found is None:
+    match = _NAME.fullmatch(name)
+    if match is None:
         raise InputError(f"Line {getattr(node, 'lineno', 1)}: {name!r} is not a sequence.")
-    return int(found[1]) - 1
+    return int(match[1]) - 1
 
 
 LOWEST, HIGHEST = 0, 255

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from codegen.core.errors import ConfigError, InputError, SandboxError
-from codegen.core.records import Verdict, write_atomic
+from codegen.core.paths import write_atomic
+from codegen.core.records import Verdict
 from codegen.evals import tasks
 from codegen.evals.statistics import default_ks, pass_at_k
 from codegen.evals.tasks.exchange import foreign_sample

@@ -229,13 +229,13 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 def _bound(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> dict[str, None]:
     """Returns the names that a function itself binds, in order, without inner functions' names."""
-    found: dict[str, None] = {}
+    bound: dict[str, None] = {}
     outside: set[str] = set()
     arguments = function.args
     every = [*arguments.posonlyargs, *arguments.args, arguments.vararg]
     for argument in [*every, *arguments.kwonlyargs, arguments.kwarg]:
         if argument is not None:
-            found[argument.arg] = None
+            bound[argument.arg] = None
     body = [function.body] if isinstance(function, ast.Lambda) else function.body
     waiting: list[ast.AST] = list(reversed(body))
     while waiting:
@@ -243,14 +243,14 @@ def _bound(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> dic
         if isinstance(node, (ast.Global, ast.Nonlocal)):
             outside |= set(node.names)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found[node.id] = None
+            bound[node.id] = None
         elif isinstance(node, ast.ExceptHandler) and node.name:
-            found[node.name] = None
+            bound[node.name] = None
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            found[node.name] = None
+            bound[node.name] = None
         elif not isinstance(node, (ast.Lambda, ast.ClassDef)):
             waiting.extend(reversed(list(ast.iter_child_nodes(node))))
-    return {name: None for name in found if name not in outside}
+    return {name: None for name in bound if name not in outside}
 
 
 def edit_distance(one: Sequence[object], other: Sequence[object]) -> int:
@@ -348,10 +348,10 @@ def paper_repetition(
     texts = [row.prompt + row.text if scope == "prompt+output" else row.text for row in rows]
     tokens = [lex(text) for text in texts]
     lines = [[line.strip() for line in text.splitlines() if line.strip()] for text in texts]
-    loops = [find_loop(found) for found in tokens]
+    loops = [find_loop(words) for words in tokens]
     onsets = [
-        loop.start / len(found)
-        for loop, found in zip(loops, tokens, strict=True)
+        loop.start / len(words)
+        for loop, words in zip(loops, tokens, strict=True)
         if loop is not None
     ]
 
@@ -362,7 +362,7 @@ def paper_repetition(
         scope=scope,
         outputs=len(rows),
         egp=sum(row.finished for row in rows) / len(rows),
-        tr_n=share([list(_ngrams(found)) for found in tokens]),
+        tr_n=share([list(_ngrams(words)) for words in tokens]),
         tr_s=share([statements(text) for text in texts]),
         ccp=sum(map(compiles, texts)) / len(rows),
         tr_kind=share([list(_ngrams(kinds(text))) for text in texts]),

@@ -19,21 +19,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from codegen.core.errors import ConfigError, InputError, ModelError
-from codegen.core.generation import (
-    Backend,
-    Decoder,
-    Request,
-    SamplingParams,
-    samples,
-    settings_of,
-)
-from codegen.core.paths import child
+from codegen.core.generation import Backend, Decoder, Request, SamplingParams, samples, settings_of
+from codegen.core.paths import child, write_atomic
 from codegen.core.records import (
     Sample,
     Verdict,
@@ -41,18 +34,20 @@ from codegen.core.records import (
     read_jsonl,
     read_rows,
     to_json,
-    write_atomic,
 )
-from codegen.core.runs import Journal, RunDirectory, fingerprint, refuse_changes
-from codegen.evals.tasks import STYLES, Problem, PromptStyle, Task, find_style, meta_of
+from codegen.core.runs import Journal, OnProgress, RunDirectory, fingerprint, refuse_changes
+from codegen.evals.tasks import STYLES, Problem, PromptStyle, Task, meta_of
 
 SETTINGS = "run.json"
 PARTIAL = "samples.partial.jsonl"
 SAMPLES = "samples.jsonl"
 FAILED = "failed.jsonl"
+VERDICTS = "verdicts.jsonl"
+SCORED = "scored.jsonl"
+SCORE = "score.json"
+REWARDS = "rewards.jsonl"
 SHARD_SIZE = 40
 
-Progress = Callable[[int, int], None]
 _Key = tuple[str, int]
 
 
@@ -62,7 +57,10 @@ class IncompleteRun(ModelError):
     Attributes:
         samples: number of samples so far.
         failed: reason -> number of requests.
+        spent: their cost, set by the caller of :func:`run` if it is counted.
     """
+
+    spent: Mapping[str, Any] = {}
 
     def __init__(self, out: Path, samples: int, failed: Mapping[str, int]) -> None:
         self.samples, self.failed = samples, dict(failed)
@@ -92,21 +90,21 @@ def run(
     decoder: Decoder,
     *,
     n: int,
-    style: str | PromptStyle,
+    style: PromptStyle,
     out: str | Path,
     limit: int | None = None,
     shard_size: int = SHARD_SIZE,
     settings: Mapping[str, object] | None = None,
     about: Mapping[str, object] | None = None,
     after: str | Path | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Path:
     """Generates ``n`` samples of each problem, or resumes a run in ``out``.
 
     Args:
         task, backend, params, decoder: the benchmark, and how completions are generated.
         n: samples per problem.
-        style: a prompt style, or the name of a built-in one.
+        style: how problems become prompts, and completions programs.
         limit: use only the first ``limit`` problems.
         shard_size: number of samples generated and logged together, the most that a kill can lose.
             Preferably a multiple of the backend's batch size.
@@ -121,7 +119,7 @@ def run(
         The path of ``samples.jsonl``.
 
     Raises:
-        ConfigError: for a value out of range or an unknown style.
+        ConfigError: for a value out of range.
         ResumeError: if ``out`` has samples of a run with other settings; names the setting.
         InputError: if another process writes to ``out``, or its log is corrupt.
         IncompleteRun: if some requests failed.
@@ -129,17 +127,16 @@ def run(
     for name, value in (("n", n), ("limit", limit), ("shard_size", shard_size)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1.")
-    prompt_style = find_style(style) if isinstance(style, str) else style
     problems = list(task.problems())[:limit]
     tried = _attempts(Path(after), task) if after else {}
-    plan = _Plan.of(task, problems, prompt_style, n, shard_size, tried)
+    plan = _Plan.of(task, problems, style, n, shard_size, tried)
     described = {
         **(settings or {}),
         "task": task.name,
         "problems": len(problems),
-        "style": prompt_style.name,
+        "style": style.name,
         # The prompts' digest covers built-in styles, but a user's file may change.
-        **({} if prompt_style.name in STYLES else {"style_definition": prompt_style.model_dump()}),
+        **({} if style.name in STYLES else {"style_definition": style.model_dump()}),
         "n": n,
         "decoder": asdict(decoder),
         "params": asdict(params),
@@ -159,7 +156,7 @@ def run(
         if is_done:
             report(plan.total, plan.total)
         else:
-            sampling = _Sampling(plan, backend, params, decoder, prompt_style, journal, report)
+            sampling = _Sampling(plan, backend, params, decoder, style, journal, report)
             sampling.each() if backend.independent else sampling.by_shards()
             _finish(plan, journal.path, final)
     (directory.folder / PARTIAL).unlink(missing_ok=True)
@@ -237,24 +234,21 @@ def _attempts(folder: Path, task: Task[Any]) -> dict[_Key, tuple[Sample, Verdict
     Raises:
         InputError: if the run belongs to another task, or has samples without a verdict.
     """
-    # The scorer imports this module.
-    from codegen.evals.scoring import VERDICTS
-
     remedy = f"Score it first: codegen eval score {folder}"
     samples, verdicts = (child(folder, name, str(folder)) for name in (SAMPLES, VERDICTS))
     for path in (samples, verdicts):
         if not path.is_file():
             raise InputError(f"{path} is missing.", remedy)
     judged = {(v.problem_id, v.index): v for v in read_jsonl(Verdict, verdicts)}
-    found: dict[_Key, tuple[Sample, Verdict]] = {}
+    attempts: dict[_Key, tuple[Sample, Verdict]] = {}
     for sample in read_jsonl(Sample, samples):
         verdict = judged.get(_key(sample))
         if sample.task != task.name:
             raise InputError(f"{samples} belongs to the task {sample.task!r}, not {task.name!r}.")
         if verdict is None or verdict.status == "infra_error":
             raise InputError(f"Sample {sample.index} of {sample.problem_id} is not scored.", remedy)
-        found[_key(sample)] = (sample, verdict)
-    return found
+        attempts[_key(sample)] = (sample, verdict)
+    return attempts
 
 
 def _key(item: Request | Sample) -> _Key:
@@ -271,7 +265,7 @@ class _Sampling:
     decoder: Decoder
     style: PromptStyle
     log: Journal
-    report: Progress
+    report: OnProgress
 
     def by_shards(self) -> None:
         """Generates shard by shard, since the samples of a batch depend on each other."""

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import codegen
 from codegen.core.errors import ConfigError, InputError
-from codegen.core.paths import cache_folder, refuse_foreign
+from codegen.core.paths import cache_folder, refuse_foreign, write_atomic
 from codegen.core.records import (
     UNJUDGED,
     Sample,
@@ -45,11 +45,10 @@ from codegen.core.records import (
     is_at_least,
     read_json,
     read_rows,
-    write_atomic,
     write_jsonl,
 )
-from codegen.core.runs import Journal, RunDirectory
-from codegen.evals.run import SAMPLES, Progress, read_failed
+from codegen.core.runs import Journal, OnProgress, RunDirectory
+from codegen.evals.run import REWARDS, SAMPLES, SCORE, SCORED, VERDICTS, read_failed
 from codegen.evals.run import SETTINGS as RUN
 from codegen.evals.statistics import (
     Count,
@@ -66,10 +65,6 @@ from codegen.evals.tasks.validate import ReferenceGate
 if TYPE_CHECKING:
     from codegen.sandbox import Job, SandboxProtocol
 
-SCORE = "score.json"
-VERDICTS = "verdicts.jsonl"
-SCORED = "scored.jsonl"
-REWARDS = "rewards.jsonl"
 # Settings that run.json may add to the samples' settings.
 _RUN_SETTINGS = ("model_origin", "model_fingerprint", "dtype", "device", "backend")
 STATUSES: Sequence[Status] = get_args(Status)
@@ -182,11 +177,11 @@ def read_score(path: str | Path) -> Score:
             f"{file} is not valid JSON ({error}).", "Score the samples again."
         ) from None
     try:
-        found = conform(Score, row)
-        _check(found)
+        score = conform(Score, row)
+        _check(score)
     except ValueError as error:
         raise InputError(f"{file} is not a score: {error}.", "Score the samples again.") from None
-    return found
+    return score
 
 
 def _check(score: Score) -> None:
@@ -196,7 +191,7 @@ def _check(score: Score) -> None:
         ValueError: naming the field.
     """
     judged = sum(problem.n for problem in score.problems)
-    estimates = [*score.estimates.items(), *((1, found) for found in score.groups.values())]
+    estimates = [*score.estimates.items(), *((1, estimate) for estimate in score.groups.values())]
     gate, cost = score.reference, score.cost or Cost(0, 0)
     counts = [score.programs, score.problems_in_task, gate.passed, gate.total - gate.passed,
               *score.statuses.values(), *(m.samples for m in score.measures.values()),
@@ -213,14 +208,14 @@ def _check(score: Score) -> None:
         raise ValueError(f"its {wrong[0]} are out of range or contradict each other")
 
 
-def _is_sound(k: int, found: Estimate) -> bool:
-    ends = (found.tasks_low, found.tasks_high), (found.samples_low, found.samples_high)
-    shares = [found.value, *(end for both in ends for end in both if end is not None)]
+def _is_sound(k: int, estimate: Estimate) -> bool:
+    ends = (estimate.tasks_low, estimate.tasks_high), (estimate.samples_low, estimate.samples_high)
+    shares = [estimate.value, *(end for both in ends for end in both if end is not None)]
     return (
         all(0 <= share <= 1 for share in shares)
         and all((low is None) == (high is None) for low, high in ends)
-        and 1 <= k <= max(1, found.n)
-        and min(found.m, found.clusters) >= 1
+        and 1 <= k <= max(1, estimate.n)
+        and min(estimate.m, estimate.clusters) >= 1
     )
 
 
@@ -232,7 +227,7 @@ def score(
     sandbox: SandboxProtocol,
     ks: Sequence[int] | None = None,
     trust: Trust = "in_sandbox",
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Score:
     """Scores samples and writes the result to ``out``; resumes an earlier scoring there.
 
@@ -343,7 +338,7 @@ def _plan(
     measured: dict[str, dict[str, list[float]]] = {}
     tokens: dict[str, list[tuple[int, int]]] = {}
     for sample in _samples(samples):
-        place = sample.problem_id, sample.index
+        sample_key = sample.problem_id, sample.index
         problem = problems.get(sample.problem_id)
         if problem is None:
             raise InputError(
@@ -351,16 +346,16 @@ def _plan(
                 f"{task.name!r} does not have.",
                 f"Its problem ids look like {next(iter(problems))!r}; check --task.",
             )
-        if place in items:
+        if sample_key in items:
             raise InputError(
                 f"Sample {sample.index} of problem {sample.problem_id!r} appears twice."
             )
-        found = task.extract(problem, sample)
+        extraction = task.extract(problem, sample)
         key = ""
-        if found.program:
-            key = _key(problem, found.program, task.job(problem, found.program), described)
-            programs.setdefault(key, (problem, found.program))
-        items[place] = _Item(*place, key, found.reason, found.status)
+        if program := extraction.program:
+            key = _key(problem, program, task.job(problem, program), described)
+            programs.setdefault(key, (problem, program))
+        items[sample_key] = _Item(*sample_key, key, extraction.reason, extraction.status)
         for name, number in task.measure(problem, sample).items():
             measured.setdefault(name, {}).setdefault(problem.id, []).append(number)
         tokens.setdefault(problem.id, []).append((sample.prompt_tokens, sample.completion_tokens))
@@ -372,8 +367,8 @@ def _plan(
     if isinstance(samples, (str, Path)):
         for one in read_failed(Path(samples)):
             if one.problem_id in problems and (one.problem_id, one.index) not in items:
-                place = one.problem_id, one.index
-                items[place] = _Item(*place, "", one.reason, "infra_error")
+                sample_key = one.problem_id, one.index
+                items[sample_key] = _Item(*sample_key, "", one.reason, "infra_error")
     has_samples = {problem_id for problem_id, _ in items}
     asked = [problem for id_, problem in problems.items() if id_ in has_samples]
     references: dict[str, str] = {}
@@ -430,9 +425,9 @@ def _read_run(
     """
     try:
         row = json.loads(path.read_bytes())
-        said = row["settings"]
-        if (said["task"], said["model"]) == (task, settings.get("model")):
-            ran = {name: said[name] for name in _RUN_SETTINGS if name in said}
+        recorded = row["settings"]
+        if (recorded["task"], recorded["model"]) == (task, settings.get("model")):
+            ran = {name: recorded[name] for name in _RUN_SETTINGS if name in recorded}
             return ran, dict(row.get("about", {}))
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         pass  # not a file that our runner wrote
@@ -494,22 +489,22 @@ def _execute(
     sandbox: SandboxProtocol,
     log: Journal,
     done: dict[str, Verdict],
-    on_progress: Progress,
+    on_progress: OnProgress,
 ) -> None:
     """Runs the remaining programs, references first."""
     waiting = {key: place for key, place in work.programs.items() if key not in done}
     total, judged = len(work.programs), len(work.programs) - len(waiting)
     on_progress(judged, total)
     programs = ((key, *place) for key, place in waiting.items())
-    for key, found in task.judge(programs, sandbox):
-        if isinstance(found, Verdict):
-            done[key] = found
+    for key, result in task.judge(programs, sandbox):
+        if isinstance(result, Verdict):
+            done[key] = result
         else:
-            row = {name: getattr(found, name) for name in _EXECUTION_FIELDS}
-            row["output"] = found.stdout[:_MOST_OUTPUT]
+            row = {name: getattr(result, name) for name in _EXECUTION_FIELDS}
+            row["output"] = result.stdout[:_MOST_OUTPUT]
             done[key] = Verdict("", 0, **row)
             # An infra_error does not depend on the program, so it is not logged.
-            if found.status != "infra_error":
+            if result.status != "infra_error":
                 log.append(json.dumps({"key": key, **row}))
         judged += 1
         on_progress(judged, total)
@@ -558,14 +553,14 @@ def _summary(
     fewest = min((count.n for count in counts), default=0)
     clusters = [base_task(p.problem_id) for p in rated]
     estimates = {k: estimate_pass_at_k(counts, k, clusters) for k in (ks or default_ks(fewest))}
-    found = Counter(verdict.status for verdict in verdicts)
+    statuses = Counter(verdict.status for verdict in verdicts)
     reference = _gate(task, work, done)
     return Score(
         task=task.name,
         source=task.source,
-        complete=reference.holds and not any(found[status] for status in UNJUDGED),
+        complete=reference.holds and not any(statuses[status] for status in UNJUDGED),
         estimates={k: estimate for k, estimate in estimates.items() if estimate is not None},
-        statuses={status: found[status] for status in STATUSES if found[status]},
+        statuses={status: statuses[status] for status in STATUSES if statuses[status]},
         problems=problems,
         problems_in_task=len(task.problems()),
         samples=len(verdicts),
@@ -574,7 +569,7 @@ def _summary(
         sandbox=dict(described),
         versions={"codegen": codegen.__version__, "python": platform.python_version()},
         reference=reference,
-        notes=tuple(_notes(task, work, problems, found, reference, verdicts)),
+        notes=tuple(_notes(task, work, problems, statuses, reference, verdicts)),
         measures={**work.measures, **_measured(task, verdicts)},
         cost=work.cost,
         groups=_groups(task, rated),
@@ -587,8 +582,8 @@ def _measured(task: Task[Any], verdicts: Sequence[Verdict]) -> dict[str, Measure
     numbers: dict[str, dict[str, list[float]]] = {}
     for verdict in verdicts:
         if verdict.status != "infra_error":
-            found = task.measure_verdict(problems[verdict.problem_id], verdict)
-            for name, number in found.items():
+            measures = task.measure_verdict(problems[verdict.problem_id], verdict)
+            for name, number in measures.items():
                 numbers.setdefault(name, {}).setdefault(verdict.problem_id, []).append(number)
     return {name: _mean(of_problems) for name, of_problems in numbers.items()}
 
@@ -601,13 +596,13 @@ def _groups(task: Task[Any], rated: Sequence[ProblemScore]) -> dict[str, Estimat
         if problem.id in asked:
             for label in task.labels(problem):
                 groups.setdefault(label, []).append(asked[problem.id])
-    found = {
+    estimates = {
         label: estimate_pass_at_k(
             [Count(p.n, p.c) for p in members], 1, [base_task(p.problem_id) for p in members]
         )
         for label, members in groups.items()
     }
-    return {label: estimate for label, estimate in found.items() if estimate is not None}
+    return {label: estimate for label, estimate in estimates.items() if estimate is not None}
 
 
 def _gate(task: Task[Any], work: _ToJudge, done: Mapping[str, Verdict]) -> ReferenceGate:

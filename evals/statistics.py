@@ -252,8 +252,8 @@ _BASE = re.compile(
 
 def base_task(problem_id: str) -> str:
     """Returns the task that a problem is a variant of; by default the problem itself."""
-    found = _BASE.search(problem_id)
-    return found[1] or found[2] if found else problem_id
+    match = _BASE.search(problem_id)
+    return match[1] or match[2] if match else problem_id
 
 
 _ENUMERATE_UP_TO = 14  # non-zero differences: 2**14 sign patterns

@@ -25,8 +25,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from codegen.core.paths import cache_folder
-from codegen.core.records import write_atomic
+from codegen.core.paths import cache_folder, write_atomic
 
 # The layout that plain and Triton code share (codegen.kernels.tree_attention).
 PAGE = 256  # slots

@@ -11,12 +11,7 @@ from codegen.lintseq.edits import EditSequence, EditStep, UnsupportedProgram, st
 from codegen.lintseq.generator import LintSeq, edit_sequence, state_before
 from codegen.lintseq.program import normalize, prepare
 from codegen.lintseq.resampling import VerificationFailed, sample_edits
-from codegen.lintseq.text_format import (
-    MARKER,
-    format_edits,
-    parse_edits,
-    resolve,
-)
+from codegen.lintseq.text_format import MARKER, format_edits, parse_edits, resolve
 
 __all__ = [
     "MARKER", "EditStep", "EditSequence", "LintSeq", "UnsupportedProgram", "VerificationFailed",

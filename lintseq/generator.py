@@ -6,10 +6,10 @@ import importlib.util
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from codegen.core.errors import CodegenError, ConfigError, InputError, require_known
-from codegen.core.records import Example, MadeTogether, Segment, TrainingText
+from codegen.core.records import BatchGenerator, Example, Segment, TrainingText
 from codegen.lintseq.edits import EditSequence, EditStep, UnsupportedProgram
 from codegen.lintseq.program import GRANULARITIES, Granularity, PreparedProgram, prepare
 from codegen.lintseq.reference import random_sequence, reference_sequence
@@ -22,13 +22,7 @@ from codegen.lintseq.resampling import (
     verified_sequences,
 )
 from codegen.lintseq.text_format import MARKER, format_edit, format_edits, resolve
-from codegen.lintseq.verify import (
-    CHECKS,
-    LintMessage,
-    Verify,
-    check_for,
-    check_pylint,
-)
+from codegen.lintseq.verify import CHECKS, LintMessage, Verify, check_for, check_pylint
 
 Format = Literal["diff", "anchored", "chat", "pairs"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -147,6 +141,9 @@ DEFAULT_AUDIT = 0.005
 # Fraction of the audit: a sequence of the published algorithm costs as much as 20 audited states.
 COMPARED_SHARE = 0.2
 
+# The default of an option that depends on the others; __post_init__ replaces it.
+_DEPENDS: Any = None
+
 # Engines that allow only these settings.
 _FIXED: Mapping[str, Mapping[str, object]] = {
     "reference": {"granularity": "line", "verify": "pylint"},
@@ -185,7 +182,7 @@ class _Sequence(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class LintSeq(MadeTogether):
+class LintSeq(BatchGenerator):
     """Programs as sequences of edits that keep them lint-clean.
 
     An example's ``language`` is Python or a language of
@@ -201,34 +198,34 @@ class LintSeq(MadeTogether):
     algorithm also ran for comparison. An example's first text has ``failed_sequences``, the number
     of sequences without a clean form, if any.
 
-    None selects the best value for the other options.
+    An option that is omitted, or None, gets its default from the preset and the engine.
 
     Attributes:
         preset: ``paper`` is the data of the paper: engine ``reference``, 5 sequences per example.
-        sequences: independent edit sequences per example (None: 1; the paper has 5).
-        granularity: smallest unit that an edit inserts, ``line`` (None) or ``statement``.
-        verify: the check of the states, ``ruff`` (None) or another of
+        sequences: independent edit sequences per example (default: 1; the paper has 5).
+        granularity: smallest unit that an edit inserts, ``line`` (default) or ``statement``.
+        verify: the check of the states, ``ruff`` (default) or another of
             :mod:`codegen.lintseq.verify`; ``strict`` is the same as ``pylint``.
         strict: apply the stricter dependency rules: fewer and larger edits.
-        engine: ``fast`` (None) samples from dependency rules; ``reference`` is the published
+        engine: ``fast`` (default) samples from dependency rules; ``reference`` is the published
             algorithm, with pylint in its loop; ``random`` is its ablation RandSeq, without checks.
         format: form of the texts.
         audit: fraction of states that pylint also checks, to estimate how many it would reject;
             never changes a text. For a fifth of this fraction of the sequences, the published
-            algorithm also runs on the program, to compare the numbers of edits. None is 0.005 with
-            a faster check, else 0.
+            algorithm also runs on the program, to compare the numbers of edits. The default is
+            0.005 with a faster check, else 0.
 
     Raises:
         ConfigError: for unknown or conflicting values.
     """
 
-    sequences: int | None = None
-    granularity: Granularity | None = None
-    verify: Verify | None = None
+    sequences: int = _DEPENDS
+    granularity: Granularity = _DEPENDS
+    verify: Verify = _DEPENDS
     strict: bool = False
-    engine: Engine | None = None
+    engine: Engine = _DEPENDS
     format: Format = "diff"
-    audit: float | None = None
+    audit: float = _DEPENDS
     preset: Preset | None = None
     name: str = field(default="lintseq", init=False)
 
@@ -251,7 +248,7 @@ class LintSeq(MadeTogether):
         for name, known in choices.items():
             if getattr(self, name) is not None:
                 require_known(name, getattr(self, name), known)
-        fixed = _FIXED.get(self.engine or "fast", {})
+        fixed = _FIXED.get(self.engine, {})
         for name, only in fixed.items():
             if getattr(self, name) not in (None, only):
                 raise ConfigError(
@@ -295,8 +292,7 @@ class LintSeq(MadeTogether):
         The error is :class:`UnsupportedProgram`, if a program has no edit sequence, or
         :class:`VerificationFailed` if none of its sequences passed the check.
         """
-        count = self.sequences or 1
-        seeds = [[rng.getrandbits(64) for _ in range(count)] for _, rng in items]
+        seeds = [[rng.getrandbits(64) for _ in range(self.sequences)] for _, rng in items]
         draw = self._draw_fast if self.engine == "fast" else self._draw_each
         drawn = draw([example for example, _ in items], seeds)
         return [
@@ -316,7 +312,7 @@ class LintSeq(MadeTogether):
             for seed in own
         ]
         jobs = [(item, random.Random(seed)) for item, seed in flat]
-        verified = verified_sequences(jobs, self.verify or "ruff")
+        verified = verified_sequences(jobs, self.verify)
         # Audits support only Python.
         seeds_audited = [seed if item.language == "python" else None for item, seed in flat]
         noted = iter(self._noted(verified, seeds_audited))
@@ -329,7 +325,7 @@ class LintSeq(MadeTogether):
         try:
             return prepare(
                 example.program,
-                granularity=self.granularity or "line",
+                granularity=self.granularity,
                 strict=self.strict,
                 language=example.language,
             )

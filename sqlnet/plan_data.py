@@ -21,8 +21,8 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from codegen.core.errors import CodegenError, InputError
-from codegen.core.paths import plain_name, refuse_foreign
-from codegen.core.records import conform, read_rows, write_atomic
+from codegen.core.paths import plain_name, refuse_foreign, write_atomic
+from codegen.core.records import conform, read_rows
 from codegen.sqlnet.answers import equal_rows
 from codegen.sqlnet.databases import StatementLimits
 from codegen.sqlnet.databases.engines import SqliteEngine

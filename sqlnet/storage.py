@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from codegen.core.errors import ConfigError, InputError, ModelError, ResumeError
-from codegen.core.paths import child, own_folder, refuse_foreign, refuse_links
-from codegen.core.records import conform, read_json, write_atomic
+from codegen.core.paths import child, own_folder, refuse_foreign, refuse_links, write_atomic
+from codegen.core.records import conform, read_json
 from codegen.sqlnet.words import one_line
 
 FORMAT = 1

@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from codegen.core.errors import ConfigError, InputError
+from codegen.core.runs import OnProgress
 from codegen.sqlnet import plan_network
 from codegen.sqlnet.examples import LabeledQuestion, predict, score, targets_of
 from codegen.sqlnet.features import collate
@@ -109,7 +110,7 @@ def train(
     *,
     info: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    on_step: OnProgress | None = None,
 ) -> SketchNetwork:
     """Trains a network and saves it in ``out``, or resumes an interrupted run.
 
@@ -161,9 +162,9 @@ def train(
         # Dropout depends only on the epoch, so resumed runs give the same weights.
         torch.manual_seed(config.seed * 100_003 + number)
         means, cpu_s = state.train(
-            batches(questions, config.batch_size, 50, _size, rng),
+            batches(questions, config.batch_size, 50, _padding_key, rng),
             losses_of,
-            lambda step: _pace(step / steps),
+            lambda step: _learning_rate_factor(step / steps),
             frozen=WORDS[layout] if number < config.frozen_epochs else "",
             on_step=(lambda: on_step(state.step, steps)) if on_step else None,
         )
@@ -224,21 +225,21 @@ def _finished(
     return network
 
 
-def _pace(done: float) -> float:
+def _learning_rate_factor(done: float) -> float:
     """Returns the learning-rate factor: a cosine up for a tenth of the run, then down to 0."""
     warm = 0.1
     phase = 1 - (done + 0.01) / (warm + 0.01) if done < warm else (done - warm) / (1 - warm)
     return (1 + math.cos(math.pi * phase)) / 2
 
 
-def _size(question: LabeledQuestion) -> tuple[int, int]:
+def _padding_key(question: LabeledQuestion) -> tuple[int, int]:
     """Returns the sort key: questions of similar size need little padding."""
     return len(question.question.table.columns) // 2, len(question.question.tokens)
 
 
 _SETS = ("select", "where", "group", "order", "second_where", "scalar")
 _MOST = (plan_network.MOST_SELECTED, plan_network.MOST_TESTS, plan_network.MOST_GROUPS)
-_EITHER = plan_network.OPERATOR_CLASSES.index("= either")
+_EQUALS_EITHER = plan_network.OPERATOR_CLASSES.index("= either")
 _EVERY_TABLE = 0.3  # weight of the sigmoids relative to the cross-entropies
 
 
@@ -365,7 +366,7 @@ class _Targets:
         place = self.places[test.item]
         kind = plan_network.OPERATOR_CLASSES.index(test.operator)
         if len(test.values) == 2 and test.operator == "=":
-            kind = _EITHER
+            kind = _EQUALS_EITHER
         elif len(test.values) > (2 if test.operator == "between" else 1):
             return False
         self.pointers.setdefault(operator, []).append((place, kind))

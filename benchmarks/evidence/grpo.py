@@ -16,12 +16,11 @@ from typing import Any
 
 from codegen.benchmarks.evidence.harness import arguments, once
 from codegen.benchmarks.evidence.reward_hacking import first_model, questions, value
-from codegen.core.generation import SamplingParams
-from codegen.core.records import write_atomic
+from codegen.core.paths import write_atomic
 from codegen.evals.scoring import score
 from codegen.evals.statistics import wilson
 from codegen.evals.tasks import load
-from codegen.evaluate import sample_task
+from codegen.evaluate import TaskSampling, sample_task
 from codegen.finetune import load_recipe
 from codegen.finetune.lifecycle import train
 from codegen.sandbox import Sandbox
@@ -52,8 +51,8 @@ def task_of(path: Path) -> str:
 def measured(out: Path, task: str, model: str, seed: int) -> Mapping[str, Any]:
     """Returns the fraction of samples that pass all tests, its 95% interval, and pass@10."""
     loaded = load(task)
-    params = SamplingParams(max_new_tokens=48, temperature=1.0, seed=seed)
-    sample_task(loaded, model, params, n=SAMPLES, out=out, style="plain", batch_size=240)
+    sampling = TaskSampling(SAMPLES, temperature=1.0, seed=seed, max_new_tokens=48, style="plain")
+    sample_task(loaded, model, sampling, out=out, batch_size=240)
     with Sandbox(workers=1) as sandbox:
         found = score(out / "samples.jsonl", loaded, out=out, sandbox=sandbox)
     share = found.estimates[1].value

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from codegen.core.records import write_atomic
+from codegen.core.paths import write_atomic
 from codegen.evals.statistics import Count, compare
 from codegen.finetune import parse_recipe
 from codegen.finetune.lifecycle import TrainingResult, train
@@ -77,14 +77,15 @@ def arguments(about: str, **defaults: Any) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--out", required=True, type=Path, help="directory for models and results")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
     for name, value in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     found = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", str(found.threads))
     import torch
     from transformers.utils import logging
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(found.threads)
     logging.disable_progress_bar()
     found.out.mkdir(parents=True, exist_ok=True)
     return found

@@ -27,8 +27,7 @@ from codegen.benchmarks.evidence.forms import FORMS
 from codegen.benchmarks.evidence.functions import start_model
 from codegen.benchmarks.evidence.harness import Experiment, gains, once, train_small
 from codegen.benchmarks.tools.timing import cpu_seconds, tree_cpu_s
-from codegen.core.generation import SamplingParams
-from codegen.core.records import write_atomic
+from codegen.core.paths import write_atomic
 from codegen.data import read_texts
 from codegen.data import run as make_data
 from codegen.data.preferences import Preferences, ScoredRun, scored_files
@@ -36,7 +35,7 @@ from codegen.data.sources import MemorySource
 from codegen.data.sources.small_functions import SmallFunction, functions
 from codegen.evals.scoring import score
 from codegen.evals.tasks import load
-from codegen.evaluate import sample_task
+from codegen.evaluate import TaskSampling, sample_task
 from codegen.sandbox import Sandbox
 
 ARMS = ("start", "sft", "dpo", "grpo")
@@ -105,18 +104,15 @@ def judged_samples(
 ) -> Any:
     """Samples a model into a directory, scores the samples and returns the score."""
     loaded = load(task)
-    longest = LONGEST[options.form]
-    params = SamplingParams(max_new_tokens=longest, temperature=1.0, seed=seed)
-    sample_task(
-        loaded,
-        model,
-        params,
-        n=options.samples,
-        out=out,
+    sampling = TaskSampling(
+        options.samples,
+        temperature=1.0,
+        seed=seed,
+        max_new_tokens=LONGEST[options.form],
         style="plain",
-        batch_size=200,
         limit=limit,
     )
+    sample_task(loaded, model, sampling, out=out, batch_size=200)
     with Sandbox(workers=1) as sandbox:
         found = score(out / "samples.jsonl", loaded, out=out, sandbox=sandbox)
         cost.read()

@@ -77,7 +77,7 @@ def one_pass(
     alone = LintSeq(sequences=sequences, verify="static", audit=0.0)
     for warm in (generator, alone):
         warm.generate_many([(Example("warm-up", "", WARM_UP), _rng(seed, "warm-up"))])
-    for check in (check_for(generator.verify or "ruff"), check_pylint if audit else None):
+    for check in (check_for(generator.verify), check_pylint if audit else None):
         if check:
             check(list(warm_up))
     items = [

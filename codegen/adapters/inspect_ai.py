@@ -56,8 +56,8 @@ from inspect_ai.util import (
 from codegen.adapters import judge_rows, read_problem
 from codegen.core.errors import InputError
 from codegen.core.records import UNJUDGED, Verdict, read_jsonl
-from codegen.evals.run import SAMPLES
-from codegen.evals.scoring import SCORED, VERDICTS, read_score
+from codegen.evals.run import SAMPLES, SCORED, VERDICTS
+from codegen.evals.scoring import read_score
 from codegen.evals.tasks.exchange import read_samples
 from codegen.sandbox import Limits, Outcome, ScriptJob
 from codegen.sandbox.verdicts import run_jobs

@@ -56,21 +56,21 @@ def audit(task: str, given: AuditOptions) -> dict[str, Any]:
     problem needs a reference solution in Python. The audit adds small mistakes to it. Tests that
     accept a mistake are weak; an input with different results proves it. No language model is used.
     """
-    from codegen.core.records import write_atomic
+    from codegen.core.paths import write_atomic
     from codegen.evals import audit as audits
     from codegen.evals.tasks import load
     from codegen.sandbox import ClusterSandbox, Sandbox
 
     loaded, unreadable = audits.open_task(task, given.source)
     suite = audits.suite_of(loaded.name) if given.stronger == "auto" else given.stronger
-    how: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "packages": packages_for(given.packages, loaded),
         "languages": loaded.languages,
     }
     kind = ClusterSandbox if given.executor == "ray" else Sandbox
     with (
-        kind(workers=given.workers, **how) as sandbox,
-        Sandbox(workers=1, hash_seed=1, **how) as reseeded,
+        kind(workers=given.workers, **settings) as sandbox,
+        Sandbox(workers=1, hash_seed=1, **settings) as reseeded,
         Progress("problems") as progress,
     ):
         rows, summary = audits.audit(

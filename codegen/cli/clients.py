@@ -14,19 +14,14 @@ from codegen.cli.options import flag
 from codegen.core.config import Config, Option, keyed, setting
 from codegen.core.errors import ConfigError, ModelError, plural
 from codegen.core.terminal import echo
-from codegen.generation.backends import (
-    EndpointSettings,
-    NamedEndpoint,
-    check_name,
-    find_endpoint,
-    local_backend,
-)
+from codegen.generation import local_backend
+from codegen.generation.endpoints import EndpointSettings, NamedEndpoint, check_name, find_endpoint
 
 if TYPE_CHECKING:
     from codegen.cogex.model import PseudoModel
     from codegen.generation import Backend
-    from codegen.generation.backends import Endpoint
     from codegen.generation.completion_cache import Prices
+    from codegen.generation.endpoints import Endpoint
     from codegen.generation.request_chains import ModelClient
 
 SqlGrammar = Literal["auto", "none", "decoder", "llama.cpp", "vllm"]
@@ -215,8 +210,9 @@ def model_client(
     Raises:
         ConfigError: if the options contradict the mode or each other.
     """
-    from codegen.generation.backends import Endpoint, LocalModel
+    from codegen.generation import LocalModel
     from codegen.generation.completion_cache import Prices
+    from codegen.generation.endpoints import Endpoint
     from codegen.generation.request_chains import ModelClient
 
     given = [name for name in type(client).model_fields if name in client.model_fields_set]
@@ -361,8 +357,7 @@ def opened_model(
     """
     from codegen.cogex.model import PseudoModel
     from codegen.cogex.search import shot_records
-    from codegen.generation import Decoder
-    from codegen.generation.backends import open_backend
+    from codegen.generation import Decoder, open_backend
 
     def made(
         backend: Backend, identity: dict[str, Any], tuned: bool, chat: bool
@@ -420,8 +415,7 @@ def sql_writer(
         model, server: see :meth:`EndpointOptions.find`.
         gbnf: grammar that constrains the completions; empty for none.
     """
-    from codegen.generation import Decoder, Request, SamplingParams
-    from codegen.generation.backends import open_backend
+    from codegen.generation import Decoder, Request, SamplingParams, open_backend
     from codegen.generation.openai import OpenAIBackend
 
     endpoint = server.find(model)

@@ -16,7 +16,7 @@ from codegen.cli.clients import EndpointOptions, PseudoModelOptions, opened_mode
 from codegen.cli.options import command, options, print_result
 from codegen.core.config import Config, keyed, setting
 from codegen.core.errors import ConfigError, InputError, plural
-from codegen.core.records import write_atomic
+from codegen.core.paths import write_atomic
 from codegen.core.terminal import Progress, echo
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from codegen.core.config import Config
 from codegen.core.errors import ConfigError, InputError, plural
 from codegen.core.terminal import Progress, echo, visible
 from codegen.edits.generator import LOGGED, Edits
-from codegen.generation.backends import Endpoint, LocalModel
+from codegen.generation import LocalModel
+from codegen.generation.endpoints import Endpoint
 from codegen.methods.backspace.generator import Backspace
 from codegen.methods.infilling import Infilling
 
@@ -60,12 +61,7 @@ def data() -> None:
 data_command = partial(command, group=data)
 
 
-def _add(
-    name: str,
-    kind: type[Config],
-    about: str,
-    example: str,
-) -> None:
+def _add(name: str, kind: type[Config], about: str, example: str) -> None:
     """Adds the command of a generator that takes its options unchanged."""
 
     @data_command(name=name, example=example, short_help=about, help=kind.__doc__)
@@ -518,11 +514,7 @@ def _nothing(manifest: Manifest, source: str) -> str:
 
 
 def summary(
-    manifest: Manifest,
-    out: str,
-    was_finished: bool,
-    resumed: int,
-    source: str = "",
+    manifest: Manifest, out: str, was_finished: bool, resumed: int, source: str = ""
 ) -> dict[str, Any]:
     """Prints the summary of a finished run, and returns it for JSON.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import date
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     name="eval",
     cls=CommandGroup,
     lazy={
-        "kolmogorov": (
-            "codegen.cli.matrix:kolmogorov",
-            "Test compression by programs.",
-        ),
         "matrix": (
             "codegen.cli.matrix:matrix",
             "Run tasks x models x seeds from one YAML file.",
@@ -97,12 +93,12 @@ def packages_for(packages: tuple[str, ...], task: Task[Any]) -> tuple[str, ...]:
     if _AUTO not in packages:
         return packages
     wanted = frozenset[str]().union(*(task.modules(problem) for problem in task.problems()))
-    found = installed(wanted)
-    missing = sorted(wanted - {*found})
-    echo(f"Packages mounted: {', '.join(found) or 'none'}", err=True)
+    mounted = installed(wanted)
+    missing = sorted(wanted - {*mounted})
+    echo(f"Packages mounted: {', '.join(mounted) or 'none'}", err=True)
     if missing:
         echo(f"Packages not installed here: {', '.join(missing)}", err=True)
-    return (*(name for name in packages if name != _AUTO), *found)
+    return (*(name for name in packages if name != _AUTO), *mounted)
 
 
 class DateOptions(TaskSourceOptions):
@@ -196,84 +192,84 @@ def run(task: str, given: EvalRunOptions, server: EndpointOptions) -> dict[str, 
     from codegen.evals.run import IncompleteRun
     from codegen.evals.tasks import FILE
 
-    llm: dict[str, Any] = {}
     try:
-        sampled = sample_cell(task, given, server, llm)
+        sampled, spent = sample_cell(task, given, server)
     except IncompleteRun as error:
         if not wants_json():
             raise
         echo(f"Error: {error}", err=True)
-        return {"ok": False, "samples": error.samples, "failed": error.failed, **llm}
+        return {"ok": False, "samples": error.samples, "failed": error.failed, **error.spent}
     print_result(f"{sampled.path} (style {sampled.style}, decoder {sampled.decoder})")
     where = f" --task {task}" if task.startswith(FILE) else ""
     where += f" --source {given.source}" if given.source else ""
     print_result(f"Score it with: codegen eval score {given.out}{where}")
-    return {**asdict(sampled), "path": str(sampled.path), **llm}
+    return {**asdict(sampled), "path": str(sampled.path), **spent}
 
 
 def sample_cell(
     task: str,
     given: EvalRunOptions,
     server: EndpointOptions,
-    llm: dict[str, Any],
-    opened: dict[str, Backend] | None = None,
-) -> SampledRun:
+    opener: Callable[..., Backend] | None = None,
+) -> tuple[SampledRun, dict[str, Any]]:
     """Samples a task with the given options.
 
     Args:
-        llm: receives the key ``llm``: the tokens of a server's responses and their cost.
-        opened: keeps a local model open for the next call; the key contains all settings that
-            affect opening it.
+        opener: opens a local model; see :func:`codegen.evaluate.sample_task`.
+
+    Returns:
+        The run, and for a server the key ``llm``: the tokens of its responses and their cost.
 
     Raises:
-        IncompleteRun: if individual requests to a server failed.
+        IncompleteRun: if individual requests to a server failed; ``spent`` has their cost.
     """
-    from codegen.evals.tasks import find_style, read_styles
-    from codegen.evaluate import SQLNET, SqlnetBackend, sample_task
-    from codegen.generation import Decoder, SamplingParams
-    from codegen.generation.backends import open_backend
+    from codegen.evals.run import IncompleteRun
+    from codegen.evals.tasks import read_styles
+    from codegen.evaluate import SQLNET, SqlnetBackend, TaskSampling, sample_task, style_of_task
+    from codegen.generation import Decoder
 
     known = read_styles(given.styles) if given.styles else None
-    style = find_style(given.style, known) if given.style else None
     loaded = given.load(task)
-    if style:
-        loaded.request(loaded.problems()[0], style, 0)  # fails if the task cannot use the style
+    sampling = TaskSampling(
+        n=given.n,
+        temperature=given.temperature,
+        top_p=given.top_p,
+        seed=given.seed,
+        max_new_tokens=given.max_new_tokens,
+        style=style_of_task(loaded, given.style, known) if given.style else None,
+        decoder=Decoder(given.decoder, given.decoder_option) if given.decoder else None,
+        limit=given.limit,
+    )
     at_once = given.batch_size if "batch_size" in given.model_fields_set else None
     endpoint, kind, options = given.choose(given.model, server, at_once)
-    most = given.max_new_tokens
     backend: str | Backend = kind
-    with ExitStack() as stack:
-        if endpoint:
-            backend, llm["llm"] = stack.enter_context(opened_endpoint(endpoint, server))
-        elif given.model == SQLNET:
-            import torch
+    spent: dict[str, Any] = {}
+    try:
+        with ExitStack() as stack:
+            if endpoint:
+                backend, spent["llm"] = stack.enter_context(opened_endpoint(endpoint, server))
+            elif given.model == SQLNET:
+                import torch
 
-            torch.set_num_threads(1)  # fastest for a small network
-            backend = SqlnetBackend(loaded)
-        elif opened is not None:
-            how = {"batch_size": given.batch_size, **options}
-            key = json.dumps([kind, given.model, how], sort_keys=True)
-            if key not in opened:
-                opened.clear()  # keep only one in memory
-                opened[key] = open_backend(kind, given.model, **how)
-            backend = opened[key]
-        progress = stack.enter_context(Progress("samples"))
-        return sample_task(
-            loaded,
-            endpoint.model if endpoint else given.model,
-            SamplingParams(most or 256, given.temperature, given.top_p, given.seed),
-            n=given.n,
-            out=given.out,
-            style=style,
-            decoder=Decoder(given.decoder, given.decoder_option) if given.decoder else None,
-            limit=given.limit,
-            usual_length=most is None,
-            batch_size=given.batch_size,
-            backend=backend,
-            options=options,
-            after=given.retry,
-            on_progress=progress.update,
-        )
+                torch.set_num_threads(1)  # fastest for a small network
+                backend = SqlnetBackend(loaded)
+            progress = stack.enter_context(Progress("samples"))
+            sampled = sample_task(
+                loaded,
+                endpoint.model if endpoint else given.model,
+                sampling,
+                out=given.out,
+                batch_size=given.batch_size,
+                backend=backend,
+                options=options,
+                opener=opener,
+                after=given.retry,
+                on_progress=progress.update,
+            )
+    except IncompleteRun as error:
+        error.spent = spent
+        raise
+    return sampled, spent
 
 
 class ScoreOptions(TaskSourceOptions, SandboxOptions):
@@ -333,9 +329,9 @@ def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
 
     samples, out = _to_score(samples, given)
     task = load_task(given.task or task_of(samples), given.source)
-    how = given.settings_for(task)
+    settings = given.settings_for(task)
     is_remote = given.executor == "ray"
-    opened = ClusterSandbox(given.ray_address, **how) if is_remote else Sandbox(**how)
+    opened = ClusterSandbox(given.ray_address, **settings) if is_remote else Sandbox(**settings)
     with Progress("programs and reference solutions") as progress, opened as sandbox:
         result = score_samples(
             samples,
@@ -374,15 +370,15 @@ def _to_score(samples: str, given: ScoreOptions) -> tuple[str, str]:
 
 def _reward(name: str, samples: str, out: Path) -> dict[str, Any]:
     from codegen.core.records import Verdict, read_jsonl
-    from codegen.evals.scoring import REWARDS, VERDICTS
+    from codegen.evals.run import REWARDS, VERDICTS
     from codegen.evals.tasks.exchange import read_samples
     from codegen.rewards import write_rewards
 
     verdicts = read_jsonl(Verdict, out / VERDICTS)
-    found = write_rewards(name, read_samples(samples), verdicts, out / REWARDS)
-    mean = "none" if found["mean"] is None else f"{found['mean']:.3f}"
-    print_result(f"reward {name}: mean {mean} of {plural(int(found['valued'] or 0), 'sample')}")
-    return found
+    rewards = write_rewards(name, read_samples(samples), verdicts, out / REWARDS)
+    mean = "none" if rewards["mean"] is None else f"{rewards['mean']:.3f}"
+    print_result(f"reward {name}: mean {mean} of {plural(int(rewards['valued'] or 0), 'sample')}")
+    return rewards
 
 
 def _print_score(score: Score) -> None:
@@ -428,9 +424,9 @@ def report(directories: tuple[str, ...], out: str, audits: tuple[str, ...]) -> d
     from codegen.evals.report import named_folders, read_run, write_report
     from codegen.server.run_index import shown_size
 
-    found = dict(map(read_finding, audits))
+    notes = dict(map(read_finding, audits))
     runs = [read_run(name, folder) for name, folder in named_folders(directories)]
-    runs = [run.with_note(found[t]) if (t := run.score.task) in found else run for run in runs]
+    runs = [run.with_note(notes[t]) if (t := run.score.task) in notes else run for run in runs]
     path = write_report(runs, Path(out))
     shown = sum(len(problem.samples) for run in runs for problem in run.samples.values())
     size = path.stat().st_size
@@ -459,15 +455,15 @@ def compare(directories: tuple[str, ...]) -> dict[str, Any]:
     runs = [NamedScore(name, read_score(folder)) for name, folder in named_folders(directories)]
     if len(runs) < 2:
         raise ConfigError("Comparing requires two runs.", "Pass two or more directories.")
-    found = compare_runs(runs)
-    if not found:
+    pairs = compare_runs(runs)
+    if not pairs:
         raise ConfigError(
             "No two of the runs share a task and problems with enough samples.",
             "Compare runs on the same task.",
         )
     complete_of = {run.name: run.score.complete for run in runs}
     rows: list[dict[str, Any]] = []
-    for pair in found:
+    for pair in pairs:
         complete = complete_of[pair.first] and complete_of[pair.second]
         rows.append({**asdict(pair), "complete": complete})
         print_pair(pair, complete)
@@ -476,17 +472,17 @@ def compare(directories: tuple[str, ...]) -> dict[str, Any]:
 
 def print_pair(pair: PairedResult, complete: bool) -> None:
     """Prints a comparison of two runs on one line."""
-    found = pair.comparison
-    line = f"{pair.first} -> {pair.second}   pass@{found.k} {found.difference:+.1%}"
-    if found.low is not None and found.high is not None and found.low < found.high:
-        line += f" ({found.low:+.1%} to {found.high:+.1%})"
-    adjusted = "" if pair.p_adjusted == found.p_value else f", adjusted {pair.p_adjusted:.3g}"
+    result = pair.comparison
+    line = f"{pair.first} -> {pair.second}   pass@{result.k} {result.difference:+.1%}"
+    if result.low is not None and result.high is not None and result.low < result.high:
+        line += f" ({result.low:+.1%} to {result.high:+.1%})"
+    adjusted = "" if pair.p_adjusted == result.p_value else f", adjusted {pair.p_adjusted:.3g}"
     print_result(
-        f"{line}, p = {found.p_value:.3g} ({found.method}{adjusted}); of "
-        f"{plural(found.m, 'problem')} of {pair.task} {found.better} better, {found.worse} worse"
+        f"{line}, p = {result.p_value:.3g} ({result.method}{adjusted}); of "
+        f"{plural(result.m, 'problem')} of {pair.task} {result.better} better, {result.worse} worse"
     )
     if not complete:
-        print_result("  One of the scores is incomplete.")
+        print_result("  At least one of the scores is incomplete.")
 
 
 @evals_command(example="codegen eval tasks")
@@ -537,21 +533,21 @@ def check(task: str, given: CheckOptions) -> dict[str, Any]:
 
     loaded = given.load(task)
     with Progress("programs") as progress, Sandbox(**given.settings_for(loaded)) as sandbox:
-        found = check_task(
+        outcome = check_task(
             loaded, sandbox, limit=given.limit, every=given.every, on_progress=progress.update
         )
-    print_result(f"{found.passed} of {found.references} references pass")
-    for id_, reason in found.failures.items():
+    print_result(f"{outcome.passed} of {outcome.references} references pass")
+    for id_, reason in outcome.failures.items():
         print_result(f"  {id_} should pass: {reason}")
-    for id_, reason in found.exceptions.items():
-        passes = " (but it passes)" if id_ in found.exceptions_passed else ""
+    for id_, reason in outcome.exceptions.items():
+        passes = " (but it passes)" if id_ in outcome.exceptions_passed else ""
         print_result(f"  {id_} is a known failure: {reason}{passes}")
-    if found.buggy:
-        print_result(f"{found.rejected} of {found.buggy} known bugs are rejected")
-    for id_ in found.accepted:
+    if outcome.buggy:
+        print_result(f"{outcome.rejected} of {outcome.buggy} known bugs are rejected")
+    for id_ in outcome.accepted:
         print_result(f"  {id_}: a known bug passes")
-    print_result(f"{found.cpu_s:.1f} s of CPU time")
-    return {"ok": found.holds, "task": loaded.name, "source": loaded.source, **asdict(found)}
+    print_result(f"{outcome.cpu_s:.1f} s of CPU time")
+    return {"ok": outcome.holds, "task": loaded.name, "source": loaded.source, **asdict(outcome)}
 
 
 class ExchangeOptions(TaskSourceOptions):
@@ -652,3 +648,90 @@ def code_eval(given: CodeEvalOptions) -> dict[str, Any]:
     path = write_code_eval(given.out)
     print_result(f"{path}: run lm_eval in {given.out}")
     return {"path": str(path)}
+
+
+@evals.group(cls=CommandGroup, short_help="Test compression by programs.")
+def kolmogorov() -> None:
+    """The KoLMogorov test: compress sequences with programs that generate them.
+
+    Sample a model with `codegen eval run kolmogorov`; `score` reports how well its programs
+    compress.
+    """
+
+
+kolmogorov_command = partial(command, group=kolmogorov)
+
+
+_DRAWN_SEED = 1  # seed 0 is the task's
+
+
+class DrawOptions(Config):
+    """Options of ``codegen eval kolmogorov sample``."""
+
+    n: int = setting(1000, "Number of programs to generate.", flags=("-n",), ge=1)
+    out: str = setting(..., "JSONL file to write.", metavar="FILE")
+
+
+@kolmogorov_command(
+    name="sample", example="codegen eval kolmogorov sample -n 10000 --out data/kolmogorov.jsonl"
+)
+@options(DrawOptions, "given")
+def draw(given: DrawOptions) -> dict[str, Any]:
+    """Generate random programs in the test's language, with their sequences, as training data.
+
+    Each row has an instruction and a program, so `codegen data` and `codegen finetune` can read the
+    file. Only the shortest program for each sequence is kept; sequences of the task are omitted.
+    """
+    from codegen.core.records import Example, write_jsonl
+    from codegen.evals import kolmogorov as kt
+    from codegen.evals.tasks import load
+    from codegen.evals.tasks.kolmogorov import instruction
+
+    tested = {problem.sequence for problem in load("kolmogorov").problems()}
+    best: dict[tuple[int, ...], kt.SequenceProgram] = {}
+    for program in kt.sample_programs(given.n, _DRAWN_SEED):
+        sequence = tuple(program.run())
+        if sequence in tested:
+            continue
+        known = best.get(sequence)
+        if known is None or kt.paper_bits(program) < kt.paper_bits(known):
+            best[sequence] = program
+    examples = (
+        Example(
+            id=f"kolmogorov/{_DRAWN_SEED}/{number}",
+            instruction=instruction(sequence),
+            program=program.to_text(),
+            source="the sampler of codegen.evals.kolmogorov",
+            meta={"bits": round(kt.paper_bits(program), 2), "items": len(sequence)},
+        )
+        for number, (sequence, program) in enumerate(best.items())
+    )
+    count = write_jsonl(given.out, examples, replace=False)
+    print_result(f"{plural(count, 'program')} in {given.out}")
+    return {"path": given.out, "programs": count, "drawn": given.n}
+
+
+@kolmogorov_command(name="score", example="codegen eval kolmogorov score runs/kt/samples.jsonl")
+@click.argument("answers", type=click.Path(dir_okay=False))
+@click.option("--language", is_flag=True, help="Allow calls of the test's built-in functions.")
+def compressed(answers: str, language: bool) -> dict[str, Any]:
+    """Run the programs in a JSONL file and report how well they compress.
+
+    Reads the samples of `codegen eval run kolmogorov`, the programs of `sample`, rows with sequence
+    (or prompt) and program (or generation), and the paper's files of generations, compressed or
+    not. Each sample counts as one item.
+    """
+    from codegen.evals.tasks import kolmogorov as kt
+    from codegen.sandbox import Sandbox
+
+    rows = list(kt.read_answers(answers))
+    if not rows:
+        raise InputError(f"{answers} has no answers.")
+    with Progress("programs") as progress, Sandbox() as sandbox:
+        results = kt.run_answers(rows, sandbox, language=language, on_progress=progress.update)
+    scores = asdict(kt.score_results(results))
+    for name, value in scores.items():
+        if isinstance(value, float):
+            print_result(f"{name.replace('_', ' '):<20}{value:8.3f}")
+    print_result(", ".join(f"{count} {status}" for status, count in scores["statuses"].items()))
+    return scores

@@ -62,8 +62,7 @@ class GenerateOptions(BackendOptions):
 @options(EndpointOptions, "server")
 def generate(given: GenerateOptions, server: EndpointOptions) -> dict[str, Any]:
     """Complete a prompt. A single sample is streamed."""
-    from codegen.generation import Decoder
-    from codegen.generation.backends import backend_class, open_backend
+    from codegen.generation import Decoder, backend_class, open_backend
     from codegen.generation.decoders import supported
 
     endpoint, kind, own = given.choose(given.model, server)

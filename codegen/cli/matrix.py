@@ -1,6 +1,4 @@
-"""``codegen eval matrix`` and ``codegen eval kolmogorov``.
-
-The matrix runs tasks x models x seeds from one YAML file and prints one table.
+"""``codegen eval matrix``: runs tasks x models x seeds from one YAML file, and prints one table.
 
 ::
 
@@ -22,27 +20,27 @@ import hashlib
 import json
 import re
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import click
 
-from codegen.cli import CommandGroup
 from codegen.cli.clients import EndpointOptions
 from codegen.cli.evals import EvalRunOptions, ScoreOptions, sample_cell, score_cell
-from codegen.cli.options import command, options, print_result
+from codegen.cli.options import command, print_result
 from codegen.core.config import Config, parse_config, read_yaml, setting
-from codegen.core.errors import CodegenError, ConfigError, InputError, plural
-from codegen.core.records import read_json, write_atomic
-from codegen.core.terminal import Progress, echo
+from codegen.core.errors import CodegenError, ConfigError, plural
+from codegen.core.paths import write_atomic
+from codegen.core.records import read_json
+from codegen.core.terminal import echo
 from codegen.evals.scoring import Score, read_score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
 from codegen.generation import Backend
+from codegen.generation.backends import open_backend
 
 CELL = "cell.json"
 _MOST_BYTES = 1 << 20
@@ -105,18 +103,18 @@ def cells_of(matrix: Matrix, out: Path, where: str) -> list[MatrixRun]:
         models.items(), tasks.items(), matrix.seeds
     ):
         place = f"{where}: {label}, {model}"
-        given = {**matrix.options, **of_task, **of_model}
-        if wrong := next((name for name in _OWN if name in given), None):
+        settings = {**matrix.options, **of_task, **of_model}
+        if wrong := next((name for name in _OWN if name in settings), None):
             raise ConfigError(f"{place}: {wrong} cannot be set here.")
-        task = given.pop("task", None)
+        task = settings.pop("task", None)
         if not isinstance(task, str):
             raise ConfigError(f"{place}: task must be a name.")
         folder = out / _plain(label) / _plain(model) / f"seed-{seed}"
-        given |= {"out": str(folder), "seed": seed}
+        settings |= {"out": str(folder), "seed": seed}
         of_server = {
-            name: given.pop(name) for name in EndpointOptions.model_fields if name in given
+            name: settings.pop(name) for name in EndpointOptions.model_fields if name in settings
         }
-        run = parse_config(EvalRunOptions, given, place)
+        run = parse_config(EvalRunOptions, settings, place)
         server = parse_config(EndpointOptions, of_server, place)
         cells.append(MatrixRun(label, model, seed, folder, task, run, server))
     if len({cell.folder for cell in cells}) < len(cells):
@@ -125,17 +123,17 @@ def cells_of(matrix: Matrix, out: Path, where: str) -> list[MatrixRun]:
 
 
 def _rows(rows: Sequence[str | Mapping[str, Any]], key: str, where: str) -> dict[str, Any]:
-    found: dict[str, dict[str, Any]] = {}
+    named: dict[str, dict[str, Any]] = {}
     for row in rows:
         options = {key: row} if isinstance(row, str) else dict(row)
         if key not in options:
             raise ConfigError(f"{where}: a row of {key}s has no key {key!r}.")
         name = str(options.pop("name", options[key]))
-        if name in found:
+        if name in named:
             raise ConfigError(f"{where}: two {key}s are called {name!r}.", "Set `name` in one.")
         # YAML parses an unquoted day as a date.
-        found[name] = {k: str(v) if isinstance(v, date) else v for k, v in options.items()}
-    return found
+        named[name] = {k: str(v) if isinstance(v, date) else v for k, v in options.items()}
+    return named
 
 
 def _plain(name: str) -> str:
@@ -146,14 +144,25 @@ def _plain(name: str) -> str:
     return f"{short}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
-def run_cell(
-    cell: MatrixRun, tries: int, score: ScoreOptions, opened: dict[str, Backend] | None = None
-) -> Score:
-    """Samples and scores a cell, or resumes it; returns the score of its last attempt.
+class LastModel:
+    """Keeps the last opened model for further cells with the same settings."""
 
-    Args:
-        opened: see :func:`codegen.cli.evals.sample_cell`.
-    """
+    def __init__(self) -> None:
+        self._opened: dict[str, Backend] = {}  # settings -> model
+
+    def open(self, name: str, model: str, **options: Any) -> Backend:
+        """Opens a model as :func:`codegen.generation.backends.open_backend`, unless it is open."""
+        key = json.dumps([name, model, options], sort_keys=True)
+        if key not in self._opened:
+            self._opened.clear()  # before opening: only one fits in memory
+            self._opened[key] = open_backend(name, model, **options)
+        return self._opened[key]
+
+
+def run_cell(
+    cell: MatrixRun, tries: int, score: ScoreOptions, opener: Callable[..., Backend]
+) -> Score:
+    """Samples and scores a cell, or resumes it; returns the score of its last attempt."""
     settings = {
         "task": cell.task,
         "tries": tries,
@@ -166,14 +175,14 @@ def run_cell(
         is_done = read_json(marker, _MOST_BYTES) == settings
     except (OSError, ValueError):
         is_done = False
-    if is_done and (found := read_score(cell.at(tries))).complete:
-        return found
+    if is_done and (finished := read_score(cell.at(tries))).complete:
+        return finished
     of_cell = score.model_copy(update={"task": cell.task, "source": cell.run.source})
     for number in range(1, tries + 1):
-        own = {"out": str(cell.at(number))}
+        update = {"out": str(cell.at(number))}
         if number > 1:
-            own["retry"] = str(cell.at(number - 1))
-        sample_cell(cell.task, cell.run.model_copy(update=own), cell.server, {}, opened)
+            update["retry"] = str(cell.at(number - 1))
+        sample_cell(cell.task, cell.run.model_copy(update=update), cell.server, opener)
         score_cell(str(cell.at(number)), of_cell)
     write_atomic(marker, json.dumps(settings, indent=2) + "\n")
     return read_score(cell.at(tries))
@@ -188,19 +197,19 @@ def matrix(file: str, out: str) -> dict[str, Any]:
     Run the same command again to resume: finished cells are not rerun. If a cell fails, the command
     reports it and runs the others.
     """
-    found = parse_config(Matrix, read_yaml(file, "matrix"), file)
-    score = parse_config(ScoreOptions, found.score, f"{file}: score")
-    cells = cells_of(found, Path(out), file)
+    spec = parse_config(Matrix, read_yaml(file, "matrix"), file)
+    score = parse_config(ScoreOptions, spec.score, f"{file}: score")
+    cells = cells_of(spec, Path(out), file)
     scores: dict[tuple[str, str], list[Score]] = {}
     rows: list[dict[str, Any]] = []
-    opened: dict[str, Backend] = {}
+    models = LastModel()
     for number, cell in enumerate(cells, 1):
         row: dict[str, Any] = {"task": cell.label, "model": cell.model, "seed": cell.seed,
-                               "path": str(cell.at(found.tries)), "error": None}  # fmt: skip
+                               "path": str(cell.at(spec.tries)), "error": None}  # fmt: skip
         rows.append(row)
         echo(f"[{number}/{len(cells)}] {cell.label}, {cell.model}, seed {cell.seed}", err=True)
         try:
-            result = run_cell(cell, found.tries, score, opened)
+            result = run_cell(cell, spec.tries, score, models.open)
         except CodegenError as error:
             row["error"] = str(error)
             echo(f"  failed: {error}", err=True)
@@ -225,8 +234,8 @@ def _row(label: str, model: str, scores: Sequence[Score]) -> dict[str, Any]:
     counts = list(pooled.values())
     clusters = [base_task(id_) for id_ in pooled]
     least = min((count.n for count in counts), default=0)
-    found = {k: estimate_pass_at_k(counts, k, clusters) for k in default_ks(least)}
-    first = found.get(1)
+    estimates = {k: estimate_pass_at_k(counts, k, clusters) for k in default_ks(least)}
+    first = estimates.get(1)
     each = [score.estimates[1].value for score in scores if 1 in score.estimates]
     return {
         "task": label,
@@ -237,7 +246,7 @@ def _row(label: str, model: str, scores: Sequence[Score]) -> dict[str, Any]:
         "pass_at_1": first.value if first else None,
         "low": first.tasks_low if first else None,
         "high": first.tasks_high if first else None,
-        "pass_at_k": {k: estimate.value for k, estimate in found.items() if estimate},
+        "pass_at_k": {k: estimate.value for k, estimate in estimates.items() if estimate},
         "seed_stdev": statistics.stdev(each) if len(each) > 1 else None,
         "complete": all(score.complete for score in scores),
     }
@@ -252,90 +261,3 @@ def _print_table(table: Sequence[Mapping[str, Any]]) -> None:
         if row["seed_stdev"] is not None:
             line += f" (± {100 * row['seed_stdev']:.1f} points)"
         print_result(line if row["complete"] else f"{line}, incomplete")
-
-
-@click.group(cls=CommandGroup)
-def kolmogorov() -> None:
-    """The KoLMogorov test: compress sequences with programs that generate them.
-
-    Sample a model with `codegen eval run kolmogorov`; `score` reports how well its programs
-    compress.
-    """
-
-
-kolmogorov_command = partial(command, group=kolmogorov)
-
-
-_DRAWN_SEED = 1  # seed 0 is the task's
-
-
-class DrawOptions(Config):
-    """Options of ``codegen eval kolmogorov sample``."""
-
-    n: int = setting(1000, "Number of programs to generate.", flags=("-n",), ge=1)
-    out: str = setting(..., "JSONL file to write.", metavar="FILE")
-
-
-@kolmogorov_command(
-    name="sample", example="codegen eval kolmogorov sample -n 10000 --out data/kolmogorov.jsonl"
-)
-@options(DrawOptions, "given")
-def draw(given: DrawOptions) -> dict[str, Any]:
-    """Generate random programs in the test's language, with their sequences, as training data.
-
-    Each row has an instruction and a program, so `codegen data` and `codegen finetune` can read the
-    file. Only the shortest program for each sequence is kept; sequences of the task are omitted.
-    """
-    from codegen.core.records import Example, write_jsonl
-    from codegen.evals import kolmogorov as kt
-    from codegen.evals.tasks import load
-    from codegen.evals.tasks.kolmogorov import instruction
-
-    tested = {problem.sequence for problem in load("kolmogorov").problems()}
-    best: dict[tuple[int, ...], kt.SequenceProgram] = {}
-    for program in kt.sample_programs(given.n, _DRAWN_SEED):
-        sequence = tuple(program.run())
-        if sequence in tested:
-            continue
-        known = best.get(sequence)
-        if known is None or kt.paper_bits(program) < kt.paper_bits(known):
-            best[sequence] = program
-    examples = (
-        Example(
-            id=f"kolmogorov/{_DRAWN_SEED}/{number}",
-            instruction=instruction(sequence),
-            program=program.to_text(),
-            source="the sampler of codegen.evals.kolmogorov",
-            meta={"bits": round(kt.paper_bits(program), 2), "items": len(sequence)},
-        )
-        for number, (sequence, program) in enumerate(best.items())
-    )
-    count = write_jsonl(given.out, examples, replace=False)
-    print_result(f"{plural(count, 'program')} in {given.out}")
-    return {"path": given.out, "programs": count, "drawn": given.n}
-
-
-@kolmogorov_command(name="score", example="codegen eval kolmogorov score runs/kt/samples.jsonl")
-@click.argument("answers", type=click.Path(dir_okay=False))
-@click.option("--language", is_flag=True, help="Allow calls of the test's built-in functions.")
-def compressed(answers: str, language: bool) -> dict[str, Any]:
-    """Run the programs in a JSONL file and report how well they compress.
-
-    Reads the samples of `codegen eval run kolmogorov`, the programs of `sample`, rows with sequence
-    (or prompt) and program (or generation), and the paper's files of generations, compressed or
-    not. Each sample counts as one item.
-    """
-    from codegen.evals.tasks import kolmogorov as kt
-    from codegen.sandbox import Sandbox
-
-    rows = list(kt.read_answers(answers))
-    if not rows:
-        raise InputError(f"{answers} has no answers.")
-    with Progress("programs") as progress, Sandbox() as sandbox:
-        results = kt.run_answers(rows, sandbox, language=language, on_progress=progress.update)
-    found = asdict(kt.score_results(results))
-    for name, value in found.items():
-        if isinstance(value, float):
-            print_result(f"{name.replace('_', ' '):<20}{value:8.3f}")
-    print_result(", ".join(f"{count} {status}" for status, count in found["statuses"].items()))
-    return found

@@ -13,10 +13,10 @@ from codegen.cli.options import command, completes, options, print_result
 from codegen.core.config import Config, setting
 from codegen.core.errors import ConfigError, InputError, nearest
 from codegen.core.terminal import one_line
-from codegen.generation import backends
+from codegen.generation import endpoints
 from codegen.models.pretrained import MODELS
 
-_existing = click.argument("name", shell_complete=completes(backends.named_endpoints))
+_existing = click.argument("name", shell_complete=completes(endpoints.named_endpoints))
 _LONGEST = 200  # maximum characters of a value from a file
 
 
@@ -32,7 +32,7 @@ def models() -> None:
 models_command = partial(command, group=models)
 
 
-class AddOptions(backends.NamedEndpoint):
+class AddOptions(endpoints.NamedEndpoint):
     """Options of ``codegen models add``."""
 
     replace: bool = setting(False, "Replace an endpoint of this name.")
@@ -51,12 +51,12 @@ def add(name: str, given: AddOptions) -> dict[str, Any]:
 
     The API key stays in the environment variable that --api-key-env names.
     """
-    if not given.replace and backends.find_endpoint(name):
+    if not given.replace and endpoints.find_endpoint(name):
         raise ConfigError(
             f"Endpoint {name!r} already exists.", "Add --replace, or choose another name."
         )
-    endpoint = backends.NamedEndpoint(**given.model_dump(exclude={"replace"}, exclude_unset=True))
-    path = backends.add_endpoint(name, endpoint)
+    endpoint = endpoints.NamedEndpoint(**given.model_dump(exclude={"replace"}, exclude_unset=True))
+    path = endpoints.add_endpoint(name, endpoint)
     print_result(f"{path}: {name}. Test it with: codegen models test {name}")
     return {"file": str(path), "name": name}
 
@@ -64,7 +64,7 @@ def add(name: str, given: AddOptions) -> dict[str, Any]:
 @models_command(name="list", example="codegen models list")
 def list_() -> dict[str, Any]:
     """List the models that can be fetched by name, and the named servers."""
-    known = backends.named_endpoints()
+    known = endpoints.named_endpoints()
     states = {name: model.state() for name, model in MODELS.items()}
     for name, model in MODELS.items():
         print_result(f"{name}: {model.hub_id}; {states[name] or 'not fetched'}")
@@ -78,7 +78,7 @@ def list_() -> dict[str, Any]:
         {"name": name, "hub_id": model.hub_id, "license": model.license, "state": states[name]}
         for name, model in MODELS.items()
     ]
-    return {"file": str(backends.endpoints_file()), "pretrained": pretrained, "models": rows}
+    return {"file": str(endpoints.endpoints_file()), "pretrained": pretrained, "models": rows}
 
 
 class FetchOptions(Config):
@@ -115,7 +115,7 @@ def fetch(name: str, given: FetchOptions) -> dict[str, Any]:
 @_existing
 def remove(name: str) -> dict[str, Any]:
     """Remove the endpoint NAME."""
-    path = backends.remove_endpoint(name)
+    path = endpoints.remove_endpoint(name)
     print_result(f"{path}: removed {name}")
     return {"file": str(path), "name": name}
 
@@ -130,9 +130,9 @@ def test(name: str) -> dict[str, Any]:
     """
     from codegen.generation.probe import probe
 
-    if (found := backends.find_endpoint(name)) is None:
+    if (found := endpoints.find_endpoint(name)) is None:
         raise ConfigError(
-            f"Unknown endpoint {name!r}.", backends.hint(name, backends.named_endpoints())
+            f"Unknown endpoint {name!r}.", endpoints.hint(name, endpoints.named_endpoints())
         )
     rows = []
     for row in probe(found.endpoint(name)):

@@ -31,7 +31,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from codegen.cli import traceback_option
-from codegen.core.config import Config, Option, arms, bounds, config_error
+from codegen.core.config import Config, Option, arms, bounds, config_error, value_of
 from codegen.core.errors import nearest
 from codegen.core.terminal import echo
 
@@ -399,11 +399,15 @@ def _type(kind: Any, info: FieldInfo) -> click.ParamType | type:
 
 
 def _comma_list(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(name for name in map(str.strip, (value or "").split(",")) if name)
+    names: list[Any] = (value or "").split(",")
+    if value and value.startswith("["):
+        with contextlib.suppress(ValueError):
+            names = value_of(value)
+    return tuple(name for name in (str(name).strip() for name in names) if name)
 
 
 def _pairs(_: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
-    """Parses KEY=VALUE options to a mapping; values that are not JSON stay strings."""
+    """Parses KEY=VALUE options to a mapping; values that cannot be parsed stay strings."""
     pairs: dict[str, Any] = {}
     for text in given:
         key, equals, value = text.partition("=")
@@ -412,7 +416,7 @@ def _pairs(_: click.Context, option: click.Parameter, given: tuple[str, ...]) ->
         if key in pairs:
             raise click.BadParameter(f"{key!r} is passed twice")
         try:
-            pairs[key] = json.loads(value)
+            pairs[key] = value_of(value)
         except ValueError:
             pairs[key] = value
     return pairs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ class _View:
     """Prints the stages, each with its own progress."""
 
     def __init__(self) -> None:
+        self._bars = ExitStack()  # contains the open bar, if any
         self._bar: Progress | None = None
         self._what = ""
 
@@ -77,7 +79,7 @@ class _View:
     def progress(self, what: str, done: int, total: int, note: str) -> None:
         if self._bar is None or self._what != what:
             self.close()
-            self._bar = Progress(f"  {what}", total or None).__enter__()
+            self._bar = self._bars.enter_context(Progress(f"  {what}", total or None))
             self._what = what
         self._bar.update(done, total or None, note)
 
@@ -88,9 +90,8 @@ class _View:
             echo(f"  {text}", err=True)
 
     def close(self) -> None:
-        if self._bar:
-            self._bar.__exit__(None, None, None)
-            self._bar = None
+        self._bars.close()
+        self._bar = None
 
 
 def _print_scores(scores: dict[str, Score]) -> None:

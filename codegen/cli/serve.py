@@ -25,7 +25,7 @@ from codegen.core.config import Config, keyed, note, setting
 from codegen.core.errors import ConfigError
 from codegen.core.optional_deps import require
 from codegen.core.terminal import columns, echo, one_line
-from codegen.generation import backends
+from codegen.generation import editor_backend, endpoints
 from codegen.server import run_index
 
 if TYPE_CHECKING:
@@ -141,31 +141,31 @@ class CompletionEngineOptions(LogOptions, ModelOptions):
         if self.upstream:
             self.endpoint()
             kind, unused = "--upstream", ("precision", "threads")
-        elif backends.find_endpoint(self.model):
+        elif endpoints.find_endpoint(self.model):
             raise ConfigError(
                 f"{self.model!r} is the name of a server.", f"Pass --upstream {self.model}."
             )
         else:
-            backends.check_name(self.model)
+            endpoints.check_name(self.model)
             if self.api_key_env:
                 raise ConfigError("--api-key-env requires --upstream.", "Remove it.")
-            is_gguf = backends.editor_backend(self.model) == "llamacpp"
+            is_gguf = editor_backend(self.model) == "llamacpp"
             kind = "a GGUF file" if is_gguf else "a transformers model"
             unused = ("precision",) if is_gguf else ("fim",)
         for name in unused:
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ConfigError(f"-o {name} cannot be used with {kind}.", "Remove it.")
 
-    def endpoint(self) -> backends.NamedEndpoint:
+    def endpoint(self) -> endpoints.NamedEndpoint:
         """Returns the upstream with a valid URL; its model may be empty."""
-        named = backends.find_endpoint(self.upstream)
+        named = endpoints.find_endpoint(self.upstream)
         if named is None and not {":", "/"}.intersection(self.upstream):
             raise ConfigError(
                 f"Unknown endpoint {self.upstream!r}.",
-                backends.hint(self.upstream, backends.named_endpoints())
+                endpoints.hint(self.upstream, endpoints.named_endpoints())
                 + " Or pass the server's URL.",
             )
-        named = named or backends.NamedEndpoint(url=self.upstream)
+        named = named or endpoints.NamedEndpoint(url=self.upstream)
         return named.model_copy(
             update={
                 "model": named.model if self.model == "embedded" else self.model,
@@ -442,7 +442,7 @@ class McpOptions(ListenOptions, ModelOptions):
         if not self.upstream:
             return ("--model", self.model) if self.model else ()
         key = ("--api-key-env", self.api_key_env) if self.api_key_env else ()
-        if backends.find_endpoint(self.upstream) and not self.model:
+        if endpoints.find_endpoint(self.upstream) and not self.model:
             return ("--model", self.upstream, *key)
         endpoint = CompletionEngineOptions(upstream=self.upstream).endpoint()
         return ("--model", self.model or endpoint.model or "", "--endpoint", endpoint.url, *key)
@@ -612,7 +612,7 @@ def _next_editor(given: CompletionEngineOptions, edit_log: Path | None = None) -
     source, is_remote = model or given.model, bool(given.upstream and not model)
     if model in NEXT_EDITS and name == AUTO:  # without loading the tokenizer
         form = find_format(card_of(model).style.removeprefix("edit-"))
-    elif not is_remote and backends.editor_backend(source) == "transformers":
+    elif not is_remote and editor_backend(source) == "transformers":
         form = format_for(name, load_tokenizer(source).get_vocab(), card_of(source).style)
     elif name == AUTO:
         raise ConfigError(
@@ -628,7 +628,7 @@ def _next_editor(given: CompletionEngineOptions, edit_log: Path | None = None) -
         )
     load = None
     if model:
-        backends.check_name(model)
+        endpoints.check_name(model)
         wanted = given.model_copy(update={"model": model, "upstream": "", "next_edit_model": model})
         load = partial(_engine, wanted)
         line = f"Next edits by {model}, format {form.name}: {reason}."
@@ -647,7 +647,7 @@ def _engine(given: CompletionEngineOptions, patient: bool = False) -> Completion
         return CompletionEngine(_upstream(given, limits, patient), limits)
     from codegen.models.gguf import gguf_of
 
-    is_gguf = backends.editor_backend(given.model) == "llamacpp"
+    is_gguf = editor_backend(given.model) == "llamacpp"
     if is_gguf and (file := gguf_of(given.model)):
         from codegen.server.completion.upstream import LlamaUpstream
 

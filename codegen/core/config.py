@@ -13,10 +13,13 @@ floats (YAML 1.1 reads it as a string), and strings to paths.
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -69,8 +72,8 @@ class Option:
     def of(cls, info: FieldInfo) -> Option:
         """Returns the option of a field; the defaults if it was not made by :func:`setting`."""
         extra = info.json_schema_extra
-        found = extra.get("option") if isinstance(extra, dict) else None
-        return found if isinstance(found, Option) else _PLAIN
+        option = extra.get("option") if isinstance(extra, dict) else None
+        return option if isinstance(option, Option) else _PLAIN
 
 
 _PLAIN = Option()
@@ -142,14 +145,14 @@ class Config(BaseModel):
         """Applies the three conversions of the module's docstring."""
         if not isinstance(values, Mapping):
             return values
-        found = {}
+        converted = {}
         for name, value in values.items():
             info = cls.model_fields.get(name)
-            found[name] = _converted(value, info) if info else value
+            converted[name] = _converted(value, info) if info else value
             numbers = value if isinstance(value, (list, tuple)) else (value,)
             if any(isinstance(n, int) and abs(n) > MOST for n in numbers):
                 raise ConfigError(f"{name} is {_shown(value)}.", f"The maximum is {MOST}.")
-        return found
+        return converted
 
 
 def parse_config(kind: type[C], values: Any, where: str) -> C:
@@ -247,13 +250,11 @@ def _loader() -> Any:
 
 
 def override(values: dict[str, Any], text: str) -> None:
-    """Applies ``key=value`` to plain data; dots separate sections, the value is YAML.
+    """Applies ``key=value`` to plain data; dots separate sections, no value is null.
 
     Raises:
         ConfigError: if the override is malformed.
     """
-    import yaml
-
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"The override {text!r} is not of the form key=value.")
@@ -264,9 +265,50 @@ def override(values: dict[str, Any], text: str) -> None:
         if not isinstance(target, dict):
             raise ConfigError(f"The override {text!r}: {section!r} is not a section.")
     try:
-        target[last] = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
-        raise ConfigError(f"The override {text!r}: the value is not valid YAML.") from None
+        target[last] = value_of(value) if value.strip() else None
+    except ValueError as error:
+        raise ConfigError(f"The override {text!r}: {error}.", "Put the value in quotes.") from None
+
+
+_PLAIN_VALUE = re.compile(r"(?i:true|false|null|~)|[-+]?[\d._]+([eE][-+]?\d+)?")
+
+
+def value_of(text: str) -> Any:
+    """Parses a value from the command line.
+
+    It is a number, true, false, null, a quoted string, or YAML's ``[list]`` or ``{mapping}``. Other
+    text is a string, including dates and what YAML 1.1 reads as booleans, such as ``on`` and
+    ``yes``.
+
+    Raises:
+        ValueError: if it starts as a quoted string, list or mapping, but is not valid YAML.
+    """
+    with suppress(ValueError, RecursionError):
+        return json.loads(text)
+    text = text.strip()
+    if text[:1] not in ("[", "{", "'", '"') and not _PLAIN_VALUE.fullmatch(text):
+        return text
+    import yaml
+
+    try:
+        return yaml.load(text, _value_loader())
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ValueError("the value is not valid YAML") from None
+
+
+@cache
+def _value_loader() -> Any:
+    """Returns the loader of files without dates, and with no booleans but true and false."""
+
+    class Loader(_loader()):
+        """Loader of values."""
+
+    booleans = {"true": True, "false": False}
+    Loader.add_constructor("tag:yaml.org,2002:timestamp", Loader.construct_yaml_str)
+    Loader.add_constructor(
+        "tag:yaml.org,2002:bool", lambda _, node: booleans.get(node.value.lower(), node.value)
+    )
+    return Loader
 
 
 def run_script(kind: type[C], main: Callable[[C], object], name: str) -> None:
@@ -320,15 +362,15 @@ def allowed(info: FieldInfo) -> str:
 
 def bounds(info: FieldInfo) -> dict[str, float]:
     """Returns ``ge``, ``gt``, ``le`` and ``lt`` of a field's number or list of numbers."""
-    found = list(info.metadata)
+    limits = list(info.metadata)
     for arm in arms(info.annotation):
         for item in typing.get_args(arm)[:1]:
             for extra in typing.get_args(item)[1:]:
-                found += extra.metadata if isinstance(extra, FieldInfo) else [extra]
+                limits += extra.metadata if isinstance(extra, FieldInfo) else [extra]
     names = ("ge", "gt", "le", "lt")
     return {
         name: bound
-        for limit in found
+        for limit in limits
         for name in names
         if (bound := getattr(limit, name, None)) is not None
     }
@@ -367,8 +409,8 @@ def config_error(
         where: origin of the values for the error, such as the file; may be empty.
         spell: formats a dotted key, such as ``--batch-size``.
     """
-    found = error.errors(include_url=False)
-    first = next((e for e in found if e["type"] in _UNKNOWN), found[0])
+    errors = error.errors(include_url=False)
+    first = next((e for e in errors if e["type"] in _UNKNOWN), errors[0])
     is_unknown = first["type"] in _UNKNOWN
     place = _Place.of(kind, values, first["loc"][:-1] if is_unknown else first["loc"])
     prefix, key = f"{where}: " if where else "", spell(place.key)

@@ -286,20 +286,6 @@ def settings_of(model: str, params: SamplingParams, decoder: Decoder) -> dict[st
     }
 
 
-def function_instruction(signature: str, docstring: str) -> str:
-    """Returns the instruction for one Python function, the same in training and evaluation.
-
-    The wording is from HumanEvalPack's ``instruction`` field (HumanEvalSynthesize, Muennighoff
-    et al. 2023), which the LintSeq reference code uses as its HumanEval prompt.
-
-    Args:
-        signature: the function's header without ``def`` and colon, ``name(args) -> type``.
-        docstring: its docstring, dedented.
-    """
-    header = f"Write a Python function `{signature}` to solve the following problem:"
-    return f"{header}\n{docstring.strip()}"
-
-
 def cut_at_stop(text: str, stops: Iterable[str]) -> str:
     """Cuts ``text`` at the first stop string; unchanged if there is none."""
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]

@@ -1,4 +1,4 @@
-"""Paths inside directories that may come from someone else.
+"""Paths inside directories that may come from someone else, and atomic writes.
 
 A received run directory can contain symbolic links to a user's files, and its journals and
 manifests can name files outside of it. All code that reads a file name from a file, or opens one of
@@ -15,7 +15,8 @@ import re
 import shutil
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +166,8 @@ def remove_partials(place: Path, directory: int) -> None:
     """
     pattern = re.compile(rf"\.{re.escape(place.name[:_SHOWN])}\.([0-9]+)(\.[0-9a-f]+)?\.partial")
     for left in os.listdir(directory):
-        found = pattern.fullmatch(left)
-        if found and not Path("/proc", found[1]).exists():
+        match = pattern.fullmatch(left)
+        if match and not Path("/proc", match[1]).exists():
             try:
                 os.unlink(left, dir_fd=directory)
             except IsADirectoryError:
@@ -210,17 +211,60 @@ def open_plain(
         if error.errno == errno.ENXIO:  # a pipe or a socket
             raise _is_no_file(path) from None
         raise
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise _is_no_file(path)
-    if flags & (os.O_WRONLY | os.O_RDWR) and found.st_nlink > 1:
+    if flags & (os.O_WRONLY | os.O_RDWR) and status.st_nlink > 1:
         os.close(descriptor)
         raise InputError(
             f"{os.fspath(path)} is a hard link to another file, which would be changed.",
             "Copy the directory without hard links (cp -r), or choose another.",
         )
     return descriptor
+
+
+def write_atomic(
+    path: str | os.PathLike[str],
+    content: str | bytes | Iterable[str] | Iterable[bytes],
+    mode: int = 0o666,
+) -> None:
+    """Writes a file so that a reader, or a crash, sees the old file or the whole new one.
+
+    Text is written as UTF-8. The file is written under a random name in the same directory and
+    renamed; a symbolic link at ``path`` is replaced, never followed.
+    ``mode`` is the mode of a new file before the umask.
+
+    Raises:
+        InputError: if a device, pipe or socket is at ``path``; it would be replaced.
+    """
+    path = Path(path)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if stat.S_IFMT(path.lstat().st_mode) not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):
+            raise InputError(
+                f"Cannot write {path}: it is not a regular file.", "Pass another file."
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        remove_partials(path, directory)
+        partial = partial_name(path.name)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            with os.fdopen(open_plain(partial, flags, mode, dir_fd=directory), "wb") as file:
+                parts = [content] if isinstance(content, (str, bytes)) else content
+                file.writelines(p.encode("utf-8") if isinstance(p, str) else p for p in parts)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError as error:
+            error.filename, error.filename2 = os.fspath(path), None  # instead of the partial file
+            raise
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(partial, dir_fd=directory)
+    finally:
+        os.close(directory)
 
 
 MOST_UNPACKED = 256 * 2**20

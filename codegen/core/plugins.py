@@ -56,8 +56,8 @@ def names(kind: str) -> list[str]:
 
 def package_of(kind: str, name: str) -> str:
     """Returns the package that adds a part; "" if the part is built in or unknown."""
-    found = installed_parts(kind).get(name)
-    return _name(found[0]) if found and name not in BUILT_IN[kind] else ""
+    entries = installed_parts(kind).get(name)
+    return _name(entries[0]) if entries and name not in BUILT_IN[kind] else ""
 
 
 def docstring(part: object) -> str:
@@ -78,10 +78,10 @@ def written_about(kind: str, name: str) -> str:
     if not isinstance(part, str):
         return part[1]
     module, _, attribute = part.partition(":")
-    found = find_spec(module) if module else None
-    if found is None or found.origin is None:
+    spec = find_spec(module) if module else None
+    if spec is None or spec.origin is None:
         return ""
-    nodes = ast.parse(Path(found.origin).read_bytes()).body
+    nodes = ast.parse(Path(spec.origin).read_bytes()).body
     kinds = (ast.ClassDef, ast.FunctionDef)
     named = (node for node in nodes if isinstance(node, kinds) and node.name == attribute)
     return next((ast.get_docstring(node) or "" for node in named), "")
@@ -97,15 +97,15 @@ def load(kind: str, name: str) -> Any:
     if target := BUILT_IN[kind].get(name):
         return EntryPoint(name, target, f"codegen.{kind}").load()
     part = f"{kind.removesuffix('s')} {name!r}"
-    found = installed_parts(kind).get(name)
-    if not found:
+    entries = installed_parts(kind).get(name)
+    if not entries:
         known = names(kind)
         listed = f"Choose from: {', '.join(sorted(known)) or 'none'}."
         if len(known) > _MOST_LISTED:
             listed = "List them with: codegen plugins"
         raise ConfigError(f"Unknown {part}.", f"{nearest(name, known)} {listed}".lstrip())
-    entry, *others = found
-    packages = [_name(one) for one in found]
+    entry, *others = entries
+    packages = [_name(one) for one in entries]
     if others:
         raise CodegenError(
             f"The packages {' and '.join(packages)} both add the {part}.",
@@ -128,20 +128,20 @@ def blame(error: Exception) -> CodegenError | None:
     Names the part with the innermost frame in the traceback. Without such a frame it names all
     loaded parts, since one may have returned a wrong value. None if none is loaded.
     """
-    parts, how = list(_LOADED), "was in use when this failed:"
+    parts, failure = list(_LOADED), "was in use when this failed:"
     for frame, _ in reversed(list(walk_tb(error.__traceback__))):
         module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_qualname
         top = module.partition(".")[0]
-        if found := [one for one in _LOADED if one.module.partition(".")[0] == top]:
-            exact = [e for e in found if e.module == module and f"{name}.".startswith(f"{e.attr}.")]
-            parts, how = exact or found, "failed:"
+        if owned := [one for one in _LOADED if one.module.partition(".")[0] == top]:
+            exact = [e for e in owned if e.module == module and f"{name}.".startswith(f"{e.attr}.")]
+            parts, failure = exact or owned, "failed:"
             break
     if not parts:
         return None
     named = {f"{one.group.removeprefix('codegen.')[:-1]} {one.name!r}" for one in parts}
     packages = {_name(one) for one in parts}
     return CodegenError(
-        f"The {' or '.join(sorted(named))} of the package {', '.join(sorted(packages))} {how} "
+        f"The {' or '.join(sorted(named))} of the package {', '.join(sorted(packages))} {failure} "
         f"{_shown(error)}",
         "Add --traceback to the command to see where.",
     )
@@ -157,10 +157,10 @@ def _shown(error: Exception) -> str:
 @cache
 def installed_parts(kind: str) -> dict[str, tuple[EntryPoint, ...]]:
     """Returns the entry points of installed packages by name."""
-    found: dict[str, tuple[EntryPoint, ...]] = {}
+    parts: dict[str, tuple[EntryPoint, ...]] = {}
     for entry in entry_points(group=f"codegen.{kind}"):
-        found[entry.name] = (*found.get(entry.name, ()), entry)
-    return found
+        parts[entry.name] = (*parts.get(entry.name, ()), entry)
+    return parts
 
 
 def _name(entry: EntryPoint) -> str:

@@ -156,14 +156,14 @@ def _newer_syntax(program: str) -> list[tuple[int, str]]:
         )
     except (MachineError, OSError, subprocess.SubprocessError, UnicodeEncodeError):
         return []  # without ruff, all rejections are syntax errors
-    found = []
+    messages = []
     for row in json.loads(done.stdout):
         match = _VERSION.search(row["message"])
         if not match or int(match[1]) <= sys.version_info.minor:
             return []
         line = (row.get("location") or {}).get("row", 0)
-        found.append((int(match[1]), f"line {line}: {row['message']}."))
-    return found
+        messages.append((int(match[1]), f"line {line}: {row['message']}."))
+    return messages
 
 
 def find_ruff() -> str:

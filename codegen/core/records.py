@@ -13,17 +13,15 @@ import gzip
 import json
 import os
 import random
-import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from codegen.core.errors import InputError, cannot_read
-from codegen.core.paths import open_plain, partial_name, refuse_endless, remove_partials
+from codegen.core.paths import refuse_endless, write_atomic
 
 FinishReason = Literal["eos", "stop", "length"]
 Status = Literal[
@@ -141,8 +139,12 @@ class Change(NamedTuple):
     new: str
 
 
-class MadeTogether:
-    """Base class of generators that are faster with many examples at once."""
+class BatchGenerator:
+    """Base class of generators that are faster with many examples at once.
+
+    Adds ``generate`` of :class:`codegen.data.generators.TextGenerator`. It is defined here because
+    packages below :mod:`codegen.data` derive their generators from it.
+    """
 
     __slots__ = ()
 
@@ -407,19 +409,19 @@ def _strict(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     kind = schema.get("type")
-    found = {**(_STRICT.get(kind, {}) if isinstance(kind, str) else {})}
-    found |= {key: _strict(value) for key, value in schema.items()}
-    if kind == "dict" and found.get("keys_schema", {}).get("type") == "int":
-        found["keys_schema"] = {**found["keys_schema"], "strict": False}
-    return found
+    strict = {**(_STRICT.get(kind, {}) if isinstance(kind, str) else {})}
+    strict |= {key: _strict(value) for key, value in schema.items()}
+    if kind == "dict" and strict.get("keys_schema", {}).get("type") == "int":
+        strict["keys_schema"] = {**strict["keys_schema"], "strict": False}
+    return strict
 
 
 def _first_mistake(error: Any, value: Any, place: str) -> str:
     """Returns the first error of pydantic in one line; unknown fields come first."""
-    found = error.errors(include_url=False, include_context=False)
+    errors = error.errors(include_url=False, include_context=False)
     unknown = ("unexpected_keyword_argument", "extra_forbidden")
-    first = next((one for one in found if one["type"] in unknown), found[0])
-    of_union = [one for one in found if one["loc"][:1] == first["loc"][:1]]
+    first = next((one for one in errors if one["type"] in unknown), errors[0])
+    of_union = [one for one in errors if one["loc"][:1] == first["loc"][:1]]
     first = first if first["type"] in unknown else max(of_union, key=lambda one: len(one["loc"]))
     is_missing = first["type"] in ("missing", "missing_argument")
     for part in first["loc"]:  # includes union branches, which are not in the value
@@ -551,49 +553,6 @@ def write_new(path: str | os.PathLike[str], content: str | Iterable[str]) -> Non
     if path.is_file() and path.read_bytes() != data:
         raise InputError(f"{path} exists and has other content.", "Pass a new file, or move it.")
     write_atomic(path, data)
-
-
-def write_atomic(
-    path: str | os.PathLike[str],
-    content: str | bytes | Iterable[str] | Iterable[bytes],
-    mode: int = 0o666,
-) -> None:
-    """Writes a file so that a reader, or a crash, sees the old file or the whole new one.
-
-    Text is written as UTF-8. The file is written under a random name in the same directory and
-    renamed; a symbolic link at ``path`` is replaced, never followed.
-    ``mode`` is the mode of a new file before the umask.
-
-    Raises:
-        InputError: if a device, pipe or socket is at ``path``; it would be replaced.
-    """
-    path = Path(path)
-    with suppress(FileNotFoundError, NotADirectoryError):
-        if stat.S_IFMT(path.lstat().st_mode) not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):
-            raise InputError(
-                f"Cannot write {path}: it is not a regular file.", "Pass another file."
-            )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        remove_partials(path, directory)
-        partial = partial_name(path.name)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        try:
-            with os.fdopen(open_plain(partial, flags, mode, dir_fd=directory), "wb") as file:
-                parts = [content] if isinstance(content, (str, bytes)) else content
-                file.writelines(p.encode("utf-8") if isinstance(p, str) else p for p in parts)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path.name, src_dir_fd=directory, dst_dir_fd=directory)
-        except OSError as error:
-            error.filename, error.filename2 = os.fspath(path), None  # instead of the partial file
-            raise
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(partial, dir_fd=directory)
-    finally:
-        os.close(directory)
 
 
 def _decode(line: str, where: str) -> Any:

@@ -26,15 +26,17 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from codegen.core.errors import InputError, MachineError, ResumeError, cannot_read
-from codegen.core.paths import child, open_plain
-from codegen.core.records import write_atomic
+from codegen.core.paths import child, open_plain, write_atomic
+
+OnProgress = Callable[[int, int], None]
+"""Receives the progress of a run: (items done, all items)."""
 
 LOCK = ".lock"
 """Lock file of runs without a journal: an empty file."""
@@ -121,11 +123,11 @@ def is_locked(path: str | os.PathLike[str]) -> bool:
     the file or the list is missing.
     """
     try:
-        found = Path(path).lstat()
+        status = Path(path).lstat()
         locks = Path("/proc/locks").read_text(encoding="ascii")
     except OSError:
         return False
-    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     return any(" FLOCK " in line and f" {device} " in line for line in locks.splitlines())
 
 
@@ -200,8 +202,7 @@ class RunDirectory:
         if begun and stored is None:
             raise ResumeError(
                 f"{self.folder} contains results but no {self.settings_file}, so their settings "
-                f"are "
-                "unknown.",
+                "are unknown.",
                 f"Choose another {self.option}.",
             )
         then = stored
@@ -248,7 +249,7 @@ class RunDirectory:
         write_atomic(self.folder / name, content)
         return self.folder / name
 
-    def refuse_foreign(self, *own: str) -> None:
+    def refuse_nonempty(self, *own: str) -> None:
         """Rejects a nonempty directory without any of a run's files.
 
         Args:
@@ -266,7 +267,7 @@ class RunDirectory:
         if foreign := [name for name in there if not name.startswith(".")]:
             raise InputError(
                 f"{self.folder} is not empty ({foreign[0]!r} is in it) and contains no earlier "
-                f"run.",
+                "run.",
                 f"Choose a new directory for {self.option}.",
             )
 
@@ -298,9 +299,6 @@ def refuse_changes(
         for key in dict.fromkeys([*flat_then, *flat_now])
         if _shown(flat_then, key) != _shown(flat_now, key)
     ]
-    if any(key.rpartition(".")[2] == "mode" for key in changed):
-        # The default limit depends on the mode, so it is not a user's change.
-        changed = [key for key in changed if key != "item_timeout_s"]
     if changed:
         changes = dict.fromkeys(_change(key, flat_then, flat_now) for key in changed)
         raise ResumeError(
@@ -336,8 +334,7 @@ def _change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         return _CONTENTS[name]
     if prefix and name in ("sha256", "digest"):
         return f"the content of {prefix}"
-    shown = "item_timeout" if key == "item_timeout_s" else key
-    return f"{shown} from {_shown(then, key)} to {_shown(now, key)}"
+    return f"{key} from {_shown(then, key)} to {_shown(now, key)}"
 
 
 def _shown(flat: Mapping[str, Any], key: str) -> str:

@@ -71,14 +71,14 @@ def is_secret(name: str, more: tuple[str, ...] = ()) -> bool:
 
 def secret_spans(text: str) -> list[tuple[int, int]]:
     """Returns the character ranges that look like secrets, in order, without overlaps."""
-    found = [match.span() for match in _KNOWN.finditer(text)]
-    found += [match.span(2) for match in _URL_PASSWORD.finditer(text)]
-    found += [match.span("value") for match in _ASSIGNED.finditer(text)]
-    found += _beheaded(text)
-    found += [match.span() for match in _LONG.finditer(text) if _random(match[0])]
-    found += [match.span(1) for match in _LINE.finditer(text) if _random(match[1])]
+    spans = [match.span() for match in _KNOWN.finditer(text)]
+    spans += [match.span(2) for match in _URL_PASSWORD.finditer(text)]
+    spans += [match.span("value") for match in _ASSIGNED.finditer(text)]
+    spans += _beheaded(text)
+    spans += [match.span() for match in _LONG.finditer(text) if _random(match[0])]
+    spans += [match.span(1) for match in _LINE.finditer(text) if _random(match[1])]
     merged: list[tuple[int, int]] = []
-    for start, end in sorted(found):
+    for start, end in sorted(spans):
         if merged and start < merged[-1][1]:
             merged[-1] = merged[-1][0], max(end, merged[-1][1])
         elif text[start:end] != REDACTED:

@@ -117,8 +117,8 @@ class Templates:
         if "{" not in text:
             return text
         try:
-            found = self._process.fill(text, columns)
-            self._left -= len(found)
+            filled = self._process.fill(text, columns)
+            self._left -= len(filled)
             if self._left < 0:
                 raise TemplateFailure(
                     f"all filled templates together exceed {MOST_ALL_TEXT >> 20} Mi characters"
@@ -129,7 +129,7 @@ class Templates:
             raise InputError(
                 f"{place}: the template of {key} cannot be rendered: {error}."
             ) from None
-        return found
+        return filled
 
 
 def _end(child: subprocess.Popen[bytes]) -> int:
@@ -147,7 +147,7 @@ def serve(fill: Callable[[str, dict[str, Any]], Any], all_cpu_s: int | None = No
 
     def reply(text: str, variables: dict[str, Any]) -> tuple[str, Any]:
         try:
-            found = fill(text, variables)
+            filled = fill(text, variables)
         except TemplateSyntaxError as error:
             return "invalid", (error.message or "")[:_LONGEST_REASON]
         except MemoryError:
@@ -158,9 +158,9 @@ def serve(fill: Callable[[str, dict[str, Any]], Any], all_cpu_s: int | None = No
             TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError
         ) as error:  # fmt: skip
             return "failed", str(error)[:_LONGEST_REASON]
-        if len(found) > MOST_TEXT:
+        if len(filled) > MOST_TEXT:
             return "failed", f"the text exceeds {MOST_TEXT >> 20} Mi characters"
-        return "text", found
+        return "text", filled
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C; the parent stops this process
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

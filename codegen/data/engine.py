@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 from codegen.core.errors import ConfigError, ResumeError
-from codegen.core.runs import refuse_changes
 from codegen.data.executors import Executor, FailedItem, LocalExecutor, RayExecutor
 from codegen.data.filters import Filter
 from codegen.data.filters.decontamination import Decontamination
@@ -44,6 +43,7 @@ from codegen.data.manifest import (
     RunConfig,
     Shard,
     load_manifest,
+    refuse_other_run,
     versions_in_use,
 )
 from codegen.data.outcomes import InputOutcome, MapTask
@@ -203,9 +203,9 @@ def config_of(generator: TextGenerator) -> dict[str, Any]:
     Raises:
         ConfigError: if it has neither, since a resumed run could not detect a change.
     """
-    own = getattr(generator, "config", None)
-    if callable(own):
-        return dict(own())  # type: ignore[call-overload]
+    describe = getattr(generator, "config", None)
+    if callable(describe):
+        return dict(describe())  # type: ignore[call-overload]
     from codegen.core.config import Config  # imports pydantic, which workers do not need
 
     if isinstance(generator, Config):
@@ -233,7 +233,7 @@ def find_finished(out: Path, config: RunConfig) -> Manifest | None:
     if not is_finished(out):
         return None
     manifest = load_manifest(out)
-    refuse_changes(out, manifest.run.describe(), config.describe())
+    refuse_other_run(out, manifest.run, config)
     return manifest
 
 

@@ -300,16 +300,16 @@ class _Pool:
     def _bury(self, number: int) -> None:
         """Replaces a dead worker; its task is retried item by item."""
         worker = self.workers[number]
-        how = worker.reap()
+        cause = worker.reap()
         if not worker.ready:
             raise CodegenError(
-                f"A worker process could not start ({how}).",
+                f"A worker process could not start ({cause}).",
                 "In a script, call this under `if __name__ == '__main__':`; or set workers to 1.",
             )
         self.workers[number] = _Worker(self.function)
         if worker.task is not None:
             hung = FailedItem("timeout", f"over {self.hang_s:g} s") if worker.hung else None
-            self.queue.died(worker.task, hung or FailedItem("worker_died", how))
+            self.queue.died(worker.task, hung or FailedItem("worker_died", cause))
 
     def close(self) -> None:
         for worker in self.workers:

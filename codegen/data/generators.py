@@ -9,7 +9,8 @@ stable word, such as :class:`Skip`. With any other exception the example counts 
 the exception's name. A :class:`~codegen.core.errors.ConfigError` aborts the run.
 
 A generator that is faster with many examples at once may also have ``generate_many(items)``: for
-each (example, rng) pair it returns ``generate``'s list of training texts or exception.
+each (example, rng) pair it returns ``generate``'s list of training texts or exception. Its base
+class is :class:`~codegen.core.records.BatchGenerator`.
 The result for one pair must not depend on the others.
 """
 
@@ -23,7 +24,7 @@ from typing import Protocol, get_type_hints
 
 from codegen.core import plugins
 from codegen.core.errors import ConfigError, Skip, nearest
-from codegen.core.records import DataRecord, Example, MadeTogether, Segment, TrainingText
+from codegen.core.records import BatchGenerator, DataRecord, Example, Segment, TrainingText
 from codegen.lintseq import LintSeq, normalize
 
 
@@ -45,7 +46,7 @@ class TextGenerator(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Whole(MadeTogether):
+class Whole(BatchGenerator):
     r"""The baseline of LintSeq: the instruction, then the whole program.
 
     The text is ``instruction + "\n" + response``, as in the baseline of the LintSeq reference code.

@@ -36,6 +36,7 @@ from codegen.core.records import (
     read_jsonl,
     read_rows,
 )
+from codegen.core.runs import refuse_changes
 from codegen.data.sources.synthetic import Puzzles, is_puzzles
 
 MANIFEST = "manifest.json"
@@ -71,9 +72,9 @@ class Shard:
         Raises:
             ConfigError: for other text, or i outside of [0, n).
         """
-        if not (found := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)):
+        if not (match := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)):
             raise ConfigError(f"The shard {text!r} is not of the form i/n.", "Write it as 0/8.")
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.index}/{self.of}"
@@ -173,6 +174,20 @@ class RunConfig:
     def describe(self) -> dict[str, Any]:
         """Returns the configuration as JSON values."""
         return asdict(self)
+
+
+def refuse_other_run(folder: str | os.PathLike[str], then: RunConfig, now: RunConfig) -> None:
+    """Compares an earlier run's configuration with the current one.
+
+    Raises:
+        ResumeError: if they differ; names each setting by its option.
+    """
+    before, after = then.describe(), now.describe()
+    limits = before.pop("item_timeout_s"), after.pop("item_timeout_s")
+    # The default limit depends on the mode, so with another mode it is not a user's change.
+    if before["config"].get("mode") == after["config"].get("mode"):
+        before["item_timeout"], after["item_timeout"] = limits
+    refuse_changes(folder, before, after)
 
 
 class DataFile(TypedDict):
@@ -335,13 +350,13 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
 
 def versions_in_use() -> dict[str, str]:
     """Returns versions of Python, this toolkit and the packages that can affect the data."""
-    found = {"python": platform.python_version(), "codegen-toolkit": __version__}
+    versions = {"python": platform.python_version(), "codegen-toolkit": __version__}
     for name in ("datasketch", "ruff", "pylint"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue  # optional, so it was not used
-    return found
+    return versions
 
 
 def data_files(path: str | os.PathLike[str]) -> list[Path]:

@@ -20,7 +20,6 @@ from typing import IO, TypeVar
 from codegen.core.errors import InputError, ResumeError
 from codegen.core.paths import child
 from codegen.core.records import TrainingText, conform, from_json
-from codegen.core.runs import refuse_changes
 from codegen.data.engine import find_finished
 from codegen.data.filters.dedup import Dedup
 from codegen.data.manifest import (
@@ -31,6 +30,7 @@ from codegen.data.manifest import (
     Shard,
     data_files,
     load_manifest,
+    refuse_other_run,
     versions_in_use,
 )
 from codegen.data.outcomes import InputOutcome, characters, measures
@@ -92,20 +92,20 @@ def _parts(folders: list[Path]) -> list[_Part]:
     for part in parts[1:]:
         old, new = (replace(p.manifest.run, shard=None) for p in (first, part))
         try:
-            refuse_changes(first.folder, old.describe(), new.describe())
+            refuse_other_run(first.folder, old, new)
         except ResumeError as error:
             message = f"{part.folder} is a shard of another run. {error.message}"
             raise ResumeError(message, "Pass only the shards of one run.") from None
-    found = sorted(parts, key=lambda part: part.shard.index)
-    indices = [part.shard.index for part in found]
+    ordered = sorted(parts, key=lambda part: part.shard.index)
+    indices = [part.shard.index for part in ordered]
     number = first.shard.of
     if any(part.shard.of != number for part in parts) or indices != list(range(number)):
-        given = ", ".join(f"{part.folder} is {part.shard}" for part in found)
+        listed = ", ".join(f"{part.folder} is {part.shard}" for part in ordered)
         raise InputError(
-            f"The {number} shards of the run are incomplete or repeated: {given}.",
+            f"The {number} shards of the run are incomplete or repeated: {listed}.",
             "Pass each directory once.",
         )
-    return found
+    return ordered
 
 
 def _part(folder: Path) -> _Part:

@@ -79,8 +79,8 @@ class MapTask:
         batch = self._batch([item for item in filtered if isinstance(item, Example)])
         for item in filtered:
             # A rejected input can have an example's id, such as the second of two rows with one id.
-            found = batch.get(item.id) if isinstance(item, Example) else None
-            yield found or self._one(item)
+            outcome = batch.get(item.id) if isinstance(item, Example) else None
+            yield outcome or self._one(item)
 
     def _filter(self, item: Item) -> Item:
         """Returns the item or its rejection."""
@@ -194,11 +194,11 @@ LABELS = frozenset({"bkspc", "pair", "pairs", "score"})
 
 def measures(text: DataRecord) -> dict[str, int]:
     """Returns a text's measures: ``characters``, and the amounts (ints, not bools) in its meta."""
-    found = {"characters": sum(len(segment.text) for segment in text.segments)}
+    amounts = {"characters": sum(len(segment.text) for segment in text.segments)}
     for name, value in text.meta.items():
         if isinstance(value, int) and not isinstance(value, bool) and name not in LABELS:
-            found.setdefault(name, value)
-    return found
+            amounts.setdefault(name, value)
+    return amounts
 
 
 def _from_exception(example: Example, error: BaseException) -> InputOutcome:
@@ -209,8 +209,8 @@ def _from_exception(example: Example, error: BaseException) -> InputOutcome:
     frames = traceback.extract_tb(error.__traceback__)
     # Show where an unexpected error was raised; a CodegenError's message is enough.
     known = not frames or isinstance(error, CodegenError)
-    place = "" if known else f" (in {frames[-1].name}, line {frames[-1].lineno})"
-    return InputOutcome(example.id, "failed", type(error).__name__, _short(f"{error}{place}"))
+    raised_at = "" if known else f" (in {frames[-1].name}, line {frames[-1].lineno})"
+    return InputOutcome(example.id, "failed", type(error).__name__, _short(f"{error}{raised_at}"))
 
 
 def _short(text: str, most: int = 500) -> str:

@@ -30,8 +30,8 @@ from typing import IO, Any, Literal
 from typing_extensions import TypedDict
 
 from codegen.core.errors import ResumeError
-from codegen.core.paths import open_plain, own_folder
-from codegen.core.records import conform, write_atomic
+from codegen.core.paths import open_plain, own_folder, write_atomic
+from codegen.core.records import conform
 from codegen.core.runs import RunDirectory, fingerprint, refuse_changes
 from codegen.data.filters.dedup import Dedup, DedupIndex, Signature
 from codegen.data.manifest import (
@@ -148,7 +148,7 @@ class Output:
         self._stack = ExitStack()
 
     def __enter__(self) -> Output:
-        RunDirectory(self.out).refuse_foreign(PARTIAL, MANIFEST)
+        RunDirectory(self.out).refuse_nonempty(PARTIAL, MANIFEST)
         self._is_new = not self.out.exists()
         own_folder(self.folder)
         with ExitStack() as stack:

@@ -31,8 +31,7 @@ from codegen.data.generators import Skip
 from codegen.data.manifest import PREFERENCES
 from codegen.data.sources import Item, Rejected, file_digest
 from codegen.evals.metrics import normal_form, shapes
-from codegen.evals.run import SAMPLES
-from codegen.evals.scoring import SCORED, VERDICTS
+from codegen.evals.run import SAMPLES, SCORED, VERDICTS
 from codegen.evals.tasks import Task, find_style
 from codegen.evals.tasks.exchange import read_samples
 
@@ -63,14 +62,14 @@ def scored_files(folder: Path) -> tuple[Path, Path]:
         InputError: if one is missing.
     """
     verdicts = folder / VERDICTS
-    found = [path for name in (SCORED, SAMPLES) if (path := folder / name).is_file()]
-    if not found or not verdicts.is_file():
-        what = "verdicts" if found else "samples"
+    samples = [path for name in (SCORED, SAMPLES) if (path := folder / name).is_file()]
+    if not samples or not verdicts.is_file():
+        what = "verdicts" if samples else "samples"
         raise InputError(
             f"{folder} contains no {what}.",
-            f"Run: codegen eval score {folder}" if found else "Pass a directory of codegen eval.",
+            f"Run: codegen eval score {folder}" if samples else "Pass a directory of codegen eval.",
         )
-    return found[0], verdicts
+    return samples[0], verdicts
 
 
 @dataclass(slots=True)

@@ -45,8 +45,8 @@ def parquet_schema(record: DataRecord) -> pa.Schema:
         columns = {"segments": pa.list_(segment)}
     else:
         message = pa.struct([pa.field("role", text), pa.field("content", text)])
-        said = text if isinstance(record.prompt, str) else pa.list_(message)
-        columns = dict.fromkeys(("prompt", "chosen", "rejected"), said)
+        content = text if isinstance(record.prompt, str) else pa.list_(message)
+        columns = dict.fromkeys(("prompt", "chosen", "rejected"), content)
     types = [*((name, text) for name in ("id", "example_id", "generator")), *columns.items()]
     types.append(("meta", text))
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types])
@@ -115,22 +115,22 @@ def _whole_data_files(directory: str | os.PathLike[str], manifest: Manifest) -> 
     Raises:
         InputError: naming a file that is missing, truncated or not listed.
     """
-    found = {path.name: path for path in data_files(directory)} if manifest.files else {}
+    present = {path.name: path for path in data_files(directory)} if manifest.files else {}
     for file in manifest.files:
-        path = found.get(file["name"])
+        path = present.get(file["name"])
         if path is None or path.stat().st_size != file["bytes"]:
             raise InputError(
                 f"{Path(directory, file['name'])} differs from the manifest, which lists "
                 f"{file['bytes']} bytes with {file['texts']} texts.",
                 "Copy the directory again or regenerate it.",
             )
-    if extra := sorted(found.keys() - {file["name"] for file in manifest.files}):
+    if extra := sorted(present.keys() - {file["name"] for file in manifest.files}):
         raise InputError(
             f"{Path(directory, extra[0])} does not belong to the data: the manifest does not list "
             "it.",
             "Move it elsewhere.",
         )
-    return [found[file["name"]] for file in manifest.files]
+    return [present[file["name"]] for file in manifest.files]
 
 
 def _write_parquet(source: Path, target: Path, fingerprint: str) -> None:

@@ -31,7 +31,7 @@ def is_edit_sequence(text: TrainingText) -> bool:
 
 def steps(text: TrainingText) -> list[Step]:
     """Returns the state after each edit; malformed edits are omitted."""
-    found: list[Step] = []
+    states: list[Step] = []
     base = state_before(text)
     lines = base.removesuffix("\n").split("\n") if base else []
     for edit in resolve(text.trained, base=base).edits:
@@ -43,8 +43,8 @@ def steps(text: TrainingText) -> list[Step]:
             done = hunk.start
         marked += [(line, False) for line in lines[done:]]
         lines = [line for line, _ in marked]
-        found.append(marked)
-    return found
+        states.append(marked)
+    return states
 
 
 def step_name(text: TrainingText, number: int, count: int) -> str:

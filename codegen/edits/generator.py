@@ -39,10 +39,10 @@ from codegen.core.errors import (
 )
 from codegen.core.python_syntax import UNPARSABLE, parse
 from codegen.core.records import (
+    BatchGenerator,
     Change,
     Edit,
     Example,
-    MadeTogether,
     Segment,
     TrainingText,
     from_dict,
@@ -111,7 +111,7 @@ class _Refactoring(NamedTuple):
     language: str
 
 
-class Edits(MadeTogether, Config):
+class Edits(BatchGenerator, Config):
     """Make edit states with their next edits from file changes and refactorings."""
 
     format: str = setting(

@@ -2,9 +2,10 @@
 
 In reading order: ``recipe`` (the validated settings), ``lifecycle`` (a run in its directory),
 ``sft`` (the stages, with transformers' Trainer over whole steps), ``dataset`` and ``encode`` (rows
-to tokens and loss masks, and their cache), ``batch_plan`` (the examples of each step), ``model``
-(loaded or new, with an adapter), ``batches`` (rows as tensors with masks), ``losses``.
-``trl_runner`` implements the objectives on TRL, ``estimate`` computes the resources of a run.
+to tokens and loss masks, and their cache), ``batch_plan`` (the examples of each step),
+``trainable`` (the model, loaded or new, with an adapter), ``batches`` (rows as tensors with masks),
+``losses``. ``trl_runner`` implements the objectives on TRL, ``estimate`` computes the resources of
+a run.
 ``recipes/sft_loop.py`` is a flat script of the same steps.
 """
 

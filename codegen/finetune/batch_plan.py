@@ -100,35 +100,34 @@ def make_plan(
     gradient if examples are isolated. With ``shares``, each domain has its own permutations, and at
     every step its number of examples so far is within one of its exact share.
     """
-    outline = ExampleLengths.of(examples)
+    lengths = ExampleLengths.of(examples)
     if shares:
-        order = _by_shares(outline, shares, seed, steps * batch_size)
+        order = _by_shares(lengths, shares, seed, steps * batch_size)
     else:
-        order = _endless(outline, range(len(outline)), seed, steps * batch_size)
-    lengths = outline.lengths
+        order = _endless(lengths, range(len(lengths)), seed, steps * batch_size)
 
     def step(number: int) -> list[list[Row]]:
         batch = order[number * batch_size : (number + 1) * batch_size].tolist()
-        return _rows(lengths, [(k,) for k in batch], micro_batch_size, row_length)
+        return _rows(lengths.slots, [(k,) for k in batch], micro_batch_size, row_length)
 
     return StepPlan(LazySteps(steps, step), isolation)
 
 
 def _by_shares(
-    outline: ExampleLengths, shares: Mapping[str, float], seed: int, wanted: int
+    lengths: ExampleLengths, shares: Mapping[str, float], seed: int, wanted: int
 ) -> np.ndarray:
     names, total = sorted(shares), sum(shares.values())
     rates = np.array([shares[name] / total for name in names])
-    given = np.zeros(len(names), np.int64)
+    counts = np.zeros(len(names), np.int64)
     chosen = np.empty(wanted, np.int64)
-    for place in range(wanted):  # take the domain with the largest deficit
-        chosen[place] = turn = int(np.argmax(rates * (place + 1) - given))
-        given[turn] += 1
-    domains = outline.domains()
+    for position in range(wanted):  # take the domain with the largest deficit
+        chosen[position] = turn = int(np.argmax(rates * (position + 1) - counts))
+        counts[turn] += 1
+    domains = lengths.domains()
     order = np.empty(wanted, np.int64)
     for turn, name in enumerate(names):
         numbers = [number for number, domain in enumerate(domains) if domain == name]
-        order[chosen == turn] = _endless(outline, numbers, seed, int(given[turn]))
+        order[chosen == turn] = _endless(lengths, numbers, seed, int(counts[turn]))
     return order
 
 
@@ -154,8 +153,8 @@ def make_mixture(
         ConfigError: if ``batch_size`` is not a multiple of the number of domains with examples.
     """
     by_domain: dict[str, list[int]] = defaultdict(list)
-    outline = ExampleLengths.of(examples)
-    domains = outline.domains()
+    lengths = ExampleLengths.of(examples)
+    domains = lengths.domains()
     for number, domain in enumerate(domains):
         by_domain[domain].append(number)
     size = len(by_domain)
@@ -167,12 +166,12 @@ def make_mixture(
     wanted = steps * batch_size // size
     if mixture.balance:
         streams = [
-            _endless(outline, by_domain[name], seed, wanted).tolist() for name in sorted(by_domain)
+            _endless(lengths, by_domain[name], seed, wanted).tolist() for name in sorted(by_domain)
         ]
         chunks = [list(chunk) for chunk in zip(*streams, strict=True)]
     else:
-        numbers = range(len(outline))
-        flat = _endless(outline, numbers, seed, steps * batch_size).tolist()
+        numbers = range(len(lengths))
+        flat = _endless(lengths, numbers, seed, steps * batch_size).tolist()
         chunks = [flat[k * size : (k + 1) * size] for k in range(wanted)]
     rng = random.Random(f"{seed}:chunks")
     first = next((d for d in sorted(by_domain) if d not in mixture.systems), "")
@@ -186,7 +185,7 @@ def make_mixture(
 
     def step(number: int) -> list[list[Row]]:
         batch = [tuple(c) for c in chunks[number * per_step : (number + 1) * per_step]]
-        return _rows(outline.lengths, batch, micro_batch_size, row_length)
+        return _rows(lengths.slots, batch, micro_batch_size, row_length)
 
     return StepPlan(LazySteps(steps, step), isolation)
 
@@ -207,10 +206,10 @@ def make_curriculum(
         examples: pieces of texts (mode ``decompose``) or whole texts (``bucket``).
         curriculum: lengths, odds and cycles.
     """
-    outline = ExampleLengths.of(examples)
-    sizes = grid(curriculum.least, int(outline.lengths.max()))
+    lengths = ExampleLengths.of(examples)
+    sizes = grid(curriculum.least, int(lengths.slots.max()))
     held: list[list[int]] = [[] for _ in sizes]
-    for number, length in enumerate(outline.lengths.tolist()):
+    for number, length in enumerate(lengths.slots.tolist()):
         held[bucket_of(length, sizes)].append(number)
     tokens = [len(numbers) * size for numbers, size in zip(held, sizes, strict=True)]
     counts = apportion(steps, tokens)
@@ -221,7 +220,7 @@ def make_curriculum(
     order.insert(0, order.pop(order.index(longest)))
     batch = [max(1, curriculum.tokens_per_step // size) for size in sizes]
     streams = [
-        iter(_endless(outline, numbers, seed, count * rows).tolist())
+        iter(_endless(lengths, numbers, seed, count * rows).tolist())
         for numbers, count, rows in zip(held, counts, batch, strict=True)
     ]
     planned = []
@@ -296,19 +295,19 @@ def apportion(total: int, weights: Sequence[float]) -> list[int]:
 def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, Any]:
     """Returns the slots, padding, trained tokens, rows and micro-batches of a plan."""
     slots = padding = rows = micro_batches = 0
-    outline = ExampleLengths.of(examples)
-    used = np.zeros(len(outline), np.int64)
+    lengths = ExampleLengths.of(examples)
+    used = np.zeros(len(lengths), np.int64)
     for micro_batch, least in plan.micro_batches():
         numbers = list(map(numbers_of, micro_batch))
-        lengths = [int(outline.lengths[row].sum()) for row in numbers]
-        width = max(least, *lengths)
+        filled = [int(lengths.slots[row].sum()) for row in numbers]
+        width = max(least, *filled)
         slots += width * len(micro_batch)
-        padding += width * len(micro_batch) - sum(lengths)
+        padding += width * len(micro_batch) - sum(filled)
         rows += len(micro_batch)
         micro_batches += 1
         for row in numbers:
             used[row] += 1  # an example occurs once per row
-    trained = int((used * outline.trained).sum())
+    trained = int((used * lengths.trained).sum())
     return {
         "slots": slots,
         "padding": padding / slots if slots else 0.0,
@@ -335,7 +334,7 @@ def describe(counts: dict[str, Any]) -> str:
 
 
 def _rows(
-    lengths: np.ndarray,
+    slots: np.ndarray,
     chunks: Sequence[tuple[int, ...]],
     micro_batch_size: int,
     row_length: int,
@@ -343,7 +342,7 @@ def _rows(
     """Returns a step's micro-batches: its chunks, packed if ``row_length`` is set, by length."""
 
     def length(chunk: tuple[int, ...]) -> int:
-        return sum(int(lengths[number]) for number in chunk)
+        return sum(int(slots[number]) for number in chunk)
 
     rows: list[Row] = [(chunk,) for chunk in chunks]
     if row_length:
@@ -357,12 +356,12 @@ def _grouped(rows: Sequence[Row], size: int) -> list[list[Row]]:
     return [list(rows[start : start + size]) for start in range(0, len(rows), size)]
 
 
-def _endless(outline: ExampleLengths, numbers: Sequence[int], seed: int, wanted: int) -> np.ndarray:
+def _endless(lengths: ExampleLengths, numbers: Sequence[int], seed: int, wanted: int) -> np.ndarray:
     """Returns ``wanted`` example numbers, int64, from consecutive permutations."""
     order = np.empty(wanted, np.int64)
     if not wanted:
         return order
-    names = outline.names()
+    names = lengths.names()
     which = _which_text([names[number] for number in numbers])
     for epoch, start in enumerate(range(0, wanted, len(numbers))):
         # A keyed hash of the example id and the text's index in that example spreads one program's
@@ -379,11 +378,11 @@ def _endless(outline: ExampleLengths, numbers: Sequence[int], seed: int, wanted:
 def _which_text(names: Sequence[str]) -> list[int]:
     """Returns the index of each text among the texts of its example."""
     seen: Counter[str] = Counter()
-    found = []
+    indices = []
     for name in names:
-        found.append(seen[name])
+        indices.append(seen[name])
         seen[name] += 1
-    return found
+    return indices
 
 
 def _hashes(texts: Iterable[bytes]) -> np.ndarray:

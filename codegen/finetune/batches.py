@@ -195,12 +195,12 @@ def share_of(micro_batches: Sequence[Any], rank: int, world: int) -> list[tuple[
     repeats its first one, whose losses do not count.
     """
     rounds = -(-len(micro_batches) // world)
-    found = []
+    share = []
     for turn in range(rounds):
         number = turn * world + rank
         counts = number < len(micro_batches)
-        found.append((micro_batches[number if counts else 0], counts))
-    return found
+        share.append((micro_batches[number if counts else 0], counts))
+    return share
 
 
 @dataclass(eq=False)
@@ -227,8 +227,8 @@ class StepDataset:
     @cached_property
     def weights(self) -> np.ndarray:
         """Total weight of each example's actions, [N]."""
-        outline = ExampleLengths.of(self.examples)
-        return outline.trained if outline.weights is None else outline.weights
+        lengths = ExampleLengths.of(self.examples)
+        return lengths.trained if lengths.weights is None else lengths.weights
 
     def __getitem__(self, step: int) -> tuple[list[Counted], float]:
         """Returns the micro-batches, and the total weight of the step's actions."""
@@ -483,13 +483,13 @@ def check(model: Any, attention: Attention) -> Attention:
     model.eval()  # dropout would change the logits; training sets its own mode
     try:
         with attending(model, attention):
-            found = logits(given)
+            blockwise = logits(given)
     except (TypeError, ValueError, ImportError, RuntimeError):
         return "dense"
     layers = model.config.get_text_config().num_hidden_layers
     if given["blocks"].calls != layers:
         return "dense"
-    if logits_agree(model, found, logits(plain)):
+    if logits_agree(model, blockwise, logits(plain)):
         return attention
     warnings.warn(
         "Blockwise attention and a dense mask give different logits here; using dense masks.",
@@ -556,8 +556,8 @@ def variable_length_attention(
 
     borders, longest = blocks.cumulative(query.device)
     q, k, v = (states.transpose(1, 2).flatten(0, 1) for states in (query, key, value))
-    found: Any = varlen_attn(
+    attended: Any = varlen_attn(
         q, k, v, borders, borders, longest, longest,
         scale=scaling, window_size=(-1, 0), enable_gqa=grouped,
     )  # fmt: skip
-    return found.unflatten(0, (query.shape[0], query.shape[2]))
+    return attended.unflatten(0, (query.shape[0], query.shape[2]))

@@ -43,7 +43,7 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 _HUB = "hub:"
 _COLUMNS = "segments, messages, or prompt and completion"
 _ENCODING = 3  # increment it when encoding changes, to invalidate old caches
-_TABLE, _FACTS = "examples.arrow", "facts.json"
+_TABLE, _STATS = "examples.arrow", "facts.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +105,25 @@ def read_dataset(
         infilling=encoding.infilling,
         turns=encoding.turns,
     )
-    facts, longest = EncodingStats(), encoding.max_length
+    stats, longest = EncodingStats(), encoding.max_length
     rows = ((domain, row) for domain, path in sources for row in read_training_rows(path, limit))
     if encoding.pieces:
         least, seed = encoding.pieces
-        found = encode_pieces(rows, encoder, facts, least=least, most=longest, seed=seed)
+        encoded = encode_pieces(rows, encoder, stats, least=least, most=longest, seed=seed)
     else:
-        found = encode_rows(rows, encoder, facts, max_length=longest, overlong=encoding.overlong)
-    examples = cached(folder, key, found, facts)
-    facts = examples.facts
-    _require_examples(examples, facts, [path for _, path in sources])
-    if missing := {domain for domain, _ in sources if domain} - set(examples.outline.domains()):
+        encoded = encode_rows(rows, encoder, stats, max_length=longest, overlong=encoding.overlong)
+    examples = cached(folder, key, encoded, stats)
+    stats = examples.stats
+    _require_examples(examples, stats, [path for _, path in sources])
+    if missing := {domain for domain, _ in sources if domain} - set(examples.lengths.domains()):
         raise InputError(f"No usable texts in the domain {min(missing)!r}.", "Raise max_length.")
-    counts, evaluated, lost = _counts(examples, facts), [], EncodingStats()
+    counts, evaluated, lost = _counts(examples, stats), [], EncodingStats()
     if kept_out:
         evaluated = list(encode_rows(kept_out, encoder, lost, max_length=longest))
         _require_examples(evaluated, lost, held_out)
         counts["held_out"] = _counts(evaluated, lost)
     backspace = new_token = None
-    if facts.has_backspaces or lost.has_backspaces:
+    if stats.has_backspaces or lost.has_backspaces:
         known, (tokenizer, backspace) = tokenizer, with_backspace(tokenizer)
         new_token = None if tokenizer is known else backspace
     return Dataset(
@@ -132,9 +132,9 @@ def read_dataset(
         evaluated,
         [row for _, row in kept_out if isinstance(row, TrainingText)],
         counts,
-        int(examples.outline.trained.max()),
+        int(examples.lengths.trained.max()),
         any(ExampleLengths.of(part).weights is not None for part in (examples, evaluated)),
-        tuple(facts.trained_tokens),
+        tuple(stats.trained_tokens),
         backspace,
         new_token,
     )
@@ -158,29 +158,29 @@ def _cache_key(
 
 
 def _require_examples(
-    examples: Sequence[EncodedExample], facts: EncodingStats, paths: Iterable[str]
+    examples: Sequence[EncodedExample], stats: EncodingStats, paths: Iterable[str]
 ) -> None:
     if not examples:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in facts.dropped.items()) or "no text"
+        reasons = ", ".join(f"{n} {reason}" for reason, n in stats.dropped.items()) or "no text"
         raise InputError(
             f"No training text of {', '.join(paths)} can be trained on ({reasons}).",
             "Raise max_length, or look at the data with: codegen data inspect.",
         )
 
 
-def _counts(examples: Sequence[EncodedExample], facts: EncodingStats) -> dict[str, Any]:
+def _counts(examples: Sequence[EncodedExample], stats: EncodingStats) -> dict[str, Any]:
     """Returns examples, tokens, mask coverage and losses, for the log and the report."""
-    outline = ExampleLengths.of(examples)
-    tokens, trained = int(outline.lengths.sum()), int(outline.trained.sum())
+    lengths = ExampleLengths.of(examples)
+    tokens, trained = int(lengths.slots.sum()), int(lengths.trained.sum())
     return {
-        "examples": len(outline),
+        "examples": len(lengths),
         "tokens": tokens,
         "trained_tokens": trained,
         "mask_coverage": trained / tokens if tokens else 0.0,
-        "dropped": dict(facts.dropped),
-        "dropped_tokens": dict(facts.dropped_tokens),
-        "cut": facts.cut,
-        "cut_tokens": facts.cut_tokens,
+        "dropped": dict(stats.dropped),
+        "dropped_tokens": dict(stats.dropped_tokens),
+        "cut": stats.cut,
+        "cut_tokens": stats.cut_tokens,
     }
 
 
@@ -226,15 +226,15 @@ def read_pairs(
 
 def source_digests(paths: Iterable[str]) -> list[str]:
     """Returns the identity of the rows: a digest of each file; for the hub, only the name."""
-    found = []
+    identities = []
     for path in paths:
         if path.startswith(_HUB):
-            found.append(path)
+            identities.append(path)
         elif files := _parquet_files(path):
-            found += [file_digest(file)[:16] for file in files]
+            identities += [file_digest(file)[:16] for file in files]
         else:
-            found += digests(path)
-    return found
+            identities += digests(path)
+    return identities
 
 
 def _rows(path: str) -> Iterator[tuple[str, Any]]:
@@ -247,10 +247,10 @@ def _rows(path: str) -> Iterator[tuple[str, Any]]:
 
 def _parquet_files(path: str) -> list[Path]:
     """Returns the Parquet files of a path; empty if it has data files of this toolkit."""
-    place = Path(path)
-    if place.is_file():
-        return [place] if place.suffix == ".parquet" else []
-    return [] if any(place.glob("data-*.jsonl")) else sorted(place.glob("*.parquet"))
+    folder = Path(path)
+    if folder.is_file():
+        return [folder] if folder.suffix == ".parquet" else []
+    return [] if any(folder.glob("data-*.jsonl")) else sorted(folder.glob("*.parquet"))
 
 
 def parse_row(row: Any, where: str) -> TrainingText | Messages:
@@ -291,12 +291,12 @@ def _conversation(
         raise InputError(f"{where}: messages must be a list of at least one message.")
     kept, train = [], []
     for number, given in enumerate(messages):
-        place = f"{where}: message {number + 1}"
-        message, trained = _message(given, place)
+        at = f"{where}: message {number + 1}"
+        message, trained = _message(given, at)
         is_answer = message["role"] == "assistant"
         if trained and not is_answer:
             raise InputError(
-                f"{place} has the role {message['role']!r} and train: true.",
+                f"{at} has the role {message['role']!r} and train: true.",
                 "Remove train; only assistant messages are trained.",
             )
         kept.append(message)
@@ -361,7 +361,7 @@ def _json(value: Any, where: str, name: str) -> Any:
 
 @dataclass
 class EncodingStats:
-    """Facts about the rows of an iterator, complete after its last example.
+    """Counts of the rows of an iterator, complete after its last example.
 
     Attributes:
         dropped, dropped_tokens: reason -> number of dropped texts, and of their tokens.
@@ -389,7 +389,7 @@ Rows = Iterable[tuple[str, TrainingText | Messages]]
 def encode_rows(
     rows: Rows,
     encoder: TextEncoder,
-    facts: EncodingStats,
+    stats: EncodingStats,
     *,
     max_length: int,
     overlong: Overlong = "drop",
@@ -399,7 +399,7 @@ def encode_rows(
     An overlong text with backspaces is always dropped.
 
     Args:
-        facts: receives the counts.
+        stats: receives the counts.
         max_length: maximum slots of an example.
         overlong: drop longer examples, or truncate them to the first ``max_length`` tokens.
     """
@@ -408,23 +408,23 @@ def encode_rows(
             length = len(example)
             if length > max_length:
                 if overlong == "drop" or not example.layout.is_causal:
-                    facts.drop("too_long", length)
+                    stats.drop("too_long", length)
                     continue
-                facts.cut += 1
-                facts.cut_tokens += length - max_length
+                stats.cut += 1
+                stats.cut_tokens += length - max_length
                 example = example.first(max_length)
             if example.targets:
                 yield example
             else:
-                facts.drop("no_trainable_token", length)
-    facts.has_backspaces = encoder.codec is not None
-    facts.trained_tokens = sorted(map(encoder.tokenizer.convert_tokens_to_ids, encoder.trained))
+                stats.drop("no_trainable_token", length)
+    stats.has_backspaces = encoder.codec is not None
+    stats.trained_tokens = sorted(map(encoder.tokenizer.convert_tokens_to_ids, encoder.trained))
 
 
 def encode_pieces(
     rows: Rows,
     encoder: TextEncoder,
-    facts: EncodingStats,
+    stats: EncodingStats,
     *,
     least: int,
     most: int,
@@ -433,7 +433,7 @@ def encode_pieces(
     """Yields the tokens of (domain, text) pairs in pieces of 2^k, each token predicted once.
 
     Args:
-        facts: receives the number of lost tokens.
+        stats: receives the number of lost tokens.
         least, most: minimum and maximum piece length; ``most`` is rounded down to a power of two.
         seed: random seed for the lengths; None for the longest that fit (:func:`decompose`).
 
@@ -451,7 +451,7 @@ def encode_pieces(
         rng = random.Random(f"{seed}:{text.id}") if seed is not None else None
         sizes = decompose(len(ids) - 1, least, most, rng)
         if rest := len(ids) - 1 - sum(sizes):
-            facts.drop("below_least", rest)
+            stats.drop("below_least", rest)
         for size, at in zip(sizes, accumulate(sizes, initial=0), strict=False):
             slots = list(range(size))
             name, targets = f"{text.example_id}@{at}", ids[at + 1 : at + size + 1]
@@ -494,14 +494,14 @@ class ExampleLengths:
     """Lengths, ids and domains of N examples, without their tokens.
 
     Attributes:
-        lengths, trained: number of slots and of trained actions, int64 [N].
+        slots, trained: number of slots and of trained actions, int64 [N].
         weights: sum of the action weights of each example, float64 [N]; None if all weights are 1.
         all_causal: whether no example has backspaces.
         names: returns the source example id of each example.
         domains: returns the domain of each example.
     """
 
-    lengths: np.ndarray
+    slots: np.ndarray
     trained: np.ndarray
     weights: np.ndarray | None
     all_causal: bool
@@ -510,9 +510,9 @@ class ExampleLengths:
 
     @classmethod
     def of(cls, examples: Sequence[EncodedExample]) -> ExampleLengths:
-        """Returns the outline of examples in memory or in a cache."""
+        """Returns the lengths of examples in memory or in a cache."""
         if isinstance(examples, CachedExamples):
-            return examples.outline
+            return examples.lengths
         weighted = any(example.weights for example in examples)
         return cls(
             np.array([len(example) for example in examples], np.int64),
@@ -524,34 +524,34 @@ class ExampleLengths:
         )
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.slots)
 
 
 class CachedExamples(Sequence[EncodedExample]):
     """The examples of a cache directory, read on access.
 
     Attributes:
-        outline: see :class:`ExampleLengths`.
-        facts: see :class:`EncodingStats`.
+        lengths: see :class:`ExampleLengths`.
+        stats: see :class:`EncodingStats`.
     """
 
     def __init__(self, folder: Path) -> None:
         from datasets import Dataset as Table
         from pyarrow import compute
 
-        lengths: Any = compute  # its functions are created at import, so type checkers miss them
+        kernels: Any = compute  # its functions are created at import, so type checkers miss them
 
         refuse_links(folder)
         try:
-            stored = json.loads((folder / _FACTS).read_bytes())
-            self.facts = EncodingStats(**stored["encoded"])
+            stored = json.loads((folder / _STATS).read_bytes())
+            self.stats = EncodingStats(**stored["encoded"])
             self._table: Any = Table.from_file(str(folder / _TABLE))
             table = self._table.data
             if len(self._table) != stored["examples"]:
                 raise ValueError("it is truncated")
-            self.outline = ExampleLengths(
-                np.asarray(lengths.list_value_length(table["ids"]), np.int64),
-                np.asarray(lengths.list_value_length(table["then"]), np.int64),
+            self.lengths = ExampleLengths(
+                np.asarray(kernels.list_value_length(table["ids"]), np.int64),
+                np.asarray(kernels.list_value_length(table["then"]), np.int64),
                 np.asarray(table["weight"]) if stored["has_weights"] else None,
                 not stored["has_layouts"],
                 table["example_id"].to_pylist,
@@ -578,7 +578,7 @@ class CachedExamples(Sequence[EncodedExample]):
 
 
 def cached(
-    folder: Path, key: str, examples: Iterable[EncodedExample], facts: EncodingStats
+    folder: Path, key: str, examples: Iterable[EncodedExample], stats: EncodingStats
 ) -> CachedExamples:
     """Opens the cache with this key; if it is missing, one process writes it.
 
@@ -586,19 +586,19 @@ def cached(
         folder: directory of caches.
         key: digest of everything that determines the content.
         examples: examples to write; not consumed if the cache exists.
-        facts: stored after the last example.
+        stats: stored after the last example.
 
     Raises:
         MachineError: if the disk becomes full.
     """
-    place = folder / key
+    target = folder / key
     with explain_full_disk(folder):
-        if not (place / _FACTS).is_file():
+        if not (target / _STATS).is_file():
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(folder / f"{key}.lock"):
-                if not (place / _FACTS).is_file():
-                    _write(place, examples, facts)
-    return CachedExamples(place)
+                if not (target / _STATS).is_file():
+                    _write(target, examples, stats)
+    return CachedExamples(target)
 
 
 @contextmanager
@@ -608,7 +608,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _write(place: Path, examples: Iterable[EncodedExample], facts: EncodingStats) -> None:
+def _write(place: Path, examples: Iterable[EncodedExample], stats: EncodingStats) -> None:
     from datasets import Features, List, Value
     from datasets.arrow_writer import ArrowWriter
 
@@ -630,8 +630,8 @@ def _write(place: Path, examples: Iterable[EncodedExample], facts: EncodingStats
                 writer.write(row)
             count, _ = writer.finalize()
         table = {"examples": count, "has_layouts": has_layouts, "has_weights": has_weights}
-        content = json.dumps({**table, "encoded": vars(facts)}, indent=1) + "\n"
-        (partial / _FACTS).write_text(content, "utf-8")
+        content = json.dumps({**table, "encoded": vars(stats)}, indent=1) + "\n"
+        (partial / _STATS).write_text(content, "utf-8")
         shutil.rmtree(place, ignore_errors=True)
         partial.rename(place)
     finally:

@@ -268,14 +268,14 @@ class Renderer:
         probe = ({"role": "user", "content": "q"}, {"role": "assistant", "content": mark})
         closing = self._render(probe, Messages("", probe, (False, True))).partition(mark)[2]
         self._control = chat.control_pattern(chat.control_tokens(tokenizer))
-        found = chat.control_pattern(chat.control_tokens(tokenizer, special=True)).search(closing)
-        if not found:
+        match = chat.control_pattern(chat.control_tokens(tokenizer, special=True)).search(closing)
+        if not match:
             raise ConfigError(
                 "The model's chat template has no token at the end of an answer, so the model "
                 "would not learn to stop.",
                 "Use a model with another template, or pass the data as texts with format: plain.",
             )
-        self.end = found[0]
+        self.end = match[0]
 
     def _guarded(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
         if message["role"] == "assistant":
@@ -283,41 +283,43 @@ class Renderer:
         pieces = _pieces(self._control, message["content"].replace(_CUT, ""))
         return {**message, "content": _CUT.join(pieces)}
 
-    def texts(self, talk: Messages) -> list[RenderedText]:
+    def texts(self, conversation: Messages) -> list[RenderedText]:
         """Returns the texts of a conversation; empty if no message is trained.
 
         Raises:
             InputError: naming the conversation, if the template rejects it or renders an answer
                 differently from inference.
         """
-        wanted = [number for number, trained in enumerate(talk.train) if trained]
+        wanted = [number for number, trained in enumerate(conversation.train) if trained]
         if not wanted:
             return []
-        talk = replace(talk, messages=tuple(map(self._guarded, talk.messages)))
+        conversation = replace(
+            conversation, messages=tuple(map(self._guarded, conversation.messages))
+        )
         if self.turns in ("auto", "all"):
-            if whole := self._rendered(talk, wanted):
+            if whole := self._rendered(conversation, wanted):
                 return [whole]
             if self.turns == "all":
                 raise InputError(
-                    f"Conversation {talk.id!r}: the chat template shows earlier answers "
+                    f"Conversation {conversation.id!r}: the chat template shows earlier answers "
                     "differently if later messages follow.",
                     "Set turns: auto or split, to train each answer in a separate text.",
                 )
         wanted = wanted[-1:] if self.turns == "last" else wanted
-        found = (self._rendered(talk, [number]) for number in wanted)
-        return [text for text in found if text is not None]
+        rendered = (self._rendered(conversation, [number]) for number in wanted)
+        return [text for text in rendered if text is not None]
 
-    def _rendered(self, talk: Messages, wanted: Sequence[int]) -> RenderedText | None:
+    def _rendered(self, conversation: Messages, wanted: Sequence[int]) -> RenderedText | None:
         """Returns one text up to the last wanted answer; None if the renderings disagree."""
-        messages = talk.messages[: wanted[-1] + 1]
-        text, trained = self._render(messages, talk), []
+        messages = conversation.messages[: wanted[-1] + 1]
+        text, trained = self._render(messages, conversation), []
         for number in wanted:
-            head = self._render(messages[:number], talk, opens_answer=True)
-            upto = self._render(messages[: number + 1], talk)
+            head = self._render(messages[:number], conversation, opens_answer=True)
+            upto = self._render(messages[: number + 1], conversation)
             end = upto.rfind(self.end, len(head))
             if not upto.startswith(head) or end < 0:
                 raise InputError(
-                    f"Conversation {talk.id!r}: the chat template renders message "
+                    f"Conversation {conversation.id!r}: the chat template renders message "
                     f"{number + 1} differently than at inference, after the answer's opening.",
                     "Set chat_template_kwargs (such as enable_thinking: false), or add or remove "
                     "the message's reasoning_content.",
@@ -328,14 +330,20 @@ class Renderer:
             trained.append(TextSpan(len(head), stop))
         text = text[: trained[-1].stop]
         if self.has_marks:
-            trained = self._marked(text, trained, messages, talk)
+            trained = self._marked(text, trained, messages, conversation)
         return RenderedText(text, tuple(trained))
 
     def _marked(
-        self, text: str, answers: Sequence[TextSpan], messages: Sequence[Any], talk: Messages
+        self,
+        text: str,
+        answers: Sequence[TextSpan],
+        messages: Sequence[Any],
+        conversation: Messages,
     ) -> list[TextSpan]:
         """Returns the parts of each answer that the template marks, and the end of the turn."""
-        marks = chat.marked_stretches(self.tokenizer, messages, talk.tools, talk.template_arguments)
+        marks = chat.marked_stretches(
+            self.tokenizer, messages, conversation.tools, conversation.template_arguments
+        )
         kept = []
         for start, stop in answers:
             inside = [(max(start, a), min(stop, b)) for a, b in marks if a < stop and b > start]
@@ -348,15 +356,18 @@ class Renderer:
         return kept
 
     def _render(
-        self, messages: Sequence[Mapping[str, Any]], talk: Messages, opens_answer: bool = False
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        conversation: Messages,
+        opens_answer: bool = False,
     ) -> str:
         def attempt(given: Sequence[Mapping[str, Any]]) -> str:
             return chat.render(
                 self.tokenizer,
                 given,
                 opens=opens_answer,
-                tools=talk.tools,
-                variables=talk.template_arguments,
+                tools=conversation.tools,
+                variables=conversation.template_arguments,
             )
 
         try:
@@ -367,7 +378,7 @@ class Renderer:
                     raise
                 return attempt([_with_text_arguments(message) for message in messages])
         except ModelError as error:
-            raise InputError(f"Conversation {talk.id!r}: {error.message}") from None
+            raise InputError(f"Conversation {conversation.id!r}: {error.message}") from None
 
 
 def has_generation_marks(tokenizer: Any) -> bool:
@@ -530,9 +541,9 @@ class TextEncoder:
         weights: list[float] = []
         at = 0
         for piece in pieces:
-            found = self.tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
-            ids += found.input_ids
-            for start, end in found.offset_mapping:
+            encoded = self.tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
+            ids += encoded.input_ids
+            for start, end in encoded.offset_mapping:
                 weights.append(max(of_character[at + start : at + max(end, start + 1)]))
             at += len(piece)
         return ids, weights
@@ -556,15 +567,15 @@ class TextEncoder:
         if not others or all(map(self._has, tokens)):
             return text
         fitting = (one for one in others if len(one) == len(tokens) and all(map(self._has, one)))
-        own = next(fitting, tokens)
-        names = dict(zip(tokens, own, strict=True))
+        known = next(fitting, tokens)
+        names = dict(zip(tokens, known, strict=True))
         pattern = re.compile("|".join(map(re.escape, tokens)))
         segments = tuple(
-            one._replace(text=pattern.sub(lambda found: names[found[0]], one.text))
+            one._replace(text=pattern.sub(lambda match: names[match[0]], one.text))
             for one in text.segments
         )
         trained = [names[token] for token in text.meta.get("trained_tokens", ())]
-        meta = {**text.meta, "special_tokens": own, "trained_tokens": trained}
+        meta = {**text.meta, "special_tokens": known, "trained_tokens": trained}
         return replace(text, segments=segments, meta=meta)
 
     def _has(self, token: str) -> bool:
@@ -640,5 +651,5 @@ def _require_one_answer(text: TrainingText) -> None:
 
 def _pieces(control: re.Pattern[str], text: str) -> list[str]:
     """Returns the text, split inside everything that spells a control token."""
-    cuts = [found.start() + 1 for found in control.finditer(text)]
+    cuts = [match.start() + 1 for match in control.finditer(text)]
     return [text[start:stop] for start, stop in pairwise([0, *cuts, len(text)])]

@@ -29,9 +29,9 @@ from codegen.finetune.batches import MicroBatch, attending, collate
 from codegen.finetune.dataset import ExampleLengths
 from codegen.finetune.encode import EncodedExample
 from codegen.finetune.losses import LOGITS_MB, negative_log_likelihood
-from codegen.finetune.model import base_dtype, make_trainable
 from codegen.finetune.recipe import NEW, Recipe
 from codegen.finetune.sft import prepare
+from codegen.finetune.trainable import base_dtype, make_trainable
 from codegen.models import pick_dtype, resolve
 from codegen.models.config_checks import vetted_config
 
@@ -115,13 +115,13 @@ def estimate(recipe: Recipe) -> ResourceEstimate:
 
 def _widest(examples: Sequence[EncodedExample], plan: StepPlan) -> MicroBatch:
     """Builds the micro-batch with the most slots."""
-    lengths = ExampleLengths.of(examples).lengths
+    slots = ExampleLengths.of(examples).slots
 
-    def slots(micro_batch: tuple[list[Row], int]) -> int:
+    def width(micro_batch: tuple[list[Row], int]) -> int:
         rows, least = micro_batch
-        return len(rows) * max(least, *(int(lengths[numbers_of(row)].sum()) for row in rows))
+        return len(rows) * max(least, *(int(slots[numbers_of(row)].sum()) for row in rows))
 
-    rows, least = max(plan.micro_batches(), key=slots)
+    rows, least = max(plan.micro_batches(), key=width)
     used = {number: examples[number] for row in rows for number in numbers_of(row)}
     return collate(used, rows, 0, isolation=plan.isolation, width=least, attention="auto")
 
@@ -184,11 +184,11 @@ class StorageTracker(TorchDispatchMode):
         self.now -= self._alive.pop(key)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        for value in tree_leaves(found):
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
             if isinstance(value, torch.Tensor):
                 self._add(value)
-        return found
+        return result
 
 
 def _of_a_step(model: Any, recipe: Recipe, batch: MicroBatch) -> tuple[dict[str, int], float]:

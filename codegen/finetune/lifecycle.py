@@ -36,8 +36,7 @@ from codegen.core.errors import (
     require_known,
 )
 from codegen.core.hub import hub_errors, repository_name
-from codegen.core.paths import new_folder, refuse_foreign, refuse_links
-from codegen.core.records import write_atomic
+from codegen.core.paths import new_folder, refuse_foreign, refuse_links, write_atomic
 from codegen.core.runs import LOCK, RunDirectory
 from codegen.evals import tasks
 from codegen.evals.report import LossCurve, loss_picture
@@ -256,9 +255,9 @@ def last_whole_checkpoint(output: Path) -> Path | None:
     """Returns the latest completely written checkpoint of a run; None without one."""
     folders = (output / CHECKPOINTS).glob("checkpoint-*")
     whole = {
-        int(found[1]): path
+        int(match[1]): path
         for path in folders
-        if (found := re.fullmatch(r"checkpoint-(\d{1,9})", path.name)) and (path / WHOLE).is_file()
+        if (match := re.fullmatch(r"checkpoint-(\d{1,9})", path.name)) and (path / WHOLE).is_file()
     }
     return whole[max(whole)] if whole else None
 
@@ -478,10 +477,10 @@ def _what_it_saw(recipe: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
         f" {recipe['format']} format) on {counts['examples']}"
     )
     if objective == "grpo":
-        own = recipe["grpo"]
+        grpo = recipe["grpo"]
         return (
-            f"{line} problems of the task {own['task']}, {own['group']} samples each; rewards:"
-            f" {', '.join(f'{name} {weight:g}' for name, weight in own['rewards'].items())}."
+            f"{line} problems of the task {grpo['task']}, {grpo['group']} samples each; rewards:"
+            f" {', '.join(f'{name} {weight:g}' for name, weight in grpo['rewards'].items())}."
         )
     kind = "pairs" if objective == "dpo" else "examples"
     return f"{line} {kind} with {counts['trained_tokens']} trained of {counts['tokens']} tokens."

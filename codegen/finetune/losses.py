@@ -43,7 +43,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from codegen.core.records import write_atomic
+from codegen.core.paths import write_atomic
 from codegen.decoding.loop import BackspaceDecoding, decode
 from codegen.decoding.loop import Row as DecodingRow
 from codegen.finetune.batches import MicroBatch, StepDataset, collate, share_of
@@ -152,10 +152,10 @@ class InfillingLoss(Likelihood):
     """The mean of the model's own losses over the draws of a step."""
 
     def losses(self, model: Any, batch: Any, step: int, sums: LossSums) -> Tensor:
-        found = model(**batch.inputs)
-        for name, part in found.parts.items():
+        losses = model(**batch.inputs)
+        for name, part in losses.parts.items():
             sums.add(name, part)
-        return found.losses
+        return losses.losses
 
     def evaluate(self, model: Any, batch: Any, sums: LossSums) -> None:
         """Adds ``eval_loss``."""
@@ -219,11 +219,11 @@ def _in_chunks(model: Any, batch: MicroBatch, head: Any, size: int) -> Tensor | 
 
     head.forward = forward
     try:
-        found = model(**batch.inputs, use_cache=False).logits
+        returned = model(**batch.inputs, use_cache=False).logits
     finally:
         del head.forward
-    if found is made[0] or (found.shape == made[0].shape and torch.equal(found, made[0])):
-        return found
+    if returned is made[0] or (returned.shape == made[0].shape and torch.equal(returned, made[0])):
+        return returned
     head.is_followed = True  # the model scales or caps its logits, so these losses are wrong
     return None
 

@@ -297,10 +297,10 @@ class Recipe(Config):
     seed: int = setting(0, "random seed of data order and new weights", ge=0, le=2**32 - 1)
 
     def _check(self) -> None:
-        given = "both steps and" if self.steps else "neither steps nor"
+        wrong = "both steps and" if self.steps else "neither steps nor"
         _refuse_if(
             (self.steps > 0) == (self.epochs > 0),
-            f"The recipe sets {given} epochs.",
+            f"The recipe sets {wrong} epochs.",
             "Set one: steps (optimizer steps) or epochs (passes over the examples).",
         )
         for name, value in self.chat_template_kwargs.items():

@@ -33,11 +33,10 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from codegen.core.errors import CodegenError, ConfigError, InputError
-from codegen.core.paths import new_folder
-from codegen.core.records import TrainingText, write_atomic
+from codegen.core.paths import new_folder, write_atomic
+from codegen.core.records import TrainingText
 from codegen.evals.statistics import wilson
-from codegen.finetune import batches
-from codegen.finetune import model as models
+from codegen.finetune import batches, trainable
 from codegen.finetune.batch_plan import (
     StepPlan,
     describe,
@@ -136,24 +135,24 @@ def train_sft(
     tokens = (*([] if new_token is None else [new_token]), *dataset.trained_tokens)
     if recipe.model == NEW:
         longest = dataset.longest_response
-        loaded = models.init_model(recipe.network, tokenizer, longest, recipe.seed)
+        loaded = trainable.init_model(recipe.network, tokenizer, longest, recipe.seed)
     else:
-        loaded = models.load_model(
+        loaded = trainable.load_model(
             recipe.model,
             method=recipe.method,
             dtype=recipe.dtype,
             decoder=recipe.decoder,
             grows=bool(tokens),
         )
-    loaded, outline = replace(loaded, tokenizer=tokenizer), ExampleLengths.of(dataset.examples)
-    models.mark_exits(loaded.model, recipe.sorted.exits, recipe.loss)
+    loaded, lengths = replace(loaded, tokenizer=tokenizer), ExampleLengths.of(dataset.examples)
+    trainable.mark_exits(loaded.model, recipe.sorted.exits, recipe.loss)
     torch.manual_seed(recipe.seed)  # for the adapter's initial weights
-    models.check_rows(loaded.model, recipe.model, outline, plan)
+    trainable.check_rows(loaded.model, recipe.model, lengths, plan)
     if new_token is not None:
-        models.add_embedding(loaded.model, new_token, len(tokenizer))
+        trainable.add_embedding(loaded.model, new_token, len(tokenizer))
     if dataset.trained_tokens:
-        models.tell_apart(loaded.model, dataset.trained_tokens)
-    model = models.make_trainable(
+        trainable.add_noise(loaded.model, dataset.trained_tokens)
+    model = trainable.make_trainable(
         loaded.model,
         recipe.model,
         recipe.method,
@@ -162,7 +161,7 @@ def train_sft(
         gradient_checkpointing=recipe.gradient_checkpointing,
     )
     if recipe.method != "full" and recipe.lora.adapter:
-        models.continue_adapter(model, recipe.lora, loaded)
+        trainable.continue_adapter(model, recipe.lora, loaded)
 
     # The steps.
     trainer = _build_trainer(recipe, dataset, plan, loaded, model, output, on_step)
@@ -176,8 +175,8 @@ def train_sft(
         recipe,
         counts,
         seconds,
-        tokens=sum(int(outline.lengths[numbers].sum()) for numbers in done),
-        actions=sum(int(outline.trained[numbers].sum()) for numbers in done),
+        tokens=sum(int(lengths.slots[numbers].sum()) for numbers in done),
+        actions=sum(int(lengths.trained[numbers].sum()) for numbers in done),
         widths=plan.widths,
         held_out=dataset.held_out_texts[: recipe.evaluation.answers],
     )
@@ -195,7 +194,7 @@ def prepare(recipe: Recipe) -> tuple[Recipe, Dataset, StepPlan]:
     if recipe.model == NEW:
         rows = (row for _, path in recipe.sources for row in read_training_rows(path, recipe.limit))
         texts = (row for row in rows if isinstance(row, TrainingText))
-        tokenizer = models.new_tokenizer(recipe.network.tokenizer, texts)
+        tokenizer = trainable.new_tokenizer(recipe.network.tokenizer, texts)
     else:
         tokenizer = load_tokenizer(recipe.model)
         if recipe.chat_template_kwargs:
@@ -249,7 +248,7 @@ def _build_trainer(
     )
     # With several GPUs and one process, the trainer would split the micro-batches.
     arguments._n_gpu = min(1, arguments.n_gpu)
-    place: dict[str, Any] = {"rank": arguments.process_index, "world": arguments.world_size}
+    process: dict[str, Any] = {"rank": arguments.process_index, "world": arguments.world_size}
     loss = _loss(recipe, dataset)
     if recipe.infilling:
         steps = batches.InfillingSteps(
@@ -259,7 +258,7 @@ def _build_trainer(
             draws=recipe.network.draws,
             rows=recipe.micro_batch_size,
             seed=recipe.seed,
-            **place,
+            **process,
         )
         held_out = batches.held_out_draws(loaded.model, dataset.held_out, recipe.seed)
     else:
@@ -271,7 +270,7 @@ def _build_trainer(
             pad,
             successors=recipe.loss == "sequencematch",
             attention=batches.check(loaded.model, recipe.attention),
-            **place,
+            **process,
         )
     callbacks: list[TrainerCallback] = [RunCallback(recipe, output, on_step, loss.own)]
     if recipe.evaluation.patience and held_out:
@@ -293,7 +292,7 @@ def _build_trainer(
         loss=loss,
         held_out=held_out,
         watch=watch,
-        optimizers=(own_optimizer(model, recipe), None),
+        optimizers=(trainable.own_optimizer(model, recipe), None),
     )
     trainer.remove_callback(PrinterCallback)
     keep_tensorboard_in(trainer, output)
@@ -365,14 +364,14 @@ def _loss(recipe: Recipe, dataset: Dataset) -> Likelihood:
         return NestedLikelihood(recipe.sorted.exits, trains_all=recipe.loss == "sorted")
     if recipe.loss != "sequencematch":
         return Likelihood(LOGITS_MB)
-    settings, own = recipe.sequencematch, None
+    settings, samples = recipe.sequencematch, None
     if settings.divergence == "chi2_mixture" and settings.buffer:
         is_chat = recipe.format == "chat"
         end = end_of_turn(dataset.tokenizer)[-1] if is_chat else dataset.tokenizer.eos_token_id
-        own = OwnSamples(
+        samples = OwnSamples(
             settings, dataset.examples, frozenset([end]), dataset.backspace, recipe.seed
         )
-    return SequenceMatchLoss(settings, recipe.steps, dataset.backspace, own)
+    return SequenceMatchLoss(settings, recipe.steps, dataset.backspace, samples)
 
 
 def run_trainer(
@@ -569,69 +568,11 @@ def copy_checkpoint(folder: Path, place: Path) -> None:
     shutil.copytree(folder, place, copy_function=copy)
 
 
-def own_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer | None:
-    """Returns the recipe's optimizer if transformers does not build it."""
-    if recipe.optimizer != "muon":
-        return None
-    return muon_and_adamw(model, recipe.muon_rate, recipe.learning_rate, recipe.weight_decay)
-
-
 def keep_tensorboard_in(trainer: Trainer, output: Path) -> None:
     """Sets TensorBoard's directory, in a run's directory."""
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
             callback.logging_dir = str(output / "tensorboard")
-
-
-class MuonAndAdamW(torch.optim.Optimizer):
-    """Muon for matrices and AdamW for other weights, as one optimizer.
-
-    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; torch
-    implements it for matrices only. The update of a matrix is its momentum with all singular
-    values set near 1. On the puzzles it needs about half of AdamW's steps (docs/insertion.md).
-
-    Args:
-        parts: the two optimizers; a schedule scales both learning rates.
-    """
-
-    def __init__(self, *parts: torch.optim.Optimizer) -> None:
-        self._parts = parts
-        super().__init__(self._groups(), {})
-        self.param_groups = self._groups()
-
-    def _groups(self) -> list[dict[str, Any]]:
-        return [group for part in self._parts for group in part.param_groups]
-
-    def step(self, closure: Any = None) -> Any:
-        """Runs one step of both optimizers."""
-        loss = closure() if closure is not None else None
-        for part in self._parts:
-            part.step()
-        return loss
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the state of both optimizers."""
-        return {"parts": [part.state_dict() for part in self._parts]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores a state from :meth:`state_dict`."""
-        for part, state in zip(self._parts, state_dict["parts"], strict=True):
-            part.load_state_dict(state)
-        self.param_groups = self._groups()
-
-
-def muon_and_adamw(
-    model: torch.nn.Module, muon_rate: float, learning_rate: float, weight_decay: float
-) -> MuonAndAdamW:
-    """Builds Muon for the trained matrices of the layers and AdamW for the rest."""
-    trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-    inside = {name for name, weight in trained if ".layers." in name and weight.dim() == 2}
-    matrices = [weight for name, weight in trained if name in inside]
-    others = [weight for name, weight in trained if name not in inside]
-    return MuonAndAdamW(
-        torch.optim.Muon(matrices, lr=muon_rate, weight_decay=weight_decay),
-        torch.optim.AdamW(others, lr=learning_rate, weight_decay=weight_decay),
-    )
 
 
 def exact_match(

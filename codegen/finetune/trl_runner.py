@@ -52,7 +52,6 @@ from codegen.evals.statistics import Count, estimate_pass_at_k
 from codegen.evals.tasks import PromptStyle, meta_of
 from codegen.finetune.dataset import read_pairs
 from codegen.finetune.encode import TextEncoder, set_template_arguments
-from codegen.finetune.model import adapter_config, load_model, mark_exits
 from codegen.finetune.recipe import Recipe
 from codegen.finetune.sft import (
     OnStep,
@@ -60,10 +59,10 @@ from codegen.finetune.sft import (
     Say,
     TrainedModel,
     keep_tensorboard_in,
-    own_optimizer,
     run_trainer,
     training_options,
 )
+from codegen.finetune.trainable import adapter_config, load_model, mark_exits, own_optimizer
 from codegen.generation.decoders import find_decoder
 from codegen.generation.detokenize import TextStream
 from codegen.models import LoadedModel
@@ -428,12 +427,12 @@ def problems_of(step: int, recipe: Recipe, count: int) -> list[int]:
     Args:
         step: step index, from 0.
     """
-    places = range(step * recipe.batch_size, (step + 1) * recipe.batch_size)
+    positions = range(step * recipe.batch_size, (step + 1) * recipe.batch_size)
     orders = {
         turn: np.random.default_rng([recipe.seed, turn]).permutation(count)
-        for turn in {place // count for place in places}
+        for turn in {position // count for position in positions}
     }
-    return [int(orders[place // count][place % count]) for place in places]
+    return [int(orders[position // count][position % count]) for position in positions]
 
 
 def _check_lengths(recipe: Recipe, loaded: LoadedModel, requests: Sequence[Request]) -> None:
@@ -630,8 +629,8 @@ class Rollouts:
         counts = [Count(len(solved), sum(solved)) for solved in groups.values()]
         fewest = min((count.n for count in counts), default=0)
         k = min(fewest, self.recipe.grpo.group)
-        found = estimate_pass_at_k(counts, k) if k > 1 else None
-        return {k: found.value} if found else {}
+        estimate = estimate_pass_at_k(counts, k) if k > 1 else None
+        return {k: estimate.value} if estimate else {}
 
 
 def _line(

@@ -25,7 +25,7 @@ from codegen.core.generation import (
     ModelUnusable,
     RequestFailed,
 )
-from codegen.generation.backends import Endpoint
+from codegen.generation.endpoints import Endpoint
 from codegen.generation.openai import OpenAIBackend
 from codegen.models.gguf import fingerprint, gguf_of
 from codegen.models.llamacpp import LlamaOptions, LlamaServer

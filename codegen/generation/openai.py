@@ -1,6 +1,6 @@
 """The ``openai`` backend: models on servers with an OpenAI-compatible API.
 
-vLLM, SGLang, Ollama, llama.cpp, OpenAI and others. :class:`codegen.generation.backends.Endpoint`
+vLLM, SGLang, Ollama, llama.cpp, OpenAI and others. :class:`codegen.generation.endpoints.Endpoint`
 sets the server and model; :class:`OpenAIBackend` completes requests concurrently. Chat requests go
 to ``/chat/completions``, others to ``/completions``, if the server has it. With ``on_text`` the
 text is streamed. :class:`RateLimiter` limits rate and cost.
@@ -53,9 +53,9 @@ from codegen.core.generation import (
     request_seed,
 )
 from codegen.core.http_client import Client, LoopThread, RequestFailure, count_of, is_loopback
-from codegen.generation.backends import Endpoint
 from codegen.generation.completion_cache import Prices
 from codegen.generation.decoders import ResolvedDecoder, supported
+from codegen.generation.endpoints import Endpoint
 
 OnPiece = Callable[[str], None]
 

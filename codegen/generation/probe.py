@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from codegen.core.http_client import RequestFailure
-from codegen.generation.backends import Endpoint
+from codegen.generation.endpoints import Endpoint
 from codegen.generation.openai import (
     OnPiece,
     OpenAIBackend,

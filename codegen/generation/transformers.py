@@ -118,9 +118,9 @@ class TransformersBackend(Backend):
             ConfigError: for an invalid option.
             MachineError: for an option whose package is not installed.
         """
-        how = parse_config(LoadOptions, dict(options.pop("options", None) or {}), "-o engine")
-        made = cls(how.load(model), **options)
-        made._load_options = how.model_dump(exclude_defaults=True, exclude={"dtype", "device"})
+        settings = parse_config(LoadOptions, dict(options.pop("options", None) or {}), "-o engine")
+        made = cls(settings.load(model), **options)
+        made._load_options = settings.model_dump(exclude_defaults=True, exclude={"dtype", "device"})
         return made
 
     @cached_property
@@ -285,23 +285,23 @@ class TransformersBackend(Backend):
         Raises:
             ModelError: if the model has no token for backspaces.
         """
-        options, make = resolved.options, resolved.strategy.make
+        options, name, make = resolved.options, resolved.method, resolved.strategy.make
         if make:
             return lambda batch: make(options, [running.row for running in batch])
-        if isinstance(options, decoders.RsdOptions):
-            return lambda batch: self._rsd(batch, options)
-        if isinstance(options, decoders.SuperposedOptions):
-            return lambda _: self._superposition(options)
-        if isinstance(options, decoders.SortedOptions):
-            return lambda batch: self._sorted(batch, options)
-        if isinstance(options, decoders.DraftOptions):
-            return lambda batch: self._speculation(batch, resolved.method, options)
-        if isinstance(options, decoders.GrammarOptions):
-            return lambda batch: self._in_grammar(options, len(batch))
+        builders: dict[str, Callable[[Sequence[_Running]], Strategy]] = {
+            "rsd": lambda batch: self._rsd(batch, options),
+            "superposed": lambda _: self._superposition(options),
+            "sorted": lambda batch: self._sorted(batch, options),
+            "suffix": lambda batch: self._speculation(batch, name, options),
+            "edit": lambda batch: self._speculation(batch, name, options),
+            "grammar": lambda batch: self._in_grammar(options, len(batch)),
+        }
+        if name in builders:
+            return builders[name]
         if resolved.strategy.requires == "logits":
             method = Method.of(options, self.vocabulary.tokens, self.eos)
             return lambda _: Penalized(method)
-        if resolved.method != "backspace":
+        if name != "backspace":
             return lambda _: Strategy()
         token = self.loaded.tokenizer.get_vocab().get(BKSPC)
         if token is None:
@@ -349,22 +349,22 @@ class TransformersBackend(Backend):
         """
         if name not in self._drafting:
             ours = self.loaded
-            found = load(name, dtype=ours.model.dtype, device=str(ours.model.device))
-            if found.tokenizer.get_vocab() != ours.tokenizer.get_vocab():
+            draft = load(name, dtype=ours.model.dtype, device=str(ours.model.device))
+            if draft.tokenizer.get_vocab() != ours.tokenizer.get_vocab():
                 raise ModelError(
                     f"The draft model {name!r} has a different tokenizer than {ours.name!r}.",
                     "Choose one with the same tokenizer.",
                 )
-            self._drafting[name] = found
+            self._drafting[name] = draft
         return self._drafting[name]
 
     def _sorted(self, batch: Sequence[_Running], settings: decoders.SortedOptions) -> Speculation:
         """Returns a drafter for each row; they share the nested model, not its states."""
         key = settings.draft, settings.exits
         if key not in self._nested:
-            found = self._draft_model(settings.draft)
-            _check_sorted(found)
-            self._nested[key] = Nested(found.model, settings.exits)
+            draft = self._draft_model(settings.draft)
+            _check_sorted(draft)
+            self._nested[key] = Nested(draft.model, settings.exits)
         nested = self._nested[key]
         shallow = len(nested.exits) - 1
         if len(settings.thresholds) not in (1, shallow):

@@ -63,8 +63,7 @@ class Infilling(Config):
         "auto",
         "Sentinels and order of a model family, as in codegen eval run: auto (prefix, suffix, "
         "middle, in the sentinels of the fine-tuned model), fim-qwen, fim-qwen-spm, "
-        "fim-starcoder, fim-starcoder-spm, fim-santacoder, fim-deepseek, fim-codellama and "
-        "others.",
+        "fim-starcoder, fim-starcoder-spm, fim-santacoder, fim-deepseek, fim-codellama and others.",
     )
     spans: str = setting(
         "line,block,ast,char",

@@ -75,7 +75,7 @@ def vetted_config(place: str, kind: Any = None) -> Any:
         if not isinstance(method, str) or method not in _QUANTIZED:
             raise ModelError(
                 f"The weights of {place} are quantized by {_short(method)}, which may fetch code.",
-                f"Use weights that are not quantized, or quantized by: "
+                "Use weights that are not quantized, or quantized by: "
                 f"{', '.join(sorted(_QUANTIZED))}.",
             )
     _check_index(place)
@@ -104,7 +104,7 @@ def vet_tokenizer(place: str) -> None:
             if Path(value).exists() or Path(place, value).exists():
                 raise ModelError(
                     f"{place}/{_TOKENIZER} names the file {_short(value)}, which is outside of "
-                    f"the model's directory.",
+                    "the model's directory.",
                     f"Remove {key} from it.",
                 ) from None
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from codegen.core.config import Config, note, setting
 from codegen.core.errors import ConfigError, InputError, ModelError, in_one_line
 from codegen.core.optional_deps import missing
-from codegen.core.records import conform, read_json, write_atomic
+from codegen.core.paths import write_atomic
+from codegen.core.records import conform, read_json
 from codegen.models import gguf
 from codegen.models.config_checks import read_object, vet_adapter, vet_tokenizer, vetted_config
 from codegen.models.pretrained import MODELS, NEXT_EDITS

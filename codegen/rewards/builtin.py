@@ -20,7 +20,8 @@ from typing import Any, Protocol
 
 from codegen.core import plugins
 from codegen.core.errors import CodegenError, InputError
-from codegen.core.records import UNJUDGED, Sample, Verdict, write_atomic
+from codegen.core.paths import write_atomic
+from codegen.core.records import UNJUDGED, Sample, Verdict
 from codegen.evals.tasks.extraction import find_code
 from codegen.lintseq.verify import LintMessage, check_compile, check_ruff
 

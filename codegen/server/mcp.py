@@ -41,8 +41,8 @@ from codegen.core.paths import refuse_links
 from codegen.core.records import read_rows, to_json
 from codegen.core.terminal import one_line, visible
 from codegen.data import load_manifest, read_data
-from codegen.evals.run import PARTIAL, SAMPLES
-from codegen.evals.scoring import SCORE, VERDICTS, read_score
+from codegen.evals.run import PARTIAL, SAMPLES, SCORE, VERDICTS
+from codegen.evals.scoring import read_score
 from codegen.evals.tasks import FILE
 from codegen.evals.tasks import load as load_task
 from codegen.evals.tasks import names as task_names

@@ -467,7 +467,7 @@ class Insertion(Strategy):
         if not isinstance(model, FillingModel):
             raise ModelError(
                 f"{type(model).__name__} generates from left to right; it is not an insertion "
-                f"model.",
+                "model.",
                 "Choose another decoder, or a model trained for insertion.",
             )
         options = replace(

@@ -46,14 +46,14 @@ def recorder(job: Job, names: Sequence[str]) -> Job:
 
 def read_calls(recorded: object) -> list[CallArgs]:
     """Returns the calls of a recorder's value with plain positional arguments."""
-    found = []
+    calls = []
     for text in recorded if isinstance(recorded, list) else ():
         try:
             name, args, options = ast.literal_eval(text)
-            found += [CallArgs(name, args)] if not options else []
+            calls += [CallArgs(name, args)] if not options else []
         except (*UNPARSABLE, TypeError):
             continue  # an argument is not plain
-    return found
+    return calls
 
 
 _VIEWS = frozenset({"dict", "frozenset", "len", "list", "round", "set", "sorted", "str", "tuple"})
@@ -175,8 +175,8 @@ def constants_of(program: str) -> list[Any]:
     """Returns the numbers and strings of a program, without docstrings."""
     nodes = list(ast.walk(parse(program)))
     texts = {n.value for n in nodes if isinstance(n, ast.Expr)}
-    found = [n.value for n in nodes if isinstance(n, ast.Constant) and n not in texts]
-    return [value for value in found if type(value) in (int, float, str)]
+    values = [n.value for n in nodes if isinstance(n, ast.Constant) and n not in texts]
+    return [value for value in values if type(value) in (int, float, str)]
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -201,11 +201,11 @@ def vary(
         constants: values that may be special, such as the reference's.
     """
     contract = _Contract(seen, constants)
-    found = {str(i): i for i in parents or contract.alike}
-    pool = list(found.values())
+    inputs = {str(i): i for i in parents or contract.alike}
+    pool = list(inputs.values())
     most = count + len(pool)
     for _ in range(12 * count if pool[0].args else 0):
-        if len(found) >= most:
+        if len(inputs) >= most:
             break
         new = rng.choice(pool)
         for _ in range(rng.choice((1, 1, 2, 3))):
@@ -215,24 +215,24 @@ def vary(
             value = other if is_swap else _varied(one, contract.atoms, rng)
             new = contract.changed(new, at, value)
             new = contract.changed(new, to, one) if is_swap and rng.random() < 0.7 else new
-        if new in contract and (text := str(new)) not in found and len(text) < _MAX_TEXT:
-            found[text] = new
+        if new in contract and (text := str(new)) not in inputs and len(text) < _MAX_TEXT:
+            inputs[text] = new
             pool.append(new)
-    return sorted(found.values(), key=lambda i: (len(str(i)), str(i)))
+    return sorted(inputs.values(), key=lambda i: (len(str(i)), str(i)))
 
 
 def edges(count: int, rng: random.Random, parents: Sequence[CallArgs]) -> list[CallArgs]:
     """Returns inputs that recorded ones often lack: with one number changed to 0, or one string to
     another kind of characters.
     """
-    found = {str(i): i for i in parents}
+    inputs = {str(i): i for i in parents}
     pool = [i for i in parents if i.args]
     for _ in range(2 * count if pool else 0):
         name, args = (parent := rng.choice(pool)).name, parent.args
         at = rng.randrange(len(args))
         new = CallArgs(name, (*args[:at], _edge(args[at], rng), *args[at + 1 :]))
-        found.setdefault(str(new), new)
-    return list(found.values())[len(parents) :][:count]
+        inputs.setdefault(str(new), new)
+    return list(inputs.values())[len(parents) :][:count]
 
 
 def _edge(value: Any, rng: random.Random) -> Any:
@@ -272,9 +272,9 @@ def _varied(value: Any, atoms: Sequence[dict[type, list[Any]]], rng: random.Rand
         parts = value.split(gap) if gap else list(value)
 
         def part() -> str:
-            found = rng.choice(known)
-            kind = next((kind for kind in _KINDS if found and found in kind), [found])
-            return rng.choice((found, found, rng.choice(kind), kind[0], kind[-1]))
+            item = rng.choice(known)
+            kind = next((kind for kind in _KINDS if item and item in kind), [item])
+            return rng.choice((item, item, rng.choice(kind), kind[0], kind[-1]))
 
         return gap.join(_rearranged(parts, part, rng))
     items = _items(value)

@@ -176,8 +176,8 @@ def audit_problem(
         return AuditRow(problem.id, *fault)
     rng = random.Random(f"{settings.seed}:{problem.id}")
     mutants = make_mutants(program, settings.mutants, rng)
-    given = (ast.unparse(parse(text)) for text in task.buggy(problem) if compiles(text))
-    mutants += [Mutant("given", text) for text in given]
+    buggy = (ast.unparse(parse(text)) for text in task.buggy(problem) if compiles(text))
+    mutants += [Mutant("given", text) for text in buggy]
     cpu_s = max(run.cpu_s for run in runs)
     row = AuditRow(
         problem.id,

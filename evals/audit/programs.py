@@ -79,16 +79,16 @@ def make_mutants(program: str, count: int, rng: random.Random) -> list[Mutant]:
     for changes in classes.values():
         rng.shuffle(changes)
     seen = {_bytecode(program)}
-    found: list[Mutant] = []
+    mutants: list[Mutant] = []
     for change in (c for turn in zip_longest(*classes.values()) for c in turn if c):
-        if len(found) == count:
+        if len(mutants) == count:
             break
         text = change.render(tree)
         key = _bytecode(text)
         if key is not None and key not in seen:
             seen.add(key)
-            found.append(Mutant(change.kind, text))
-    return found
+            mutants.append(Mutant(change.kind, text))
+    return mutants
 
 
 def _bytecode(program: str) -> object:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 from codegen.core.errors import InputError
 from codegen.core.python_syntax import UNPARSABLE
 from codegen.core.records import UNJUDGED, conform, read_rows
-from codegen.core.runs import RunDirectory
+from codegen.core.runs import OnProgress, RunDirectory
 from codegen.evals.tasks import FILE, Problem, Task, load
 from codegen.evals.tasks.custom import CustomProblem, CustomTask
 from codegen.evals.tasks.dataset_rows import DataLocation, read_rows_of
@@ -154,7 +154,7 @@ def audit(
     unreadable: Mapping[str, str] | None = None,
     overlap: Mapping[str, Sequence[str]] | None = None,
     reseeded: SandboxProtocol | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> tuple[Sequence[AuditRow], Mapping[str, Any]]:
     """Audits a task and writes the results to ``out``; resumes an earlier audit there.
 
@@ -179,7 +179,7 @@ def audit(
     about = {"task": task.name, "source": task.source, "suite": suite.name if suite else ""}
     about |= {**asdict(settings), "sandbox": sandbox.describe()}
     directory = RunDirectory(Path(out))
-    directory.refuse_foreign(JOURNAL, directory.settings_file)
+    directory.refuse_nonempty(JOURNAL, directory.settings_file)
     with directory.open(JOURNAL) as journal:
         directory.claim(about, begun=journal.size > 0)
         stored = (conform(AuditRow, row, where) for where, row in read_rows(journal.path))

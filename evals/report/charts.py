@@ -273,7 +273,7 @@ def swatch(number: int) -> Markup:
     """Returns a line with its mark, for a legend."""
     return Markup(
         f'<svg class="swatch series s{number % SERIES_STYLES}" viewBox="0 0 30 12" '
-        f'aria-hidden="true">'
+        'aria-hidden="true">'
         f'<line class="line" x1="1" x2="29" y1="6" y2="6"/>{marker(number, 15, 6)}</svg>'
     )
 

@@ -15,8 +15,8 @@ from typing import Any
 from codegen.core.errors import CodegenError, InputError
 from codegen.core.records import Sample, Status, Verdict, read_jsonl
 from codegen.evals import metrics, statistics, tasks
-from codegen.evals.run import SAMPLES
-from codegen.evals.scoring import SCORED, VERDICTS, Score, read_score
+from codegen.evals.run import SAMPLES, SCORED, VERDICTS
+from codegen.evals.scoring import Score, read_score
 from codegen.evals.tasks.exchange import read_samples
 
 
@@ -116,7 +116,7 @@ def read_run(name: str, folder: str | Path) -> NamedScore:
         return NamedScore(name, score)
     judged = {(v.problem_id, v.index): v for v in read_jsonl(Verdict, verdicts)}
     programs = Programs(score)
-    found: dict[str, list[SampleView]] = {}
+    views: dict[str, list[SampleView]] = {}
     prompts: dict[str, str] = {}
     for sample in read_samples(file):
         verdict = judged.pop((sample.problem_id, sample.index), None)
@@ -128,7 +128,7 @@ def read_run(name: str, folder: str | Path) -> NamedScore:
             )
         problem = programs.problems.get(sample.problem_id)
         view = _view(sample, verdict, programs.of(sample))
-        found.setdefault(sample.problem_id, []).append(view)
+        views.setdefault(sample.problem_id, []).append(view)
         asked = sample.prompt or (problem.prompt if problem else "")
         prompts.setdefault(sample.problem_id, asked)
     if judged:
@@ -141,8 +141,8 @@ def read_run(name: str, folder: str | Path) -> NamedScore:
         score = replace(score, notes=(*score.notes, note))
     # Keep the score's order, which is the task's.
     order = {problem.problem_id: place for place, problem in enumerate(score.problems)}
-    ids = sorted(found, key=lambda id_: order.get(id_, len(order)))
-    return NamedScore(name, score, {i: ProblemSamples(prompts[i], found[i]) for i in ids})
+    ids = sorted(views, key=lambda id_: order.get(id_, len(order)))
+    return NamedScore(name, score, {i: ProblemSamples(prompts[i], views[i]) for i in ids})
 
 
 class Programs:
@@ -247,7 +247,7 @@ def headline_ks(runs: Sequence[NamedScore]) -> list[int]:
 
 def compare_runs(runs: Sequence[NamedScore], *, seed: int = 0) -> list[PairedResult]:
     """Compares all pairs of runs of a task (many runs: each with the first) at the headline ks."""
-    found: list[tuple[NamedScore, NamedScore, statistics.Comparison]] = []
+    comparisons: list[tuple[NamedScore, NamedScore, statistics.Comparison]] = []
     for group in by_task(runs).values():
         pairs = list(combinations(group, 2))
         if len(group) > _ALL_PAIRS_UP_TO:
@@ -263,11 +263,11 @@ def compare_runs(runs: Sequence[NamedScore], *, seed: int = 0) -> list[PairedRes
                     seed=seed,
                 )
                 if result is not None:
-                    found.append((first, second, result))
-    adjusted = statistics.holm([comparison.p_value for _, _, comparison in found])
+                    comparisons.append((first, second, result))
+    adjusted = statistics.holm([comparison.p_value for _, _, comparison in comparisons])
     return [
         PairedResult(first.score.task, first.name, second.name, comparison, p)
-        for (first, second, comparison), p in zip(found, adjusted, strict=True)
+        for (first, second, comparison), p in zip(comparisons, adjusted, strict=True)
     ]
 
 
@@ -309,11 +309,11 @@ def compute(run: NamedScore, *, seed: int = 0) -> ExtraMeasures:
 def _all_pass(run: NamedScore) -> dict[int, statistics.Estimate]:
     counts = run.score.counts
     clusters = [statistics.base_task(id_) for id_ in counts]
-    found = {
+    estimates = {
         k: statistics.estimate_pass_hat_k(list(counts.values()), k, clusters)
         for k in run.score.estimates
     }
-    return {k: estimate for k, estimate in found.items() if estimate is not None}
+    return {k: estimate for k, estimate in estimates.items() if estimate is not None}
 
 
 def _repetition(run: NamedScore) -> tuple[metrics.PaperRepetition | None, int]:

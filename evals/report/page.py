@@ -26,7 +26,8 @@ from markupsafe import Markup
 
 import codegen
 from codegen.core.errors import InputError, plural
-from codegen.core.records import Status, write_atomic
+from codegen.core.paths import write_atomic
+from codegen.core.records import Status
 from codegen.evals.report import charts
 from codegen.evals.report.charts import percent, visible
 from codegen.evals.report.content import (
@@ -116,9 +117,9 @@ def write_report(
     if out in (content, summary):
         kind = "JSON" if out == content else "Markdown"
         raise InputError(f"The report's {kind} would overwrite {out}.", "Choose an .html file.")
-    _refuse_foreign("page", out, _is_page)
-    _refuse_foreign("content", content, _is_report)
-    _refuse_foreign("summary", summary, _is_summary)
+    _refuse_overwrite("page", out, _is_page)
+    _refuse_overwrite("content", content, _is_report)
+    _refuse_overwrite("summary", summary, _is_summary)
     comparisons = compare_runs(runs)
     further = {run.name: compute(run) for run in runs}
     data = {
@@ -167,7 +168,7 @@ def write_report(
     return out
 
 
-def _refuse_foreign(what: str, path: Path, is_ours: Callable[[bytes], bool]) -> None:
+def _refuse_overwrite(what: str, path: Path, is_ours: Callable[[bytes], bool]) -> None:
     """Raises an error for a file that is not a report's, such as the ``score.json`` of a run."""
     if path.is_file() and not is_ours(path.read_bytes()):
         raise InputError(
@@ -379,8 +380,8 @@ def _flat_settings(score: Score) -> dict[str, str]:
 
 def _fingerprint(score: Score) -> str:
     """Returns a hash of the settings that two scores of the same experiment share."""
-    said = [score.task, score.source, dict(score.settings), dict(score.sandbox)]
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+    shared = [score.task, score.source, dict(score.settings), dict(score.sandbox)]
+    return hashlib.sha256(json.dumps(shared, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _plain(value: object) -> str:
@@ -429,10 +430,10 @@ def _explorers(runs: Sequence[NamedScore]) -> tuple[list[_Explorer], list[str]]:
             if any(id_ in run.samples for run in group):
                 block = len(blocks)
                 blocks.append(pack([run.samples.get(id_) for run in group]))
-            found = [score.get(id_) for score in scores]
-            rates = [problem.c / problem.n for problem in found if problem and problem.n]
+            of_problem = [score.get(id_) for score in scores]
+            rates = [problem.c / problem.n for problem in of_problem if problem and problem.n]
             gap = max(rates) - min(rates) if len(rates) > 1 else 0.0
-            rows.append(_Row(id_, block, found, gap))
+            rows.append(_Row(id_, block, of_problem, gap))
         explorers.append(_Explorer(task, group, rows))
     return explorers, blocks
 

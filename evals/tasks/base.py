@@ -114,10 +114,10 @@ class Task(ABC, Generic[AnyProblem]):
                 else:
                     yield key, job
 
-        for found in sandbox.map(jobs()):
+        for outcome in sandbox.map(jobs()):
             yield from judged
             judged.clear()
-            yield found
+            yield outcome
         yield from judged
 
     @abstractmethod
@@ -227,8 +227,8 @@ class CodeTask(Task[AnyProblem]):
     def lacking(self, sandbox: SandboxProtocol, broken: Mapping[str, str]) -> dict[str, str]:
         """Returns reasons to skip problems: missing packages, and the reasons in ``broken``."""
         described = sandbox.describe()
-        found = {p.id: why_not(self.modules(p), described) for p in self._problems}
-        return {**{id_: reason for id_, reason in found.items() if reason}, **broken}
+        reasons = {p.id: why_not(self.modules(p), described) for p in self._problems}
+        return {**{id_: reason for id_, reason in reasons.items() if reason}, **broken}
 
     def problems(self) -> Sequence[AnyProblem]:
         """Returns all problems in order."""
@@ -330,10 +330,10 @@ class CodeTask(Task[AnyProblem]):
     def read(self, problem: AnyProblem, style: PromptStyle, answer: str) -> Extraction:
         """Extracts the whole program from a non-empty answer."""
         if style.read in ("find", "sanitize"):
-            found = find_code(answer, self.entry_point(problem))
+            extraction = find_code(answer, self.entry_point(problem))
             if style.read == "sanitize":
-                found = sanitized(found)
-            return self.placed(problem, found) if found.program else found
+                extraction = sanitized(extraction)
+            return self.placed(problem, extraction) if extraction.program else extraction
         answer = cut_at_stop(answer, self._stops(style))
         if not answer.strip() and not self._may_be_blank(style):
             return Extraction("", "the answer has no text before its stop string", "empty")
@@ -341,9 +341,9 @@ class CodeTask(Task[AnyProblem]):
             return Extraction(self.joined(problem, answer))
         return Extraction(answer)
 
-    def placed(self, problem: AnyProblem, found: Extraction) -> Extraction:
+    def placed(self, problem: AnyProblem, extraction: Extraction) -> Extraction:
         """Returns the whole program for code found in an answer."""
-        return Extraction(with_preamble(self.preamble(problem), found.program))
+        return Extraction(with_preamble(self.preamble(problem), extraction.program))
 
     def reference(self, problem: AnyProblem) -> str:
         """Returns the prompt with the problem's ``canonical_solution``; empty if it has none."""

@@ -74,10 +74,10 @@ def repetition(prompt: str, text: str) -> Mapping[str, float]:
     """Returns the repetition measures of one output."""
     from codegen.evals.metrics import Generation, compiles, paper_repetition
 
-    found = paper_repetition([Generation(prompt, text, finished=True)])
+    repetition = paper_repetition([Generation(prompt, text, finished=True)])
     return {
-        "tr_n": found.tr_n,
-        "tr_s": found.tr_s,
+        "tr_n": repetition.tr_n,
+        "tr_s": repetition.tr_s,
         "ccp": float(compiles(prompt + text)),
-        "looping": found.looping,
+        "looping": repetition.looping,
     }

@@ -69,7 +69,7 @@ class CruxEval(CodeTask[CruxProblem]):
         """Returns the paper's direct prompt: the task, two solved examples and the question."""
         examples = "".join(
             f"{self._question(*example)}[ANSWER]\nassert {_FUNCTION}({example[1]}) == {example[2]}"
-            f"\n[/ANSWER]\n\n"
+            "\n[/ANSWER]\n\n"
             for example in _EXAMPLES
         )
         task = _OUTPUT_TASK if self.asks_output else _INPUT_TASK

@@ -102,9 +102,9 @@ class CustomTask(CodeTask[CustomProblem]):
         """Parses a row in the format of the module docstring."""
         kinds = [column for column in JUDGED_BY if column in row]
         if len(kinds) != 1:
-            said = f"has {' and '.join(kinds)}" if kinds else "does not say how to score an answer"
+            flaw = f"has {' and '.join(kinds)}" if kinds else "does not say how to score an answer"
             raise InputError(
-                f"{place}: the row {said}.",
+                f"{place}: the row {flaw}.",
                 "It needs one of: tests; calls and expected; stdin and stdout; answer.",
             )
         made = {
@@ -206,8 +206,8 @@ _NAMED = re.compile(
 def find_text(text: str) -> str:
     """Extracts the answer: tagged, else after "answer is", else the last fence, else all text."""
     named = [answer.rstrip("*_") for answer in _NAMED.findall(text)]
-    for found in (tagged_answers(text), named, fenced_blocks(text)):
-        if answers := [answer.strip() for answer in found if answer.strip()]:
+    for candidates in (tagged_answers(text), named, fenced_blocks(text)):
+        if answers := [answer.strip() for answer in candidates if answer.strip()]:
             return answers[-1]
     return text.strip()
 
@@ -274,8 +274,8 @@ def _call(place: str, call: object, entry_point: object) -> tuple[str, list[obje
 
 def _of_cases(place: str, row: Mapping[str, object]) -> dict[str, Any]:
     if isinstance(row["stdout"], str):
-        given = text_field(place, row, "stdin") if "stdin" in row else ""
-        return {"cases": ((given, row["stdout"]),)}
+        stdin = text_field(place, row, "stdin") if "stdin" in row else ""
+        return {"cases": ((stdin, row["stdout"]),)}
     outputs = _texts(place, row, "stdout")
     inputs = _texts(place, row, "stdin") if "stdin" in row else ("",) * len(outputs)
     if len(inputs) != len(outputs) or not outputs:
@@ -308,10 +308,10 @@ def _mode(place: str, row: Mapping[str, Any]) -> Any:
 
 
 def _limits(place: str, row: Mapping[str, Any]) -> Limits:
-    given = {name: row[name] for name in ("cpu_s", "memory_mib") if name in row}
-    if isinstance(memory := given.get("memory_mib"), float) and memory.is_integer():
-        given["memory_mib"] = int(memory)
+    limits = {name: row[name] for name in ("cpu_s", "memory_mib") if name in row}
+    if isinstance(memory := limits.get("memory_mib"), float) and memory.is_integer():
+        limits["memory_mib"] = int(memory)
     try:
-        return Limits(**given)
+        return Limits(**limits)
     except ConfigError as error:
         raise InputError(f"{place}: {error.message}") from None

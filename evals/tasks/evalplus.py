@@ -35,8 +35,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from codegen.core.errors import InputError, SandboxError
-from codegen.core.paths import cache_folder
-from codegen.core.records import write_atomic
+from codegen.core.paths import cache_folder, write_atomic
 from codegen.evals.tasks.base import CodeTask
 from codegen.evals.tasks.comparators import SOURCE, is_digest, read_value, with_digests, write_value
 from codegen.evals.tasks.dataset_rows import (

@@ -206,10 +206,10 @@ def apply_blocks(before: str, answer: str) -> Extraction:
     lines, start = before.splitlines(), 0
     for number, (search, replace) in enumerate(blocks, 1):
         wanted, new = search.splitlines(), replace.splitlines()
-        found = _found(lines, wanted, start) or _found(lines, wanted, 0)
-        if found is None:
+        match = _found(lines, wanted, start) or _found(lines, wanted, 0)
+        if match is None:
             return Extraction("", f"the program lacks the search lines of block {number}")
-        place, indent = found
+        place, indent = match
         new = [_shifted(line, indent) for line in new]
         lines[place : place + len(wanted)] = new
         start = place + len(new)

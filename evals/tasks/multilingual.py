@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from codegen.core.errors import ConfigError, SandboxError
-from codegen.core.paths import cache_folder
-from codegen.core.records import write_atomic
+from codegen.core.paths import cache_folder, write_atomic
 from codegen.evals.tasks.base import CodeTask
 from codegen.evals.tasks.dataset_rows import (
     DataLocation,
@@ -156,12 +155,12 @@ class TranslatedTask(CodeTask[TranslatedProblem]):
             return super().read(problem, style, answer)
         name = problem.entry_point
         blocks = fenced_blocks(answer)
-        found = next((block for block in blocks if name in block), blocks[0] if blocks else "")
-        if not found and name in answer:
-            found = answer
-        if not found:
+        code = next((block for block in blocks if name in block), blocks[0] if blocks else "")
+        if not code and name in answer:
+            code = answer
+        if not code:
             return Extraction("", f"no code block, and the text does not define {name}")
-        return Extraction(self._whole(problem, found))
+        return Extraction(self._whole(problem, code))
 
     def _whole(self, problem: TranslatedProblem, code: str) -> str:
         """Adds the prompt's lines around the function, without the end that tests supply."""
@@ -177,8 +176,8 @@ class TranslatedTask(CodeTask[TranslatedProblem]):
         if not problem.test.lstrip().startswith("}"):
             return program
         blank = masked(program)
-        found = re.search(rf"\b{re.escape(problem.entry_point)}\s*\(", blank)
-        opening = blank.find("{", found.end()) if found else -1
+        header = re.search(rf"\b{re.escape(problem.entry_point)}\s*\(", blank)
+        opening = blank.find("{", header.end()) if header else -1
         end = closing_brace(blank, opening) if opening >= 0 else -1
         return program[:end].rstrip(" ") if end > 0 else program
 
@@ -231,8 +230,8 @@ class MultiPLE(TranslatedTask):
     ) -> TranslatedProblem:
         """Parses a row into a problem; the function's name is in its tests."""
         id_, prompt, test = text_fields(place, row, ("name", "prompt", "tests"))
-        found = _BOUND.search(test)
-        name = next((part for part in found.groups() if part), "") if found else ""
+        match = _BOUND.search(test)
+        name = next((part for part in match.groups() if part), "") if match else ""
         return TranslatedProblem(id_, prompt, name, test)
 
     def __init__(self, *arguments: Any) -> None:
@@ -267,8 +266,8 @@ class MultiPLE(TranslatedTask):
             if problem.id in self._expected or (halves := self.halves(problem)) is None:
                 continue
             job = self._job(halves.expected, mode="isolated", expected_stdout=None)
-            said = [self.language.name, version, self.language.answers, self.language.support]
-            key = hashlib.sha256(repr([said, halves.expected]).encode()).hexdigest()[:24]
+            inputs = [self.language.name, version, self.language.answers, self.language.support]
+            key = hashlib.sha256(repr([inputs, halves.expected]).encode()).hexdigest()[:24]
             path = cache_folder() / "expected" / f"{self.language.name}-{key}.txt"
             if path.is_file():
                 yield problem, path.read_text(encoding="utf-8")

@@ -205,19 +205,19 @@ def measures(problem: NextEditProblem, window: str | None) -> dict[str, float]:
     edit = problem.edit
     before = "".join(formats.window_lines(edit))
     is_due = edit.category != "nothing"
-    found = {"exact": 0.0, "exact_blind": 0.0, f"exact_{edit.category}": 0.0}
+    measures = {"exact": 0.0, "exact_blind": 0.0, f"exact_{edit.category}": 0.0}
     predictable = ["exact_predictable"] if is_due and is_predictable(edit) else []
-    found |= dict.fromkeys(predictable, 0.0)
+    measures |= dict.fromkeys(predictable, 0.0)
     if is_due:
-        found |= {"shown": 0.0, "location": 0.0, "similarity": 0.0}
+        measures |= {"shown": 0.0, "location": 0.0, "similarity": 0.0}
     else:
-        found["quiet"] = 0.0
+        measures["quiet"] = 0.0
     if window is None:
-        return found
+        return measures
     after = formats.with_window(edit, window)
     exact = any(_stripped(after) == _stripped(text) for text in problem.accepted)
     bare = ["".join(text.split()) for text in (after, *problem.accepted)]
-    found |= {
+    measures |= {
         "exact": float(exact),
         f"exact_{edit.category}": float(exact),
         **dict.fromkeys(predictable, float(exact)),
@@ -227,26 +227,26 @@ def measures(problem: NextEditProblem, window: str | None) -> dict[str, float]:
     if changes:
         last = [change for change in edit.history[-1:] if change.path == edit.path]
         undoes = bool(last) and _stripped(after) == _stripped(sessions.undone(last, edit.text))
-        found["undoes"] = float(undoes)
-        found["breaks"] = float(sessions.breaks(edit.text, after, edit.language))
+        measures["undoes"] = float(undoes)
+        measures["breaks"] = float(sessions.breaks(edit.text, after, edit.language))
         made, right = (_changed_lines(before, text) for text in (window, edit.target or ""))
-        found["useful"] = float(2 * (made & right).total() >= made.total())
+        measures["useful"] = float(2 * (made & right).total() >= made.total())
     else:
-        found["no_op_precision"] = float(not is_due)
+        measures["no_op_precision"] = float(not is_due)
     if not is_due:
-        return found | {"quiet": float(not changes)}
+        return measures | {"quiet": float(not changes)}
     target = edit.target or ""
     expected = _WORDS.findall(target)
     whole = edit_distance(_WORDS.findall(before), expected)
     rest = edit_distance(_WORDS.findall(window), expected)
-    found |= {
+    measures |= {
         "shown": float(changes),
         "location": float(changes and _is_there(before, window, target)),
         "similarity": max(0.0, 1 - rest / whole) if whole else 0.0,
     }
     if changes and (kept := kept_rate(before, window, target)) is not None:
-        found["kept"] = kept
-    return found
+        measures["kept"] = kept
+    return measures
 
 
 def _changed_lines(before: str, after: str) -> Counter[tuple[str, str]]:
@@ -374,11 +374,11 @@ class Refactorings(NextEdit):
         rng.shuffle(kinds)
         made = 0
         for kind in kinds:
-            found = refactorings.refactored(program, kind, rng) if made < _KINDS else None
-            if not found:
+            states = refactorings.refactored(program, kind, rng) if made < _KINDS else None
+            if not states:
                 continue
             made += 1
-            session = sessions.Session(session.path, tuple(found[0]), tuple(found[1]))
+            session = sessions.Session(session.path, tuple(states[0]), tuple(states[1]))
             done = rng.randrange(1, len(session.hunks))
             edit = replace(sessions.next_edit(session, done, VIEW), category=kind)
             yield from _sound(edit, f"{prefix}/{kind}")
@@ -395,13 +395,13 @@ class Scenarios(NextEdit):
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
         """Loads the scenarios of a file; by default cursortab's and Copilot's."""
-        found = super().load(name, description, source)
+        first = super().load(name, description, source)
         if source:
-            return found
+            return first
         other = DataLocation("next_edit/copilot_nes_scenarios.jsonl.gz")
         more = super().load(name, description, other.source())
-        problems = [*found.problems(), *more.problems()]
-        return cls(name, description, problems, f"{found.source}, {other.file}")
+        problems = [*first.problems(), *more.problems()]
+        return cls(name, description, problems, f"{first.source}, {other.file}")
 
     @classmethod
     def problem(cls, edit: Edit) -> NextEditProblem:
@@ -420,9 +420,9 @@ class Scenarios(NextEdit):
         """Yields the scenario's edit state; its window surrounds the cursor or the whole change."""
         id_ = f"NextEdit/{text_field(place, row, 'id')}"
         try:
-            found = _recorded(row) if "log" in row else _written(row)
-            if found is not None:
-                yield _edit_state(id_, *found)
+            recorded = _recorded(row) if "log" in row else _written(row)
+            if recorded is not None:
+                yield _edit_state(id_, *recorded)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{place}: not a scenario ({type(error).__name__}: {error})."
@@ -454,8 +454,8 @@ def _written(row: Mapping[str, Any]) -> _Moment:
     lines = lines_of(text)
     history = []
     for change in row["history"]:
-        place = text.find(change["new"]) if change["file"] == row["file"] else -1
-        line = text.count("\n", 0, max(place, 0))
+        start = text.find(change["new"]) if change["file"] == row["file"] else -1
+        line = text.count("\n", 0, max(start, 0))
         history.append(Change(change["file"], line, change["old"], change["new"]))
     cursor = len("".join(lines[: row["row"] - 1])) + row["col"]
     accepted = [text if row["expected"] is None else row["expected"]]

@@ -141,17 +141,17 @@ class Polyglot(CodeTask[Exercise]):
         return f"{problem.instructions}\n\n{addendum}\n{self._shown(problem, problem.prompt)}"
 
     def _shown(self, problem: Exercise, code: str) -> str:
-        how = BLOCKS if self.by_blocks else _WHOLE.format(name=problem.name)
-        return f"{problem.name}\n```python\n{code.strip(chr(10))}\n```\n\n{how}"
+        answer_format = BLOCKS if self.by_blocks else _WHOLE.format(name=problem.name)
+        return f"{problem.name}\n```python\n{code.strip(chr(10))}\n```\n\n{answer_format}"
 
     def again(self, problem: Exercise, sample: Sample, verdict: Verdict) -> str:
         """Returns the instructions, the file after the first attempt, and its tests' output."""
-        said = "\n".join(verdict.message.splitlines()[:_LINES])
+        output = "\n".join(verdict.message.splitlines()[:_LINES])
         code = self.extract(problem, sample).program or self._before(problem, sample)
         failed = _FAILED.format(name=problem.name)
         addendum = _ADDENDUM.format(name=problem.name)
         shown = self._shown(problem, code)
-        return f"{problem.instructions}\n\n{addendum}\n{said}\n\n{failed}\n{shown}"
+        return f"{problem.instructions}\n\n{addendum}\n{output}\n\n{failed}\n{shown}"
 
     def extract(self, problem: Exercise, sample: Sample) -> Extraction:
         """Extracts the file after the answer."""
@@ -167,8 +167,8 @@ class Polyglot(CodeTask[Exercise]):
         """Returns a job with the exercise's tests."""
         limits = Limits(cpu_s=30.0)
         if problem.id not in _BESIDE:
-            own = Job(program, test=problem.test.partition(_RUN)[0])
-            plain = own.mechanism == "isolated"
+            job = Job(program, test=problem.test.partition(_RUN)[0])
+            plain = job.mechanism == "isolated"
             # Not blinded, since the second attempt shows the message of each failed test.
             mode: Mode = "isolated" if plain else "in_sandbox"
             return Job(program, test=problem.test, mode=mode, limits=limits, plain=plain)
@@ -282,13 +282,13 @@ run_all()
 def _exercises(folder: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Yields the exercises of a copy of the repository, as rows."""
     pattern = "python/exercises/practice/*/.meta/config.json"
-    found = sorted(folder.glob(pattern))
-    if not found:
+    configs = sorted(folder.glob(pattern))
+    if not configs:
         raise InputError(
             f"{folder} contains no {pattern}.",
             "Pass the directory of a copy of Aider-AI/polyglot-benchmark.",
         )
-    for config in found:
+    for config in configs:
         place, exercise = str(config), config.parent.parent
         try:
             named = read_json(config)["files"]

@@ -201,10 +201,10 @@ def _problem(place: str, row: Mapping[str, object], folder: Path) -> SqlProblem:
     name = plain_name(row.get("db_id"), place)
     query = row.get("query") or row.get("SQL") or ""
     accepted = row.get("accepted")
-    given: list[Any] = [row, *(accepted if isinstance(accepted, list) else [])]
+    accepted_rows: list[Any] = [row, *(accepted if isinstance(accepted, list) else [])]
     answers = tuple(
         GoldRows(tuple(map(tuple, one["answer"])), bool(row.get("ordered")), exact=False)
-        for one in given
+        for one in accepted_rows
         if isinstance(one, Mapping) and isinstance(one.get("answer"), list)
     )
     answerable = row.get("answerable", True)
@@ -243,18 +243,18 @@ def cached_folder(source: Path, fill: Callable[[Path, Path], None]) -> Path:
     """Returns a cache folder filled by ``fill(source, folder)``, keyed by the source's state."""
     about = source.stat()
     key = f"{source}\0{about.st_size}\0{about.st_mtime_ns}"
-    place = cache_folder() / "sql" / sha256(key.encode()).hexdigest()[:24]
-    if not place.is_dir():
-        folder = new_folder(place)
+    cached = cache_folder() / "sql" / sha256(key.encode()).hexdigest()[:24]
+    if not cached.is_dir():
+        folder = new_folder(cached)
         try:
             fill(source, folder)
-            folder.rename(place)
+            folder.rename(cached)
         except OSError:
-            if not place.is_dir():  # otherwise another process was faster
+            if not cached.is_dir():  # otherwise another process was faster
                 raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    return place
+    return cached
 
 
 def _run_script(script: Path, folder: Path) -> None:

@@ -152,12 +152,12 @@ def read_styles(path: str | Path) -> dict[str, PromptStyle]:
 
 
 def _style_of_row(name: object, row: object, where: str) -> PromptStyle:
-    place = f"{where}: prompt style {name!r}"
+    subject = f"{where}: prompt style {name!r}"
     if name in STYLES or name in OUTSIDE_STYLES:
-        raise ConfigError(f"{place} has the name of a built-in one.", "Choose another name.")
+        raise ConfigError(f"{subject} has the name of a built-in one.", "Choose another name.")
     if not isinstance(row, Mapping):
-        raise ConfigError(f"{place} must be a mapping of keys to values.")
-    return parse_config(PromptStyle, {**row, "name": name}, place)
+        raise ConfigError(f"{subject} must be a mapping of keys to values.")
+    return parse_config(PromptStyle, {**row, "name": name}, subject)
 
 
 def meta_of(style: PromptStyle) -> dict[str, object]:

@@ -85,19 +85,19 @@ def take_apart(form: TestSyntax, prompt: str, test: str) -> SplitTest | None:
         prompt: the problem's prompt; the expected values get its import lines.
         test: the dataset's test.
     """
-    code = _TEXT.sub(lambda found: "_" * len(found[0]), test)  # strings masked
+    code = _TEXT.sub(lambda match: "_" * len(match[0]), test)  # strings masked
     calls: list[str] = []
     values: list[str] = []
     parts: list[str] = []
     last = 0
-    for found in re.finditer(form.start, code, re.MULTILINE):
-        content = _content(form, test, code, found)
+    for match in re.finditer(form.start, code, re.MULTILINE):
+        content = _content(form, test, code, match)
         if content is None:
             return None
         call, value, end = content
         calls.append(form.answer.format(form.call.format(call)))
         values.append(form.answer.format(value))
-        parts += test[last : found.start()], calls[-1]
+        parts += test[last : match.start()], calls[-1]
         last = end
     text = "".join([*parts, test[last:]])
     if not values:

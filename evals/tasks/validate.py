@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from codegen.core.records import UNJUDGED
+from codegen.core.runs import OnProgress
 from codegen.evals.tasks.base import Task
 
 if TYPE_CHECKING:
     from codegen.core.records import Verdict
     from codegen.sandbox import Outcome, SandboxProtocol
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ def check(
     *,
     limit: int | None = None,
     every: int = 1,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> TaskCheck:
     """Scores a task's references and known bugs.
 

@@ -135,13 +135,13 @@ class YamlTask(CustomTask):
         if not self._file.program or not isinstance(problem, YamlProblem):
             return super().read(problem, style, answer)
         if style.read == "find":
-            found = find_code(answer, problem.entry_point)
+            extraction = find_code(answer, problem.entry_point)
         else:
-            found = Extraction(cut_at_stop(answer, self._stops(style)))
-        if not found.program.strip():
-            return found if found.reason else EMPTY
+            extraction = Extraction(cut_at_stop(answer, self._stops(style)))
+        if not extraction.program.strip():
+            return extraction if extraction.reason else EMPTY
         where = f"problem {problem.id}"
-        columns = {**problem.row, "completion": found.program}
+        columns = {**problem.row, "completion": extraction.program}
         return Extraction(
             str(_value(self._file.program, columns, "program", where, self._templates))
         )
@@ -162,10 +162,10 @@ def _rows(file: TaskFile, path: Path, source: str | None) -> DatasetRows:
 def _problem(
     file: TaskFile, place: str, row: Mapping[str, object], templates: Templates
 ) -> YamlProblem:
-    given = {name: value for name in _COLUMNS if (value := getattr(file, name)) is not None}
+    texts = {name: value for name in _COLUMNS if (value := getattr(file, name)) is not None}
     if file.prompt == "prompt" and "prompt" not in row:
-        del given["prompt"]  # so the error reports the missing prompt
-    made = {name: _value(value, row, name, place, templates) for name, value in given.items()}
+        del texts["prompt"]  # so the error reports the missing prompt
+    made = {name: _value(value, row, name, place, templates) for name, value in texts.items()}
     columns = dict(row)
     if any(kind in made for kind in JUDGED_BY):  # drop columns of other kinds
         columns = {name: value for name, value in row.items() if name not in JUDGED_BY}

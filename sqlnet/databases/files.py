@@ -208,7 +208,7 @@ def _fill(
     if len(columns) > MOST_COLUMNS:
         raise InputError(
             f"The table {table!r} has {len(columns)} columns; at most {MOST_COLUMNS} are "
-            f"supported.",
+            "supported.",
             "Remove unused columns.",
         )
     names = unique_names(columns)

@@ -17,10 +17,8 @@ import pytest
 
 from codegen.benchmarks import completion, next_edit
 from codegen.benchmarks.evidence import (
-    decomposition,
     forms,
     insertion,
-    mixture,
     objectives,
     reward_hacking,
     sequencematch,
@@ -210,10 +208,8 @@ def test_the_judge_that_executes_nothing_agrees_with_python(world: str) -> None:
 
 SMALL = {"steps": 2, "hidden": 32}
 EXPERIMENTS: dict[Any, dict[str, Any]] = {
-    decomposition: {**SMALL, "conditions": "fixed"},
     forms: {**SMALL, "functions": 40, "problems": 2, "conditions": "edits;pseudo-code"},
     insertion: {"steps": 2, "conditions": "star-easy insertion"},
-    mixture: {**SMALL, "conditions": "chunk"},
     objectives: {"start": 2, "sft": 2, "grpo": 1, "texts": 40, "held_out": 4, "hidden": 32,
                  "conditions": "start;sft;grpo"},
     reward_hacking: {"steps": 2, "conditions": "numbers sandbox"},

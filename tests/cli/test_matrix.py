@@ -14,7 +14,7 @@ from codegen.cli import matrix
 from codegen.core.errors import ModelError
 from codegen.core.generation import Decoder, SamplingParams
 from codegen.evals.run import run
-from codegen.evals.tasks import load
+from codegen.evals.tasks import STYLES, load
 from tests.evals.conftest import _executions  # noqa: F401 - logs go to a temporary folder
 
 
@@ -26,7 +26,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str
     monkeypatch.chdir(tmp_path)
     calls: list[tuple[str, str, int]] = []
 
-    def sample(task: str, given: Any, server: Any, llm: Any, opened: Any = None) -> Any:
+    def sample(task: str, given: Any, server: Any, opener: Any) -> Any:
         calls.append((given.model, given.out, given.seed))
         if given.model == "gone":
             raise ModelError("There is no model gone.")
@@ -39,7 +39,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str
         return run(
             load(task), FakeGenerator(model=given.model, completion=answer),
             SamplingParams(seed=given.seed), Decoder(), n=given.n,
-            style=given.style or "chat", out=given.out, after=given.retry,
+            style=STYLES[given.style or "chat"], out=given.out, after=given.retry,
         )  # fmt: skip
 
     monkeypatch.setattr(matrix, "sample_cell", sample)

@@ -19,6 +19,7 @@ from codegen.core.config import (
     read_config,
     setting,
     table,
+    value_of,
 )
 from codegen.core.errors import CodegenError, ConfigError
 
@@ -169,6 +170,12 @@ def test_a_file_that_never_ends_is_not_read(tmp_path: Path) -> None:
 def test_broken_overrides(text: str) -> None:
     with pytest.raises(ConfigError, match="override"):
         override({"model": "m"}, text)
+
+
+def test_values_of_the_command_line() -> None:
+    texts = "3", "3e-4", "True", "on", "2025-01-31", "[a, yes, 1]", "null", "'3'", "a: b"
+    values = [3, 3e-4, True, "on", "2025-01-31", ["a", "yes", 1], None, "3", "a: b"]
+    assert list(map(value_of, texts)) == values
 
 
 def test_every_key_is_described() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from codegen.core.generation import RequestFailed, cut_at_stop, request_seed, settings_of
 from codegen.generation import Completion, Decoder, Request, SamplingParams, samples
-from tests.generation.test_backends import Upper
+from tests.generation.test_endpoints import Upper
 
 
 def test_samples_are_made_of_completions_and_settings() -> None:

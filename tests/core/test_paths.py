@@ -12,8 +12,7 @@ import pytest
 
 from codegen.core import paths
 from codegen.core.errors import InputError
-from codegen.core.paths import child, new_folder, open_plain, own_folder, read_packed, refuse_links
-from codegen.core.records import write_atomic
+from codegen.core.paths import child, new_folder, open_plain, own_folder, refuse_links, write_atomic
 from codegen.core.runs import Journal
 
 OUTSIDE = [
@@ -188,16 +187,16 @@ def test_packed_files_are_unpacked_up_to_a_limit(
     for size, fits in ((1000, True), (1001, False), (10**8, False)):
         (tmp_path / "f.gz").write_bytes(gzip.compress(b"x" * size, 1))
         if fits:
-            assert read_packed(tmp_path / "f.gz") == b"x" * size
+            assert paths.read_packed(tmp_path / "f.gz") == b"x" * size
             continue
         tracemalloc.start()
         with pytest.raises(InputError, match="contains more than"):
-            read_packed(tmp_path / "f.gz")
+            paths.read_packed(tmp_path / "f.gz")
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
         tracemalloc.stop()
     (tmp_path / "f.gz").write_bytes(gzip.compress(b"x" * 500)[:-9])
     with pytest.raises(InputError, match="corrupt"):
-        read_packed(tmp_path / "f.gz")
+        paths.read_packed(tmp_path / "f.gz")
 
 
 @pytest.mark.parametrize("what", ["pipe", "socket", "device", "link to a device"])
@@ -213,4 +212,4 @@ def test_what_might_never_end_is_not_read(tmp_path: Path, what: str) -> None:
         else:
             path.symlink_to("/dev/zero")
         with pytest.raises(InputError, match="not a plain file"):
-            read_packed(path)
+            paths.read_packed(path)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from codegen.core import records
 from codegen.core.errors import InputError
+from codegen.core.paths import write_atomic
 from codegen.core.records import (
     Change,
     Edit,
@@ -28,7 +29,6 @@ from codegen.core.records import (
     read_jsonl,
     read_rows,
     to_json,
-    write_atomic,
     write_jsonl,
 )
 

@@ -14,12 +14,12 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from tiny_generators import Counter, Echo
 
 from codegen.cli.data import summary_lines
-from codegen.core.errors import CodegenError, InputError
+from codegen.core.errors import CodegenError, InputError, ResumeError
 from codegen.core.records import conform
 from codegen.data import Manifest, load_manifest, read_texts, run
 from codegen.data.filters.decontamination import Decontamination, Reference, ReferenceSet
 from codegen.data.filters.dedup import Dedup
-from codegen.data.manifest import MAX_NAMES, Statistics, card, statistics_lines
+from codegen.data.manifest import MAX_NAMES, Statistics, card, refuse_other_run, statistics_lines
 from codegen.data.outcomes import measures
 from tests.data.test_outcomes import text
 
@@ -183,3 +183,11 @@ def test_a_damaged_manifest_is_one_line(tmp_path: Path) -> None:
             list(statistics_lines(manifest.statistics))
         except CodegenError as error:
             assert "\n" not in str(error), damaged
+
+
+def test_a_time_limit_that_came_with_a_mode_is_not_named(manifest: Manifest) -> None:
+    then = replace(manifest.run, config={"mode": "llm"}, item_timeout_s=86400.0)
+    with pytest.raises(ResumeError, match=r'Changed: config.mode from "llm" to "ast"\. '):
+        refuse_other_run("out", then, replace(then, config={"mode": "ast"}, item_timeout_s=60.0))
+    with pytest.raises(ResumeError, match=r"Changed: item_timeout from 86400\.0 to 60\.0\. "):
+        refuse_other_run("out", then, replace(then, item_timeout_s=60.0))

@@ -20,7 +20,7 @@ from codegen.core.generation import Completion, Decoder, SamplingParams
 from codegen.core.records import Sample, read_jsonl
 from codegen.core.runs import Journal
 from codegen.evals.run import PARTIAL, SAMPLES, SETTINGS, run
-from codegen.evals.tasks import Task
+from codegen.evals.tasks import STYLES, Task
 
 PARAMS = SamplingParams(max_new_tokens=16, temperature=0.8, seed=5)
 
@@ -32,6 +32,7 @@ def go(task: Task[Any], out: Path, generator: Any = None, **options: Any) -> Pat
         generator or FakeGenerator(),
         settings.pop("params", PARAMS),
         settings.pop("decoder", Decoder()),
+        style=STYLES[settings.pop("style")],
         out=out,
         **settings,
     )
@@ -180,7 +181,7 @@ def test_another_model_is_refused_even_if_the_caller_does_not_say(
 
 
 def test_bad_values_and_foreign_directories(toy: Task[Any], tmp_path: Path) -> None:
-    for options in ({"n": 0}, {"limit": 0}, {"shard_size": -1}, {"style": "socratic"}):
+    for options in ({"n": 0}, {"limit": 0}, {"shard_size": -1}):
         with pytest.raises(ConfigError):
             go(toy, tmp_path / "a", **options)
     assert not (tmp_path / "a").exists()
@@ -226,7 +227,7 @@ class Slow(FakeGenerator):
 
 print("ready", flush=True)
 run(tasks.load("humaneval", sys.argv[2]), Slow(), SamplingParams(seed=5), Decoder(),
-    n=12, style="continue", out=Path(sys.argv[3]), shard_size=5)
+    n=12, style=tasks.STYLES["continue"], out=Path(sys.argv[3]), shard_size=5)
 """
 
 

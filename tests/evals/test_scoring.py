@@ -25,8 +25,8 @@ from codegen.core.generation import Decoder, SamplingParams
 from codegen.core.records import Sample, Verdict, read_jsonl, to_json, write_jsonl
 from codegen.core.runs import LOCK
 from codegen.evals import tasks
-from codegen.evals.run import run
-from codegen.evals.scoring import SCORE, VERDICTS, executions_log, read_score, score
+from codegen.evals.run import SCORE, VERDICTS, run
+from codegen.evals.scoring import executions_log, read_score, score
 from codegen.evals.statistics import pass_at_k
 from codegen.evals.tasks.exchange import read_samples, task_of
 from codegen.sandbox import Job, Outcome, Sandbox
@@ -228,7 +228,7 @@ def test_the_run_tells_how_the_model_ran(toy: tasks.Task[Any], tmp_path: Path) -
         SamplingParams(),
         Decoder(),
         n=1,
-        style="continue",
+        style=tasks.STYLES["continue"],
         out=tmp_path,
         settings=said,
         about={"model_parameters": 5},
@@ -465,7 +465,7 @@ def test_from_requests_to_a_score(toy: tasks.Task[Any], sandbox: Sandbox, tmp_pa
         SamplingParams(temperature=1.0),
         Decoder(),
         n=4,
-        style="chat",
+        style=tasks.STYLES["chat"],
         out=tmp_path / "run",
     )
     result = score(path, toy, out=tmp_path / "run", sandbox=sandbox)

@@ -65,10 +65,10 @@ def test_examples_come_back_as_they_were(
     cache = cached(tmp_path_factory.mktemp("cache"), "key", found, EncodingStats())
     assert len(cache) == len(found)
     assert all(same(*pair) for pair in zip(cache, found, strict=True))
-    assert cache.outline.lengths.tolist() == [len(e) for e in found]
-    assert cache.outline.trained.tolist() == [len(e.targets) for e in found]
-    assert cache.outline.all_causal == all(e.layout.is_causal for e in found)
-    weights = cache.outline.weights
+    assert cache.lengths.slots.tolist() == [len(e) for e in found]
+    assert cache.lengths.trained.tolist() == [len(e.targets) for e in found]
+    assert cache.lengths.all_causal == all(e.layout.is_causal for e in found)
+    weights = cache.lengths.weights
     assert (weights is None) == (not any(e.weights for e in found))
     if weights is not None:
         wanted = [sum(e.weights) if e.weights else len(e.targets) for e in found]
@@ -108,7 +108,7 @@ def test_it_is_made_once_and_a_damaged_one_is_named(tmp_path: Path) -> None:
             with pytest.raises(InputError, match=r"cache .*key is corrupt .*Delete it"):
                 cached(tmp_path, "key", encode(), EncodingStats())
         file.write_bytes(whole)
-    assert cached(tmp_path, "key", encode(), EncodingStats()).facts.cut == 7
+    assert cached(tmp_path, "key", encode(), EncodingStats()).stats.cut == 7
 
 
 _BUILD = """

@@ -19,8 +19,8 @@ from codegen.finetune.batch_plan import make_plan
 from codegen.finetune.batches import InfillingSteps, text_of
 from codegen.finetune.encode import TextEncoder
 from codegen.finetune.lifecycle import TrainingResult, train
-from codegen.finetune.model import SPECIAL, init_model, words_tokenizer
 from codegen.finetune.sft import prepare
+from codegen.finetune.trainable import SPECIAL, init_model, words_tokenizer
 from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.transformers import TransformersBackend
 from codegen.models import load

@@ -26,8 +26,8 @@ from codegen.finetune.losses import (
     sequence_match,
     terms,
 )
-from codegen.finetune.model import load_model
 from codegen.finetune.recipe import SequenceMatch
+from codegen.finetune.trainable import load_model
 from codegen.methods.backspace import Trajectory, stack_layout
 from codegen.methods.backspace.actions import demonstrator_labels
 from codegen.models import load

@@ -18,7 +18,7 @@ from codegen.finetune.batches import collate
 from codegen.finetune.encode import TextEncoder
 from codegen.finetune.lifecycle import train
 from codegen.finetune.losses import sorted_likelihoods
-from codegen.finetune.model import mark_exits
+from codegen.finetune.trainable import mark_exits
 from codegen.models import load
 
 TEXTS = [

@@ -28,7 +28,7 @@ from codegen.finetune.dataset import EncodingStats, encode_rows
 from codegen.finetune.encode import EncodedExample, TextEncoder
 from codegen.finetune.lifecycle import train
 from codegen.finetune.losses import negative_log_likelihood
-from codegen.finetune.sft import muon_and_adamw
+from codegen.finetune.trainable import muon_and_adamw
 from codegen.models import load
 from tests.processes import run
 
@@ -43,9 +43,9 @@ TEXTS = [text(i, f"Add {i}.\n", f"def f(x):\n    return x + {i}\n") for i in ran
 def encoded(
     texts: list[TrainingText], tokenizer: Any, *, format: Any = "chat", **options: Any
 ) -> tuple[list[EncodedExample], EncodingStats]:
-    facts, encoder = EncodingStats(), TextEncoder(tokenizer, format)
+    stats, encoder = EncodingStats(), TextEncoder(tokenizer, format)
     options.setdefault("max_length", 64)
-    return list(encode_rows([("", t) for t in texts], encoder, facts, **options)), facts
+    return list(encode_rows([("", t) for t in texts], encoder, stats, **options)), stats
 
 
 @pytest.fixture

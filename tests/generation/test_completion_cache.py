@@ -14,7 +14,6 @@ from openai_server import Model, Reply, completion, echo, error, serving
 from codegen.core.errors import InputError
 from codegen.core.generation import RequestFailed
 from codegen.generation import Completion, Decoder, Request, SamplingParams
-from codegen.generation.backends import Endpoint
 from codegen.generation.completion_cache import (
     CachedAnswer,
     CachedBackend,
@@ -24,6 +23,7 @@ from codegen.generation.completion_cache import (
     cache_key,
     read_ledger,
 )
+from codegen.generation.endpoints import Endpoint
 
 
 def client(model: Model, cache: ResponseCache | None = None, **settings: Any) -> CachedBackend:

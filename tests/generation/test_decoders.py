@@ -11,7 +11,7 @@ from codegen.core.errors import ConfigError
 from codegen.core.generation import CAPABILITIES
 from codegen.generation import Decoder, Request, SamplingParams
 from codegen.generation.decoders import READERS, STRATEGIES, supported
-from tests.generation.test_backends import Upper
+from tests.generation.test_endpoints import Upper
 from tests.generation.test_openai import client
 
 

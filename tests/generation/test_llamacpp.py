@@ -14,8 +14,14 @@ import pytest
 
 from codegen.core.errors import ConfigError, InputError, ModelError
 from codegen.core.generation import ModelUnusable
-from codegen.generation import Decoder, Request, SamplingParams
-from codegen.generation.backends import LocalModel, local_backend, open_backend
+from codegen.generation import (
+    Decoder,
+    LocalModel,
+    Request,
+    SamplingParams,
+    local_backend,
+    open_backend,
+)
 from codegen.generation.llamacpp import LlamaBackend
 
 GREEDY = SamplingParams(12)

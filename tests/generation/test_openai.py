@@ -34,8 +34,8 @@ from codegen.generation import (
     openai,
     samples,
 )
-from codegen.generation.backends import Endpoint
 from codegen.generation.completion_cache import CachedBackend, Prices, ResponseCache
+from codegen.generation.endpoints import Endpoint
 from codegen.generation.openai import (
     FAILURES_IN_A_ROW,
     CostLimitReached,

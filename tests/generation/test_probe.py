@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from openai_server import Model, Reply, completion, error, serving
 
-from codegen.generation.backends import Endpoint
+from codegen.generation.endpoints import Endpoint
 from codegen.generation.probe import probe
 
 OPTIONAL = ("seed", "suffix", "stream")

@@ -21,7 +21,7 @@ import torch
 
 from codegen.core.generation import Completion
 from codegen.generation import Decoder, Request, SamplingParams
-from codegen.generation.backends import Endpoint
+from codegen.generation.endpoints import Endpoint
 from codegen.generation.transformers import TransformersBackend
 from codegen.models import load
 

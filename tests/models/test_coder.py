@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from codegen.evals import tasks
-from codegen.generation import Decoder, Request, SamplingParams
-from codegen.generation.backends import open_backend
+from codegen.generation import Decoder, Request, SamplingParams, open_backend
 from codegen.generation.llamacpp import LlamaBackend
 from codegen.models import load_tokenizer
 from codegen.models.pretrained import MODELS

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from codegen.core.errors import ModelError
-from codegen.generation.backends import check_name
+from codegen.generation.endpoints import check_name
 from codegen.models import load, resolve
 from codegen.models.pretrained import MODELS, Pretrained, Weights, choose_next_edit_adapter, convert
 

@@ -14,7 +14,8 @@ import pytest
 
 from codegen.core.errors import CodegenError, InputError, MachineError, SandboxError
 from codegen.core.records import Sample
-from codegen.evals.scoring import SCORE, VERDICTS, executions_log, score
+from codegen.evals.run import SCORE, VERDICTS
+from codegen.evals.scoring import executions_log, score
 from codegen.evals.tasks import load
 from codegen.sandbox import ClusterSandbox, Job, Limits, Sandbox
 from tests.evals.conftest import ROWS

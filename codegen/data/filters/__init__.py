@@ -81,7 +81,7 @@ def exact_form(program: str, language: str = "python") -> str:
 
 def _tokens(text: str) -> list[str]:
     """Returns Python's tokens, with marks for line ends and the start and end of blocks."""
-    found: list[str] = []
+    tokens: list[str] = []
     widths = [0]  # indentation of each open block
     depth = 0  # number of open brackets
     line: str | None = "\n"  # pending line end and indentation, before the next token
@@ -97,18 +97,18 @@ def _tokens(text: str) -> list[str]:
             width = len(line.expandtabs(8)) - 1
             if width > widths[-1]:
                 widths.append(width)
-                found.append(_INDENT)
+                tokens.append(_INDENT)
             while width < widths[-1]:
                 widths.pop()
-                found.append(_DEDENT)
-            found.append("")
+                tokens.append(_DEDENT)
+            tokens.append("")
             line = None
         if token in "([{":
             depth += 1
         elif token in ")]}":
             depth = max(0, depth - 1)
-        found.append(token)
-    return found
+        tokens.append(token)
+    return tokens
 
 
 @lru_cache(maxsize=1 << 16)

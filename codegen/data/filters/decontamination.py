@@ -124,7 +124,7 @@ def _humaneval() -> Iterator[Reference]:
 
 
 def _problems(rows: Iterable[tuple[str, object]], spec: str) -> tuple[Reference, ...]:
-    found = []
+    problems = []
     columns: dict[str, None] = {}
     known = False
     for place, row in rows:
@@ -133,8 +133,8 @@ def _problems(rows: Iterable[tuple[str, object]], spec: str) -> tuple[Reference,
         columns.update(dict.fromkeys(row))
         problem = _problem(place, row)
         known = known or bool(problem.prompt or problem.solution)
-        found.append(problem)
-    if not found:
+        problems.append(problem)
+    if not problems:
         raise InputError(f"The reference set {spec!r} contains no problems.", _REMEDY)
     if not known:
         raise InputError(
@@ -142,7 +142,7 @@ def _problems(rows: Iterable[tuple[str, object]], spec: str) -> tuple[Reference,
             f"{', '.join(columns) or '(none)'}.",
             f"Rename a column to one of: {', '.join(COLUMNS['prompt'] + COLUMNS['solution'])}.",
         )
-    return tuple(found)
+    return tuple(problems)
 
 
 def _problem(place: str, row: Mapping[str, Any]) -> Reference:
@@ -219,11 +219,11 @@ class Decontamination:
         grams: dict[int, list[int]] = {}
         exact: dict[bytes, int] = {}
         for set_name, problem, part, text in _parts(read):
-            found = words(text)
-            hashes = ngram_hashes(found, ngram).tolist()
+            tokens = words(text)
+            hashes = ngram_hashes(tokens, ngram).tolist()
             for gram in hashes:
                 grams.setdefault(gram, []).append(len(parts))
-            exact.setdefault(digest(*found), len(parts))
+            exact.setdefault(digest(*tokens), len(parts))
             exact.setdefault(_without_docstrings(text), len(parts))
             parts.append((set_name, problem.id, part, len(hashes)))
         exact.pop(digest(), None)  # parts without words
@@ -240,11 +240,11 @@ class Decontamination:
         """
         program, instruction = words(example.program), words(example.instruction)
         bare = _without_docstrings(example.program)
-        for found in (digest(*program), bare, digest(*instruction)):
-            if (part := self.exact.get(found)) is not None:
+        for content in (digest(*program), bare, digest(*instruction)):
+            if (part := self.exact.get(content)) is not None:
                 return self._rejected(example, "exact", part, 1.0)
-        own = ngram_hashes(instruction + program, self.ngram).tolist()
-        counts = Counter(part for gram in own for part in self.grams.get(gram, ()))
+        hashes = ngram_hashes(instruction + program, self.ngram).tolist()
+        counts = Counter(part for gram in hashes for part in self.grams.get(gram, ()))
         shares = {part: count / self.parts[part][3] for part, count in counts.items()}
         if not shares:
             return None
@@ -294,20 +294,20 @@ def find_overlap(
     Raises:
         InputError: for training data that cannot be read.
     """
-    found: dict[str, list[str]] = {}
+    matches: dict[str, list[str]] = {}
     dedup = Dedup("near")
     index = DedupIndex(dedup)
     for id_, texts in problems.items():
         if same := index.add(id_, dedup.signature(Example(id_, "", "\n".join(texts)))):
-            found.setdefault(id_, []).append(f"{same.reason.replace('_', ' ')}: {same.detail}")
+            matches.setdefault(id_, []).append(f"{same.reason.replace('_', ' ')}: {same.detail}")
     parts = [Reference(id_, (p,), (s,) if s else ()) for id_, (p, s) in problems.items()]
     contained = Decontamination.build([ReferenceSet("audited", tuple(parts))])
     rows = (row for spec in against for row in open_rows(spec)[1])
     for place, text in ((place, text) for place, row in rows for text in _strings(row)):
         if match := contained.check(Example(place, "", text)):
             what, _, id_ = match.detail.partition(" set=audited problem=")
-            found.setdefault(id_, []).append(f"{place}: {what}")
-    return found
+            matches.setdefault(id_, []).append(f"{place}: {what}")
+    return matches
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -153,9 +153,9 @@ class DedupIndex:
         """Adds a kept example."""
         self._exact.setdefault(signature.exact, id_)
         if signature.minhash:
-            own = _lean(signature)
-            self._lsh.insert(len(self._entries), own, check_duplication=False)
-            self._entries.append(_Entry(id_, own.hashvalues))
+            lean = _lean(signature)
+            self._lsh.insert(len(self._entries), lean, check_duplication=False)
+            self._entries.append(_Entry(id_, lean.hashvalues))
 
     def _most_similar(self, signature: Signature) -> tuple[float, str] | None:
         """Returns (similarity, id) of the most similar example, the first of equals."""
@@ -163,11 +163,11 @@ class DedupIndex:
             return None
         import numpy as np
 
-        own = _lean(signature)
+        lean = _lean(signature)
         best: tuple[float, str] | None = None
-        for number in sorted(self._lsh.query(own))[:_CANDIDATES]:
+        for number in sorted(self._lsh.query(lean))[:_CANDIDATES]:
             other = self._entries[number]
-            similarity = np.count_nonzero(own.hashvalues == other.minhash) / len(other.minhash)
+            similarity = np.count_nonzero(lean.hashvalues == other.minhash) / len(other.minhash)
             if similarity >= self._threshold and (best is None or similarity > best[0]):
                 best = float(similarity), other.id
         return best

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 from codegen.core.errors import ConfigError, InputError
-from codegen.core.generation import function_instruction
 from codegen.core.python_syntax import first_line, parse, syntax_fault
 from codegen.core.records import Example, has_lone_surrogate
 from codegen.data.sources import Item, MeasuredSource, Rejected, SourceOptions, file_digest
@@ -234,6 +233,9 @@ def _extract(
     body = _source(node, lines) if keep_docstring else bare
     header = needed_imports(free_names(bare) - {node.name}, imports)
     program = f"{header}\n\n{body}" if header else body
+    # Not at the top, since it imports pydantic, which workers do not need.
+    from codegen.evals.tasks.humaneval import function_instruction
+
     return function_instruction(signature_of(node, lines), docstring), program
 
 
@@ -322,7 +324,7 @@ def _imports(tree: ast.Module) -> dict[str, tuple[int, ast.stmt]]:
 
     ``import a.b`` and ``import a`` both bind ``a``; the statements are merged into one.
     """
-    found: dict[str, tuple[int, ast.stmt]] = {}
+    statements: dict[str, tuple[int, ast.stmt]] = {}
     rebound = _other_bindings(tree)
     for position, node in enumerate(tree.body):
         if not isinstance(node, ast.Import | ast.ImportFrom):
@@ -334,12 +336,12 @@ def _imports(tree: ast.Module) -> dict[str, tuple[int, ast.stmt]]:
             if isinstance(node, ast.ImportFrom):
                 statement: ast.stmt = ast.ImportFrom(node.module, [alias], node.level)
             else:
-                earlier = found.get(name, (0, None))[1]
+                earlier = statements.get(name, (0, None))[1]
                 merge = isinstance(earlier, ast.Import) and not alias.asname
                 names = [*(earlier.names if merge else []), alias]
                 statement = ast.Import(names)
-            found[name] = (position, statement)
-    return found
+            statements[name] = (position, statement)
+    return statements
 
 
 def _other_bindings(tree: ast.Module) -> set[str]:

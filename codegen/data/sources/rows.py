@@ -199,14 +199,14 @@ def jsonl_rows(path: Path) -> Iterator[tuple[str, Mapping[str, object] | Rejecte
         number = 0
         try:
             for number, line in enumerate(_lines(file), 1):
-                place = f"{path.name}:{number}"
-                row = _parse(line, place, first=number == 1)
+                where = f"{path.name}:{number}"
+                row = _parse(line, where, first=number == 1)
                 if row is not None:
-                    yield place, row, min(1.0, raw.tell() / size)
+                    yield where, row, min(1.0, raw.tell() / size)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             # A truncated download: earlier rows are valid; report the loss.
-            place = f"{path.name}:{number + 1}"
-            yield place, Rejected(place, "damaged_archive", f"{error}; the rest is lost"), 1.0
+            where = f"{path.name}:{number + 1}"
+            yield where, Rejected(where, "damaged_archive", f"{error}; the rest is lost"), 1.0
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
@@ -400,5 +400,5 @@ MBPP = "google-research-datasets/mbpp"
 def mbpp(argument: str, _options: SourceOptions) -> HubSource:
     """Opens the source ``mbpp[:split]`` (Austin et al. 2021, arXiv 2108.07732)."""
     _, _, split = parse_hub(f"{MBPP}:full:{argument}")
-    own = SourceOptions(Columns("text", "code", "task_id"), license="cc-by-4.0")
-    return HubSource(MBPP, "full", split, own)
+    options = SourceOptions(Columns("text", "code", "task_id"), license="cc-by-4.0")
+    return HubSource(MBPP, "full", split, options)

@@ -178,16 +178,16 @@ def _draw_parts(rng: random.Random) -> _Parts:
 
 def _draw(rng: random.Random) -> SmallFunction:
     parts = _draw_parts(rng)
-    given = [(), *(tuple(rng.choices(range(-9, 21), k=7)) for _ in range(_CALLS - 1))]
-    cases = tuple((numbers, parts.value(numbers)) for numbers in given)
+    arguments = [(), *(tuple(rng.choices(range(-9, 21), k=7)) for _ in range(_CALLS - 1))]
+    cases = tuple((numbers, parts.value(numbers)) for numbers in arguments)
     return SmallFunction(" ".join(parts.sentences), "\n".join(parts.lines) + "\n", cases)
 
 
 def functions(count: int, seed: int) -> list[SmallFunction]:
     """Samples functions with distinct programs; a larger count extends the same list."""
     rng = random.Random(seed)
-    found: dict[str, SmallFunction] = {}
-    while len(found) < count:
+    distinct: dict[str, SmallFunction] = {}
+    while len(distinct) < count:
         function = _draw(rng)
-        found.setdefault(function.program, function)
-    return list(found.values())
+        distinct.setdefault(function.program, function)
+    return list(distinct.values())

@@ -100,15 +100,15 @@ def families(argument: str, _options: SourceOptions) -> SyntheticSource:
 def _records(names: tuple[str, ...], count: int) -> Iterator[Example]:
     for number in range(count):
         name = names[number % len(names)]
-        place = f"{name}/{number // len(names)}"
+        id_ = f"{name}/{number // len(names)}"
         row = find_family(name).record(number // len(names)).to_row()
         yield Example(
-            id=place,
+            id=id_,
             instruction=row.pop("instruction"),
             program=row.pop("code_prompt"),
             source="families",
             license="Apache-2.0",
-            meta={**row, "place": place},
+            meta={**row, "place": id_},
         )
 
 

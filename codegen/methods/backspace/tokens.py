@@ -101,7 +101,7 @@ class Codec:
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise ConfigError(
                 f"The tokenizer of {name!r} is not a fast tokenizer, so it has no character "
-                f"offsets.",
+                "offsets.",
                 _TOKENIZER_REMEDY,
             )
         if tokenizer.eos_token_id is None:

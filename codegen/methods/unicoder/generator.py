@@ -24,7 +24,7 @@ from functools import cache
 from typing import Literal, get_args
 
 from codegen.core.errors import ConfigError, require_known
-from codegen.core.records import Example, MadeTogether, TrainingText
+from codegen.core.records import BatchGenerator, Example, TrainingText
 from codegen.generation.request_chains import Conversation, ModelClient, Plan, Unusable, run_plans
 from codegen.methods.unicoder import prompts
 from codegen.methods.unicoder.prompts import (
@@ -188,7 +188,7 @@ MIX = "mix"
 
 
 @dataclass(frozen=True, slots=True)
-class UniCode(MadeTogether):
+class UniCode(BatchGenerator):
     """Pseudo-code between a question and its program (UniCoder).
 
     Attributes:

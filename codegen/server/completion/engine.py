@@ -26,7 +26,7 @@ from codegen.server.completion.requests import (
     ServerLimits,
     Status,
 )
-from codegen.server.completion.schedule import JobQueue, OnText, CompletionJob
+from codegen.server.completion.schedule import CompletionJob, JobQueue, OnText
 from codegen.server.metrics import Metrics
 
 _WEIGHT = 0.2  # of the latest duration in the moving average

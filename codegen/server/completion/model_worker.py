@@ -43,9 +43,9 @@ from codegen.server.completion.requests import (
 )
 from codegen.server.completion.schedule import (
     Cancelled,
+    CompletionJob,
     JobQueue,
     Outcome,
-    CompletionJob,
     Schedule,
     is_bug,
 )

@@ -34,7 +34,7 @@ from codegen.server.completion.engine import CompletionEngine
 from codegen.server.completion.postprocess import Multiline
 from codegen.server.context.document import Encoding, OutOfStep, TextDocument, TypingDelay, moved
 from codegen.server.context.snippets import KINDS, Kind
-from codegen.server.context.workspace_uri import Workspace
+from codegen.server.context.workspace import Workspace
 from codegen.server.next_edits.proposals import NextEditor, Proposal, in_line
 
 log = logging.getLogger(__name__)

@@ -248,7 +248,7 @@ def test_dry_by_definition(ids: list[int]) -> None:
 def test_options_are_read_from_texts() -> None:
     options = read_options("rpg", {"mode": "paper", "k_min": "5", "strength": "1e0"})
     assert options == RpgOptions(mode="paper", k_min=5, strength=1.0)
-    assert read_options("dry", {"breakers": "no"}) == METHODS["dry"](breakers=False)  # type: ignore[call-arg]
+    assert read_options("dry", {"breakers": "false"}) == METHODS["dry"](breakers=False)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from eval_fakes import FakeSandbox
 from codegen.core.errors import CodegenError, InputError
 from codegen.core.records import Sample, write_jsonl
 from codegen.evals.report import compare_runs, read_run, write_report
-from codegen.evals.scoring import SCORE, SCORED, VERDICTS, Cost, Measure, score
+from codegen.evals.run import SCORE, SCORED, VERDICTS
+from codegen.evals.scoring import Cost, Measure, score
 from codegen.evals.tasks.validate import ReferenceGate
 from codegen.sandbox import Outcome
 from tests.evals.report.test_page import Page, scored

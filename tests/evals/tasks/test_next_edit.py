@@ -14,7 +14,6 @@ import pytest
 
 from codegen.benchmarks.tools.edit_baselines import BASELINES
 from codegen.core.errors import CodegenError, ConfigError, InputError
-from codegen.core.generation import SamplingParams
 from codegen.core.records import Example, Sample, Verdict, write_jsonl
 from codegen.data import MemorySource, read_texts, run
 from codegen.edits.formats import FORMATS
@@ -23,7 +22,7 @@ from codegen.edits.sessions import lines_of
 from codegen.evals import tasks
 from codegen.evals.statistics import base_task
 from codegen.evals.tasks.next_edit import NextEdit, kept_rate, measures
-from codegen.evaluate import sample_task
+from codegen.evaluate import TaskSampling, sample_task
 
 from eval_fakes import FakeGenerator  # isort: skip
 
@@ -114,12 +113,12 @@ def test_other_styles_are_refused(task: NextEdit) -> None:
 def test_a_style_whose_tokens_the_model_lacks(tmp_path: Path, task: NextEdit) -> None:
     backend: Any = FakeGenerator()
     backend.loaded = SimpleNamespace(tokenizer=SimpleNamespace(get_vocab=lambda: {"<filename>": 0}))
-    given: Any = {"n": 1, "out": tmp_path / "run", "backend": backend}
+    given: Any = {"out": tmp_path / "run", "backend": backend}
     message = r"edit-blocks-qwen needs the token <\|.*Omit --style to use edit-search-replace"
     with pytest.raises(ConfigError, match=message):
-        sample_task(task, "m", SamplingParams(9), style="edit-blocks-qwen", **given)
+        sample_task(task, "m", TaskSampling(style="edit-blocks-qwen"), **given)
     assert not (tmp_path / "run").exists()
-    assert sample_task(task, "m", SamplingParams(9), style="edit-udiff", **given).path.exists()
+    assert sample_task(task, "m", TaskSampling(style="edit-udiff"), **given).path.exists()
 
 
 def test_a_style_of_the_users_own(tmp_path: Path, task: NextEdit) -> None:

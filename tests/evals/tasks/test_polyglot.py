@@ -51,8 +51,8 @@ RIGHT, WRONG = "def twice(x):\n    return 2 * x\n", "def twice(x):\n    return x
 def go(task: Any, out: Path, completion: Any, **more: Any) -> list[Sample]:
     generator = FakeGenerator(completion=completion, shuffle=False)
     path = run(
-        task, generator, SamplingParams(max_new_tokens=16), Decoder(), n=1, style="chat", out=out,
-        **more,
+        task, generator, SamplingParams(max_new_tokens=16), Decoder(), n=1,
+        style=tasks.STYLES["chat"], out=out, **more,
     )  # fmt: skip
     return list(read_jsonl(Sample, path))
 

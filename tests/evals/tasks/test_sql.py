@@ -14,8 +14,7 @@ from codegen.evals import tasks
 from codegen.evals.tasks import sql
 from codegen.evals.tasks.exchange import read_samples
 from codegen.evals.tasks.sql import Spider
-from codegen.evaluate import SQLNET, SqlnetBackend, sample_task
-from codegen.generation import SamplingParams
+from codegen.evaluate import SQLNET, SqlnetBackend, TaskSampling, sample_task
 from codegen.sqlnet.query import Statement
 from codegen.sqlnet.sql import with_values
 from tests.databases import sqlite_file
@@ -156,9 +155,8 @@ def test_the_sketch_answers_a_task_as_a_model(
     task: Spider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr("torch.set_num_threads")  # of the whole process, not a back-end's to set
-    made = sample_task(
-        task, SQLNET, SamplingParams(), n=1, out=tmp_path / "run", backend=SqlnetBackend(task)
-    )
+    backend = SqlnetBackend(task)
+    made = sample_task(task, SQLNET, TaskSampling(), out=tmp_path / "run", backend=backend)
     found = {sample.problem_id: sample.completion for sample in read_samples(made.path)}
     assert len(found) == 3 and found["3"].startswith("CANNOT ANSWER: ")
     for problem in task.problems():

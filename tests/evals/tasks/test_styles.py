@@ -14,7 +14,7 @@ from codegen.core.records import Sample, read_jsonl
 from codegen.evals import run as runs
 from codegen.evals import tasks
 from codegen.evals.tasks import STYLES, PromptStyle, read_styles, style_of
-from codegen.evaluate import sample_task, usual_style
+from codegen.evaluate import TaskSampling, sample_task, usual_style
 
 from eval_fakes import FakeGenerator  # isort: skip
 
@@ -65,10 +65,8 @@ def test_coder_is_asked_as_the_task_can() -> None:
 
 def test_the_style_says_how_long_an_answer_is(toy: tasks.Task[Any], tmp_path: Path) -> None:
     for style, most in (("plain", 256), ("evalplus", 768)):
-        sampled = sample_task(
-            toy, "fake", SamplingParams(9), n=1, out=tmp_path / style, style=style, limit=1,
-            usual_length=True, backend=FakeGenerator(),
-        )  # fmt: skip
+        sampling, backend = TaskSampling(style=style, limit=1), FakeGenerator()
+        sampled = sample_task(toy, "fake", sampling, out=tmp_path / style, backend=backend)
         (made,) = read_jsonl(Sample, sampled.path)
         assert made.settings["max_new_tokens"] == most
 

@@ -17,8 +17,9 @@ from unicode_helpers import PROGRAM, example, texts_of, write
 from codegen.core.errors import ConfigError
 from codegen.data import EngineOptions, MemorySource, open_source, read_rejects, read_texts, run
 from codegen.data.engine import config_of
-from codegen.generation.backends import Endpoint, LocalModel
+from codegen.generation import LocalModel
 from codegen.generation.completion_cache import Prices
+from codegen.generation.endpoints import Endpoint
 from codegen.generation.request_chains import ModelClient
 from codegen.methods.unicoder import STYLES, UniCode, UntranslatableProgram, Unusable, to_unicode
 from codegen.methods.unicoder.generator import (

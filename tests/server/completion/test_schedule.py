@@ -231,7 +231,7 @@ def test_contexts_take_a_chunk_between_them(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_document_s_next_request_waits_for_the_one_that_runs(ask: Any) -> None:
-    from codegen.server.completion.schedule import JobQueue, CompletionJob
+    from codegen.server.completion.schedule import CompletionJob, JobQueue
     from codegen.server.metrics import Metrics
 
     queue, loop = JobQueue(8, Metrics(), together=8), asyncio.new_event_loop()

@@ -34,7 +34,7 @@ from codegen.server.completion.requests import (
     Status,
     Unavailable,
 )
-from codegen.server.completion.schedule import Cancelled, JobQueue, OnText, Outcome, CompletionJob
+from codegen.server.completion.schedule import Cancelled, CompletionJob, JobQueue, OnText, Outcome
 from codegen.server.completion.upstream.probe import ServerCapabilities, Unreachable, probe
 from codegen.server.completion.upstream.prompts import Window, body, code_of, host_of, window
 from codegen.server.metrics import Metrics

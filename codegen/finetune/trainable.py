@@ -1,8 +1,8 @@
-"""The model of a run: loaded or new, cut to its first layers, with trainable weights.
+"""The model of a run: loaded or new, cut to its first layers, with trainable weights; optimizers.
 
 :func:`load_model` loads the recipe's model; for ``model: new``, :func:`new_tokenizer` and
 :func:`init_model` make a small random one. :func:`make_trainable` enables gradients or adds an
-adapter.
+adapter. :func:`own_optimizer` builds an optimizer that transformers lacks.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from codegen.core.errors import ConfigError, in_one_line
 from codegen.core.records import TrainingText
 from codegen.finetune.batch_plan import StepPlan, numbers_of
 from codegen.finetune.dataset import ExampleLengths
-from codegen.finetune.recipe import NEW, LoRA, Method, Network
+from codegen.finetune.recipe import NEW, LoRA, Method, Network, Recipe
 from codegen.models import (
     LoadedModel,
     ModelCard,
@@ -30,9 +32,6 @@ from codegen.models import (
     read_adapter,
 )
 from codegen.models.pretrained import train_byte_bpe
-
-if TYPE_CHECKING:
-    import torch
 
 # Special tokens of a new model's tokenizer, by their names in transformers.
 SPECIAL = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "unk", "cls", "bos", "mask")}
@@ -59,8 +58,6 @@ def load_model(
             bits.
         ModelError: if it does not load.
     """
-    import torch
-
     wanted = torch.float32 if grows else base_dtype(method, dtype)
     loaded = load(name, dtype=wanted, bits=4 if method == "qlora" else 0, trained=True)
     if hasattr(loaded.model, "peft_config"):
@@ -94,8 +91,6 @@ def _keep_gradients(model: Any) -> None:
 
 def base_dtype(method: Method, dtype: str) -> torch.dtype:
     """Returns the dtype of the frozen weights; float32 if all weights are trained."""
-    import torch
-
     if method == "full":
         return torch.float32
     if dtype == "auto":
@@ -152,8 +147,6 @@ def make_trainable(
     Raises:
         ConfigError: if ``lora.targets`` matches no layer.
     """
-    import torch
-
     model.config.use_cache = False
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -199,9 +192,9 @@ def continue_adapter(model: Any, lora: LoRA, base: LoadedModel) -> None:
             )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an extended vocabulary is stored whole
-        wanted = {name: w.shape for name, w in get_peft_model_state_dict(model).items()}
-        given = {name: weight.shape for name, weight in weights.items()}
-        if odd := sorted(dict(wanted.items() ^ given.items())):
+        expected = {name: w.shape for name, w in get_peft_model_state_dict(model).items()}
+        stored = {name: weight.shape for name, weight in weights.items()}
+        if odd := sorted(dict(expected.items() ^ stored.items())):
             raise ConfigError(
                 f"The adapter {lora.adapter} does not match the recipe: {odd[0]} is missing in one "
                 "of them or has another shape.",
@@ -227,20 +220,20 @@ def adapter_config(lora: LoRA, token_indices: Any = None) -> Any:
     )
 
 
-def check_rows(model: Any, name: str, outline: ExampleLengths, plan: StepPlan) -> None:
+def check_rows(model: Any, name: str, lengths: ExampleLengths, plan: StepPlan) -> None:
     """Raises a ConfigError for rows that need unsupported masks or positions."""
     config = model.config.get_text_config()
     widest, has_shared = 0, False
     for numbers in (numbers_of(row) for rows, _ in plan.micro_batches() for row in rows):
-        widest = max(widest, int(outline.lengths[numbers].sum()))
+        widest = max(widest, int(lengths.slots[numbers].sum()))
         has_shared |= len(numbers) > 1
-    deepest = widest if plan.isolation != "example" else int(outline.lengths.max())
+    deepest = widest if plan.isolation != "example" else int(lengths.slots.max())
     limit = getattr(config, "max_position_embeddings", None)
     if limit and deepest > limit:
         raise ConfigError(
             f"Rows reach position {deepest}, {name} supports {limit}.", "Lower max_length."
         )
-    own_masks = has_shared or not outline.all_causal
+    own_masks = has_shared or not lengths.all_causal
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or [])
     slides = bool(window) and getattr(config, "use_sliding_window", True)
@@ -259,8 +252,6 @@ def add_embedding(model: Any, new: int, tokens: int) -> None:
     It is the mean of the others plus a little noise, so that the model does not predict it
     everywhere but has a gradient for it.
     """
-    import torch
-
     if new >= model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(tokens, mean_resizing=False)
     generator = torch.Generator().manual_seed(0)
@@ -272,14 +263,12 @@ def add_embedding(model: Any, new: int, tokens: int) -> None:
             layer.weight[new] = row.to(layer.weight.dtype)
 
 
-def tell_apart(model: Any, tokens: Sequence[int]) -> None:
+def add_noise(model: Any, tokens: Sequence[int]) -> None:
     """Adds a little noise to the embeddings of tokens that the model has not learned.
 
     Unused vocabulary tokens may share one vector; they would be the same input and, with tied
     weights, get the same logits and gradients.
     """
-    import torch
-
     generator = torch.Generator().manual_seed(1)
     layers = [model.get_input_embeddings()]
     if not getattr(model.config, "tie_word_embeddings", False):
@@ -310,8 +299,6 @@ def init_model(network: Network, tokenizer: Any, longest: int, seed: int) -> Loa
     Args:
         longest: length of the longest response in tokens.
     """
-    import torch
-
     torch.manual_seed(seed)
     if network.kind == "llama":
         model = _new_llama(network, tokenizer)
@@ -420,4 +407,62 @@ def words_tokenizer(words: Iterable[str]) -> Any:
         **SPECIAL,
         padding_side="left",
         clean_up_tokenization_spaces=False,
+    )
+
+
+def own_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer | None:
+    """Returns the recipe's optimizer if transformers does not build it."""
+    if recipe.optimizer != "muon":
+        return None
+    return muon_and_adamw(model, recipe.muon_rate, recipe.learning_rate, recipe.weight_decay)
+
+
+class MuonAndAdamW(torch.optim.Optimizer):
+    """Muon for matrices and AdamW for other weights, as one optimizer.
+
+    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; torch
+    implements it for matrices only. The update of a matrix is its momentum with all singular
+    values set near 1. On the puzzles it needs about half of AdamW's steps (docs/insertion.md).
+
+    Args:
+        parts: the two optimizers; a schedule scales both learning rates.
+    """
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self._parts = parts
+        super().__init__(self._groups(), {})
+        self.param_groups = self._groups()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for part in self._parts for group in part.param_groups]
+
+    def step(self, closure: Any = None) -> Any:
+        """Runs one step of both optimizers."""
+        loss = closure() if closure is not None else None
+        for part in self._parts:
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state of both optimizers."""
+        return {"parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores a state from :meth:`state_dict`."""
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self.param_groups = self._groups()
+
+
+def muon_and_adamw(
+    model: torch.nn.Module, muon_rate: float, learning_rate: float, weight_decay: float
+) -> MuonAndAdamW:
+    """Builds Muon for the trained matrices of the layers and AdamW for the rest."""
+    trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    inside = {name for name, weight in trained if ".layers." in name and weight.dim() == 2}
+    matrices = [weight for name, weight in trained if name in inside]
+    others = [weight for name, weight in trained if name not in inside]
+    return MuonAndAdamW(
+        torch.optim.Muon(matrices, lr=muon_rate, weight_decay=weight_decay),
+        torch.optim.AdamW(others, lr=learning_rate, weight_decay=weight_decay),
     )

@@ -15,20 +15,17 @@ from hypothesis import strategies as st
 
 from codegen.core.errors import CodegenError, ConfigError
 from codegen.core.generation import RequestFailed, request_seed
-from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams
-from codegen.generation.backends import (
-    Endpoint,
+from codegen.generation import (
+    Backend,
+    Completion,
+    Decoder,
     LocalModel,
-    NamedEndpoint,
-    add_endpoint,
+    Request,
+    SamplingParams,
     backend_class,
     editor_backend,
-    endpoints_file,
-    find_endpoint,
     local_backend,
-    named_endpoints,
     open_backend,
-    remove_endpoint,
 )
 from codegen.generation.completion_cache import (
     CachedBackend,
@@ -38,6 +35,15 @@ from codegen.generation.completion_cache import (
     read_ledger,
 )
 from codegen.generation.decoders import supported
+from codegen.generation.endpoints import (
+    Endpoint,
+    NamedEndpoint,
+    add_endpoint,
+    endpoints_file,
+    find_endpoint,
+    named_endpoints,
+    remove_endpoint,
+)
 from codegen.models.pretrained import MODELS, Weights
 
 

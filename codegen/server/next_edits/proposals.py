@@ -39,7 +39,7 @@ from codegen.server.next_edits.history import (
 
 if TYPE_CHECKING:
     from codegen.server.completion.engine import CompletionEngine
-    from codegen.server.completion.source import CompletionModel
+    from codegen.server.completion.model import CompletionModel
 
 _MOST_LINES, _MOST_WIDTH = 50_000, 240  # lines per file, characters per line on average
 _REMEMBERED = 20  # rejected proposals to remember

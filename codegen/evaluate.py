@@ -148,7 +148,7 @@ def sample_task(
         backend: backend name (``codegen.core.plugins``) or an open backend.
         options: options for opening the backend by name.
         opener: opens the backend by name; by default
-            :func:`codegen.generation.backends.open_backend`.
+            :func:`codegen.generation.open_backend`.
         after: see :func:`codegen.evals.run.run`.
 
     Raises:

@@ -24,15 +24,14 @@ from statistics import fmean
 from typing import Any
 
 from codegen.benchmarks.evidence.harness import Experiment, gains, once, slug, train_small
-from codegen.core.generation import SamplingParams
 from codegen.core.records import Example, Sample, Verdict, read_jsonl
 from codegen.data import make, run
 from codegen.data.sources import MemorySource
 from codegen.evals.metrics import normal_form
-from codegen.evals.run import SAMPLES
-from codegen.evals.scoring import VERDICTS, score
+from codegen.evals.run import SAMPLES, VERDICTS
+from codegen.evals.scoring import score
 from codegen.evals.tasks import Task, load
-from codegen.evaluate import sample_task
+from codegen.evaluate import TaskSampling, sample_task
 from codegen.sandbox import Sandbox
 
 MODEL = "coder"
@@ -46,11 +45,11 @@ def some(name: str, keep: Any) -> Task[Any]:
 
 
 def correct(
-    task: Task[Any], model: str, out: Path, n: int, seed: int, **how: Any
+    task: Task[Any], model: str, out: Path, n: int, seed: int, style: str | None = None
 ) -> tuple[Any, dict[str, list[tuple[Sample, str]]]]:
     """Returns the score of ``n`` samples per problem, and each problem's correct programs."""
-    params = SamplingParams(max_new_tokens=768, temperature=0.8, top_p=0.95, seed=seed)
-    sample_task(task, model, params, n=n, out=out, batch_size=16, **how)
+    sampling = TaskSampling(n, 0.8, 0.95, seed, max_new_tokens=768, style=style)
+    sample_task(task, model, sampling, out=out, batch_size=16)
     with Sandbox(workers=2) as sandbox:
         found = score(out / SAMPLES, task, out=out, sandbox=sandbox)
     programs: dict[str, list[tuple[Sample, str]]] = {p.id: [] for p in task.problems()}
@@ -84,7 +83,7 @@ def data(out: Path, options: Namespace) -> Mapping[str, Path]:
 
 def cell(out: Path, condition: str, seed: int, options: Namespace) -> Mapping[str, Any]:
     """Trains and measures a condition with one seed."""
-    model, how, tokens, name = MODEL, {}, 0, f"{slug(condition)}-{seed}"
+    model, style, tokens, name = MODEL, None, 0, f"{slug(condition)}-{seed}"
     if condition != "untrained":
         form, steps = condition.partition(",")[0], options.steps
         folders = data(out, options)
@@ -93,9 +92,9 @@ def cell(out: Path, condition: str, seed: int, options: Namespace) -> Mapping[st
             steps = round(steps * seen["edits"] / seen["whole"])
             form = f"whole-{steps}"
         model, tokens = trained(out, folders[form.partition("-")[0]], form, steps, seed)
-        how = {"style": "chat"}
+        style = "chat"
     task = some("humaneval-plus", lambda number, _: number % options.stride == 0)
-    found, programs = correct(task, model, out / "samples" / name, options.n, seed, **how)
+    found, programs = correct(task, model, out / "samples" / name, options.n, seed, style)
     samples = list(read_jsonl(Sample, out / "samples" / name / SAMPLES))
     solved = [sample for every in programs.values() for sample, _ in every]
     sound = [s.meta["malformed"] == 0 for s in samples if "malformed" in s.meta]

@@ -39,8 +39,7 @@ from codegen.core.records import read_json
 from codegen.core.terminal import echo
 from codegen.evals.scoring import Score, read_score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
-from codegen.generation import Backend
-from codegen.generation.backends import open_backend
+from codegen.generation import Backend, open_backend
 
 CELL = "cell.json"
 _MOST_BYTES = 1 << 20
@@ -151,7 +150,7 @@ class LastModel:
         self._opened: dict[str, Backend] = {}  # settings -> model
 
     def open(self, name: str, model: str, **options: Any) -> Backend:
-        """Opens a model as :func:`codegen.generation.backends.open_backend`, unless it is open."""
+        """Opens a model as :func:`codegen.generation.open_backend`, unless it is open."""
         key = json.dumps([name, model, options], sort_keys=True)
         if key not in self._opened:
             self._opened.clear()  # before opening: only one fits in memory

@@ -16,13 +16,7 @@ from typing import Any, get_args
 import pytest
 
 from codegen.benchmarks import completion, next_edit
-from codegen.benchmarks.evidence import (
-    forms,
-    insertion,
-    objectives,
-    reward_hacking,
-    sequencematch,
-)
+from codegen.benchmarks.evidence import forms, insertion, objectives, reward_hacking, sequencematch
 from codegen.benchmarks.evidence.functions import judge
 from codegen.benchmarks.evidence.harness import gains, mean_with_interval
 from codegen.benchmarks.tools import suites
@@ -38,9 +32,7 @@ from codegen.sandbox import Sandbox
 slow, long = pytest.mark.slow, pytest.mark.long
 
 
-with_data = pytest.mark.skipif(
-    "CODEGEN_TEST_DATA" not in os.environ, reason="set CODEGEN_TEST_DATA to the folder of data sets"
-)
+with_data = pytest.mark.skipif("CODEGEN_TEST_DATA" not in os.environ, reason="no data sets")
 
 
 def case(name: str, keys: str, *marks: Any, quick: bool = True, **options: Any) -> Any:

@@ -159,5 +159,5 @@ def test_editor(served_model: Any) -> None:
         walk = trace(lambda: runner.run(editors[-1].type()), open_document)
         for editor in editors:
             editor.engine.stop()
-            editor.session.files.close()
+            editor.session.workspace.close()
     check("keystroke", walk)

@@ -81,7 +81,7 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
         "language": "python", "params": SamplingParams(LONGEST_LINE), "multiline": "never",
     }  # fmt: skip
     before, after = (CompletionRequest(key, *text, **options) for text in (edit.before, edit.after))
-    build = engine.model.prompter.build
+    build = engine.source.prompter.build
     old, new = (build(engine.within_limits(one)).ids for one in (before, after))
     if old == new:
         return None

@@ -315,8 +315,8 @@ def http(given: HttpOptions) -> None:
     with given.listening() as (token, sock), _running(_engine(given)) as engine:
         next_edits = _next_editor(given)
         app = make_app(engine, token, exclude=given.exclude, next_edits=next_edits, **given.access)
-        shown = f"{engine.model.name} of {given.upstream}" if given.upstream else given.model
-        status = [engine.model.status.message] if given.upstream else []
+        shown = f"{engine.source.name} of {given.upstream}" if given.upstream else given.model
+        status = [engine.source.status.message] if given.upstream else []
         given.announce(token, f"Serving {shown} at {given.address(sock)}", *status)
         serve(make_server(app), sock)
 

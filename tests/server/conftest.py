@@ -175,7 +175,7 @@ def fronted(served: Served, engine: Any) -> Iterator[Served]:
     from codegen.server.completion.upstream import Upstream
     from codegen.server.http import make_app
 
-    upstream = Upstream(f"{served.url}/v1", model=engine.model.name, key=TOKEN)
+    upstream = Upstream(f"{served.url}/v1", model=engine.source.name, key=TOKEN)
     upstream.check()
     front = CompletionEngine(upstream, ServerLimits())
     server = Served(make_app(front, TOKEN))

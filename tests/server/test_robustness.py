@@ -137,7 +137,7 @@ async def test_random_editing_keeps_text_and_cache_right(engine: Any, encoding: 
         assert texts[uri][:at].endswith(snapshot.request.prefix)
         key = snapshot.request.key
         if engine.worker.caches.documents.get(key) and not answer["result"]["items"]:
-            prompt = engine.model.prompter.build(engine.within_limits(snapshot.request))
+            prompt = engine.source.prompter.build(engine.within_limits(snapshot.request))
             assert engine.worker.caches.get(key).cache.token_ids == prompt.ids
     for uri in list(texts):
         await wire.send("textDocument/didClose", {"textDocument": {"uri": uri}})

@@ -26,7 +26,7 @@ from codegen.server.completion.requests import (
     ServerLimits,
     Status,
 )
-from codegen.server.completion.schedule import JobQueue, OnText, QueuedRequest
+from codegen.server.completion.schedule import CompletionJob, JobQueue, OnText
 from codegen.server.metrics import Metrics
 
 _WEIGHT = 0.2  # of the latest duration in the moving average
@@ -60,22 +60,23 @@ class CompletionEngine:
     """Completes for many documents of many clients.
 
     Attributes:
+        source: the model or server that generates the text.
         worker: the thread that runs the requests.
     """
 
     def __init__(
         self,
-        model: CompletionSource,
+        source: CompletionSource,
         limits: ServerLimits | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        self.model = model
+        self.source = source
         self.limits = limits or ServerLimits()
         self.metrics = metrics or Metrics()
         self.usual_s = 0.0  # average duration of a model's completion
         self._suggestions: OrderedDict[DocumentKey, DocumentSuggestions] = OrderedDict()
         self._queue = JobQueue(self.limits.queue, self.metrics, self.limits.together)
-        self.worker = model.worker(self._queue, self.limits, self.metrics)
+        self.worker = source.worker(self._queue, self.limits, self.metrics)
         self.worker.start()
 
     async def complete(
@@ -101,7 +102,7 @@ class CompletionEngine:
             found = tuple(Candidate(text, 0, "stop") for text in texts[: request.candidates])
             return CompletionResult(found, from_suggestion=True)
         loop = asyncio.get_running_loop()
-        job = QueuedRequest(request, loop, loop.create_future(), on_text)
+        job = CompletionJob(request, loop, loop.create_future(), on_text)
         self._queue.put(job)
         try:
             answer = await job.future
@@ -116,7 +117,7 @@ class CompletionEngine:
     def warm_up(self, request: CompletionRequest) -> None:
         """Encodes a document's context while no other request is waiting; returns no result."""
         loop = asyncio.get_running_loop()
-        job = QueuedRequest(self.within_limits(request), loop, loop.create_future(), warm_up=True)
+        job = CompletionJob(self.within_limits(request), loop, loop.create_future(), warm_up=True)
         job.future.add_done_callback(lambda done: done.cancelled() or done.exception())
         if self._queue.has_room(request.key):
             self._queue.put(job)
@@ -162,7 +163,7 @@ class CompletionEngine:
         if request.patient:
             most, longest_s = limits.conversation_tokens, limits.conversation_s
         else:
-            most, longest_s = min(limits.max_tokens, self.model.limit // 2), limits.deadline_s
+            most, longest_s = min(limits.max_tokens, self.source.limit // 2), limits.deadline_s
         params = request.params
         return replace(
             request,

@@ -43,9 +43,9 @@ from codegen.server.completion.requests import (
 )
 from codegen.server.completion.schedule import (
     Cancelled,
+    CompletionJob,
     JobQueue,
     Outcome,
-    QueuedRequest,
     Schedule,
     is_bug,
 )
@@ -154,7 +154,7 @@ class LocalWorker(threading.Thread):
                 for ended, outcome in schedule.round():
                     self._end(ended, outcome)
 
-    def _end(self, job: QueuedRequest, outcome: Outcome | None) -> None:
+    def _end(self, job: CompletionJob, outcome: Outcome | None) -> None:
         """Finishes a job if it has an outcome."""
         if outcome is None:
             return
@@ -176,7 +176,7 @@ class LocalWorker(threading.Thread):
         document.recompute = False
         return True
 
-    def _answer(self, job: QueuedRequest) -> Passes[CompletionResult]:
+    def _answer(self, job: CompletionJob) -> Passes[CompletionResult]:
         request = job.request
         stop = self._preempted(job) if job.warm_up else job.cancel.is_set
         started = time.perf_counter()
@@ -234,7 +234,7 @@ class LocalWorker(threading.Thread):
             stages=stages,
         )
 
-    def _settle(self, job: QueuedRequest, document: DocumentState) -> Passes[float]:
+    def _settle(self, job: CompletionJob, document: DocumentState) -> Passes[float]:
         """Makes a document's states exact; returns the seconds it took."""
         began = time.perf_counter()
         inexact = document.cache.inexact
@@ -246,7 +246,7 @@ class LocalWorker(threading.Thread):
         return time.perf_counter() - began
 
     def _search(
-        self, job: QueuedRequest, document: DocumentState, prompt: Prompt
+        self, job: CompletionJob, document: DocumentState, prompt: Prompt
     ) -> CandidateSearch:
         return CandidateSearch(
             self.model,
@@ -258,7 +258,7 @@ class LocalWorker(threading.Thread):
             job.text_in_loop(),
         )
 
-    def _preempted(self, job: QueuedRequest) -> Callable[[], bool]:
+    def _preempted(self, job: CompletionJob) -> Callable[[], bool]:
         return lambda: job.cancel.is_set() or self._queue.wanted or len(self._schedule) > 1
 
     def _gauges(self) -> None:

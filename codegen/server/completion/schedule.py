@@ -48,7 +48,7 @@ QUIET_S = 0.1  # idle time before caches are refreshed; longer than between two 
 
 
 @dataclass(eq=False)
-class QueuedRequest:
+class CompletionJob:
     """One request, and the future of its result in an event loop.
 
     Attributes:
@@ -115,8 +115,8 @@ class JobQueue:
         self._most = most
         self._together = together
         self._metrics = metrics
-        self._waiting: OrderedDict[DocumentKey, QueuedRequest] = OrderedDict()
-        self._running: list[QueuedRequest] = []
+        self._waiting: OrderedDict[DocumentKey, CompletionJob] = OrderedDict()
+        self._running: list[CompletionJob] = []
         self._turns: list[str] = []  # clients, the last one served at the end
         self._gone: list[DocumentKey] = []
         self._changed = threading.Condition()
@@ -144,7 +144,7 @@ class JobQueue:
         with self._changed:
             return key not in self._waiting and len(self._waiting) < self._most
 
-    def put(self, job: QueuedRequest) -> None:
+    def put(self, job: CompletionJob) -> None:
         """Adds a job and cancels an older one of its document.
 
         Raises:
@@ -198,7 +198,7 @@ class JobQueue:
                 self._give_up(key)
             self._notify()
 
-    def cancel(self, job: QueuedRequest) -> None:
+    def cancel(self, job: CompletionJob) -> None:
         """Cancels a job that has not finished."""
         job.cancel.set()
         if not job.future.done() or job.future.cancelled():
@@ -209,7 +209,7 @@ class JobQueue:
         """Calls ``listener`` in any thread after each change, for workers that do not block."""
         self._listener = listener
 
-    def poll(self, forget: Callable[[DocumentKey], None]) -> QueuedRequest | None:
+    def poll(self, forget: Callable[[DocumentKey], None]) -> CompletionJob | None:
         """Returns the next job that can run now, without waiting; ``forget`` as in :meth:`take`."""
         with self._changed:
             while self._gone:
@@ -218,7 +218,7 @@ class JobQueue:
 
     def take(
         self, forget: Callable[[DocumentKey], None], refresh: Callable[[], bool]
-    ) -> QueuedRequest | None:
+    ) -> CompletionJob | None:
         """Returns the next job; None if the queue is stopped or no job can join the running ones.
         If no job is running, waits for one.
 
@@ -244,12 +244,12 @@ class JobQueue:
                     if not self.wanted:
                         self._changed.wait()
 
-    def done(self, job: QueuedRequest) -> None:
+    def done(self, job: CompletionJob) -> None:
         """Marks a taken job as finished."""
         with self._changed:
             self._running.remove(job)
 
-    def finish(self, job: QueuedRequest, outcome: Outcome) -> None:
+    def finish(self, job: CompletionJob, outcome: Outcome) -> None:
         """Sends the outcome of a taken job."""
         if isinstance(outcome, CompletionResult):
             job.answer(outcome)
@@ -274,7 +274,7 @@ class JobQueue:
         self._changed.notify_all()
         self._listener()
 
-    def _pop(self) -> QueuedRequest | None:
+    def _pop(self) -> CompletionJob | None:
         """Removes and returns the next job: real ones first, clients in turn, warm-ups last."""
         running = {job.request.key for job in self._running}
         clients = {key.client for key in running}
@@ -310,7 +310,7 @@ class JobQueue:
 class _Running:
     """Job with its work, the pass that it waits for, and the round of its last pass."""
 
-    job: QueuedRequest
+    job: CompletionJob
     work: Passes[CompletionResult]
     request: Pass
     served: int = 0
@@ -335,7 +335,7 @@ class Schedule:
     def __len__(self) -> int:
         return len(self._running)
 
-    def start(self, job: QueuedRequest, work: Passes[CompletionResult]) -> Outcome | None:
+    def start(self, job: CompletionJob, work: Passes[CompletionResult]) -> Outcome | None:
         """Starts a job; returns its outcome if it needs no forward pass."""
         try:
             self._running.append(_Running(job, work, next(work), self._round))
@@ -345,7 +345,7 @@ class Schedule:
             return error
         return None
 
-    def round(self) -> list[tuple[QueuedRequest, Outcome]]:
+    def round(self) -> list[tuple[CompletionJob, Outcome]]:
         """Runs a round, and resumes each job's work with the logits; returns the finished ones.
 
         Cancelled jobs finish before the round.
@@ -389,7 +389,7 @@ class Schedule:
 
     def _resume(
         self, one: _Running, result: torch.Tensor | Exception | None
-    ) -> tuple[QueuedRequest, Outcome] | None:
+    ) -> tuple[CompletionJob, Outcome] | None:
         """Continues a job's work, or stops it if ``result`` is None; returns a final outcome."""
         outcome: Outcome
         try:

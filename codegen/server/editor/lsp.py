@@ -171,10 +171,10 @@ def add_features(server: LanguageServer, session: EditorSession) -> None:
 
     @server.feature(types.INITIALIZE)
     def initialize(params: types.InitializeParams) -> None:
-        session.workspace = params.root_uri or ""
+        session.workspace_uri = params.root_uri or ""
         folders = [folder.uri for folder in params.workspace_folders or ()]
-        for uri in folders or [session.workspace]:
-            session.files.add(uri)
+        for uri in folders or [session.workspace_uri]:
+            session.workspace.add(uri)
         encoding = server.workspace.position_encoding
         chosen = encoding.value if isinstance(encoding, types.PositionEncodingKind) else encoding
         known: dict[str, Encoding] = {name: name for name in ENCODINGS}
@@ -210,19 +210,19 @@ def _add_documents(server: LanguageServer, session: EditorSession) -> None:
 
     @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
     def did_save(params: types.DidSaveTextDocumentParams) -> None:
-        session.files.changed(params.text_document.uri)
+        session.workspace.changed(params.text_document.uri)
 
     @server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)
     def did_change_files(params: types.DidChangeWatchedFilesParams) -> None:
         for change in params.changes:
-            session.files.changed(change.uri)
+            session.workspace.changed(change.uri)
 
     @server.feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)
     def did_change_folders(params: types.DidChangeWorkspaceFoldersParams) -> None:
         for folder in params.event.removed:
-            session.files.remove(folder.uri)
+            session.workspace.remove(folder.uri)
         for folder in params.event.added:
-            session.files.add(folder.uri)
+            session.workspace.add(folder.uri)
         session.forget_snippets()
 
 
@@ -467,7 +467,7 @@ async def _serve(
         return 1
     finally:
         loading.cancel()
-        session.files.close()
+        session.workspace.close()
         if next_edits:
             next_edits.outcomes.close()
         if session.engine:
@@ -484,14 +484,14 @@ async def load_model(session: EditorSession, load: Callable[[], CompletionEngine
         session.fail(str(error))
         return
     session.use(engine)
-    model, loop = engine.model, asyncio.get_running_loop()
+    source, loop = engine.source, asyncio.get_running_loop()
 
     def show(status: Status) -> None:
         with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(session.report, status.kind, status.message, status.busy)
 
-    model.on_status = show
-    session.report(model.status.kind, model.status.message, model.status.busy)
+    source.on_status = show
+    session.report(source.status.kind, source.status.message, source.status.busy)
 
 
 def read_in_thread(

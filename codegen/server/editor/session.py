@@ -179,7 +179,7 @@ class EditorSession:
     Attributes:
         exclude: path patterns from the command line, in addition to the user's.
         encoding: unit of columns.
-        workspace: URI of the root.
+        workspace_uri: URI of the root.
         on_status: called when the status changes, once the editor is ready.
         on_settled: called with a completion that replaces an earlier one, if the editor supports
             that. Without it, completions are settled before they are returned.
@@ -190,8 +190,8 @@ class EditorSession:
     limits: requests.ServerLimits
     exclude: tuple[str, ...] = ()
     encoding: Encoding = "utf-16"
-    workspace: str = ""
-    files: Workspace = field(default_factory=Workspace)
+    workspace_uri: str = ""
+    workspace: Workspace = field(default_factory=Workspace)
     on_status: Callable[[requests.Status], None] | None = None
     status: requests.Status = requests.Status("Normal", "The model is being loaded.", busy=True)
     preferences: EditorSettings = field(default_factory=EditorSettings)
@@ -213,7 +213,7 @@ class EditorSession:
     def use(self, engine: CompletionEngine) -> None:
         """Sets the engine once the model is loaded."""
         self.engine, self.limits = engine, engine.limits
-        self._configure_files()
+        self._configure_workspace()
         self._loaded.set()
 
     def fail(self, reason: str) -> None:
@@ -221,11 +221,11 @@ class EditorSession:
         self.report("Error", reason)
         self._loaded.set()
 
-    def _configure_files(self) -> None:
+    def _configure_workspace(self) -> None:
         read = self.preferences.workspace_files
         if read is None:
-            read = self.engine is None or not self.engine.model.remote
-        self.files.configure((*self.exclude, *self.preferences.exclude), read)
+            read = self.engine is None or not self.engine.source.remote
+        self.workspace.configure((*self.exclude, *self.preferences.exclude), read)
         self.forget_snippets()
 
     def forget_snippets(self) -> None:
@@ -252,7 +252,7 @@ class EditorSession:
         delay = TypingDelay(self.preferences.delay_ms / 1e3)
         self.documents[uri] = OpenDocument(document, language, delay)
         if document is not None:
-            self.files.opened(uri, document)
+            self.workspace.opened(uri, document)
 
     def change(
         self, uri: str, version: int | None, changes: Sequence[TextDocumentContentChangeEvent]
@@ -286,7 +286,7 @@ class EditorSession:
             if document.cursor is not None:
                 document.cursor = moved(document.cursor, change, self.encoding)
             if isinstance(change, TextDocumentContentChangePartial):
-                self.files.edited(uri, change.range.start.line)
+                self.workspace.edited(uri, change.range.start.line)
         self._warm_up_soon(uri, document)
 
     def _warm_up_soon(self, uri: str, document: OpenDocument) -> None:
@@ -325,14 +325,14 @@ class EditorSession:
         self.report("Warning", f"{reason} Close and reopen the file.")
 
     def _forget(self, uri: str, *, is_lost: bool = False) -> None:
-        self.files.closed(uri)
+        self.workspace.closed(uri)
         if self.next_edits:
             self.next_edits.forget(uri, is_lost=is_lost)
         if self.engine:
             self.engine.close(self._key(uri))
 
     def _key(self, uri: str) -> requests.DocumentKey:
-        return requests.DocumentKey(_CLIENT, self.workspace, uri)
+        return requests.DocumentKey(_CLIENT, self.workspace_uri, uri)
 
     def _is_secret(self, uri: str) -> bool:
         return is_secret(uri, (*self.exclude, *self.preferences.exclude))
@@ -365,7 +365,7 @@ class EditorSession:
                 prefix = start + selected.text
         except OutOfStep:  # the position refers to a change that has not arrived yet
             return None
-        repository, path = self.files.name(uri)
+        repository, path = self.workspace.name(uri)
         request = requests.CompletionRequest(
             self._key(uri),
             prefix,
@@ -431,21 +431,21 @@ class EditorSession:
             document.snippets, document.next_snippets = (), None
             return None
         line = snapshot.request.prefix.rpartition("\n")[2]
-        at = snapshot.position.line, self.files.settled
+        at = snapshot.position.line, self.workspace.settled
         names = frozenset(_COMPLETE_NAME.findall(line))
         known = document.chosen_at
         uri = snapshot.request.key.document
-        stays = known and known[:2] == at and not self.files.behind(uri)
-        if known and stays and not any(map(self.files.knows, names - known[2])):
+        stays = known and known[:2] == at and not self.workspace.behind(uri)
+        if known and stays and not any(map(self.workspace.knows, names - known[2])):
             return None
         mark = document.chosen_at = (*at, names)
         whole = document.text.size
         texts = document.text.around(snapshot.position, whole, whole)
         assert self.engine is not None
-        tokens = self.engine.model.limit * preferences.context_share
+        tokens = self.engine.source.limit * preferences.context_share
         room = int(tokens * _CONTEXT_CHARS_A_TOKEN)
         chosen = asyncio.wrap_future(
-            self.files.choose(uri, document.language, texts, preferences.context, room)
+            self.workspace.choose(uri, document.language, texts, preferences.context, room)
         )
 
         def note(done: asyncio.Future[tuple[requests.Snippet, ...]]) -> None:
@@ -506,7 +506,7 @@ class EditorSession:
             return None
         if version is not None and version != document.text.version:
             return None  # another change has not arrived yet
-        _, path = self.files.name(uri)
+        _, path = self.workspace.name(uri)
         try:
             return await self.next_edits.propose(
                 self.engine, self._key(uri), document.text, position, path, document.language
@@ -532,7 +532,7 @@ class EditorSession:
         if isinstance(given, dict) and isinstance(given.get("codegen"), dict):
             given = given["codegen"]
         self.preferences, wrong = self.preferences.updated(given, self.limits)
-        self._configure_files()
+        self._configure_workspace()
         for uri, document in self.documents.items():
             document.delay.longest_s = self.preferences.delay_ms / 1e3
             if document.text is not None and self._is_secret(uri):

@@ -208,27 +208,27 @@ def local_model(service: CompletionService, what: str) -> CompletionModel:
     Raises:
         RequestRejected: with status 501, if an upstream server generates the completions.
     """
-    model = service.engine.model
-    if isinstance(model, CompletionModel):
-        return model
+    source = service.engine.source
+    if isinstance(source, CompletionModel):
+        return source
     raise RequestRejected(
         f"{what} requires a model in this process; this server forwards requests to "
-        f"{model.device}.",
+        f"{source.device}.",
         status=501,
     )
 
 
-def check_model(name: str, model: CompletionSource) -> None:
+def check_model(name: str, source: CompletionSource) -> None:
     """Checks that a request names the loaded model or none.
 
     Raises:
         RequestRejected: with status 404, and the loaded model's name.
     """
     placeholder = "dummy"  # sent by huggingface_hub's client without a model
-    known = {"", placeholder, model.name, model.name.rstrip("/").rpartition("/")[2]}
+    known = {"", placeholder, source.name, source.name.rstrip("/").rpartition("/")[2]}
     if name.removesuffix(":latest") not in known:
         raise RequestRejected(
-            f"Unknown model {name[:80]!r}; this server has {model.name!r}.",
+            f"Unknown model {name[:80]!r}; this server has {source.name!r}.",
             status=404, code="model_not_found", param="model",
         )  # fmt: skip
 

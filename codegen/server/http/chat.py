@@ -172,8 +172,8 @@ async def chat_completions(service: CompletionService, request: Request) -> Resp
     given = await bodies.read_object(request)
     body = ChatBody.read(given)
     turns = turns_of(body.messages)
-    bodies.check_model(body.model, service.engine.model)
-    if isinstance(upstream := service.engine.model, Upstream):
+    bodies.check_model(body.model, service.engine.source)
+    if isinstance(upstream := service.engine.source, Upstream):
         return await relay(service, request, upstream, "chat/completions", given)
     prediction = openai.check_together(service, body.n, body.prediction)
     if body.stream and body.n > 1:
@@ -196,7 +196,7 @@ async def chat_completions(service: CompletionService, request: Request) -> Resp
 async def fim_completions(service: CompletionService, request: Request) -> Response:
     """Handles ``/v1/fim/completions``."""
     body = FimBody.read(await bodies.read_object(request))
-    bodies.check_model(body.model, service.engine.model)
+    bodies.check_model(body.model, service.engine.source)
     text = openai.TextBody(
         suffix=body.suffix,
         max_tokens=body.max_tokens or _FIM_TOKENS,

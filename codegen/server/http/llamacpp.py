@@ -123,7 +123,7 @@ def _row(
         "index": number,
         "content": one.text,
         "stop": True,
-        "model": service.engine.model.name,
+        "model": service.engine.source.name,
         "tokens_predicted": one.completion_tokens,
         "tokens_evaluated": answer.reused + answer.encoded,
         "tokens_cached": answer.reused,
@@ -166,14 +166,14 @@ def _selected(row: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
 
 async def props(service: CompletionService, _: Request) -> Response:
     """Handles ``/props``, which clients of llama.cpp's server request at startup."""
-    model, limits = service.engine.model, service.engine.limits
-    tokenizer = model.tokenizer if isinstance(model, CompletionModel) else None
+    source, limits = service.engine.source, service.engine.limits
+    tokenizer = source.tokenizer if isinstance(source, CompletionModel) else None
     return JSONResponse(
         {
-            "default_generation_settings": {"n_ctx": service.engine.model.longest},
+            "default_generation_settings": {"n_ctx": service.engine.source.longest},
             "total_slots": limits.together,
-            "model_alias": model.name,
-            "model_path": model.name,
+            "model_alias": source.name,
+            "model_path": source.name,
             "chat_template": getattr(tokenizer, "chat_template", "") or "",
             "bos_token": getattr(tokenizer, "bos_token", "") or "",
             "eos_token": getattr(tokenizer, "eos_token", "") or "",

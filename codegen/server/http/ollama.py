@@ -84,8 +84,8 @@ async def generate(service: CompletionService, request: Request) -> Response:
     continuation of ``prompt``, else the response to it.
     """
     body = GenerateBody.read(await bodies.read_object(request))
-    model, options = service.engine.model, body.options
-    bodies.check_model(body.model, model)
+    source, options = service.engine.source, body.options
+    bodies.check_model(body.model, source)
     if not (body.prompt or body.suffix):
         return JSONResponse({**_head(service), **_response(""), **_LOADED})
     if body.suffix or body.raw or not _chats(service):
@@ -109,7 +109,7 @@ async def generate(service: CompletionService, request: Request) -> Response:
 async def chat(service: CompletionService, request: Request) -> Response:
     """Handles ``/api/chat``."""
     body = OllamaChatBody.read(await bodies.read_object(request))
-    bodies.check_model(body.model, service.engine.model)
+    bodies.check_model(body.model, service.engine.source)
     if not body.messages:
         return JSONResponse({**_head(service), **_message(""), **_LOADED})
     return await _converse(service, request, turns_of(body.messages), body, _message)
@@ -143,24 +143,22 @@ async def _converse(
         "stop": options.stop,
         "top_k": max(0, options.top_k),
     }
-    upstream = service.engine.model
-    if not isinstance(upstream, Upstream):
+    source = service.engine.source
+    if not isinstance(source, Upstream):
         asked = await conversation_request(
             service, turns, max_tokens=max_tokens, **params, **{**more, "stop": tuple(options.stop)}
         )
         pieces = service.stream(request, asked)
         return await _answer(service, request, pieces, body.stream, said)
-    params |= {"model": upstream.name, "messages": turns}
+    params |= {"model": source.name, "messages": turns}
     params |= {name: value for name, value in more.items() if value}
     params |= {} if options.seed is None else {"seed": options.seed}
     params |= {"max_tokens": max_tokens} if max_tokens else {}
-    if body.stream and isinstance(upstream, LlamaUpstream):
+    if body.stream and isinstance(source, LlamaUpstream):
         params["stream_options"] = {"include_usage": True}
     route, limit_s = "chat/completions", service.engine.limits.conversation_s
     rows = (
-        upstream.stream(route, params)
-        if body.stream
-        else _row(upstream.json(route, params, limit_s))
+        source.stream(route, params) if body.stream else _row(source.json(route, params, limit_s))
     )
     pieces = _pieces(rows)
     return await _answer(service, request, pieces, body.stream, said)
@@ -194,8 +192,8 @@ async def _pieces(rows: AsyncGenerator[dict[str, Any]]) -> AsyncIterator[str | C
 
 def _chats(service: CompletionService) -> bool:
     """Returns True if a prompt is a user's turn."""
-    model = service.engine.model
-    return not isinstance(model, CompletionModel) or bool(model.tokenizer.chat_template)
+    source = service.engine.source
+    return not isinstance(source, CompletionModel) or bool(source.tokenizer.chat_template)
 
 
 def _temperature(options: Options, default: float) -> float:
@@ -237,7 +235,7 @@ async def _lines(
 
 def _head(service: CompletionService) -> dict[str, Any]:
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    return {"model": service.engine.model.name, "created_at": now}
+    return {"model": service.engine.source.name, "created_at": now}
 
 
 def _end(answer: CompletionResult, began: float) -> dict[str, Any]:
@@ -270,13 +268,13 @@ _DETAILS = {
 
 async def tags(service: CompletionService, _: Request) -> Response:
     """Handles ``/api/tags``: lists the loaded model."""
-    model = service.engine.model
+    source = service.engine.source
     entry = {
-        "name": model.name,
-        "model": model.name,
+        "name": source.name,
+        "model": source.name,
         "modified_at": "1970-01-01T00:00:00Z",
         "size": 0,
-        "digest": model.fingerprint if isinstance(model, CompletionModel) else "",
+        "digest": source.fingerprint if isinstance(source, CompletionModel) else "",
         "details": _DETAILS,
     }
     return JSONResponse({"models": [entry]})
@@ -292,22 +290,22 @@ class ShowBody(bodies.StrictBody):
 
 async def show(service: CompletionService, request: Request) -> Response:
     """Handles ``/api/show``."""
-    body, model = ShowBody.read(await bodies.read_object(request)), service.engine.model
-    bodies.check_model(body.model, model)
+    body, source = ShowBody.read(await bodies.read_object(request)), service.engine.source
+    bodies.check_model(body.model, source)
     fills = False
-    if isinstance(model, CompletionModel):
-        fills = model.family is not None
-    elif isinstance(model, Upstream):
-        fills = bool(model.offer) and model.offer.way.kind not in ("prefix", "chat")
+    if isinstance(source, CompletionModel):
+        fills = source.family is not None
+    elif isinstance(source, Upstream):
+        fills = bool(source.offer) and source.offer.way.kind not in ("prefix", "chat")
     return JSONResponse(
         {
             "modelfile": "",
-            "parameters": f"num_ctx {model.longest}",
+            "parameters": f"num_ctx {source.longest}",
             "template": "",
             "details": _DETAILS,
             "model_info": {
                 "general.architecture": "unknown",
-                "unknown.context_length": model.longest,
+                "unknown.context_length": source.longest,
             },
             "capabilities": ["completion", *(["insert"] if fills else [])],
             "modified_at": "1970-01-01T00:00:00Z",

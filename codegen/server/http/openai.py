@@ -189,7 +189,7 @@ def check_together(service: CompletionService, n: int, given: bodies.Prediction 
     prediction = given.text if given else ""
     if prediction and n > 1:
         raise bodies.RequestRejected("A prediction requires n = 1.", param="prediction")
-    if len(prediction) > (longest := service.engine.model.longest * CHARS_A_TOKEN):
+    if len(prediction) > (longest := service.engine.source.longest * CHARS_A_TOKEN):
         raise bodies.RequestRejected(
             f"The prediction has over {longest} characters.", param="prediction"
         )
@@ -219,7 +219,7 @@ def head_of(service: CompletionService, kind: str, name: str) -> dict[str, Any]:
         "id": f"{kind}-{uuid.uuid4().hex[:24]}",
         "object": name,
         "created": int(time.time()),
-        "model": service.engine.model.name,
+        "model": service.engine.source.name,
     }
 
 
@@ -256,13 +256,13 @@ def decoded_by(answers: list[CompletionResult]) -> int:
 
 async def models(service: CompletionService, _: Request) -> Response:
     """Handles ``/v1/models``: lists the loaded model."""
-    return JSONResponse({"object": "list", "data": [_entry(service.engine.model)]})
+    return JSONResponse({"object": "list", "data": [_entry(service.engine.source)]})
 
 
 async def model(service: CompletionService, request: Request) -> Response:
     """Handles ``/v1/models/NAME``; the name may be a path."""
-    bodies.check_model(request.path_params["name"], service.engine.model)
-    return JSONResponse(_entry(service.engine.model))
+    bodies.check_model(request.path_params["name"], service.engine.source)
+    return JSONResponse(_entry(service.engine.source))
 
 
 def _entry(model: CompletionSource) -> dict[str, Any]:

@@ -82,11 +82,11 @@ async def completions(
 
 async def health(service: CompletionService, _: Request) -> Response:
     """Handles ``/v1/health``."""
-    model = service.engine.model
+    source = service.engine.source
     return JSONResponse(
         {
-            "model": model.name,
-            "device": model.device,
+            "model": source.name,
+            "device": source.device,
             "arch": platform.machine(),
             "version": {"git_describe": f"codegen {__version__}"},
         }

@@ -70,8 +70,8 @@ async def answer(
             one is cut off.
         is_sure: directly request an edit that begins at the line that needs a change, if known.
     """
-    if isinstance(engine.model, Upstream):
-        return await _answer_of_server(engine.model, form, prompt)
+    if isinstance(engine.source, Upstream):
+        return await _answer_of_server(engine.source, form, prompt)
     question = _Question.of(form, engine, key, prompt, edit, least)
     found = await question.placed() if is_sure else None
     if not found:
@@ -112,7 +112,7 @@ class _Question:
         edit: Edit,
         least: float,
     ) -> _Question:
-        tokenizer = cast("CompletionModel", engine.model).tokenizer
+        tokenizer = cast("CompletionModel", engine.source).tokenizer
         none = tokenizer.convert_tokens_to_ids(form.none) if form.none else None
         target = rename(edit)
         repeated = _written(form, edit, target) if target != window_text(edit) else ""
@@ -142,7 +142,7 @@ class _Question:
         if not begun:
             return None
         follow = self.request.follow
-        tokenizer = cast("CompletionModel", self.engine.model).tokenizer
+        tokenizer = cast("CompletionModel", self.engine.source).tokenizer
         more = tokenizer(begun, add_special_tokens=False).input_ids
         found = await self._asked(
             replace(

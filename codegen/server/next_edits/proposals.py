@@ -243,7 +243,7 @@ class NextEditor:
             is_current: whether the result is still needed.
         """
         asked = await self._asked(engine)
-        is_private = asked.model.remote or self.outcomes.is_written
+        is_private = asked.source.remote or self.outcomes.is_written
         # In threads, because reading a long file would block other requests.
         hidden = await asyncio.to_thread(hidden_lines, state) if is_private else frozenset[str]()
         lines = lines_of(state.text)
@@ -287,9 +287,9 @@ class NextEditor:
         """Returns the minimum probability of an edit that is shown."""
         if self.least is not None:
             return self.least
-        model = engine.model
-        is_local = not isinstance(model, Upstream)
-        return cast("CompletionModel", model).min_probability if is_local else 0.0
+        source = engine.source
+        is_local = not isinstance(source, Upstream)
+        return cast("CompletionModel", source).min_probability if is_local else 0.0
 
     async def _asked(self, shared: CompletionEngine) -> CompletionEngine:
         """Returns the engine for edits: a separate one, loaded on demand, or the shared one."""
@@ -305,8 +305,8 @@ class NextEditor:
         Args:
             hidden: lines that must not leave this machine (:func:`.edit_history.hidden_lines`).
         """
-        model = engine.model
-        if model.remote:
+        source = engine.source
+        if source.remote:
             shown = redacted(edit, hidden)
             if shown is None:
                 return ""
@@ -315,15 +315,15 @@ class NextEditor:
             prompt = self.form.prompt(edit)
         except formats.Unwritable:
             return ""
-        if isinstance(model, Upstream):
+        if isinstance(source, Upstream):
             tokens = len(prompt) // _CHARS_A_TOKEN
         else:
             own = (edit.text, *(part for c in edit.history for part in (c.old, c.new)))
-            local = cast("CompletionModel", model)
+            local = cast("CompletionModel", source)
             if any(local.prompter.control.search(part) for part in own):
                 return ""  # would be tokenized as a control token
             tokens = len(local.tokenizer(prompt).input_ids)
-        return prompt if tokens + MOST_TOKENS <= model.limit else ""
+        return prompt if tokens + MOST_TOKENS <= source.limit else ""
 
     def worth_showing(
         self, engine: CompletionEngine, edit: Edit, after: str, uri: str, last: str

@@ -60,7 +60,7 @@ async def test_typing_at_the_end_encodes_a_few_tokens_and_gives_the_plain_loops_
         got = await engine.complete(ask(TEXT[:end]))
         assert got.encoded <= 8
         assert got.reused + got.encoded >= first.prompt_tokens - 8
-        assert got.text == plain(engine.model, TEXT[:end], 8)
+        assert got.text == plain(engine.source, TEXT[:end], 8)
 
 
 async def test_candidates_are_different_and_the_first_is_the_greedy_one(
@@ -102,7 +102,7 @@ async def test_probable_enough_predictions_are_chosen(
     """As by a plain loop, and whether or not drafts of the prediction are worth a pass."""
     if not drafts:
         monkeypatch.setattr(Planner, "plan", lambda self, found, *_: [Draft() for _ in found])
-    model, options = engine.model, {"multiline": None, "max_tokens": 9}
+    model, options = engine.source, {"multiline": None, "max_tokens": 9}
     encode = model.tokenizer.backend_tokenizer.encode
 
     seen = set()
@@ -136,7 +136,7 @@ async def test_an_answer_begins_with_a_token_only_if_it_is_probable_enough(
     """Else with the next most probable one; later it may come all the same."""
     import torch
 
-    model = engine.model
+    model = engine.source
     encode = model.tokenizer.backend_tokenizer.encode
 
     def greedy(ids: list[int], banned: int | None) -> tuple[list[int], float]:
@@ -174,7 +174,7 @@ async def test_only_what_may_follow_is_chosen(engine: Any, ask: Any) -> None:
     """As by a plain loop that compares bytes: characters of several tokens, and then the end."""
     import torch
 
-    model = engine.model
+    model = engine.source
     eos = min(model.eos)
 
     def follow(text: str) -> Continuation:
@@ -298,7 +298,7 @@ async def test_no_text_of_another_document(engine: Any, ask: Any) -> None:
         for name, text in texts.items():
             texts[name] = text + name[0]
             got = await engine.complete(ask(texts[name], document=name))
-            assert got.text == plain(engine.model, texts[name], 8)
+            assert got.text == plain(engine.source, texts[name], 8)
 
 
 async def test_what_is_typed_as_suggested_needs_no_model(engine: Any, ask: Any) -> None:
@@ -327,7 +327,7 @@ async def test_stale_states_are_made_exact_when_idle(engine: Any, ask: Any) -> N
         await asyncio.sleep(0.01)
     assert cache.exact
     got = await engine.complete(ask(edited, max_tokens=7))
-    assert got.text == plain(engine.model, edited, 7)
+    assert got.text == plain(engine.source, edited, 7)
 
 
 async def test_a_deadline_ends_with_what_there_is(

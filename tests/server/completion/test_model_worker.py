@@ -142,7 +142,7 @@ async def test_after_any_edit_the_statement_was_encoded_in_the_text_that_is_ther
                         + SOURCE[start:cursor])  # fmt: skip
         await served.complete(asked)
         current = served.worker.caches.get(asked.key).cache.ledger.current
-        prompt = served.model.prompter.build(served.within_limits(asked))
+        prompt = served.source.prompter.build(served.within_limits(asked))
         assert current[slice(*prompt.statement)].all() and current[-1]
 
 
@@ -239,7 +239,7 @@ async def test_a_change_that_no_request_follows_is_settled_in_idle_time(engine: 
     cursor = Position(cursor.line + 1, 3)
     after = session.snapshot(uri, cursor, automatic=True)
     assert after is not None
-    wanted = engine.model.prompter.build(engine.within_limits(after.request)).ids
+    wanted = engine.source.prompter.build(engine.within_limits(after.request)).ids
     for _ in range(400):
         if cache.token_ids == wanted and cache.exact and engine.idle:
             break

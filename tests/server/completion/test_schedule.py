@@ -231,17 +231,17 @@ def test_contexts_take_a_chunk_between_them(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_document_s_next_request_waits_for_the_one_that_runs(ask: Any) -> None:
-    from codegen.server.completion.schedule import JobQueue, QueuedRequest
+    from codegen.server.completion.schedule import CompletionJob, JobQueue
     from codegen.server.metrics import Metrics
 
     queue, loop = JobQueue(8, Metrics(), together=8), asyncio.new_event_loop()
 
-    def job(document: str, warm_up: bool = False) -> QueuedRequest:
-        return QueuedRequest(
+    def job(document: str, warm_up: bool = False) -> CompletionJob:
+        return CompletionJob(
             ask("x", document=document), loop, loop.create_future(), warm_up=warm_up
         )
 
-    def take() -> QueuedRequest | None:
+    def take() -> CompletionJob | None:
         return queue.take(lambda _: None, lambda: False)
 
     first, second, other, warm = job("a"), job("a"), job("b"), job("c", warm_up=True)

@@ -291,7 +291,7 @@ class Recorded:
         self.requests: list[Any] = []
         self.texts = texts
         self.usual_s, self.idle = 0.0, False
-        self.model = SimpleNamespace(remote=False, limit=1024)
+        self.source = SimpleNamespace(remote=False, limit=1024)
         self.limits = ServerLimits()
 
     def suggested(self, request: Any) -> tuple[str, ...] | None:
@@ -340,10 +340,10 @@ def session(tmp_path: Path) -> Iterator[EditorSession]:
     session = EditorSession(ServerLimits())
     session.configure({"delayMs": 0})
     session.use(Recorded())  # type: ignore
-    session.files.add(tmp_path.as_uri())
-    wait_for(lambda: session.files.knows("Cart") and session.files.knows("apply_discount"))
+    session.workspace.add(tmp_path.as_uri())
+    wait_for(lambda: session.workspace.knows("Cart") and session.workspace.knows("apply_discount"))
     yield session
-    session.files.close()
+    session.workspace.close()
 
 
 async def test_pieces_change_with_the_line_and_with_names_of_other_files(
@@ -375,11 +375,11 @@ async def test_a_server_on_another_machine_gets_open_files_only(
     uri = (tmp_path / "shop/main.py").as_uri()
     session.open(uri, "python", 1, "from .cart import Cart\n\n")
     remote: Any = Recorded()
-    remote.model.remote = True
+    remote.source.remote = True
     session.use(remote)
-    wait_for(lambda: not session.files.knows("Cart"))
+    wait_for(lambda: not session.workspace.knows("Cart"))
     assert not (await typed(session, uri, "x", 2))[-1].snippets
-    before = session.files.settled
+    before = session.workspace.settled
     session.configure({"workspaceFiles": True})
-    wait_for(lambda: session.files.settled > before)
+    wait_for(lambda: session.workspace.settled > before)
     assert (await typed(session, uri, "x", 2))[-1].snippets

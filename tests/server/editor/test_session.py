@@ -41,7 +41,7 @@ def test_a_wrong_setting_keeps_its_value_and_the_others_count(name: str, value: 
 async def test_an_editor_sees_that_the_server_behind_is_still_starting() -> None:
     waiting, ready = Status("Warning", "Waiting.", busy=True), Status("Normal", "Ready.")
     model = SimpleNamespace(status=waiting, remote=True, on_status=lambda _: None)
-    engine: Any = SimpleNamespace(model=model, limits=ServerLimits())
+    engine: Any = SimpleNamespace(source=model, limits=ServerLimits())
     session = EditorSession(ServerLimits())
     seen: list[Status] = []
 

@@ -262,7 +262,7 @@ def test_mistakes_are_the_clients_exceptions(
 ) -> None:
     with pytest.raises(openai.NotFoundError) as unknown:
         ask(client, model="gpt-4o")
-    assert unknown.value.code == "model_not_found" and engine.model.name in str(unknown.value)
+    assert unknown.value.code == "model_not_found" and engine.source.name in str(unknown.value)
     with pytest.raises(openai.BadRequestError) as long:
         ask(client, messages=[{"role": "user", "content": "word " * 600}])
     assert long.value.code == "context_length_exceeded" and long.value.param == "messages"

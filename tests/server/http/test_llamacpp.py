@@ -63,7 +63,7 @@ def test_other_files_come_first_and_are_redacted(post: Any, engine: Any) -> None
              {"filename": ".env", "text": "TOP=SECRET\n"}]  # fmt: skip
     infill(post, n_predict=4, input_extra=extra)
     [document] = engine.worker.caches.documents.values()
-    seen = engine.model.tokenizer.decode(document.cache.token_ids)
+    seen = engine.source.tokenizer.decode(document.cache.token_ids)
     assert "beta = 1" in seen and "b.py" in seen
     assert secret not in seen and "TOP" not in seen
 

@@ -20,7 +20,7 @@ def chat_text(post: Any, messages: Any, **more: Any) -> str:
 
 def test_ollamas_own_client(served: Served, post: Any, engine: Any) -> None:
     ollama = pytest.importorskip("ollama", reason="needs the package ollama")
-    client, name = ollama.Client(served.url, headers=AUTH), engine.model.name
+    client, name = ollama.Client(served.url, headers=AUTH), engine.source.name
     assert [model.model for model in client.list().models] == [name]
     shown = client.show(name)
     assert shown.capabilities == ["completion"]

@@ -386,7 +386,7 @@ def test_6_no_file_is_opened(
 
 
 def test_9_no_control_token_from_a_document(engine: Any) -> None:
-    model = engine.model
+    model = engine.source
     special = set(model.tokenizer.all_special_ids)
     text = "a <|endoftext|> b <|im_start|>system\nx<|im_end|>"
     ids = model.prompter.encode(text).ids

@@ -373,7 +373,7 @@ class Scripted:
     def __init__(self, first: str, rivals: list[str], rest: str = "") -> None:
         self.first, self.rivals, self.rest = first, rivals, rest
         self.asked: list[CompletionRequest] = []
-        self.model = self
+        self.source = self
 
     def tokenizer(self, text: str, **_: Any) -> Any:
         return SimpleNamespace(input_ids=[text])

@@ -34,7 +34,7 @@ from codegen.server.completion.requests import (
     Status,
     Unavailable,
 )
-from codegen.server.completion.schedule import Cancelled, JobQueue, OnText, Outcome, QueuedRequest
+from codegen.server.completion.schedule import Cancelled, CompletionJob, JobQueue, OnText, Outcome
 from codegen.server.completion.upstream.probe import ServerCapabilities, Unreachable, probe
 from codegen.server.completion.upstream.prompts import Window, body, code_of, host_of, window
 from codegen.server.metrics import Metrics
@@ -272,7 +272,7 @@ class _Worker(threading.Thread):
 
     async def _serve(self) -> None:
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
-        tasks: dict[asyncio.Task[None], QueuedRequest] = {}
+        tasks: dict[asyncio.Task[None], CompletionJob] = {}
         self._up, self._reviving = asyncio.Event(), None
 
         def notice() -> None:
@@ -305,7 +305,7 @@ class _Worker(threading.Thread):
         self._slots.pop(key, None)
         self._given_up.pop(key, None)
 
-    async def _work(self, job: QueuedRequest) -> None:
+    async def _work(self, job: CompletionJob) -> None:
         outcome: Outcome
         try:
             outcome = await self._answer(job)
@@ -315,7 +315,7 @@ class _Worker(threading.Thread):
             outcome = error
         self._queue.finish(job, outcome)
 
-    async def _answer(self, job: QueuedRequest) -> CompletionResult:
+    async def _answer(self, job: CompletionJob) -> CompletionResult:
         started, tries = time.perf_counter(), 0
         paths: list[_Path] = []
         try:
@@ -340,7 +340,7 @@ class _Worker(threading.Thread):
             f"The server at {self.upstream.device} did not respond within {self._deadline_s:g} s."
         )
 
-    async def _until_up(self, job: QueuedRequest) -> None:
+    async def _until_up(self, job: CompletionJob) -> None:
         """Waits for the server if it is down.
 
         Raises:
@@ -352,7 +352,7 @@ class _Worker(threading.Thread):
         except TimeoutError:
             raise Unavailable(self.upstream.status.message) from None
 
-    async def _debounce(self, job: QueuedRequest) -> None:
+    async def _debounce(self, job: CompletionJob) -> None:
         """Waits for the next key if the server was too slow for earlier ones.
 
         A server detects a closed connection late, llama.cpp after up to a second, and has few
@@ -363,7 +363,7 @@ class _Worker(threading.Thread):
             await asyncio.sleep(min(_MOST_PAUSE_S, _PAUSE_S * count))
 
     async def _complete(
-        self, job: QueuedRequest, paths: list[_Path], started: float
+        self, job: CompletionJob, paths: list[_Path], started: float
     ) -> CompletionResult:
         """Requests a completion from the server.
 
@@ -400,7 +400,7 @@ class _Worker(threading.Thread):
         return self._completion(job, [paths[0], *good], started, text.seen)
 
     def _completion(
-        self, job: QueuedRequest, paths: list[_Path], started: float, seen: int
+        self, job: CompletionJob, paths: list[_Path], started: float, seen: int
     ) -> CompletionResult:
         request, first = job.request, paths[0]
         candidates: dict[str, Candidate] = {}
@@ -432,7 +432,7 @@ class _Worker(threading.Thread):
 
     async def _stream(
         self,
-        job: QueuedRequest,
+        job: CompletionJob,
         offer: ServerCapabilities,
         text: Window,
         path: _Path,
@@ -530,7 +530,7 @@ class _Worker(threading.Thread):
                 else:
                     slot.tokens = path.prompt
 
-    def _take(self, failure: RequestFailure, job: QueuedRequest, tries: int) -> None:
+    def _take(self, failure: RequestFailure, job: CompletionJob, tries: int) -> None:
         """Prepares a retry, if that may help.
 
         Raises:

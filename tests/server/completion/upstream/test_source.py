@@ -282,7 +282,7 @@ def test_a_server_that_dies_and_comes_back_loses_no_request(
         pieces=lambda body: [body["input_prefix"][-3:], " is", " it"],
     )  # fmt: skip
     statuses: list[Status] = []
-    engine.model.on_status = statuses.append
+    engine.source.on_status = statuses.append
 
     async def client(number: int) -> None:
         for turn in range(12):
@@ -326,7 +326,7 @@ def test_what_failed_for_a_while_is_asked_again(made: Make, ask: Any, reply: Any
         return (await engine.complete(ask("x"), shown.append)).text
 
     assert asyncio.run(run()) == "answer text" == "".join(shown)
-    assert len(server.bodies()) == 2 and engine.model.status.kind == "Normal"
+    assert len(server.bodies()) == 2 and engine.source.status.kind == "Normal"
 
 
 def test_a_prompt_that_is_too_long_is_sent_shorter(made: Make, ask: Any) -> None:
@@ -348,9 +348,9 @@ def test_a_refusal_shows_no_words_that_may_quote_a_document(
             complete(engine, ask("secret words"))
         assert "secret words" not in str(found.value)
     assert len(caplog.records) == 1 and "secret words" not in caplog.text
-    assert engine.model.status.kind == "Warning"
+    assert engine.source.status.kind == "Warning"
     assert complete(engine, ask("y"))[0].text == "answer text"
-    assert engine.model.status.kind == "Normal"
+    assert engine.source.status.kind == "Normal"
 
 
 def test_a_server_that_repeats_the_key(
@@ -361,10 +361,10 @@ def test_a_server_that_repeats_the_key(
     _, engine = made(key=key, replies=[repeats] * 2)
     with pytest.raises(Unavailable) as refused:
         complete(engine, ask("x"))
-    assert isinstance(engine.model, Upstream)
+    assert isinstance(engine.source, Upstream)
     with pytest.raises(InputError, match=r"Bearer \*\*\* is bad") as passed:  # to a client of ours
-        asyncio.run(anext(engine.model.stream("completions", {"prompt": "x", "max_tokens": 9})))
-    said = [str(refused.value), str(passed.value), engine.model.status.message, caplog.text]
+        asyncio.run(anext(engine.source.stream("completions", {"prompt": "x", "max_tokens": 9})))
+    said = [str(refused.value), str(passed.value), engine.source.status.message, caplog.text]
     moved = JSONResponse({}, 307, headers={"Location": f"http://127.0.0.1:9/?key={key}"})
     for fault in (repeats, moved):
         server = UpstreamServer(Script(key=key, fault=fault))

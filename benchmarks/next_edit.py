@@ -263,7 +263,6 @@ def _engine(model: str, upstream: str) -> CompletionEngine:
     Raises:
         ModelError: if there is no such model, or the server does not answer.
     """
-    from codegen.models import load
     from codegen.server.completion.engine import CompletionEngine
     from codegen.server.completion.model_worker import ServedModel
     from codegen.server.completion.upstream import Upstream
@@ -276,7 +275,7 @@ def _engine(model: str, upstream: str) -> CompletionEngine:
         )
         source.check()
         return CompletionEngine(source)
-    return CompletionEngine(ServedModel(load(model, dtype=torch.float32)))
+    return CompletionEngine(ServedModel.open(model))
 
 
 def _served(task: tasks.Task[Any], engine: CompletionEngine, editor: NextEditor) -> _Answer:
@@ -289,8 +288,9 @@ def _served(task: tasks.Task[Any], engine: CompletionEngine, editor: NextEditor)
         key = DocumentKey("benchmark", task.name, problem.id)  # a new key, without cached states
         prompt = editor.prompt(engine, problem.edit, hidden=())  # public files
         wall, cpu = time.perf_counter(), time.process_time()
-        asked = ask(form, engine, key, prompt, problem.edit, least=least)
-        said = asyncio.run(asked) if prompt else None
+        said = None
+        if prompt:
+            said = asyncio.run(ask(form, engine, key, prompt, problem.edit, least=least))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         if said and said.probability < least:
             return {"parsed": 1.0, **measures(problem, window_text(problem.edit))}, wall, cpu

@@ -659,9 +659,7 @@ def _engine(given: CompletionEngineOptions, patient: bool = False) -> Completion
     from codegen.server.completion.model_worker import ServedModel
 
     torch.set_num_threads(given.threads)
-    # In float32 an adapter is merged into the weights, which have a fast path for few tokens.
-    dtype = torch.float32 if given.model == given.next_edit_model else None
-    model = ServedModel.open(given.model, dtype=dtype, limits=limits, precision=given.precision)
+    model = ServedModel.open(given.model, limits=limits, precision=given.precision)
     return CompletionEngine(model, limits)
 
 

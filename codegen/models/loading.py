@@ -120,6 +120,11 @@ def resolve(name: str) -> tuple[str, str]:
     return name, "hub"
 
 
+def is_adapter(place: str) -> bool:
+    """Returns True if a directory from :func:`resolve` contains an adapter."""
+    return (Path(place) / _ADAPTER_CONFIG).is_file()
+
+
 def _holds_model(path: Path) -> bool:
     return any((path / file).is_file() for file in ("config.json", _ADAPTER_CONFIG))
 
@@ -180,7 +185,8 @@ def load(
         device: ``cuda``, ``cpu``, ...; by default CUDA if available.
         device_map: spreads the layers over devices instead (accelerate): ``auto``, ...
         bits: 4 (NF4, doubly quantized) or 8, by bitsandbytes; 0 for weights of ``dtype``. On a CPU
-            with AVX2, tokens are decoded with copies of our kernels instead.
+            with AVX2, tokens are decoded with copies of our kernels instead; an adapter is merged
+            first.
         compile: True compiles the model with torch.compile at its first passes.
         trained: True uses bitsandbytes for ``bits`` everywhere: our kernels have no gradients.
 
@@ -195,6 +201,9 @@ def load(
     place, origin = resolve(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(device)
+    adapted = is_adapter(place)
+    if dtype is None and bits and adapted and device == "cpu" and not trained:
+        dtype = torch.float32  # merges the adapter, so that copies of the sum can be made
     dtype = dtype or pick_dtype(device)
     ours = device == "cpu" and dtype in cpu.KERNELS and not device_map and not trained
     bits, copies = (0, bits) if ours else (bits, 0)
@@ -202,7 +211,7 @@ def load(
     if name in MODELS:
         card = replace(card, style=MODELS[name].style)
     placed = device_map or (bits and {"": device})  # from_pretrained sets the final device
-    if not (Path(place) / _ADAPTER_CONFIG).is_file():
+    if not adapted:
         model = _load_whole(name, place, dtype, placed or None, _quantized(bits, device))
         fingerprint = _fingerprint(place, model)
         tokenizer = load_tokenizer(name)
@@ -210,7 +219,7 @@ def load(
         vet_adapter(place)
         below = _below(place)
         # A second adapter would replace an unmerged one.
-        is_chain = (Path(resolve(below)[0]) / _ADAPTER_CONFIG).is_file()
+        is_chain = is_adapter(resolve(below)[0])
         if is_chain and (bits or copies):
             raise ModelError(
                 f"{name} is an adapter of the adapter {below}, which cannot be loaded in "
@@ -414,7 +423,7 @@ def fingerprint_of(name: str) -> str:
     if file := gguf.find_gguf(name):
         return gguf.fingerprint(file)
     place, _ = resolve(name)
-    if not (Path(place) / _ADAPTER_CONFIG).is_file():
+    if not is_adapter(place):
         return _fingerprint(place)
     return _hash([fingerprint_of(_below(place)), _fingerprint(place)])
 
@@ -429,7 +438,7 @@ def load_tokenizer(name: str) -> Any:
     alone = Path(name).expanduser()
     place = str(alone) if name and (alone / _TOKENIZER_CONFIG).is_file() else resolve(name)[0]
     if Path(place).is_dir() and not (Path(place) / _TOKENIZER_CONFIG).is_file():
-        if (Path(place) / _ADAPTER_CONFIG).is_file():
+        if is_adapter(place):
             return load_tokenizer(_below(place))
         raise ModelError(
             f"{name} has no tokenizer.", "Copy tokenizer.json and tokenizer_config.json there."

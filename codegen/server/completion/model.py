@@ -85,11 +85,18 @@ class CompletionModel:
     ) -> Self:
         """Loads a model; ``dtype`` defaults to the fastest on this machine.
 
+        That is float32 for an adapter on a CPU: merged, its weights have fast kernels.
+
         Raises:
             ModelError: with the missing part and the remedy.
         """
-        from codegen.models import load
+        import torch
 
+        from codegen.models import load
+        from codegen.models.loading import is_adapter, resolve
+
+        if precision == "auto" and is_adapter(resolve(name)[0]) and not torch.cuda.is_available():
+            dtype = dtype or torch.float32
         return cls(load(name, dtype=dtype), limits=limits, precision=precision)
 
     def _checked_cache(self) -> EditableCache:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
@@ -92,6 +92,8 @@ class StepProtocol(Protocol):
     def takes_rows(self, tokens: torch.Tensor, cache: KVCache) -> bool: ...
 
     def of_rows(self, tokens: torch.Tensor, cache: KVCache, keep: int) -> torch.Tensor: ...
+
+    def read(self, given: Sequence[list[int]], cache: KVCache) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -31,40 +31,29 @@ def prefill(
     given: Sequence[list[int]],
     step: StepProtocol | None = None,
 ) -> None:
-    """Encodes each row's tokens except the last.
-
-    Args:
-        step: encodes padded rows instead of the model, if it supports that many tokens.
-    """
+    """Encodes each row's tokens except the last, with the model or a step that encodes prompts."""
+    if step is not None and step.read(given, cache):
+        return
     lengths = [len(tokens) - 1 for tokens in given]
     if cache.recurrent:
         _by_length(model, cache, given)
     elif max(lengths) * len(given) > _WORTH_PACKING * sum(lengths):
         packed(model, cache, given, PASS_TOKENS)
     else:
-        padded(model, cache, given, step)
+        padded(model, cache, given)
 
 
-def padded(
-    model: PreTrainedModel,
-    cache: KVCache,
-    given: Sequence[list[int]],
-    step: StepProtocol | None = None,
-) -> None:
+def padded(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) -> None:
     """Encodes each row's tokens except the last, in blocks of columns.
 
     Short rows are padded on the right; the padding's slots are overwritten before they are read.
     """
     # Blocks bound the activations, and are exact under a causal mask.
-    _columns(model, cache, given, max(1, PASS_TOKENS // len(given)), step)
+    _columns(model, cache, given, max(1, PASS_TOKENS // len(given)))
 
 
 def _columns(
-    model: PreTrainedModel,
-    cache: KVCache,
-    given: Sequence[list[int]],
-    block: int,
-    step: StepProtocol | None = None,
+    model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]], block: int
 ) -> None:
     width = max(map(len, given)) - 1
     pad = given[0][0]
@@ -75,10 +64,7 @@ def _columns(
         stop = start + part.shape[1]
         positions = torch.arange(start, stop, device=model.device).expand(len(given), -1)
         cache.place(positions, stop)
-        if step is not None and step.takes_rows(part, cache):
-            step.of_rows(part, cache, 1)
-        else:
-            forward(model, part, cache, cache.mask(), 1)
+        forward(model, part, cache, cache.mask(), 1)
 
 
 def _by_length(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) -> None:

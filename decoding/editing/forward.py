@@ -40,6 +40,7 @@ from codegen.kernels import cpu
 
 _CHECKED = 6  # tokens
 _MOST_ROWS = 16  # per pass; above it PyTorch's products are faster
+_READ = 256  # tokens of a prompt per pass
 
 
 Product = Callable[[torch.Tensor], torch.Tensor]
@@ -179,7 +180,9 @@ class DecodeStep:
             self._pass is not None
             and not tokens.is_floating_point()
             and tokens.numel() <= self._pass.most
-            and all(isinstance(layer, CacheLayer) for layer in cache.layers)
+            and all(
+                isinstance(layer, CacheLayer) and layer.is_initialized for layer in cache.layers
+            )
         )
 
     def of_rows(self, tokens: torch.Tensor, cache: KVCache, keep: int) -> torch.Tensor:
@@ -199,16 +202,38 @@ class DecodeStep:
         states, cosines, sines = self._embedded(tokens.flatten(), places.flatten())
         kept = np.arange(rows * size).reshape(rows, size)[:, size - keep :].ravel()
         assert self._pass is not None
-        empty = states.new_empty(rows, self._kv_heads, 0, self._dim)
-        for layer in cache.layers:
-            if not layer.is_initialized:  # type: ignore[union-attr]
-                layer.lazy_initialization(empty, empty)  # type: ignore[union-attr]
         logits = self._pass(
             states, cosines, sines, [cpu.SequenceRows(places[row], order) for row in range(rows)],
             self._row_addresses(cache, rows), [cache.capacity] * rows, kept,
             cache.layers[0].states[0].dtype,  # type: ignore[attr-defined]
         )  # fmt: skip
         return logits.view(rows, keep, -1)
+
+    def read(self, given: Sequence[list[int]], cache: KVCache) -> bool:
+        """Encodes each row's tokens except the last into a new cache.
+
+        Returns:
+            False if the kernels do not support passes of many tokens; then nothing is encoded.
+        """
+        layers = [layer for layer in cache.layers if isinstance(layer, CacheLayer)]
+        if self._pass is None or self._pass.most < _READ or len(layers) < len(cache.layers):
+            return False
+        longest = max(map(len, given)) - 1
+        cache.place(torch.arange(longest).expand(len(given), -1), longest)
+        empty = self._norm.new_empty(len(given), self._kv_heads, 0, self._dim)
+        for layer in layers:
+            layer.lazy_initialization(empty, empty)
+        addresses, order = self._row_addresses(cache, len(given)), torch.arange(cache.capacity)
+        for row, tokens in enumerate(given):
+            slots = np.ascontiguousarray(addresses[:, row : row + 1])
+            for start in range(0, len(tokens) - 1, _READ):
+                part = torch.tensor(tokens[start : min(start + _READ, len(tokens) - 1)])
+                places = torch.arange(start, start + len(part))
+                self._pass(
+                    *self._embedded(part, places), [cpu.SequenceRows(places, order)], slots,
+                    [cache.capacity], np.zeros(1, dtype=np.int64), empty.dtype,
+                )  # fmt: skip
+        return True
 
     def _row_addresses(self, cache: KVCache, rows: int) -> cpu.Addresses:
         """Returns the addresses of the rows' states, int64 [layers, rows, 3]."""

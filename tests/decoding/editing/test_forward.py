@@ -262,25 +262,21 @@ with_kernels = pytest.mark.parametrize(
 
 @with_kernels
 @pytest.mark.parametrize("join", [None, plain_product], ids=["own weights", "quantized"])
-@pytest.mark.parametrize("lengths", [(1, 30, 7), (30, 27, 29)], ids=["packed", "padded"])
 @pytest.mark.parametrize("name", MODELS)
-def test_the_loop_decodes_as_by_the_model(
-    name: str, lengths: tuple[int, ...], join: Any, dtype: torch.dtype
-) -> None:
+def test_the_loop_decodes_as_by_the_model(name: str, join: Any, dtype: torch.dtype) -> None:
     """Each token is among the best by whole passes in float32, for rows of several lengths."""
     model, exact = made(name, dtype), made(name)
     if join:
         assert decode_with(model, lambda layers: quantized_product(layers, 8, True) or join(layers))
     assert own_step(model) is not None
     rng = random.Random(7)
-    prompts = [[rng.randrange(96) for _ in range(length)] for length in lengths]
+    prompts = [[rng.randrange(96) for _ in range(length)] for length in (1, 30, 7)]
     rows, alone = ([Row(list(prompt), [0.5] * 20) for prompt in prompts] for _ in range(2))
     for batch in (rows, *([row] for row in alone)):
         decode(model, batch, max_new_tokens=20, temperature=0.0, top_p=1.0, eos=frozenset())
     for prompt, row, by_itself in zip(prompts, rows, alone, strict=True):
         assert len(row.tokens) == 20
-        if join and min(lengths) > 20:
-            assert row.tokens == by_itself.tokens  # all passes are the kernels'
+        assert not join or row.tokens == by_itself.tokens  # all passes are the kernels'
         logits = full(exact, prompt + row.tokens)[len(prompt) - 1 : -1]
         chosen = logits.gather(1, torch.tensor(row.tokens)[:, None])[:, 0]
         missed = (logits.max(-1).values - chosen) / logits.std(-1)

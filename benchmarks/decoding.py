@@ -85,6 +85,7 @@ def run(
     model: str = "embedded",
     prompts: int = 16,
     max_new_tokens: int = 128,
+    bits: int = 0,
     seed: int = 0,
 ) -> Mapping[str, object]:
     """Runs the benchmark.
@@ -94,6 +95,7 @@ def run(
         model: the decoding model.
         prompts: maximum prompts of each set.
         max_new_tokens: maximum tokens of each completion.
+        bits: bits per weight of our methods, 8 or 4; 0 for the model's own weights.
         seed: seed of the bootstrap.
     """
     at_least(1, prompts=prompts, max_new_tokens=max_new_tokens)
@@ -104,7 +106,7 @@ def run(
     from codegen.models import load
 
     torch.set_num_threads(1)
-    loaded = load(model)
+    loaded = load(model, bits=bits)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
     generator = TransformersBackend(loaded, batch_size=_BATCH)

@@ -54,13 +54,12 @@ def _products(report: Report, calls: int) -> list[dict[str, Any]]:
     values = torch.randint(-127, 128, _LAYER, dtype=torch.int8, generator=numbers)
     scales = torch.full(_LAYER[:1], 1e-3)
     grouped = torch.full((_LAYER[0], _LAYER[1] // cpu.GROUP), 1e-3)
+    four, eight = cpu.pack4(values.abs() % 16, grouped, grouped), cpu.pack8(values)
     methods: dict[str, tuple[torch.dtype, Callable[[torch.Tensor], torch.Tensor]]] = {}
     for name in cpu.available():
         dtype = torch.bfloat16 if name.endswith("bf16") else torch.float32
-        four = cpu.pack4(values.abs() % 16, grouped, grouped)
         methods[f"{name}, 4 bits"] = dtype, cpu.Product(dtype, four, kernels=name)
-        eight = cpu.Product(dtype, cpu.pack8(values), scales, kernels=name)
-        methods[f"{name}, 8 bits"] = dtype, eight
+        methods[f"{name}, 8 bits"] = dtype, cpu.Product(dtype, eight, scales, kernels=name)
     for dtype in (torch.bfloat16, torch.float32):
         weights = (values * scales[:, None]).to(dtype)
         methods[f"torch, {dtype}"] = dtype, partial(functional.linear, weight=weights)

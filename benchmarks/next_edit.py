@@ -288,9 +288,8 @@ def _served(task: tasks.Task[Any], engine: CompletionEngine, editor: NextEditor)
         key = DocumentKey("benchmark", task.name, problem.id)  # a new key, without cached states
         prompt = editor.prompt(engine, problem.edit, hidden=())  # public files
         wall, cpu = time.perf_counter(), time.process_time()
-        said = None
-        if prompt:
-            said = asyncio.run(ask(form, engine, key, prompt, problem.edit, least=least))
+        asked = prompt and ask(form, engine, key, prompt, problem.edit, least=least)
+        said = asyncio.run(asked) if asked else None
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         if said and said.probability < least:
             return {"parsed": 1.0, **measures(problem, window_text(problem.edit))}, wall, cpu

@@ -151,8 +151,7 @@ def _eight_bits(weight: torch.Tensor, compiled: bool) -> QuantizedWeights:
     )
     if compiled:
         packed = torch.cat([cpu.pack8(part) for part in parts])
-        product = cpu.Product(weight.dtype, packed, scales)
-        return QuantizedWeights(8, _ANY, product)
+        return QuantizedWeights(8, _ANY, cpu.Product(weight.dtype, packed, scales))
     values, scales = torch.cat(list(parts)), scales.to(weight.dtype)
     return QuantizedWeights(8, _FEW[8], lambda rows: _int8_product(rows, values, scales))
 

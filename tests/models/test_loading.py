@@ -17,6 +17,7 @@ from codegen.core.errors import CodegenError, InputError, MachineError, ModelErr
 from codegen.decoding.insertion import InsertionConfig, InsertionLM
 from codegen.generation import Decoder, Request, SamplingParams
 from codegen.generation.transformers import TransformersBackend
+from codegen.kernels import cpu
 from codegen.models import (
     ModelCard,
     count_parameters,
@@ -318,6 +319,10 @@ def test_an_adapter_of_an_adapter(
     assert near((narrow - plain).flatten(), (both - plain).flatten(), dim=0) > 0.98
     with pytest.raises(ModelError, match="an adapter of the adapter"):
         load(str(adapter), bits=4, device="cpu")
+    if torch.float32 in cpu.KERNELS:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("codegen.models.loading._decode_with_copies", lambda *_: None)
+            assert not hasattr(load(str(tmp_path / "first"), bits=8).model, "peft_config")  # merged
 
 
 def test_another_base_is_refused(adapter: Path, tiny_model_dir: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -301,9 +302,8 @@ def test_what_stands_between_products_is_what_llama_computes(
     states = torch.randn(7, 5, 64).to(dtype)
     angles = torch.randn(7, 32).repeat(1, 2)
     cosines, sines = angles.cos().to(dtype), angles.sin().to(dtype)
-    wanted, _ = modeling_llama.apply_rotary_pos_emb(
-        states[None], states[None], cosines[None], sines[None], unsqueeze_dim=2
-    )
+    rotate: Any = modeling_llama.apply_rotary_pos_emb
+    wanted, _ = rotate(states[None], states[None], cosines[None], sines[None], unsqueeze_dim=2)
     turned = cpu.rotate_(states.clone(), 3, cosines, sines)
     torch.testing.assert_close(turned[:, :3], wanted[0, :, :3])
     assert torch.equal(turned[:, 3:], states[:, 3:])

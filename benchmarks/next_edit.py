@@ -154,7 +154,9 @@ def run(
             torch.set_num_threads(1)  # the default of `codegen serve`
             engine = _engine(model, upstream)
             stack.callback(engine.stop)
-            editor = NextEditor(form, least=min_probability if min_probability >= 0 else None)
+            editor = NextEditor(
+                form, min_probability=min_probability if min_probability >= 0 else None
+            )
             answer_of = partial(_served, engine=engine, editor=editor)
         elif model:
             answer_of = partial(
@@ -282,16 +284,16 @@ def _served(task: tasks.Task[Any], engine: CompletionEngine, editor: NextEditor)
     from codegen.server.completion.requests import DocumentKey
     from codegen.server.next_edits.answers import answer as ask
 
-    form, least = editor.form, editor.least_of(engine)
+    form, threshold = editor.form, editor.threshold_of(engine)
 
     def answer(problem: NextEditProblem) -> _Answered:
         key = DocumentKey("benchmark", task.name, problem.id)  # a new key, without cached states
         prompt = editor.prompt(engine, problem.edit, hidden=())  # public files
         wall, cpu = time.perf_counter(), time.process_time()
-        asked = prompt and ask(form, engine, key, prompt, problem.edit, least=least)
+        asked = prompt and ask(form, engine, key, prompt, problem.edit, threshold)
         said = asyncio.run(asked) if asked else None
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        if said and said.probability < least:
+        if said and said.probability < threshold:
             return {"parsed": 1.0, **measures(problem, window_text(problem.edit))}, wall, cpu
         row = _measured(problem, form, said.text if said else None)
         return row | {"probability": said.probability if said else 0.0}, wall, cpu
@@ -323,7 +325,7 @@ def _measure_jumps(
     random.Random(seed).shuffle(far)
     rows, walls = [], []
     for problem, line, due in far[:limit] if limit else far:
-        editor = NextEditor(asking.form, least=asking.least)
+        editor = NextEditor(asking.form, min_probability=asking.min_probability)
         document = TextDocument(problem.edit.text, version=1)
         editor.trackers[problem.id] = Tracker(done=list(problem.edit.history))
         key = DocumentKey("benchmark", "jumps", problem.id)

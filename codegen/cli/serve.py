@@ -214,7 +214,7 @@ def lsp(engine: LspOptions, stdio: bool) -> None:  # noqa: ARG001
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
-    serve_stdio(lambda: _engine(engine, patient=True), engine.exclude, editor)
+    serve_stdio(lambda: _engine(engine, retry=True), engine.exclude, editor)
 
 
 class SocketOptions(Config):
@@ -473,7 +473,7 @@ def mcp(given: McpOptions) -> None:
     engine = None
     if wanted := given.engine():
         require(*_NEEDED)
-        engine = _engine(wanted, patient=True)
+        engine = _engine(wanted, retry=True)
     with _running(engine) if engine else nullcontext(), closing(Tools(grants, engine)) as tools:
         server = make_server(tools)
         if not given.http:
@@ -637,14 +637,14 @@ def _next_editor(given: CompletionEngineOptions, edit_log: Path | None = None) -
     return NextEditor(form, load, Outcomes(edit_log), given.min_probability)
 
 
-def _engine(given: CompletionEngineOptions, patient: bool = False) -> CompletionEngine:
-    """Opens the model; with ``patient`` an upstream that is down is retried later."""
+def _engine(given: CompletionEngineOptions, retry: bool = False) -> CompletionEngine:
+    """Opens the model; with ``retry`` an upstream that is down is retried later."""
     from codegen.server.completion.engine import CompletionEngine
     from codegen.server.completion.requests import ServerLimits
 
     limits = ServerLimits(context_tokens=given.context)
     if given.upstream:
-        return CompletionEngine(_upstream(given, limits, patient), limits)
+        return CompletionEngine(_upstream(given, limits, retry), limits)
     from codegen.models.gguf import gguf_of
 
     is_gguf = editor_backend(given.model) == "llamacpp"
@@ -663,7 +663,7 @@ def _engine(given: CompletionEngineOptions, patient: bool = False) -> Completion
     return CompletionEngine(model, limits)
 
 
-def _upstream(given: CompletionEngineOptions, limits: ServerLimits, patient: bool) -> Upstream:
+def _upstream(given: CompletionEngineOptions, limits: ServerLimits, retry: bool) -> Upstream:
     from codegen.core.http_client import is_loopback
     from codegen.server.completion.upstream import Unreachable, Upstream
 
@@ -680,7 +680,7 @@ def _upstream(given: CompletionEngineOptions, limits: ServerLimits, patient: boo
     try:
         upstream.check()
     except Unreachable as error:
-        if not patient:
+        if not retry:
             raise
         logging.getLogger("codegen.server").warning("%s", error)
         upstream.report("Warning", str(error))

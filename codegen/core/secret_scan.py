@@ -74,7 +74,7 @@ def secret_spans(text: str) -> list[tuple[int, int]]:
     spans = [match.span() for match in _KNOWN.finditer(text)]
     spans += [match.span(2) for match in _URL_PASSWORD.finditer(text)]
     spans += [match.span("value") for match in _ASSIGNED.finditer(text)]
-    spans += _beheaded(text)
+    spans += _private_keys(text)
     spans += [match.span() for match in _LONG.finditer(text) if _random(match[0])]
     spans += [match.span(1) for match in _LINE.finditer(text) if _random(match[1])]
     merged: list[tuple[int, int]] = []
@@ -86,8 +86,8 @@ def secret_spans(text: str) -> list[tuple[int, int]]:
     return merged
 
 
-def _beheaded(text: str) -> Iterator[tuple[int, int]]:
-    """Yields spans of private keys up to their last line, even if the first lines are missing."""
+def _private_keys(text: str) -> Iterator[tuple[int, int]]:
+    """Yields the spans of private keys, even of those whose first lines are missing."""
     for match in _KEY_END.finditer(text):
         start = text.rfind("\n", 0, match.start()) + 1
         while start:

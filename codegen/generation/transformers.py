@@ -40,6 +40,7 @@ from codegen.decoding.long_context import LMInfinite, check
 from codegen.decoding.loop import BackspaceDecoding, Row, Strategy, decode
 from codegen.decoding.passes import check_supported
 from codegen.decoding.rpg.methods import Method, Penalized
+from codegen.decoding.rpg.penalties import CriticalTokens
 from codegen.decoding.strategies.rsd import (
     ConstantBranching,
     RecursiveSpeculation,
@@ -169,7 +170,6 @@ class TransformersBackend(Backend):
                 f"The model {self.loaded.name!r} does not generate from left to right.",
                 "Choose the decoder insertion.",
             )
-        strategy_of = self._strategies(resolved)
         if resolved.method == "superposed" and params.temperature:
             raise ConfigError(
                 "superposed is deterministic and cannot sample at a temperature.",
@@ -187,7 +187,8 @@ class TransformersBackend(Backend):
                     failure = RequestFailed(error.message, error.remedy)
                     yield Completion(number, request, error=failure)
             if streams:
-                yield from self._run(streams, params, resolved, strategy_of(streams), on_text)
+                strategy = self._strategy(resolved, streams)
+                yield from self._run(streams, params, resolved, strategy, on_text)
 
     def _start(
         self,
@@ -277,32 +278,33 @@ class TransformersBackend(Backend):
                 completion_tokens=len(row.actions or row.tokens),
             )
 
-    def _strategies(
-        self, resolved: decoders.ResolvedDecoder
-    ) -> Callable[[Sequence[_Running]], Strategy]:
-        """Returns a function that builds a batch's strategy.
+    def _strategy(self, resolved: decoders.ResolvedDecoder, batch: Sequence[_Running]) -> Strategy:
+        """Builds the strategy of a batch.
 
         Raises:
             ModelError: if the model has no token for backspaces.
         """
-        options, name, make = resolved.options, resolved.method, resolved.strategy.make
+        options, method, make = resolved.options, resolved.method, resolved.strategy.make
         if make:
-            return lambda batch: make(options, [running.row for running in batch])
-        builders: dict[str, Callable[[Sequence[_Running]], Strategy]] = {
-            "rsd": lambda batch: self._rsd(batch, options),
-            "superposed": lambda _: self._superposition(options),
-            "sorted": lambda batch: self._sorted(batch, options),
-            "suffix": lambda batch: self._speculation(batch, name, options),
-            "edit": lambda batch: self._speculation(batch, name, options),
-            "grammar": lambda batch: self._in_grammar(options, len(batch)),
-        }
-        if name in builders:
-            return builders[name]
+            return make(options, [running.row for running in batch])
+        match method:
+            case "rsd":
+                return self._rsd(batch, options)
+            case "superposed":
+                return self._superposition(options)
+            case "sorted":
+                return self._sorted(batch, options)
+            case "suffix" | "edit":
+                return self._speculation(batch, method, options)
+            case "grammar":
+                return self._in_grammar(options, len(batch))
+            case "backspace":
+                return BackspaceDecoding(self._backspace_token())
         if resolved.strategy.requires == "logits":
-            method = Method.of(options, self.vocabulary.tokens, self.eos)
-            return lambda _: Penalized(method)
-        if name != "backspace":
-            return lambda _: Strategy()
+            return Penalized(Method(options, self._critical_tokens, frozenset(self.eos)))
+        return Strategy()
+
+    def _backspace_token(self) -> int:
         token = self.loaded.tokenizer.get_vocab().get(BKSPC)
         if token is None:
             raise ModelError(
@@ -310,7 +312,11 @@ class TransformersBackend(Backend):
                 " needs.",
                 "Fine-tune it on data of: codegen data backspace.",
             )
-        return lambda _: BackspaceDecoding(token)
+        return token
+
+    @cached_property
+    def _critical_tokens(self) -> CriticalTokens:
+        return CriticalTokens(self.vocabulary.tokens)
 
     def _in_grammar(self, options: decoders.GrammarOptions, rows: int) -> Strategy:
         require("llguidance")

@@ -160,7 +160,7 @@ class CompletionEngine:
     def within_limits(self, request: CompletionRequest) -> CompletionRequest:
         """Returns the request with lengths, candidates and deadline cut to the limits."""
         limits = self.limits
-        if request.patient:
+        if request.low_priority:
             most, longest_s = limits.conversation_tokens, limits.conversation_s
         else:
             most, longest_s = min(limits.max_tokens, self.source.limit // 2), limits.deadline_s

@@ -286,7 +286,7 @@ class _Path:
         tokens: tokens decoded so far, including the ones before the fork.
         seconds: second choices of the tokens decoded here: probability, position, token, and
             ``logprob`` up to it.
-        logprob: of the tokens, except the prediction's, if the request has ``follow``.
+        logprob: of the tokens, except the prediction's, if the request has ``constraint``.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -354,7 +354,7 @@ class CandidateSearch:
             on_text = self.on_text if not number else None
             path = _Path()
             request = self.request
-            chooses = request.prediction or request.top_k or request.hesitant
+            chooses = request.prediction or request.top_k or request.first_token_thresholds
             strategy = _Chosen(self, path) if chooses else Strategy()
             yield from self._decode(path, strategy, uniforms, on_text)
             found.append(self._candidate(path))
@@ -372,7 +372,7 @@ class CandidateSearch:
         heapq.heapify(forks)
         tries = _TRIES * (request.candidates - 1)
         while forks and len(found) < request.candidates and tries > 0 and not self._late():
-            if request.enough and request.enough(found[-1]):
+            if request.stop_search and request.stop_search(found[-1]):
                 break
             tries -= 1
             _, at, token, logprob, parent = heapq.heappop(forks)
@@ -464,7 +464,7 @@ class _Chosen(Speculation):
         self.follower: drafts.CursorDrafter | None = None
         self.is_first = True
         self.text = b"".join(map(self._spelled, path.tokens))
-        if request.least:  # bypasses the drafter, which cuts drafts by cost
+        if request.acceptance_threshold:  # bypasses the drafter, which cuts drafts by cost
             self.follower = drafts.CursorDrafter(model.drafters.line_ends)
             self.follower.reset(context.original)
 
@@ -482,15 +482,15 @@ class _Chosen(Speculation):
         """Chooses a token by logits [1, V], modified in place; records rivals and doubts."""
         batch.restrict(logits)
         search, request = self.search, self.request
-        if request.follow:
-            self._restrict(logits, request.follow)
-        excluded = 0.0  # total probability of the hesitant tokens
-        if request.hesitant and self.is_first and not self.path.tokens:
+        if request.constraint:
+            self._restrict(logits, request.constraint)
+        excluded = 0.0  # total probability of the tokens below their thresholds
+        if request.first_token_thresholds and self.is_first and not self.path.tokens:
             probabilities = logits[0].float().softmax(0)
-            for id_, least in request.hesitant:
-                if probabilities[id_] < least:
+            for id_, threshold in request.first_token_thresholds:
+                if probabilities[id_] < threshold:
                     logits[0, id_] = -torch.inf
-                    excluded += float(probabilities[id_]) if least <= 1 else 0.0
+                    excluded += float(probabilities[id_]) if threshold <= 1 else 0.0
         greedy = request.params.temperature == 0
         if greedy and request.candidates == 1 and search.cache.in_doubt(logits):
             search.settled = False
@@ -504,7 +504,7 @@ class _Chosen(Speculation):
             token = self._predicted_or(token, self.follower, logprobs)
         self.is_first = False
         before = 0.0
-        if request.follow:
+        if request.constraint:
             self.text += self._spelled(token)
             before = self.path.logprob + math.log1p(-min(excluded, 0.999))
             self.path.logprob = before + (float(logprobs[token]) if token == own else 0.0)
@@ -550,9 +550,9 @@ class _Chosen(Speculation):
 
         The first token is the model's own if it may mean "no edit".
         """
-        predicted, least = follower.next, math.log(self.request.least)
-        is_own = self.is_first and bool(self.request.hesitant)
-        if predicted is not None and not is_own and logprobs[predicted] >= least:
+        predicted, threshold = follower.next, math.log(self.request.acceptance_threshold)
+        is_own = self.is_first and bool(self.request.first_token_thresholds)
+        if predicted is not None and not is_own and logprobs[predicted] >= threshold:
             token = predicted
         follower.accept([token])
         return token

@@ -93,7 +93,6 @@ class CompletionRequest:
         snippet_share: maximum fraction of the prompt's tokens for the snippets.
         repository: the repository's name, for models trained with it before the files.
         candidates: number of different candidates to return.
-        enough: predicate on a candidate that stops the search for more; None searches for all.
         params: sampling of each candidate. Temperature 0 returns the most likely text, then its
             nearest alternatives; above 0 each candidate is sampled.
         stop: strings that end a candidate.
@@ -107,22 +106,24 @@ class CompletionRequest:
             :attr:`CompletionResult.settled` tells whether it is certain.
         tokens: a whole prompt as token ids, such as a conversation's; the text around the cursor
             then only identifies documents without names.
-        patient: whether other requests take precedence.
-        waits: whether to wait for an unreachable upstream server until the deadline, instead of
-            only briefly.
+        low_priority: whether other requests take precedence.
+        wait_for_upstream: whether to wait for an unreachable upstream server until the deadline,
+            instead of only briefly.
         prediction: expected text of most of the completion. It is used as a draft, which affects
             only the time.
-        least: if above 0, a token of the prediction is chosen wherever its probability is at least
-            this, except as the first token of a ``hesitant`` completion: typical acceptance with a
-            constant threshold (Cai et al. 2024, arXiv 2401.10774, section 2.3.1).
-        hesitant: token id -> minimum probability for it to begin a completion; below that, the most
-            likely other token begins it.
+        acceptance_threshold: if above 0, a token of the prediction is chosen wherever its
+            probability is at least this, except as the first token of a completion with
+            ``first_token_thresholds``: typical acceptance with a constant threshold (Cai et al.
+            2024, arXiv 2401.10774, section 2.3.1).
+        first_token_thresholds: token id -> minimum probability for it to begin a completion; below
+            that, the most likely other token begins it.
         top_k: number of most likely tokens to sample from; 0 for all.
         marks: special tokens to show by name in the text; others are hidden.
-        follow: start of the completion -> what may follow (:class:`.formats.Continuation`); None
-            allows everything.
-        min_probability: with ``follow``, a completion is cut off (``length``) when its probability
-            falls below this.
+        constraint: start of the completion -> what may follow (:class:`.formats.Continuation`);
+            None allows everything.
+        min_probability: with ``constraint``, a completion is cut off (``length``) when its
+            probability falls below this.
+        stop_search: predicate on a candidate that ends the search for more; None searches for all.
     """
 
     key: DocumentKey
@@ -141,23 +142,23 @@ class CompletionRequest:
     deadline_s: float = 20.0
     settle: bool = True
     tokens: tuple[int, ...] = ()
-    patient: bool = False
-    waits: bool = True
+    low_priority: bool = False
+    wait_for_upstream: bool = True
     prediction: str = ""
-    least: float = 0.0
-    hesitant: tuple[tuple[int, float], ...] = ()
+    acceptance_threshold: float = 0.0
+    first_token_thresholds: tuple[tuple[int, float], ...] = ()
     top_k: int = 0
     marks: tuple[str, ...] = ()
-    follow: Callable[[str], Continuation] | None = field(default=None, repr=False)
+    constraint: Callable[[str], Continuation] | None = field(default=None, repr=False)
     min_probability: float = 0.0
-    enough: Callable[[Candidate], bool] | None = field(default=None, repr=False)
+    stop_search: Callable[[Candidate], bool] | None = field(default=None, repr=False)
 
     @property
     def exact(self) -> bool:
         """True if decoding must begin with exact states, which all but single suggestions need."""
         plain = self.candidates == 1 and self.params.temperature == 0
         more = self.tokens or self.prediction or self.top_k
-        return bool(more or self.hesitant) or not plain
+        return bool(more or self.first_token_thresholds) or not plain
 
     def stop_rule(self) -> StopRule | None:
         """Returns the rule that ends a candidate; None for a raw continuation."""

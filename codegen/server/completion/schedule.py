@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FEW = 8  # maximum tokens of a decoding pass, including drafted ones
-_PATIENCE = 4  # while others run, patient requests run only in every fourth round
+_LOW_PRIORITY_ROUNDS = 4  # while others run, low-priority requests run only in every fourth round
 
 Outcome = CompletionResult | BaseException
 OnText = Callable[[str], None]
@@ -155,9 +155,9 @@ class JobQueue:
         with self._changed:
             if self._stopping:
                 raise Superseded("The server is stopping.")
-            patient = sum(other.request.patient for other in self._waiting.values())
+            low = sum(other.request.low_priority for other in self._waiting.values())
             full = len(self._waiting) >= self._most or (
-                job.request.patient and patient >= max(1, self._most // 2)
+                job.request.low_priority and low >= max(1, self._most // 2)
             )
             if key not in self._waiting and full:
                 self._metrics.count("rejected")
@@ -279,14 +279,14 @@ class JobQueue:
         running = {job.request.key for job in self._running}
         clients = {key.client for key in running}
         free, spare = self._together - len(running), 2 * self._together - len(running)
-        patient = sum(job.request.patient for job in self._running)
-        crowded = patient >= max(1, self._together // 2)
+        low = sum(job.request.low_priority for job in self._running)
+        crowded = low >= max(1, self._together // 2)
         ready = [
             key
             for key, job in self._waiting.items()
             if key not in running
             and not (running and job.warm_up)
-            and not (crowded and job.request.patient)
+            and not (crowded and job.request.low_priority)
             and (free > 0 or (spare > 0 and key.client not in clients))
         ]
         if not ready:
@@ -296,7 +296,7 @@ class JobQueue:
 
         def rank(key: DocumentKey) -> tuple[bool, bool, int]:
             job = self._waiting[key]
-            return job.warm_up, job.request.patient, self._turns.index(key.client)
+            return job.warm_up, job.request.low_priority, self._turns.index(key.client)
 
         key = min(ready, key=rank)
         self._turns.remove(key.client)
@@ -374,8 +374,8 @@ class Schedule:
     def _next(self) -> list[_Running]:
         """Returns the jobs with a pass in this round."""
         running = self._running
-        typed = [one for one in running if not one.job.request.patient]
-        if typed and self._round % _PATIENCE:
+        typed = [one for one in running if not one.job.request.low_priority]
+        if typed and self._round % _LOW_PRIORITY_ROUNDS:
             running = typed
         few = [one for one in running if one.request.size <= _FEW]
         many = [one for one in running if one.request.size > _FEW]

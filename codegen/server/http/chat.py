@@ -154,7 +154,7 @@ async def conversation_request(
         openai.UNNAMED,
         "\n".join(text.splitlines()[:_HEAD_LINES]),
         tokens=tuple(ids),
-        patient=True,
+        low_priority=True,
         params=SamplingParams(
             max_new_tokens=min(max_tokens or room, room),
             temperature=temperature,

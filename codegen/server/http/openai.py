@@ -166,7 +166,7 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
             seed=body.seed,
         ),
         stop=tuple(body.stop),
-        waits=False,
+        wait_for_upstream=False,
         multiline="auto" if fills else None,
         max_lines=_FILL_LINES,
         settle=body.settle,

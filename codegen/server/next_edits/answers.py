@@ -44,7 +44,7 @@ _UNLIKELY = 0.1  # below this, an edit that changes nothing counts as a model er
 _NEVER = 2.0  # above any probability
 _RIVALS = 4  # responses to search for an edit if the first one changes nothing
 _RIVAL_TOKENS = 64  # of each; no proposal if the chosen one is longer
-_LEAST = 0.02  # minimum probability of each token of a predicted rename
+_ACCEPTANCE = 0.02  # minimum probability of each token of a predicted rename
 TIMEOUT_S = 10.0
 """Per response of a server."""
 _MOST_CHARACTERS = 16_384  # per response of a server
@@ -56,41 +56,41 @@ async def answer(
     key: DocumentKey,
     prompt: str,
     edit: Edit,
+    threshold: float = 0.0,
     *,
-    least: float = 0.0,
     is_sure: bool = False,
 ) -> Candidate | None:
     """Returns the model's response in a format; None if it was truncated. See the module docstring.
 
-    It may be less likely than ``least``.
+    It may be less likely than ``threshold``.
 
     Args:
         prompt: prompt for the edit state ``edit``, in the format.
-        least: minimum probability of an edit; where the format restricts answers, a less likely
-            one is cut off.
+        threshold: minimum probability of an edit; where the format restricts answers, a less
+            likely one is cut off.
         is_sure: directly request an edit that begins at the line that needs a change, if known.
     """
     if isinstance(engine.source, Upstream):
         return await _answer_of_server(engine.source, form, prompt)
-    question = _Question.of(form, engine, key, prompt, edit, least)
-    found = await question.placed() if is_sure else None
+    query = _Query.of(form, engine, key, prompt, edit, threshold)
+    found = await query.placed() if is_sure else None
     if not found:
-        found = await question.first()
-        if found and found.probability >= least and question.is_idle(found):
-            found = await question.other_than(found)
-    if found and found.finish_reason == "length" and found.probability >= least:
+        found = await query.first()
+        if found and found.probability >= threshold and query.is_idle(found):
+            found = await query.other_than(found)
+    if found and found.finish_reason == "length" and found.probability >= threshold:
         return None
     return found
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _Query:
     """Queries to a model in this process about one edit state.
 
     Attributes:
         none: the token for "no edit"; None if the format has none.
         is_due: whether the program shows that an edit is expected.
-        least: minimum probability of an edit.
+        threshold: minimum probability of an edit.
         request: the common part of all queries.
     """
 
@@ -99,7 +99,7 @@ class _Question:
     edit: Edit
     none: int | None
     is_due: bool
-    least: float
+    threshold: float
     request: CompletionRequest
 
     @classmethod
@@ -110,8 +110,8 @@ class _Question:
         key: DocumentKey,
         prompt: str,
         edit: Edit,
-        least: float,
-    ) -> _Question:
+        threshold: float,
+    ) -> _Query:
         tokenizer = cast("CompletionModel", engine.source).tokenizer
         none = tokenizer.convert_tokens_to_ids(form.none) if form.none else None
         target = rename(edit)
@@ -124,33 +124,34 @@ class _Question:
             stop=form.stop,
             multiline=None,
             prediction=repeated or window_text(edit),
-            least=_LEAST if repeated else 0.0,
+            acceptance_threshold=_ACCEPTANCE if repeated else 0.0,
             marks=form.trained,
-            follow=partial(form.follow, edit) if form.follow else None,
-            min_probability=least,
+            constraint=partial(form.follow, edit) if form.follow else None,
+            min_probability=threshold,
         )
         none = none if isinstance(none, int) else None
-        return cls(form, engine, edit, none, is_due(edit), least, request)
+        return cls(form, engine, edit, none, is_due(edit), threshold, request)
 
     async def first(self) -> Candidate | None:
         """Returns the most likely response."""
-        return await self._asked(replace(self.request, hesitant=self._silence(1 - self.least)))
+        thresholds = self._thresholds(1 - self.threshold)
+        return await self._asked(replace(self.request, first_token_thresholds=thresholds))
 
     async def placed(self) -> Candidate | None:
         """Returns the response that begins at the line that needs a change; None if unknown."""
         begun, rest = self._begun()
         if not begun:
             return None
-        follow = self.request.follow
+        constraint = self.request.constraint
         tokenizer = cast("CompletionModel", self.engine.source).tokenizer
         more = tokenizer(begun, add_special_tokens=False).input_ids
         found = await self._asked(
             replace(
                 self.request,
                 tokens=(*self.request.tokens, *more),
-                follow=(lambda text: follow(begun + text)) if follow else None,
+                constraint=(lambda text: constraint(begun + text)) if constraint else None,
                 prediction=rest or window_text(self.edit),
-                least=_LEAST if rest else 0.0,
+                acceptance_threshold=_ACCEPTANCE if rest else 0.0,
             )
         )
         return replace(found, text=begun + found.text) if found else None
@@ -160,15 +161,15 @@ class _Question:
         if (placed := await self.placed()) and not self.is_idle(placed):
             return placed
         prediction = self.request.prediction
-        if not self.request.least:  # no rename is predicted
+        if not self.request.acceptance_threshold:  # no rename is predicted
             prediction = first.text + prediction
         asked = replace(
             self.request,
             params=SamplingParams(max_new_tokens=_RIVAL_TOKENS),
             candidates=_RIVALS,
             prediction=prediction,
-            hesitant=self._silence(_UNLIKELY),
-            enough=(lambda one: not self.is_idle(one)) if self.is_due else None,
+            first_token_thresholds=self._thresholds(_UNLIKELY),
+            stop_search=(lambda one: not self.is_idle(one)) if self.is_due else None,
         )
         rivals = (await self.engine.complete(asked)).candidates
         if any(one.text == self.form.none for one in rivals):
@@ -191,10 +192,10 @@ class _Question:
     async def _asked(self, request: CompletionRequest) -> Candidate | None:
         return next(iter((await self.engine.complete(request)).candidates), None)
 
-    def _silence(self, least: float) -> tuple[tuple[int, float], ...]:
+    def _thresholds(self, silence: float) -> tuple[tuple[int, float], ...]:
         if self.none is None:
             return ()
-        return ((self.none, _NEVER if self.is_due else least),)
+        return ((self.none, _NEVER if self.is_due else silence),)
 
     def _begun(self) -> tuple[str, str]:
         """Returns the start of a response at the first line that needs a change.

@@ -111,7 +111,7 @@ class NextEditor:
         load: opens the engine of a model only for next edits; called in a thread at the first
             request. None uses the session's engine.
         outcomes: records the outcomes of proposals; by default they are only counted.
-        least: minimum probability of an edit that is shown; None for the model's own
+        min_probability: minimum probability of an edit that is shown; None for the model's own
             (:attr:`codegen.models.ModelCard.min_probability`).
 
     Attributes:
@@ -124,9 +124,9 @@ class NextEditor:
         form: formats.EditFormat,
         load: Callable[[], CompletionEngine] | None = None,
         outcomes: Outcomes | None = None,
-        least: float | None = None,
+        min_probability: float | None = None,
     ) -> None:
-        self.form, self.least = form, least
+        self.form, self.min_probability = form, min_probability
         self._load = load
         self.outcomes = outcomes or Outcomes()
         self._loading: asyncio.Future[CompletionEngine] | None = None
@@ -256,11 +256,11 @@ class NextEditor:
             if not prompt:
                 continue
             is_far = line != cursor_line
-            least = self.least_of(asked)
-            said = await answer(self.form, asked, key, prompt, edit, least=least, is_sure=is_far)
+            threshold = self.threshold_of(asked)
+            said = await answer(self.form, asked, key, prompt, edit, threshold, is_sure=is_far)
             if not is_current():
                 return None
-            if said is None or said.probability < least:
+            if said is None or said.probability < threshold:
                 continue
             try:
                 after = self.form.read(edit, said.text)
@@ -283,10 +283,10 @@ class NextEditor:
                 return edit, prompt if safe_text(shown) == shown else ""
         return edit, ""
 
-    def least_of(self, engine: CompletionEngine) -> float:
+    def threshold_of(self, engine: CompletionEngine) -> float:
         """Returns the minimum probability of an edit that is shown."""
-        if self.least is not None:
-            return self.least
+        if self.min_probability is not None:
+            return self.min_probability
         source = engine.source
         is_local = not isinstance(source, Upstream)
         return cast("CompletionModel", source).min_probability if is_local else 0.0

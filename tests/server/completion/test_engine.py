@@ -72,7 +72,7 @@ async def test_candidates_are_different_and_the_first_is_the_greedy_one(
     assert len(texts) == 5 == len({text.strip() for text in texts})
     assert texts[0] == one.text
     enough = ask("def f(x):\n    return ", document="d", candidates=5)
-    enough = dataclasses.replace(enough, enough=lambda found: found.text == texts[2])
+    enough = dataclasses.replace(enough, stop_search=lambda found: found.text == texts[2])
     fewer = await engine.complete(enough)
     assert [candidate.text for candidate in fewer.candidates] == texts[:3]
 
@@ -110,7 +110,9 @@ async def test_probable_enough_predictions_are_chosen(
     async def check(
         prompt: Any, own: str, text: str, wanted: list[int], least: float, hesitant: Any
     ) -> None:
-        asked = dataclasses.replace(prompt, prediction=text, least=least, hesitant=hesitant)
+        asked = dataclasses.replace(
+            prompt, prediction=text, acceptance_threshold=least, first_token_thresholds=hesitant
+        )
         got = (await engine.complete(asked)).text
         made = relaxed(model, list(prompt.tokens), wanted, least, is_own=bool(hesitant))
         assert got == safe_text(model.tokenizer.decode(made))
@@ -163,7 +165,7 @@ async def test_an_answer_begins_with_a_token_only_if_it_is_probable_enough(
                 asked = dataclasses.replace(
                     request,
                     tokens=tuple(ids),
-                    hesitant=((plain[0], least),),
+                    first_token_thresholds=((plain[0], least),),
                     prediction=prediction,
                 )
                 got = (await engine.complete(asked)).text
@@ -184,7 +186,7 @@ async def test_only_what_may_follow_is_chosen(engine: Any, ask: Any) -> None:
     for document, copies in enumerate((["größe = 1\n", "größer 🐍"], ["x", "xy", "y"], ["🐍🐍"])):
         prompt = list(model.tokenizer.backend_tokenizer.encode(TEXT[:133]).ids)
         asked = ask(TEXT[:133], document=f"f{document}", max_tokens=40)
-        asked = dataclasses.replace(asked, tokens=tuple(prompt), follow=follow)
+        asked = dataclasses.replace(asked, tokens=tuple(prompt), constraint=follow)
         (got,) = (await engine.complete(asked)).candidates
         spelled, probability, made = b"", 1.0, list[int]()
         while made[-1:] != [eos]:
@@ -206,7 +208,9 @@ async def test_only_what_may_follow_is_chosen(engine: Any, ask: Any) -> None:
         (cut,) = (await engine.complete(asked)).candidates
         assert (cut.finish_reason, cut.probability < 1.01 * probability) == ("length", True)
         if "x" in copies:  # the best text that begins otherwise
-            asked = dataclasses.replace(asked, min_probability=0.0, hesitant=((made[0], 1.0),))
+            asked = dataclasses.replace(
+                asked, min_probability=0.0, first_token_thresholds=((made[0], 1.0),)
+            )
             (other,) = (await engine.complete(asked)).candidates
             assert other.text != got.text and got.probability + other.probability <= 1
 
@@ -420,17 +424,18 @@ OTHER: list[tuple[str, Any]] = [
     ("params", dataclasses.replace(PARAMS, top_p=0.5)),
     ("params", dataclasses.replace(PARAMS, seed=3)), ("stop", (";",)), ("multiline", "never"),
     ("max_lines", 3), ("deadline_s", 0.1), ("key", KEY._replace(client="other")),
-    ("tokens", (1,)), ("patient", True), ("waits", False), ("prediction", "x = 1"), ("least", 0.5),
+    ("tokens", (1,)), ("low_priority", True), ("wait_for_upstream", False),
+    ("prediction", "x = 1"), ("acceptance_threshold", 0.5),
     ("min_probability", 0.5),
-    ("hesitant", ((1, 0.5),)),
+    ("first_token_thresholds", ((1, 0.5),)),
     ("top_k", 5), ("marks", ("<x>",)),
 ]  # fmt: skip
 COUNTED_APART = {
     "prefix",
     "candidates",
     "settle",
-    "enough",
-    "follow",
+    "stop_search",
+    "constraint",
 }  # compared by other means, determined by the prefix, or of no concern
 
 

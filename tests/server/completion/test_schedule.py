@@ -189,7 +189,7 @@ class Fake:
     def __init__(self, name: str, sizes: list[int]) -> None:
         self.name, self.cancel = name, threading.Event()
         self.sizes, self.ended = sizes, False
-        self.request = SimpleNamespace(patient=False)
+        self.request = SimpleNamespace(low_priority=False)
 
     def work(self) -> Iterator[Any]:
         try:

@@ -36,13 +36,13 @@ def test_an_edit_that_changes_nothing_gives_way_to_a_rival(
     edit = renamed(Change("shop.py", 4, "", "    return cost\n"))
     engine: Any = Scripted(first, rivals)
     assert answered(engine, edit) == answer
-    ((id_, least),) = engine.asked[0].hesitant
+    ((id_, least),) = engine.asked[0].first_token_thresholds
     assert id_ == 7 and least == 0.55
     assert len(engine.asked) == 1 + (first == SAME)
     if first == SAME:
         most = [one.params.max_new_tokens for one in engine.asked]
         assert most[1] < most[0]
-        ((id_, unlikely),) = engine.asked[1].hesitant
+        ((id_, unlikely),) = engine.asked[1].first_token_thresholds
         assert id_ == 7 and 0 < unlikely < least
 
 
@@ -56,13 +56,13 @@ def test_where_a_line_is_due_the_answer_begins_there(is_sure: bool, is_idle: boo
     found = answered(engine, edit, is_sure=is_sure)
     assert found == (OTHER if is_idle and not is_sure else f"{BLOCK}2{rest}")
     begun = engine.asked.pop(0 if is_sure else 1)
-    assert begun.tokens == ("prompt", f"{BLOCK}2") and not begun.hesitant
+    assert begun.tokens == ("prompt", f"{BLOCK}2") and not begun.first_token_thresholds
     # The renaming, continued from there, is what the model is to judge.
     assert begun.prediction == RIGHT.removeprefix(f"{BLOCK}2").replace("return cost", "return sum_")
-    assert begun.least > 0
+    assert begun.acceptance_threshold > 0
     assert [one.candidates for one in engine.asked] == [1, 4][: (not is_sure) * (1 + is_idle)]
     for one in engine.asked:
-        ((id_, least),) = one.hesitant
+        ((id_, least),) = one.first_token_thresholds
         assert id_ == 7 and least > 1  # never "no edit"
 
 
@@ -72,7 +72,9 @@ def renamed(change: Change) -> Edit:
 
 def answered(engine: Any, edit: Edit, **options: Any) -> str | None:
     key = DocumentKey("", "", "")
-    asked = answers.answer(FORMATS["blocks"], engine, key, "prompt", edit, least=0.45, **options)
+    asked = answers.answer(
+        FORMATS["blocks"], engine, key, "prompt", edit, threshold=0.45, **options
+    )
     found = asyncio.run(asked)
     return found.text if found else None
 

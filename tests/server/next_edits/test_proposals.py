@@ -388,7 +388,10 @@ class Scripted:
             Candidate(text, 1, "length" if text == LONG else "eos", self.probability)
             for text in texts
         ]
-        last = next((i for i, one in enumerate(found) if request.enough and request.enough(one)), 9)
+        last = next(
+            (i for i, one in enumerate(found) if request.stop_search and request.stop_search(one)),
+            9,
+        )
         return CompletionResult(tuple(found[: last + 1]))
 
 
@@ -558,7 +561,7 @@ async def test_a_document_that_is_closed_and_opened_again_gets_no_old_edit() -> 
     assert (await ask()) is not None
     engine.probability = 0.4
     assert (await ask()) is None  # less likely than the model's card allows
-    editor.least = 0.3
+    editor.min_probability = 0.3
     assert (await ask()) is not None
     assert [one.min_probability for one in engine.asked] == [0.45, 0.45, 0.3]
     waiting.clear()

@@ -347,7 +347,9 @@ class _Worker(threading.Thread):
             Unavailable: for a request that does not wait.
         """
         try:
-            async with asyncio.timeout(None if job.request.waits else self.upstream.away_s):
+            async with asyncio.timeout(
+                None if job.request.wait_for_upstream else self.upstream.away_s
+            ):
                 await self._up.wait()
         except TimeoutError:
             raise Unavailable(self.upstream.status.message) from None

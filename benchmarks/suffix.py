@@ -149,14 +149,8 @@ def measure(job: Job) -> Job:
             calls.append((time.perf_counter_ns() - start) / 1e3)
             matched += draft[4]
             drafted += len(draft[0])
-        groups.append(
-            {
-                "cpu_us": cpu / len(group) * 1e6,
-                "calls_us": calls,
-                "match": matched / len(group),
-                "drafted": drafted / len(group),
-            }
-        )
+        means = {"match": matched / len(group), "drafted": drafted / len(group)}
+        groups.append({"cpu_us": cpu / len(group) * 1e6, "calls_us": calls, **means})
     return {
         "append_us": append / total * 1e6,
         "append_one_us": one / len(single) * 1e6,

@@ -22,7 +22,7 @@ from codegen.lintseq.resampling import (
     verified_sequences,
 )
 from codegen.lintseq.text_format import MARKER, format_edit, format_edits, resolve
-from codegen.lintseq.verify import CHECKS, LintMessage, Verify, check_for, check_pylint
+from codegen.lintseq.verify import CHECKS, Verify, check_for, check_pylint
 
 Format = Literal["diff", "anchored", "chat", "pairs"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -380,7 +380,7 @@ class LintSeq(BatchGenerator):
     def _draw_one(self, program: str, seed: int) -> EditSequence:
         rng = random.Random(seed)
         if self.engine == "reference":
-            return reference_sequence(program, rng, _lint)
+            return reference_sequence(program, rng, lambda text: check_pylint([text])[0])
         return random_sequence(program, rng)
 
     def _texts(
@@ -406,7 +406,3 @@ def _require_python(example: Example) -> None:
     if example.language != "python":
         detail = f"example {example.id!r} is written in {example.language!r}."
         raise UnsupportedProgram("not_python", detail)
-
-
-def _lint(text: str) -> Sequence[LintMessage]:
-    return check_pylint([text])[0]

@@ -30,10 +30,10 @@ def test_transformers_works_from_the_root_beside_hugging_faces_kernels(tmp_path:
     """Python run from the root has our kernels/ on its path; an installed `kernels` must win."""
     package = tmp_path / "kernels"
     package.mkdir()
-    (package / "__init__.py").write_text("HUGGING_FACE = True\n")
+    (package / "__init__.py").touch()  # for machines without it; our folder has no such file
     script = (
         f"import sys; sys.path.append({str(tmp_path)!r})\n"
-        "import kernels; assert kernels.HUGGING_FACE\n"
+        "import kernels; assert kernels.__file__\n"
         "from transformers import LlamaForCausalLM\n"
         "import codegen.evals.statistics, codegen.kernels\n"
     )

@@ -49,6 +49,7 @@ OPTIONAL = (
     "uvicorn",
     "prometheus_client",
     "evaluate",
+    "harbor",
     "inspect_ai",
     "openenv",
     "verifiers",

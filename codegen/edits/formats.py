@@ -332,10 +332,6 @@ def _joined(edit: Edit, parts: Sequence[str]) -> str:
     return "".join(parts)
 
 
-def _write_window(_: Marks, edit: Edit) -> str:
-    return _target(edit)
-
-
 def _read_window(m: Marks, edit: Edit, answer: str) -> str:
     if m.in_text(answer):
         raise Unreadable("form")
@@ -403,7 +399,7 @@ def _block_at(m: Marks, _: Edit, line: int) -> str:
 def _ours(m: Marks, family: str, models: str) -> Iterator[EditFormat]:
     for name, about, write, read, begin in (
         ("blocks", "the changed blocks of three lines", _write_blocks, _read_blocks, _block_at),
-        ("window", "the whole window", _write_window, _read_window, None),
+        ("window", "the whole window", lambda _, edit: _target(edit), _read_window, None),
         ("hunks", "the changed lines, old before new", _write_hunks, _read_hunks, _hunk_at),
     ):
         yield EditFormat(

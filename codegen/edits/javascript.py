@@ -323,7 +323,7 @@ def _imports(script: Script) -> Iterator[tuple[int, int]]:
         if node is None or not script.place(node) or not reader.unit_of.get(node.id):
             continue
         # The statement's value must be unused, and its block must keep another statement.
-        own = [b for b in reader.bindings if _contains(node, b.since)]
+        own = [b for b in reader.bindings if node.start_byte <= b.since < node.end_byte]
         is_needed = any(b.reads or b.writes for b in own)
         around = node.parent
         if is_needed or around is None or len(around.named_children) < 2:
@@ -341,10 +341,6 @@ def _imports_one(statement: Node) -> bool:
         return sum(map(found.count, names)) + sum(c.type == "identifier" for c in default) == 1
     text = text_of(statement)
     return bool(re.fullmatch(r"(?:const|let|var) [\w$]+ = require\([^()\n]+\);?", text))
-
-
-def _contains(node: Node, place: int) -> bool:
-    return node.start_byte <= place < node.end_byte
 
 
 REFACTORINGS: Mapping[str, Callable[[Script, random.Random], list[Hunk]]] = {

@@ -81,16 +81,13 @@ def rewards_of(name: str, samples: Sequence[Sample], verdicts: Sequence[Verdict]
         )
     for one in scored:
         value = getattr(one, "value", one)
-        if not isinstance(one, Scored) or not (value is None or _is_finite(value)):
+        is_number = isinstance(value, (int, float)) and math.isfinite(value)
+        if not isinstance(one, Scored) or not (value is None or is_number):
             raise InputError(
                 f"The reward {name!r} returned {value!r} for a sample of {problem}.",
                 "Return a Scored with a finite number, or with None for a sample without a reward.",
             )
     return scored
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def write_rewards(

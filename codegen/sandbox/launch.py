@@ -260,7 +260,8 @@ def choose(
 def _command(
     way: LaunchMode, layout: RootDirectory, zygote_config: dict[str, Any], texts: Sequence[int]
 ) -> list[str]:
-    zygote = [layout.python, *_python_arguments("zygote", _code_path(way))]
+    code = _HERE if way.backend == "unsafe_local" else CODE_AT
+    zygote = [layout.python, *_python_arguments("zygote", code)]
     zygote.append(json.dumps(zygote_config))
     if way.backend == "bwrap":
         bwrap = shutil.which("bwrap") or "bwrap"
@@ -290,10 +291,6 @@ def _python_arguments(module: str, path: str) -> list[str]:
         f"from codegen_sandbox.isolation.{module} import main; main(sys.argv[1])"
     )
     return ["-P", "-s", "-S", "-B", "-c", code]
-
-
-def _code_path(way: LaunchMode) -> str:
-    return _HERE if way.backend == "unsafe_local" else CODE_AT
 
 
 def zygote_settings(way: LaunchMode, role: Role) -> dict[str, Any]:

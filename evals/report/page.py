@@ -245,7 +245,9 @@ def templates(show: Callable[[object], str], *folders: Path) -> Environment:
         "with_estimate": lambda runs, k: [run for run in runs if k in run.score.estimates],
         "with_curve": lambda runs: [run for run in runs if len(run.score.estimates) > 1],
         "samples_of_each": _samples_of_each,
-        "any_clusters": _any_clusters,
+        "any_clusters": lambda runs: any(
+            e.clusters < e.m for run in runs for e in run.score.estimates.values()
+        ),
         "any_thinned": lambda curves: any(map(charts.is_thinned, curves)),
         "steps_of": lambda steps: list(steps_of(steps.states)),
     }
@@ -313,10 +315,6 @@ def _p_equals(value: float) -> str:
 def _samples_of_each(run: NamedScore) -> str:
     sizes = sorted({problem.n for problem in run.score.problems}) or [0]
     return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}\N{EN DASH}{sizes[-1]}"
-
-
-def _any_clusters(runs: Sequence[NamedScore]) -> bool:
-    return any(e.clusters < e.m for run in runs for e in run.score.estimates.values())
 
 
 def _measured(further: ExtraMeasures, name: str) -> str:

@@ -30,7 +30,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import astroid
+import astroid.constraint
 from astroid.builder import AstroidBuilder
 from astroid.context import _invalidate_cache
 from astroid.inference_tip import clear_inference_tip_cache
@@ -86,6 +86,8 @@ class Linter:
         cached.append(ClassDef._metaclass_lookup_attribute)
         self._clear: list[Callable[[], object]] = [
             _invalidate_cache,
+            # of astroid 4.4 and later
+            getattr(astroid.constraint, "clear_preceding_guards_cache", list),
             clear_inference_tip_cache,
             clear_lru_caches,
             *(function.cache_clear for function in cached),

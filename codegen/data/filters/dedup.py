@@ -94,15 +94,11 @@ class Dedup:
         return settings
 
 
-def _identity(value: int) -> int:
-    return value
-
-
 @cache
 def _empty() -> MinHash:
     from datasketch import MinHash
 
-    return MinHash(_PERMUTATIONS, seed=1, hashfunc=_identity, scheme="affine32")
+    return MinHash(_PERMUTATIONS, seed=1, hashfunc=int, scheme="affine32")
 
 
 @lru_cache(maxsize=8)
@@ -134,8 +130,9 @@ class DedupIndex:
             from datasketch import MinHashLSH
 
             bands = _bands(dedup.threshold)
-            # Hashed bands need a third of the memory.
-            self._lsh = MinHashLSH(num_perm=_PERMUTATIONS, params=bands, hashfunc=_hashed)
+            # Hashed bands need a third of the memory. Candidates are compared.
+            hashed: Any = hash
+            self._lsh = MinHashLSH(num_perm=_PERMUTATIONS, params=bands, hashfunc=hashed)
 
     def add(self, id_: str, signature: Signature) -> Rejected | None:
         """Adds an example, or returns its rejection, which names the equal or most similar one."""
@@ -179,7 +176,3 @@ def _lean(signature: Signature) -> LeanMinHash:
 
     values = np.frombuffer(signature.minhash, "<u4")
     return LeanMinHash(seed=1, hashvalues=values, scheme="affine32")
-
-
-def _hashed(band: bytes) -> Any:
-    return hash(band)  # stable within a process; candidates are compared

@@ -216,11 +216,6 @@ def landlock_abi() -> int:
         return 0
 
 
-def _rights(version: int) -> int:
-    """Returns all file rights of a version of the interface."""
-    return (1 << _RIGHTS_OF_ABI.get(version, 16)) - 1
-
-
 def landlock_rules(
     version: int, readable: Sequence[str], writable: Sequence[str], devices: Sequence[str]
 ) -> int:
@@ -237,7 +232,7 @@ def landlock_rules(
     Raises:
         OSError: if the kernel rejects a rule.
     """
-    handled = _rights(version)
+    handled = (1 << _RIGHTS_OF_ABI.get(version, 16)) - 1  # all file rights
     attributes = struct.pack("@QQQ", handled, 0, _SCOPES if version >= _SCOPES_SINCE_ABI else 0)
     # Older kernels have a shorter structure, and accept a longer one only if the rest is zero.
     fd = call("landlock_create_ruleset", attributes, len(attributes), 0)

@@ -35,11 +35,11 @@ from codegen.benchmarks.tools.cache_cases import (
     speed,
     tokens_encoded,
 )
+from codegen.benchmarks.tools.certain_edits import LAYOUTS, outcomes, table
 from codegen.benchmarks.tools.history_edits import KINDS, history_edits
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least, chosen_parts, options
-from codegen.benchmarks.tools.settled_edits import LAYOUTS, outcomes, table
 from codegen.benchmarks.tools.statistics import rate
 from codegen.core.errors import ConfigError
 

@@ -4,9 +4,9 @@ A document is a module of the standard library around a window of ``context`` to
 single edit in it (a key at the cursor, a name changed above, an import inserted, a function
 deleted, a line pasted, the cursor elsewhere) eight tokens are requested at the cursor. ``p50_ms``
 and ``p95_ms`` are wall times from the edit to the first answer, ``p50_cpu_ms`` and ``p95_cpu_ms``
-its CPU times, which equal the wall times on an idle machine. ``settled_...`` is the time to the
-settled answer, which editors that accept only one answer receive; ``in_doubt_share`` is the
-fraction of edits whose first answer was not settled. ``encoded_tokens`` is the mean number of
+its CPU times, which equal the wall times on an idle machine. ``certain_...`` is the time to the
+certain answer, which editors that accept only one answer receive; ``in_doubt_share`` is the
+fraction of edits whose first answer was not certain. ``encoded_tokens`` is the mean number of
 tokens encoded per edit, ``cache_hit_share`` the fraction of prompt tokens that were cached.
 ``cold_ms`` is the median time of the first answer in a document, whose whole window is encoded.
 
@@ -66,7 +66,7 @@ def run(
     """Runs the benchmark.
 
     Args:
-        quick: 6 edits in 1 document, without settled answers for AVX2.
+        quick: 6 edits in 1 document, without certain answers for AVX2.
         model: a name, a directory, a hub id or a GGUF file.
         engine: the inference engine.
         seed: seed of modules, cursors and keys.
@@ -80,7 +80,7 @@ def run(
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers", "xllamacpp")
     given = (model, file, engine == "transformers", seed, context, edits, documents)
-    for key, (value, n) in _figures(*given, settle=True).items():
+    for key, (value, n) in _figures(*given, certain=True).items():
         report.set(key, value, n)
     if not file:
         for key, (value, n) in _as_avx2(report, *given, not quick).items():
@@ -157,31 +157,35 @@ def _open(
 
 def _figures(
     model: str, file: Path | None, plain: bool, seed: int, context: int, edits: int,
-    documents: int, settle: bool,
+    documents: int, certain: bool,
 ) -> dict[str, tuple[Any, int | None]]:  # fmt: skip
     report, bench = Report(seed=seed), _Bench(model, file, plain, seed, context)
     report.set("engine", bench.runs)
     try:
-        asyncio.run(_measure(bench, report, edits, documents, settle))
+        asyncio.run(_measure(bench, report, edits, documents, certain))
     finally:
         bench.engine.stop()
     return {key: (value, report.samples.get(key)) for key, value in report.figures.items()}
 
 
-async def _measure(bench: _Bench, report: Report, edits: int, documents: int, settle: bool) -> None:
+async def _measure(
+    bench: _Bench, report: Report, edits: int, documents: int, certain: bool
+) -> None:
     samples: list[_Sample] = []
     for number in range(documents):
-        samples += await bench.edits(number, edits // documents, settle)
+        samples += await bench.edits(number, edits // documents, certain)
         say(f"document {number + 1} of {documents} done")
     wall, cpu = sorted(s.wall_ms for s in samples), sorted(s.cpu_ms for s in samples)
     for name, values in (("", wall), ("_cpu", cpu)):
         report.set(f"p50{name}_ms", _quantile(values, 0.5), len(values))
         report.set(f"p95{name}_ms", _quantile(values, 0.95), len(values))
-    for unit in ("ms", "cpu_ms") if settle else ():
-        settled = sorted(getattr(s, f"settled_{unit}") for s in samples)
-        report.set(f"settled_p50_{unit}", _quantile(settled, 0.5), len(settled))
-        report.set(f"settled_p95_{unit}", _quantile(settled, 0.95), len(settled))
-    report.set("in_doubt_share", sum(not s.settled for s in samples) / len(samples), len(samples))
+    for unit in ("ms", "cpu_ms") if certain else ():
+        times = sorted(getattr(s, f"certain_{unit}") for s in samples)
+        report.set(f"certain_p50_{unit}", _quantile(times, 0.5), len(times))
+        report.set(f"certain_p95_{unit}", _quantile(times, 0.95), len(times))
+    report.set(
+        "in_doubt_share", sum(not s.is_certain for s in samples) / len(samples), len(samples)
+    )
     by_kind: dict[str, list[float]] = {}
     for sample in samples:
         by_kind.setdefault(sample.kind, []).append(sample.cpu_ms)
@@ -200,9 +204,9 @@ class _Sample:
     kind: str
     wall_ms: float
     cpu_ms: float
-    settled_ms: float
-    settled_cpu_ms: float
-    settled: bool
+    certain_ms: float
+    certain_cpu_ms: float
+    is_certain: bool
     encoded: int
     reused: int
 
@@ -236,7 +240,7 @@ class _Bench:
         options: Any = {"params": params, "multiline": None, "language": "python", **more}
         return CompletionRequest(key, text[:at], text[at:], **options)
 
-    async def edits(self, number: int, count: int, settle: bool) -> list[_Sample]:
+    async def edits(self, number: int, count: int, certain: bool) -> list[_Sample]:
         """Makes single edits in one document, each followed by a request."""
         text = self.modules[number % len(self.modules)]
         at = text.index("\n", len(text) * 3 // 4)
@@ -249,15 +253,15 @@ class _Bench:
             kind = list(_EDITS)[step % len(_EDITS)]
             text, at = _EDITS[kind](text, at, self.rng)
             began, cpu = time.perf_counter(), self.cpu_s()
-            answer = await self.engine.complete(self.request(text, at, name, settle=False))
+            answer = await self.engine.complete(self.request(text, at, name, certain=False))
             first = time.perf_counter() - began, self.cpu_s() - cpu
-            if settle and not answer.settled:
+            if certain and not answer.is_certain:
                 await self.engine.complete(self.request(text, at, name))
-            settled = time.perf_counter() - began, self.cpu_s() - cpu
+            second = time.perf_counter() - began, self.cpu_s() - cpu
             sample = _Sample(
                 kind,
-                *(first[0] * 1e3, first[1] * 1e3, settled[0] * 1e3, settled[1] * 1e3),
-                answer.settled,
+                *(first[0] * 1e3, first[1] * 1e3, second[0] * 1e3, second[1] * 1e3),
+                answer.is_certain,
                 answer.encoded,
                 answer.reused,
             )

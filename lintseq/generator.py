@@ -261,14 +261,14 @@ class LintSeq(BatchGenerator):
                 "Remove strict, or choose engine 'fast'.",
             )
         self._set_defaults({"granularity": "line", "verify": "ruff", **fixed})
-        self._settle_audit()
+        self._resolve_audit()
 
     def _set_defaults(self, defaults: Mapping[str, object]) -> None:
         for name, default in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
 
-    def _settle_audit(self) -> None:
+    def _resolve_audit(self) -> None:
         every_state = self.verify == "pylint"
         if self.audit is None:
             worth = self.engine == "fast" and not every_state

@@ -132,7 +132,7 @@ def read_hunk(body: Sequence[str]) -> HunkText | str:
     if wrong := [row for row in lines if row and row[0] not in "+ "]:
         return "deletes_lines" if wrong[0][0] == "-" and old_count else "bad_line"
     found = HunkText(start, old_count, new_start, new_count, [], mends)
-    _settle_blanks(found, lines)
+    _classify_blanks(found, lines)
     return found
 
 
@@ -180,7 +180,7 @@ def _without_notes(rows: Sequence[str], mends: list[str]) -> Iterator[str]:
             yield row
 
 
-def _settle_blanks(hunk: HunkText, lines: Sequence[str]) -> None:
+def _classify_blanks(hunk: HunkText, lines: Sequence[str]) -> None:
     """Classifies empty lines without ``+`` by the header's counts."""
     blanks = lines.count("")
     context = sum(1 for line in lines if line.startswith(" "))

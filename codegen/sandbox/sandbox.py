@@ -235,10 +235,10 @@ class Sandbox:
         task = self._submit(job, done, owner)
         task.patience_s = PATIENCE_S
 
-        def settled(future: Future[Outcome]) -> None:
+        def note_cancelled(future: Future[Outcome]) -> None:
             task.cancelled = future.cancelled()
 
-        future.add_done_callback(settled)
+        future.add_done_callback(note_cancelled)
         return future
 
     def map(

@@ -12,7 +12,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-STAGES = ("queue", "prompt", "encode", "settle", "decode", "total", "typed")
+STAGES = ("queue", "prompt", "encode", "recompute", "decode", "total", "typed")
 _WINDOW = 1000  # latest durations of a stage, for the log's quantiles
 _PREFIX = "codegen_"
 _BUCKETS = (

@@ -248,7 +248,7 @@ class Planner:
                 best, width = gain, drafted + 1
         return width
 
-    def settle(
+    def record(
         self, rows: int, width: int, emitted: Sequence[int], seconds: float | None = None
     ) -> None:
         """Records a pass.
@@ -316,7 +316,7 @@ class PlannedDrafter(Drafter):
 
     def accept(self, tokens: Sequence[int]) -> None:
         """Records the result of the last draft."""
-        self._planner.settle(1, 1 + self._drafted, [len(tokens)])
+        self._planner.record(1, 1 + self._drafted, [len(tokens)])
         self._drafted = 0
         self.drafter.accept(tokens)
 

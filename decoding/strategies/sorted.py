@@ -430,7 +430,7 @@ class SortedDrafter(Drafter):
         return self._row[ladder.filled[0] :]
 
     def ahead(self, limit: int, given: torch.Tensor) -> torch.Tensor:
-        """Starts a draft on the device until :meth:`settle`; see :meth:`NestedRow.ahead`.
+        """Starts a draft on the device until :meth:`read_ahead`; see :meth:`NestedRow.ahead`.
 
         Args:
             limit: maximum tokens, at least 1.
@@ -438,7 +438,7 @@ class SortedDrafter(Drafter):
         """
         return self.ladder.ahead(min(limit, self._length), self._exit, given)
 
-    def settle(self, found: Sequence[Sequence[float]]) -> Draft:
+    def read_ahead(self, found: Sequence[Sequence[float]]) -> Draft:
         """Reads the result of :meth:`ahead`; decides depth and length of the next such draft.
 
         The depth is the ladder's choice for most tokens, or one more exit than this draft's if it
@@ -550,7 +550,7 @@ class SortedSpeculation(Speculation):
         self.drafts = []
         for number, nodes, (count, columns) in zip(batch.numbers, found, self._sizes, strict=True):
             drafted = [node[1 : 1 + columns] for node in nodes[1 : 1 + count]]
-            draft = self.drafters[number].settle(drafted) if count else Draft()
+            draft = self.drafters[number].read_ahead(drafted) if count else Draft()
             tokens = [int(node[0]) for node in nodes]
             self.drafts.append(draft)
             walks.append(walk(children_of(draft), tokens.__getitem__))

@@ -217,4 +217,4 @@ class Speculation(Strategy):
                 drafter.finish()
         if self.planner:
             sizes = [1 + len(given.path) for given in grown if given is not None]
-            self.planner.settle(len(batch.numbers), trees.width, sizes, self._seconds)
+            self.planner.record(len(batch.numbers), trees.width, sizes, self._seconds)

@@ -132,7 +132,7 @@ def superpose(
         logits = forward(model, vector, cache, cache.mask(), 1, repeated=True)[0, -1]
         alive, over = blend.extend(alive, logits, eos)
         ended += over
-        if not alive or _is_settled(alive, ended, drafts):
+        if not alive or _is_decided(alive, ended, drafts):
             break
         scores, latest = upload(
             device,
@@ -144,7 +144,7 @@ def superpose(
     return sorted([*ended, *alive], key=lambda draft: -draft.score)[:drafts]
 
 
-def _is_settled(alive: Sequence[Suggestion], ended: Sequence[Suggestion], drafts: int) -> bool:
+def _is_decided(alive: Sequence[Suggestion], ended: Sequence[Suggestion], drafts: int) -> bool:
     """Returns True if no running draft can still be among the best, as scores only fall."""
     best = sorted((draft.score for draft in ended), reverse=True)
     return len(best) >= drafts and best[drafts - 1] >= max(draft.score for draft in alive)

@@ -10,9 +10,9 @@ local config = {
   filetypes = { 'python', 'javascript', 'typescript', 'go', 'rust', 'c', 'cpp', 'lua', 'sh' },
   root_markers = { '.git' },
   settings = { codegen = { maxLines = 12, candidates = 3 } },
-  init_options = { settled = true }, -- shows fast answers, and what replaces those in doubt
+  init_options = { certainAnswers = true }, -- shows fast answers, and what replaces those in doubt
   handlers = {
-    ['$/codegen/settled'] = function(_, answer)
+    ['$/codegen/certainAnswer'] = function(_, answer)
       -- Request again: the server answers at once with the suggestion that replaces this one.
       local buffer = vim.uri_to_bufnr(answer.uri)
       if buffer == vim.api.nvim_get_current_buf() and vim.fn.mode() == 'i' then

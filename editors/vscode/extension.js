@@ -1,5 +1,5 @@
 // Starts `codegen serve lsp`; vscode-languageclient does the rest (inline completion is LSP 3.18).
-// A fast answer that turns out to be uncertain is replaced by the settled one that follows it.
+// A fast answer that turns out to be uncertain is replaced by the certain one that follows it.
 
 const vscode = require("vscode");
 const { LanguageClient, TransportKind } = require("vscode-languageclient/node");
@@ -7,7 +7,7 @@ const { NextEdits } = require("./next_edits.js");
 
 let client;
 let status;
-let settled; // an answer to show in place of the one on the screen, until it is shown
+let replacement; // an answer to show in place of the one on the screen, until it is shown
 
 function makeClient() {
   const [command, ...args] = vscode.workspace.getConfiguration("codegen").get("command");
@@ -15,12 +15,12 @@ function makeClient() {
   const options = {
     documentSelector: [{ scheme: "file" }, { scheme: "untitled" }],
     synchronize: { configurationSection: "codegen" },
-    initializationOptions: { settled: true },
+    initializationOptions: { certainAnswers: true },
     middleware: { provideInlineCompletionItems: provide },
   };
   const made = new LanguageClient("codegen", "codegen", server, options);
   made.onNotification("$/codegen/status", show);
-  made.onNotification("$/codegen/settled", replace);
+  made.onNotification("$/codegen/certainAnswer", replace);
   return made;
 }
 
@@ -40,14 +40,14 @@ async function replace({ uri, position, items }) {
   }
   await vscode.commands.executeCommand("editor.action.inlineSuggest.hide");
   if (items.length) {
-    settled = { uri, at, items, version: editor.document.version };
+    replacement = { uri, at, items, version: editor.document.version };
     await vscode.commands.executeCommand("editor.action.inlineSuggest.trigger");
   }
 }
 
 function provide(document, position, context, token, next) {
-  const known = settled;
-  settled = undefined;
+  const known = replacement;
+  replacement = undefined;
   if (known?.version !== document.version || !isAt(known.uri, known.at, document, position)) {
     return next(document, position, context, token);
   }

@@ -267,12 +267,12 @@ def _is_there(before: str, after: str, target: str) -> bool:
     )
 
 
-def kept_rate(before: str, after: str, settled: str) -> float | None:
-    """Returns the fraction of the characters of inserted words that are in the ``settled`` text.
+def kept_rate(before: str, after: str, final: str) -> float | None:
+    """Returns the fraction of the characters of inserted words that are in the ``final`` text.
 
     None without insertions. Words are matched by the longest blocks (difflib).
     """
-    old, new, end = (_WORDS.findall(text) for text in (before, after, settled))
+    old, new, end = (_WORDS.findall(text) for text in (before, after, final))
     inserted: set[int] = set()
     for tag, _, _, first, last in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag in ("insert", "replace"):

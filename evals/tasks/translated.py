@@ -78,13 +78,15 @@ FORMS: Mapping[str, TestSyntax] = {
 
 
 def take_apart(form: TestSyntax, prompt: str, test: str) -> SplitTest | None:
-    """Splits a test; None if it does not have the form.
+    """Splits a test; None if it does not have the form, or if the answer is a union of C++.
 
     Args:
         form: syntax of the dataset and the language.
         prompt: the problem's prompt; the expected values get its import lines.
         test: the dataset's test.
     """
+    if re.search(r"^union ", prompt, re.MULTILINE):  # does not know which member it holds
+        return None
     code = _TEXT.sub(lambda match: "_" * len(match[0]), test)  # strings masked
     calls: list[str] = []
     values: list[str] = []

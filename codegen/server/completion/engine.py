@@ -108,7 +108,7 @@ class CompletionEngine:
             answer = await job.future
         finally:
             self._queue.cancel(job)
-        if request.multiline is not None and request.params.temperature == 0 and answer.settled:
+        if request.multiline is not None and request.params.temperature == 0 and answer.is_certain:
             texts = tuple(candidate.text for candidate in answer.candidates)
             self.suggestions(request.key).add(request, answer.seen, texts)
         self.usual_s += _WEIGHT * (answer.stages["total"] - self.usual_s)
@@ -235,5 +235,5 @@ class DocumentSuggestions:
 
 def _others(request: CompletionRequest) -> bytes:
     """Returns a digest of a request, except its prefix and number of candidates."""
-    same = replace(request, prefix="", candidates=1, settle=True)
+    same = replace(request, prefix="", candidates=1, certain=True)
     return blake2b(repr(same).encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -5,7 +5,7 @@ makes stale caches exact.
 
 After an edit, most of a document's states are moved instead of re-encoded, so they are approximate.
 States that may have changed a token are re-encoded before the completion is returned, unless the
-request accepts the fast one (:attr:`CompletionRequest.settle`).
+request accepts the fast one (:attr:`CompletionRequest.certain`).
 """
 
 from __future__ import annotations
@@ -197,26 +197,26 @@ class LocalWorker(threading.Thread):
         encoded = time.perf_counter()
         if job.warm_up:
             return CompletionResult(())
-        inexact, settling_s = document.cache.inexact, 0.0
-        doubtful = request.settle and prompt.ids == document.doubtful
+        inexact, recomputing_s = document.cache.inexact, 0.0
+        doubtful = request.certain and prompt.ids == document.doubtful
         if inexact and (doubtful or request.exact or prompt.quote != document.quote):
-            settling_s = yield from self._settle(job, document)
+            recomputing_s = yield from self._recompute(job, document)
         document.quote = prompt.quote
         try:
             search = self._search(job, document, prompt)
             candidates = yield from search.run()
         except UncertainStates:
-            settling_s = yield from self._settle(job, document)
+            recomputing_s = yield from self._recompute(job, document)
             search = self._search(job, document, prompt)
             candidates = yield from search.run()
-        document.doubtful = [] if search.settled else prompt.ids
+        document.doubtful = [] if search.is_certain else prompt.ids
         done = time.perf_counter()
         stages = {
             "queue": started - job.asked,
             "prompt": prepared - started,
             "encode": encoded - prepared,
-            "settle": settling_s,
-            "decode": done - encoded - settling_s,
+            "recompute": recomputing_s,
+            "decode": done - encoded - recomputing_s,
             "total": done - job.asked,
         }
         self.metrics.count("completions")
@@ -226,22 +226,22 @@ class LocalWorker(threading.Thread):
             prompt_tokens=len(prompt.ids) + len(prompt.taken),
             reused=report.reused,
             encoded=report.encoded,
-            recomputed=inexact if settling_s else 0,
+            recomputed=inexact if recomputing_s else 0,
             seen=prompt.seen,
-            settled=search.settled,
+            is_certain=search.is_certain,
             accepted=search.accepted,
             rejected=search.rejected,
             stages=stages,
         )
 
-    def _settle(self, job: CompletionJob, document: DocumentState) -> Passes[float]:
+    def _recompute(self, job: CompletionJob, document: DocumentState) -> Passes[float]:
         """Makes a document's states exact; returns the seconds it took."""
         began = time.perf_counter()
         inexact = document.cache.inexact
         if not (yield from document.cache.recomputing(stop=job.cancel.is_set)):
             raise Cancelled
         document.recompute = False
-        self.metrics.count("settled")
+        self.metrics.count("recomputed_in_request")
         self.metrics.count("tokens_recomputed", inexact)
         return time.perf_counter() - began
 
@@ -317,7 +317,7 @@ class CandidateSearch:
     planner: drafts.Planner
     on_text: Callable[[str], None] | None = None
     made: list[int] = field(default_factory=list)  # tokens of the first candidate
-    settled: bool = True
+    is_certain: bool = True
     accepted: int = 0  # tokens drafted from the prediction
     rejected: int = 0
 
@@ -334,7 +334,7 @@ class CandidateSearch:
         """Returns the candidates, best first; yields the forward passes that it needs.
 
         Raises:
-            UncertainStates: if the request has ``settle`` set and approximate states may have
+            UncertainStates: if the request has ``certain`` set and approximate states may have
                 changed a token. Several candidates, and sampled ones, begin with exact states.
         """
         try:
@@ -493,8 +493,8 @@ class _Chosen(Speculation):
                     excluded += float(probabilities[id_]) if threshold <= 1 else 0.0
         greedy = request.params.temperature == 0
         if greedy and request.candidates == 1 and search.cache.in_doubt(logits):
-            search.settled = False
-            if request.settle:
+            search.is_certain = False
+            if request.certain:
                 raise UncertainStates
         if 0 < request.top_k < logits.shape[1]:
             logits[logits < logits[0].topk(request.top_k).values[-1]] = -torch.inf

@@ -101,9 +101,9 @@ class CompletionRequest:
             characters.
         max_lines: maximum lines of a candidate.
         deadline_s: seconds after which the text decoded so far is returned.
-        settle: whether to re-encode states that an edit made approximate and that may have changed
+        certain: whether to re-encode states that an edit made approximate and that may have changed
             the completion. With False, the completion is faster, and
-            :attr:`CompletionResult.settled` tells whether it is certain.
+            :attr:`CompletionResult.is_certain` tells whether it is certain.
         tokens: a whole prompt as token ids, such as a conversation's; the text around the cursor
             then only identifies documents without names.
         low_priority: whether other requests take precedence.
@@ -140,7 +140,7 @@ class CompletionRequest:
     multiline: Multiline | None = "auto"
     max_lines: int = 12
     deadline_s: float = 20.0
-    settle: bool = True
+    certain: bool = True
     tokens: tuple[int, ...] = ()
     low_priority: bool = False
     wait_for_upstream: bool = True
@@ -199,10 +199,10 @@ class CompletionResult:
         recomputed: reused tokens that were re-encoded because the result was uncertain.
         seen: number of characters before the cursor in the prompt.
         from_suggestion: whether it is an earlier suggestion.
-        settled: false if re-encoding the whole prompt might change the result.
+        is_certain: false if re-encoding the whole prompt might change the result.
         accepted, rejected: tokens drafted from the request's prediction that the model accepted
             and rejected.
-        stages: seconds by stage (``queue``, ``prompt``, ``encode``, ``settle``, ``decode``,
+        stages: seconds by stage (``queue``, ``prompt``, ``encode``, ``recompute``, ``decode``,
             ``total``).
     """
 
@@ -213,7 +213,7 @@ class CompletionResult:
     recomputed: int = 0
     seen: int = 0
     from_suggestion: bool = False
-    settled: bool = True
+    is_certain: bool = True
     accepted: int = 0
     rejected: int = 0
     stages: dict[str, float] = field(default_factory=dict)

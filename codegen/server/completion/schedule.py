@@ -70,7 +70,7 @@ class CompletionJob:
     def answer(self, answer: CompletionResult | CodegenError) -> None:
         """Sets the future's result in its event loop, which may be closed already."""
 
-        def settle() -> None:
+        def set_result() -> None:
             if self.future.done():
                 return
             if isinstance(answer, CompletionResult):
@@ -79,7 +79,7 @@ class CompletionJob:
                 self.future.set_exception(answer)
 
         try:
-            self.loop.call_soon_threadsafe(settle)
+            self.loop.call_soon_threadsafe(set_result)
         except RuntimeError:
             log.debug("The event loop of a request is closed.")
 

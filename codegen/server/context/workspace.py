@@ -296,11 +296,11 @@ class Workspace:
         closed: whether to read files that are not open.
 
     Attributes:
-        settled: number of times that an index has become up to date.
+        updates: number of times that an index has become up to date.
     """
 
     def __init__(self, exclude: tuple[str, ...] = (), closed: bool = True) -> None:
-        self.settled = 0
+        self.updates = 0
         self._exclude, self._closed = exclude, closed
         self._paths: list[PurePosixPath] = []
         self._documents: dict[PurePosixPath, _Open] = {}
@@ -500,7 +500,7 @@ class Workspace:
                 began = time.thread_time()
                 if busy:
                     _safely(busy.step)
-                    self.settled += not busy.busy
+                    self.updates += not busy.busy
                 rest_s = (time.thread_time() - began) * (1 / _SHARE - 1)
                 continue
             if call is None:

@@ -43,7 +43,7 @@ from codegen.server.next_edits.proposals import NextEditor, Proposal
 log = logging.getLogger("codegen.server.editor.lsp")
 
 STATUS = "$/codegen/status"
-SETTLED = "$/codegen/settled"
+CERTAIN_ANSWER = "$/codegen/certainAnswer"
 INLINE_EDIT = "textDocument/copilotInlineEdit"
 ACCEPTED = "github.copilot.didAcceptCompletionItem"
 _SECTION = "codegen"
@@ -187,9 +187,9 @@ def add_features(server: LanguageServer, session: EditorSession) -> None:
             return
         wanted = options if isinstance(options, dict) else {}
         session.has_inline_edits = wanted.get("inlineEdits") is True
-        if wanted.get("settled") is True:
-            session.on_settled = lambda snapshot, answer: server.protocol.notify(
-                SETTLED, _settled(snapshot, answer)
+        if wanted.get("certainAnswers") is True:
+            session.on_certain = lambda snapshot, answer: server.protocol.notify(
+                CERTAIN_ANSWER, _certain_answer(snapshot, answer)
             )
 
 
@@ -363,7 +363,7 @@ def _position(position: types.Position) -> dict[str, int]:
     return {"line": position.line, "character": position.character}
 
 
-def _settled(snapshot: Snapshot, answer: CompletionResult) -> dict[str, Any]:
+def _certain_answer(snapshot: Snapshot, answer: CompletionResult) -> dict[str, Any]:
     """Returns the items that replace an earlier completion's at a position."""
     return {
         "uri": snapshot.request.key.document,

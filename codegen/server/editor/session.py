@@ -181,8 +181,8 @@ class EditorSession:
         encoding: unit of columns.
         workspace_uri: URI of the root.
         on_status: called when the status changes, once the editor is ready.
-        on_settled: called with a completion that replaces an earlier one, if the editor supports
-            that. Without it, completions are settled before they are returned.
+        on_certain: called with a completion that replaces an earlier one, if the editor supports
+            that. Without it, completions are certain before they are returned.
         next_edits: proposes edits beyond the cursor; None disables them.
         has_inline_edits: whether an inline completion may be an edit of the cursor's line.
     """
@@ -197,7 +197,7 @@ class EditorSession:
     preferences: EditorSettings = field(default_factory=EditorSettings)
     documents: dict[str, OpenDocument] = field(default_factory=dict)
     engine: CompletionEngine | None = None
-    on_settled: Callable[[Snapshot, requests.CompletionResult], None] | None = None
+    on_certain: Callable[[Snapshot, requests.CompletionResult], None] | None = None
     next_edits: NextEditor | None = None
     has_inline_edits: bool = False
     _settling: set[asyncio.Task[None]] = field(default_factory=set)
@@ -410,13 +410,13 @@ class EditorSession:
         if document.latest is not snapshot:
             return None
         snapshot = replace(snapshot, request=request)
-        fast = replace(request, settle=self.on_settled is None)
+        fast = replace(request, certain=self.on_certain is None)
         try:
             answer = await engine.complete(fast)
         except (requests.Superseded, requests.Overloaded, requests.Unavailable):
             return None
-        if not answer.settled:
-            task = asyncio.ensure_future(self._settle(snapshot, answer))
+        if not answer.is_certain:
+            task = asyncio.ensure_future(self._replace_fast(snapshot, answer))
             self._settling.add(task)
             task.add_done_callback(self._settling.discard)
         return answer
@@ -431,7 +431,7 @@ class EditorSession:
             document.snippets, document.next_snippets = (), None
             return None
         line = snapshot.request.prefix.rpartition("\n")[2]
-        at = snapshot.position.line, self.workspace.settled
+        at = snapshot.position.line, self.workspace.updates
         names = frozenset(_COMPLETE_NAME.findall(line))
         known = document.chosen_at
         uri = snapshot.request.key.document
@@ -478,12 +478,12 @@ class EditorSession:
             uri = document.latest.request.key.document
             self._pausing = asyncio.get_running_loop().call_later(PAUSE_S, take)
 
-    async def _settle(self, snapshot: Snapshot, first: requests.CompletionResult) -> None:
-        """Replaces an uncertain completion by the settled one if they differ, unless a newer
+    async def _replace_fast(self, snapshot: Snapshot, first: requests.CompletionResult) -> None:
+        """Replaces an uncertain completion by the certain one if they differ, unless a newer
         request or change comes first.
         """
         engine, document, request = self.engine, snapshot.document, snapshot.request
-        if engine is None or self.on_settled is None:
+        if engine is None or self.on_certain is None:
             return
         try:
             answer = await engine.complete(request)
@@ -492,7 +492,7 @@ class EditorSession:
         if answer.text == first.text or self.documents.get(request.key.document) is not document:
             return
         if document.changes == snapshot.changes:
-            self.on_settled(snapshot, answer)
+            self.on_certain(snapshot, answer)
 
     async def next_edit(self, uri: str, version: int | None, position: Position) -> Proposal | None:
         """Returns the edit proposed for a document, or None; waits until the model is loaded."""

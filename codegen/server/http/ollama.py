@@ -249,7 +249,7 @@ def _end(answer: CompletionResult, began: float) -> dict[str, Any]:
         "total_duration": nanoseconds(time.perf_counter() - began),
         "load_duration": 0,
         "prompt_eval_count": answer.prompt_tokens,
-        "prompt_eval_duration": nanoseconds(stages.get("encode", 0) + stages.get("settle", 0)),
+        "prompt_eval_duration": nanoseconds(stages.get("encode", 0) + stages.get("recompute", 0)),
         "eval_count": decoded_by([answer]),
         "eval_duration": nanoseconds(stages.get("decode", 0)),
     }

@@ -61,9 +61,9 @@ class OpenAIFields(bodies.JsonBody):
 class TextBody(OpenAIFields):
     """Body of OpenAI's completions. Defaults of None depend on the kind of prompt.
 
-    ``language`` and ``settle`` are extensions: with ``settle`` false, the response is the fast one
-    and has fields that tell whether it is certain (``settled``) and whether prompts for next edits
-    are supported (``next_edits``).
+    ``language`` and ``certain`` are extensions. If ``certain`` is false, the response is the fast
+    one, with the fields ``certain``, and ``next_edits``: whether prompts for next edits are
+    supported.
     """
 
     prompt: bodies.Strings = []
@@ -73,7 +73,7 @@ class TextBody(OpenAIFields):
     temperature: bodies.Temperature | None = None
     seed: bodies.Seed = 0
     echo: bool = False
-    settle: bool = True
+    certain: bool = True
 
 
 async def completions(
@@ -103,8 +103,8 @@ async def completions(
             text = one.prefix + candidate.text if body.echo else candidate.text
             choices.append(_choice(len(choices), text, candidate))
     found = {**_head(service), "choices": choices, "usage": usage_of(answers)}
-    if not body.settle:
-        found["settled"] = all(answer.settled for answer in answers)
+    if not body.certain:
+        found["certain"] = all(answer.is_certain for answer in answers)
         found["next_edits"] = service.next_edits is not None
     return JSONResponse(found)
 
@@ -169,7 +169,7 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
         wait_for_upstream=False,
         multiline="auto" if fills else None,
         max_lines=_FILL_LINES,
-        settle=body.settle,
+        certain=body.certain,
         prediction=prediction,
         top_k=max(0, body.top_k),
     )

@@ -46,7 +46,7 @@ def test_the_account_bounds_what_failing_drafts_cost(
     for luck in lucky:
         (draft,) = planner.plan([boast(most, probability)], 1, [100])
         accepted = len(draft) if luck else 0
-        planner.settle(1, 1 + len(draft), [accepted + 1])
+        planner.record(1, 1 + len(draft), [accepted + 1])
         spent += cost * len(draft)
         gained += accepted + 0.02
         worst = max(0.0, worst + cost * len(draft) - accepted - 0.02)  # over any stretch of rounds
@@ -132,7 +132,7 @@ def test_requests_that_share_passes_draft_as_far_as_all_gain(token: float, toget
     best = max(map(gain, range(13)))
     assert gain(len(cut)) >= best - 0.02 / together - 1e-9
     account.balance = 0.0
-    planner.settle(1, 1 + len(cut), [1 + len(cut)])  # all of it was right
+    planner.record(1, 1 + len(cut), [1 + len(cut)])  # all of it was right
     assert account.balance > 0 and account.pace >= 1
 
 

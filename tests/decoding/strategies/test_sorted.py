@@ -197,7 +197,7 @@ def test_a_draft_launched_ahead_is_as_deep_as_the_last_one_asked_for() -> None:
             best = [float(each.softmax(-1).max()) for each in logits]
             assert seen == pytest.approx(best, abs=1e-4)
             assert token == int(logits[-1].argmax())
-        draft = drafter.settle([(token, *sure) for token in tokens])
+        draft = drafter.read_ahead([(token, *sure) for token in tokens])
         assert draft.tokens == tokens and len(sure) == 1 + depth
         check_states(model, drafter.ladder)
         depth, most = following, length

@@ -40,6 +40,12 @@ def test_what_is_not_of_the_form_is_left(test: str) -> None:
     assert take_apart(FORMS["javascript"], "", test) is None
 
 
+def test_a_union_is_compared_by_its_own_operator() -> None:
+    test = "int main() {\n    assert(f(1) == 2);\n}\n"
+    assert take_apart(FORMS["cpp"], "long f(long a) {\n", test) is not None
+    assert take_apart(FORMS["cpp"], "union Union_long_float {\n", test) is None
+
+
 # Their values are not of their language: "new List<List<Dictionary<null,null>>()}", "Any(10l)".
 NOT_OF_THE_FORM = {
     ("multipl_e-mbpp", "csharp"): ["mbpp_568_empty_list"],

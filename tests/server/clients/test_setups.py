@@ -186,10 +186,10 @@ def node(*args: str | Path, given: str = "") -> Any:
 
 def test_vscode_shows_the_second_answer() -> None:
     """Once, at its place in its text only; else the server is asked."""
-    found = node(Path(__file__).with_name("vscode_settled.mjs"), EDITORS / "vscode/extension.js")
-    assert found["options"] == {"settled": True}
+    found = node(Path(__file__).with_name("vscode_certain.mjs"), EDITORS / "vscode/extension.js")
+    assert found["options"] == {"certainAnswers": True}
     assert found["before"] == found["once"] == ["asked again"]
-    assert found["commands"] == ["hide", "trigger"] and found["replaced"] == ["settled"]
+    assert found["commands"] == ["hide", "trigger"] and found["replaced"] == ["certain"]
     assert found["nothing"] == ["hide"]
     assert found["elsewhere"] == found["other_file"] == []
     assert found["unchanged"] == found["typed"] == ["asked again"]

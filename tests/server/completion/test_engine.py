@@ -433,7 +433,7 @@ OTHER: list[tuple[str, Any]] = [
 COUNTED_APART = {
     "prefix",
     "candidates",
-    "settle",
+    "certain",
     "stop_search",
     "constraint",
 }  # compared by other means, determined by the prefix, or of no concern
@@ -450,7 +450,7 @@ def test_other_options_are_asked_again() -> None:
         kept = DocumentSuggestions()
         keep(kept, "x = ", "", "value")
         assert kept.find(dataclasses.replace(ask("x = v"), **{name: value})) is None, name
-    apart: dict[str, Any] = {"settle": False, "candidates": 1}
+    apart: dict[str, Any] = {"certain": False, "candidates": 1}
     for name, value in apart.items():
         kept = DocumentSuggestions()
         keep(kept, "x = ", "", "value")

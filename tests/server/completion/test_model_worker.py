@@ -134,7 +134,7 @@ async def test_after_any_edit_the_statement_was_encoded_in_the_text_that_is_ther
     for number in range(15):
         start, end = rng.choice(statements())
         cursor = rng.randint(start + 1, end)
-        asked = ask(SOURCE[:cursor], SOURCE[cursor:], f"{number}", settle=False, max_tokens=2)
+        asked = ask(SOURCE[:cursor], SOURCE[cursor:], f"{number}", certain=False, max_tokens=2)
         await served.complete(asked)
         # The end of what is edited, and of the statement, are in the window.
         above = SOURCE[:start]
@@ -152,13 +152,13 @@ def always_in_doubt(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EditableCache, "in_doubt", lambda self, logits: not self.exact)
 
 
-async def test_a_settled_answer_is_that_of_a_new_document(
+async def test_a_certain_answer_is_that_of_a_new_document(
     served: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     always_in_doubt(served, monkeypatch)
     rng = random.Random(2)
 
-    settled = 0
+    certain = 0
     for number in range(8):
         cursor = rng.randrange(500, len(SOURCE))
         text, rest = SOURCE[cursor - 500 : cursor], SOURCE[cursor:]
@@ -169,10 +169,10 @@ async def test_a_settled_answer_is_that_of_a_new_document(
             got = await served.complete(ask(text, rest, multiline="auto"))
             new = ask(text, rest, f"new {number} {step}", multiline="auto")
             new = await served.complete(new)
-            assert got.settled and new.settled and got.text == new.text
-            settled += got.recomputed > 0
-    assert settled > 3
-    assert served.metrics.value("settled") >= settled
+            assert got.is_certain and new.is_certain and got.text == new.text
+            certain += got.recomputed > 0
+    assert certain > 3
+    assert served.metrics.value("recomputed_in_request") >= certain
 
 
 async def test_a_fast_answer_says_that_it_is_in_doubt_and_is_not_kept(
@@ -183,12 +183,12 @@ async def test_a_fast_answer_says_that_it_is_in_doubt_and_is_not_kept(
     text = SOURCE[1000:1500]
     await served.complete(ask(text, "\n", multiline="auto"))
     asked = ask(text[:420] + "import sys\n" + text[420:], "\n", multiline="auto")
-    fast = await served.complete(replace(asked, settle=False))
-    assert not fast.settled and not fast.recomputed
-    settled = await served.complete(asked)
-    assert settled.settled and settled.recomputed and not settled.from_suggestion
-    again = await served.complete(replace(asked, settle=False))
-    assert again.settled and again.text == settled.text
+    fast = await served.complete(replace(asked, certain=False))
+    assert not fast.is_certain and not fast.recomputed
+    certain = await served.complete(asked)
+    assert certain.is_certain and certain.recomputed and not certain.from_suggestion
+    again = await served.complete(replace(asked, certain=False))
+    assert again.is_certain and again.text == certain.text
 
 
 async def test_a_stream_holds_back_what_is_in_doubt(
@@ -222,7 +222,7 @@ def line_inserted(session: Any, uri: str, number: int, line: int) -> None:
     session.change(uri, number, [change(f"value_{number} = {number * 7}\n", (line, 0))])
 
 
-async def test_a_change_that_no_request_follows_is_settled_in_idle_time(engine: Any) -> None:
+async def test_a_change_that_no_request_follows_is_recomputed_in_idle_time(engine: Any) -> None:
     """As after a renaming: the next request finds its states exact and encodes what is new."""
     from codegen.server.editor.session import EditorSession
 
@@ -245,5 +245,5 @@ async def test_a_change_that_no_request_follows_is_settled_in_idle_time(engine: 
             break
         await asyncio.sleep(0.01)
     answer = await session.complete(after, automatic=False)
-    assert answer is not None and answer.encoded <= 1 and answer.settled
+    assert answer is not None and answer.encoded <= 1 and answer.is_certain
     assert not answer.recomputed

@@ -379,7 +379,7 @@ async def test_a_server_on_another_machine_gets_open_files_only(
     session.use(remote)
     wait_for(lambda: not session.workspace.knows("Cart"))
     assert not (await typed(session, uri, "x", 2))[-1].snippets
-    before = session.workspace.settled
+    before = session.workspace.updates
     session.configure({"workspaceFiles": True})
-    wait_for(lambda: session.workspace.settled > before)
+    wait_for(lambda: session.workspace.updates > before)
     assert (await typed(session, uri, "x", 2))[-1].snippets

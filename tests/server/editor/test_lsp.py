@@ -46,15 +46,15 @@ async def started(
     """A client whose server has its model."""
     config = ClientServerConfig(server_command=command(serving))
     client: Any = await config.start()
-    client.statuses, client.settled, client.registered = [], [], []
+    client.statuses, client.certain, client.registered = [], [], []
 
     @client.feature(types.CLIENT_REGISTER_CAPABILITY)
     def register(params: types.RegistrationParams) -> None:
         client.registered += params.registrations
 
-    @client.feature("$/codegen/settled")
-    def settled(params: Any) -> None:
-        client.settled.append(params)
+    @client.feature("$/codegen/certainAnswer")
+    def certain(params: Any) -> None:
+        client.certain.append(params)
 
     @client.feature("$/codegen/status")
     def status(params: Any) -> None:
@@ -220,7 +220,7 @@ async def test_a_second_answer_only_for_editors_that_take_it(
     takes_second: bool, tiny_model_dir: Path
 ) -> None:
     """What is shown in the end is what a new document with the same text gets."""
-    options = {"context": [], **({"settled": True} if takes_second else {})}
+    options = {"context": [], **({"certainAnswers": True} if takes_second else {})}
     client: Any = await started(local(tiny_model_dir), options)
     text = "".join(f"name_{number} = {number}\n" for number in range(12)) + "print(na"
     opened(client, text)
@@ -231,16 +231,16 @@ async def test_a_second_answer_only_for_editors_that_take_it(
         typed(client, line, number, 0, number + 2)
         lines = text.splitlines(keepends=True)
         text = "".join([*lines[:number], line, *lines[number:]])
-        client.settled.clear()
+        client.certain.clear()
         shown = await items(client, inline(13 + number, 8, automatic=True))
         uri = f"file:///project/new_{number}.py"
         opened(client, text, uri)
         full = await items(client, inline(13 + number, 8, automatic=True, uri=uri))
         for _ in range(400):
-            if shown == full or client.settled or not takes_second:
+            if shown == full or client.certain or not takes_second:
                 break
             await asyncio.sleep(0.05)
-        for params in client.settled:
+        for params in client.certain:
             assert params.uri == URI and params.position.line == 13 + number
             shown = [item.insertText for item in params.items]
             came += 1

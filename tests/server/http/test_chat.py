@@ -188,7 +188,7 @@ def drafting(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     from codegen.decoding.strategies.speculative import Speculation
 
     monkeypatch.setattr(Planner, "plan", lambda self, drafts, *_: list(drafts))
-    monkeypatch.setattr(Planner, "settle", lambda *_: None)
+    monkeypatch.setattr(Planner, "record", lambda *_: None)
     seen: list[tuple[int, int]] = []
     commit = Speculation.commit
 

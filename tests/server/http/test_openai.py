@@ -87,13 +87,13 @@ def test_a_fast_answer_says_whether_it_is_certain(
     body = {"suffix": "\n", "max_tokens": 12}
     found = []
     for _ in range(2):
-        answer = post("/v1/completions", {**body, "prompt": "".join(lines), "settle": False})
-        found.append(answer.json()["settled"])
+        answer = post("/v1/completions", {**body, "prompt": "".join(lines), "certain": False})
+        found.append(answer.json()["certain"])
         assert answer.json()["next_edits"] is False  # this server proposes none
         lines.insert(0, "import sys\n")
     assert found == [True, False]
-    settled = post("/v1/completions", {**body, "prompt": "".join(lines)}).json()
-    assert "settled" not in settled
+    certain = post("/v1/completions", {**body, "prompt": "".join(lines)}).json()
+    assert "certain" not in certain
 
 
 def test_tabby(post: Any, served: Served, engine: Any) -> None:

@@ -1,6 +1,6 @@
 // An inline completion provider for JupyterLab 4.1 or newer, written by hand as a federated module:
 // nothing has to be built. It asks `codegen serve http`; address and token are in JupyterLab's
-// settings, under Inline Completer. A fast answer that is uncertain is replaced by the settled one.
+// settings, under Inline Completer. A fast answer that is uncertain is replaced by the certain one.
 // Where nothing is to be completed, the next edit is shown if it inserts text at the cursor: ghost
 // text can do no more.
 
@@ -97,13 +97,13 @@
         user: NAME,
       };
       const { signal } = this.running;
-      const fast = await this.ask({ ...asked, settle: false }, signal);
-      if (fast.settled || !fast.items.length) {
-        const found = fast.settled ? fast : await this.ask(asked, signal);
+      const fast = await this.ask({ ...asked, certain: false }, signal);
+      if (fast.certain || !fast.items.length) {
+        const found = fast.certain ? fast : await this.ask(asked, signal);
         const isNext = !found.items.length && change && fast.nextEdits && this.settings.nextEdits;
         return isNext ? await this.nextEdit(request, change, signal) : found;
       }
-      // The answer is uncertain: JupyterLab shows it, and `stream` replaces it by the settled one.
+      // The answer is uncertain: JupyterLab shows it, and `stream` replaces it by the certain one.
       const token = String(++this.count);
       this.uncertain = { token, asked, signal };
       return { items: [{ ...fast.items[0], isIncomplete: true, token }] };
@@ -158,9 +158,9 @@
       if (!answer.ok) {
         throw new Error(`codegen answers ${answer.status}: ${await answer.text()}`);
       }
-      const { choices, settled, next_edits: nextEdits } = await answer.json();
+      const { choices, certain, next_edits: nextEdits } = await answer.json();
       const items = choices.filter((c) => c.text).map((c) => ({ insertText: c.text }));
-      return { items, settled, nextEdits };
+      return { items, certain, nextEdits };
     }
   }
 

@@ -1,7 +1,7 @@
 """Answers of the server after an edit, compared with re-encoding everything.
 
 Each edit goes through the engine: a request before it, then one for the fast answer, one for the
-settled answer, and one on exact states, which are bitwise equal to a new document's. The requests
+certain answer, and one on exact states, which are bitwise equal to a new document's. The requests
 complete the rest of the line.
 """
 
@@ -35,11 +35,11 @@ class Outcome:
         tokens: prompt tokens after the edit.
         behind: tokens that a prefix cache would encode, from the first new one.
         encoded: tokens that the update encoded.
-        recomputed: tokens re-encoded to settle a doubt.
+        recomputed: tokens re-encoded because the first answer was in doubt.
         fast_same: True if the fast answer equals the exact states' answer.
-        same: the same for the settled answer.
+        same: the same for the certain answer.
         fast_cpu_s: CPU time to the fast answer.
-        settle_cpu_s: CPU time from there to the settled answer; a few milliseconds without doubts.
+        certain_cpu_s: CPU time from there to the certain answer; a few milliseconds without doubts.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Outcome:
     fast_same: bool
     same: bool
     fast_cpu_s: float
-    settle_cpu_s: float
+    certain_cpu_s: float
 
 
 def served_model(layout: str, context: int = 1024) -> Any:
@@ -87,12 +87,12 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
         return None
     await engine.complete(before)
     began = time.process_time()
-    fast = await engine.complete(replace(after, settle=False))
+    fast = await engine.complete(replace(after, certain=False))
     fast_s = time.process_time() - began
     began = time.process_time()
     # Uses a different option in each later request, so that earlier suggestions are not reused.
-    settled = await engine.complete(replace(after, max_lines=11))
-    settle_s = time.process_time() - began
+    certain = await engine.complete(replace(after, max_lines=11))
+    certain_s = time.process_time() - began
     cache = engine.worker.caches.get(key).cache
     while not cache.exact:  # the idle engine makes the cache exact
         await asyncio.sleep(0.005)
@@ -106,11 +106,11 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
         tokens=len(new),
         behind=len(new) - _shared(old, new),
         encoded=fast.encoded,
-        recomputed=settled.recomputed,
+        recomputed=certain.recomputed,
         fast_same=fast.text == full.text,
-        same=settled.text == full.text,
+        same=certain.text == full.text,
         fast_cpu_s=fast_s,
-        settle_cpu_s=settle_s,
+        certain_cpu_s=certain_s,
     )
 
 
@@ -149,7 +149,7 @@ def table(found: Sequence[Outcome]) -> dict[str, float]:
 
     Returns: ``edits``; fractions ``same``, ``fast_same``, ``in_doubt``; mean tokens ``encoded``,
         ``recomputed`` and ``behind``; ``cost``, the ratio of their sums (``encoded`` over
-        ``behind``); mean CPU seconds to the fast and the settled answer.
+        ``behind``); mean CPU seconds to the fast and the certain answer.
     """
     spent = sum(one.encoded + one.recomputed for one in found)
     return {
@@ -162,8 +162,8 @@ def table(found: Sequence[Outcome]) -> dict[str, float]:
         "behind": fmean(one.behind for one in found),
         "cost": spent / max(1, sum(one.behind for one in found)),
         "fast_cpu_s": fmean(one.fast_cpu_s for one in found),
-        "settled_cpu_s": fmean(
-            one.fast_cpu_s + one.settle_cpu_s * (one.recomputed > 0) for one in found
+        "certain_cpu_s": fmean(
+            one.fast_cpu_s + one.certain_cpu_s * (one.recomputed > 0) for one in found
         ),
     }
 

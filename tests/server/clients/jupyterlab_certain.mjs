@@ -1,5 +1,5 @@
 // Runs JupyterLab's part with a stand-in for its completer; prints the texts that it shows.
-// node jupyterlab_settled.mjs EXTENSION ENDPOINT TOKEN, and a JSON list on standard input: texts with
+// node jupyterlab_certain.mjs EXTENSION ENDPOINT TOKEN, and a JSON list on standard input: texts with
 // the cursor at the end, or lists of a text, the cursor and the name of the cell
 
 import { readFileSync } from "node:fs";

@@ -1,5 +1,5 @@
 // Runs the extension with stand-ins for VS Code and its language client; prints what it did.
-// node vscode_settled.mjs EXTENSION
+// node vscode_certain.mjs EXTENSION
 
 import Module, { createRequire } from "node:module";
 
@@ -66,24 +66,24 @@ const shown = (at = new Position(3, 5)) => {
   const found = provide(document, at, {}, {}, () => [{ insertText: "asked again" }]);
   return found.map((one) => one.insertText);
 };
-const settle = async (more = {}) => {
+const answer = async (more = {}) => {
   commands.length = 0;
   const position = { line: 3, character: 5 };
-  const items = [{ insertText: "settled" }];
-  await handlers["$/codegen/settled"]({ uri: "file:///a.py", position, items, ...more });
+  const items = [{ insertText: "certain" }];
+  await handlers["$/codegen/certainAnswer"]({ uri: "file:///a.py", position, items, ...more });
   return [...commands];
 };
 
 const found = { options: options.initializationOptions };
 found.before = shown();
-found.commands = await settle();
+found.commands = await answer();
 found.replaced = shown();
 found.once = shown();
-found.nothing = await settle({ items: [] });
-found.elsewhere = await settle({ position: { line: 3, character: 6 } });
-found.other_file = await settle({ uri: "file:///b.py" });
+found.nothing = await answer({ items: [] });
+found.elsewhere = await answer({ position: { line: 3, character: 6 } });
+found.other_file = await answer({ uri: "file:///b.py" });
 found.unchanged = shown();
-await settle();
+await answer();
 document.version += 1;
 found.typed = shown();
 console.log(JSON.stringify(found));

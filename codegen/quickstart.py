@@ -66,9 +66,7 @@ class QuickstartOptions(Config):
     model: str = setting(
         "coder", "Model to score on HumanEval: a name, a file, a directory or a hub id."
     )
-    small: bool = setting(
-        False, "Score the model embedded instead of coder, which is a download of 491 MB."
-    )
+    small: bool = setting(False, "Score the embedded model instead of coder (a 491 MB download).")
     steps: int | None = setting(None, "Optimizer steps per training.", shown="planned", ge=1)
     limit: int | None = setting(
         None, "Number of HumanEval problems and of test functions.", shown="planned", ge=1

@@ -23,7 +23,7 @@ from codegen.cogex.record import CogexRecord
 from codegen.core.errors import ConfigError, nearest
 
 Half = Literal["train", "test"]
-_TEST_IN = 4  # one in this many inputs is in the test half
+_TEST_IN = 4  # one in this many inputs is in the test split
 _MOST_DRAWS = 1000
 
 

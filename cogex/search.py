@@ -323,7 +323,7 @@ class ProgramSearch:
         return [[self.log.tries[c.program.digest, i.id] for c in programs] for i in items]
 
     def _candidates(self) -> list[RankedProgram]:
-        """Returns the different valid programs, one written for each problem of ``train``."""
+        """Returns the distinct valid programs, one written for each problem of ``train``."""
         found: dict[str, RankedProgram] = {}
         closest: dict[str, tuple[float, PseudoProgram]] = {}  # by problem, below the threshold
 

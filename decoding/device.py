@@ -147,7 +147,7 @@ class CapturedGraphs:
                 replay, result = self._capture(lambda: compute(own))
                 replay()
                 if not close(result, compute(own)):
-                    raise RuntimeError("a replay returns other values")
+                    raise RuntimeError("a replayed CUDA graph returns different values")
             except RuntimeError as error:
                 self._works = False
                 warnings.warn(

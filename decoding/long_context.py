@@ -20,7 +20,7 @@ model within a ``with`` block, including its ``forward`` and ``generate``, which
 
 The middle of the context is dropped: good for streams, but not for code whose definitions are far
 away. Unsupported: sliding windows, frequencies that depend on the length (``dynamic``,
-``longrope``), positions that are not rotary, score caps and sinks, and padding outside the loop.
+``longrope``), positions that are not rotary, logit softcapping and sinks, and padding outside the loop.
 """
 
 from __future__ import annotations
@@ -308,7 +308,7 @@ def _attention(
     if position_ids is None or options.get("softcap") or options.get("s_aux") is not None:
         raise ModelError(
             f"The context of {type(module).__name__} cannot be extended: it has attention sinks or "
-            "score caps, or does not pass positions to its attention."
+            "logit softcapping, or does not pass positions to its attention."
         )
     if module.training:
         raise ModelError("LM-Infinite supports inference only.", "Call model.eval() first.")

@@ -105,7 +105,7 @@ class ModelPass:
         tokens: int64 [B, Q].
         cache: the cache with the placed tokens.
         mask: slots that each token attends to, bool [B, 1, Q, slots].
-        keep: number of a row's last tokens with logits.
+        keep: number of last tokens per row whose logits are returned.
         replays: captures and replays the pass, if set.
         step: a faster way to encode chains, if set.
     """
@@ -157,7 +157,7 @@ def forward(
         cache: the cache with the placed tokens.
         mask: slots that each token attends to, bool [B, 1, Q, slots]; sliding windows are applied
             here.
-        keep: number of a row's last tokens with logits.
+        keep: number of last tokens per row whose logits are returned.
         repeated: True if similar passes follow. Others, such as prompts, are not compiled: each
             shape would need a separate graph.
 

@@ -13,7 +13,7 @@ import torch
 from codegen.decoding.device import upload
 from codegen.kernels.vocabulary import inverse_transform
 
-# Most nuclei fit in this many tokens; rows whose nucleus is larger are sorted whole.
+# Most nuclei fit in this many tokens; rows with a larger nucleus are fully sorted.
 _TOP = 512
 
 

@@ -216,7 +216,7 @@ class CachedRows:
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
         """Encodes the trees; see :class:`Sequences`."""
         if self.drafts != "trees" and trees.parents is not None:
-            raise ValueError("recurrent layers cannot encode trees with forks")
+            raise ValueError("recurrent layers cannot encode branching trees")
         mask = self.place(trees)
         if self.cache.recurrent and trees.width > 1:
             self._before = self.cache.snapshot()

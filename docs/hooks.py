@@ -59,7 +59,7 @@ def numbers() -> str:
     for page in pages:
         title = (ROOT / "docs" / page).read_text().partition("\n")[0].removeprefix("# ")
         lines += ["", f"## {title}", "", f"From [{page}]({page}).", ""]
-        lines += ["| figure | value | command | machine | date |", "|---|---|---|---|---|"]
+        lines += ["| result | value | command | machine | date |", "|---|---|---|---|---|"]
         for one in known["figures"]:
             if one["page"] == page:
                 cells = one["figure"].strip("| ").replace("**", "").split("|")
@@ -74,7 +74,7 @@ def numbers() -> str:
         "",
         "By scripts that were removed after commit 426ce475, or the one named.",
     ]
-    lines += ["", "| figure | value | command | machine | date |", "|---|---|---|---|---|"]
+    lines += ["", "| result | value | command | machine | date |", "|---|---|---|---|---|"]
     for one in known["earlier"]:
         where = known["machines"][one["machine"]]
         cells = (one["what"], one["figure"], f"`{one['command']}`", where, str(one["date"]))

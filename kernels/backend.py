@@ -40,7 +40,7 @@ _Key = tuple[torch.device, str]
 
 @dataclass
 class KernelTrials:
-    """The comparisons of this process.
+    """Kernel comparisons in this process.
 
     Attributes:
         left: remaining comparisons, by device and kernel.

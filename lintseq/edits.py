@@ -58,7 +58,7 @@ class EditStep:
         for above, below in zip(self.hunks, self.hunks[1:], strict=False):
             if below.start <= above.start:
                 raise InputError(
-                    f"Hunks must ascend; one at {below.start} follows one at {above.start}."
+                    f"Hunks must be sorted; one at {below.start} follows one at {above.start}."
                 )
 
 

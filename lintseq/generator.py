@@ -257,7 +257,7 @@ class LintSeq(BatchGenerator):
                 )
         if fixed and self.strict:
             raise ConfigError(
-                f"engine {self.engine!r} has no dependency rules, so they cannot be strict.",
+                f"engine {self.engine!r} has no dependency rules, so it does not support strict.",
                 "Remove strict, or choose engine 'fast'.",
             )
         self._set_defaults({"granularity": "line", "verify": "ruff", **fixed})

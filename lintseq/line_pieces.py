@@ -641,7 +641,7 @@ class _Finder:
         return "%" in text or (not is_f and "{" in text)
 
     def decorators(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
-        """Makes pieces of decorators that do not change a definition's meaning."""
+        """Adds pieces for decorators that do not change a definition's meaning."""
         if not self.callees.is_unique(node.name):
             return
         top = self.stretch.top

@@ -90,9 +90,9 @@ def prepare(
     """Parses a program and finds its dependencies, once for any number of sequences.
 
     Args:
-        granularity: the pieces. ``line``, as in the paper: statements, and lines inside them that
-            can be deleted alone (:mod:`codegen.lintseq.line_pieces`). ``statement``: whole
-            statements with their comments.
+        granularity: what can be deleted. ``line``, as in the paper: statements, and lines inside
+            them that can be deleted alone (:mod:`codegen.lintseq.line_pieces`). ``statement``:
+            whole statements with their comments.
         strict: also apply rule 7 of :mod:`codegen.lintseq.dependencies`: fewer and larger edits;
             only in Python.
         language: ``python`` or one of :data:`codegen.lintseq.languages.GRAMMARS`.

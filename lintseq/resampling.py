@@ -134,7 +134,7 @@ class VerificationFailed(CodegenError):
         return type(self), (self.check, self.detail)
 
 
-# The result for a program without texts.
+# Result for a program without verified sequences.
 Failure = UnsupportedProgram | VerificationFailed
 
 

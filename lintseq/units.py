@@ -318,7 +318,7 @@ def _owners(nodes: Sequence[Node], lines: Sequence[str], *, by_line: bool) -> li
         stop = line
         while stop < len(lines) and owners[stop] < 0:
             stop += 1
-        # Where the lines that belong to the code above end.
+        # End of the lines that belong to the code above.
         split = line if stop < len(lines) else stop
         if above >= 0 and stop < len(lines):
             indent = _indent(lines[stop])

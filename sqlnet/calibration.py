@@ -1,4 +1,4 @@
-"""Confidence that an answer is correct: logistic regression on questions not trained on.
+"""Confidence that an answer is correct: logistic regression on held-out questions.
 
 It is computed from signs in question and query (:data:`SIGNS`): a network's probabilities rate each
 slot among the given columns, but do not show that the question needs another table or that a word

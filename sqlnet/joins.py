@@ -31,7 +31,7 @@ _COMMON_WORDS = """
     phone email age sex gender price amount fname lname
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
-_MOST_ROOTS = 12  # tables tried as the middle of a tree
+_MOST_ROOTS = 12  # tables tried as the root of a tree
 _MOST_TREES = 8
 _MOST_SHARING = 8  # tables; a column name in more tables connects none
 

@@ -560,7 +560,7 @@ class _Reader:
             outer = self._item(test.this.unnest(), names)
             operator = _OPERATORS[type(test)]
         else:
-            raise OutsideError("a nested query elsewhere")
+            raise OutsideError("an unsupported nested query")
         if outer != shown.item:
             raise OutsideError("a comparison with another column")
         tables = tuple(t for t in inner.tables if t != outer.table)

@@ -502,7 +502,7 @@ class _Decoder:
         return sum(self._key_scores.get(end, _OUT) for end in ends)
 
     def _keys(self) -> dict[frozenset[int], ColumnRef]:
-        """Returns the foreign key of the most likely join between each two tables."""
+        """Returns the foreign key of the most likely join, by pair of tables."""
         best: dict[frozenset[int], TableJoin] = {}
         for join in self.schema.graph.joins:
             pair = frozenset((join.child, join.parent))

@@ -101,7 +101,7 @@ class Table:
             seen.add(column.name.lower())
         keys = [self.primary_key, *(key.columns for key in self.foreign_keys)]
         if any(not 0 <= number < len(self.columns) for key in keys for number in key):
-            raise InputError(f"A key of table {self.name!r} names a column that it does not have.")
+            raise InputError(f"A key of table {self.name!r} refers to a missing column.")
 
     @classmethod
     def of(

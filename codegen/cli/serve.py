@@ -111,8 +111,8 @@ class CompletionEngineOptions(LogOptions, ModelOptions):
 
     next_edit_model: str = setting(
         "",
-        "Separate model for next edits: an adapter of the package, a directory or a hub id; auto: "
-        "the adapter of coder if its weights are on this machine, else of the embedded model.",
+        "Separate model for next edits: a bundled adapter, a directory or a hub id; auto: coder's "
+        "adapter if its weights are on this machine, else the embedded model's.",
         metavar="MODEL",
         shown="auto with the embedded model, else --model itself",
     )

@@ -62,8 +62,8 @@ class AskOptions(Config):
     explain: bool = setting(False, "Show how each word of the question was understood.")
     llm: str | None = setting(
         None,
-        "Model that writes the SQL where the SQL sketch fails: embedded, a directory, a hub id, a "
-        "GGUF file or an endpoint, or with --endpoint its name there.",
+        "Fallback model that writes SQL if the sketch fails: embedded, a directory, a hub id, a "
+        "GGUF file, an endpoint, or a model name at --endpoint.",
         metavar="MODEL",
     )
     llm_samples: int = keyed(

@@ -161,7 +161,7 @@ class Client:
         async with aclosing(self.rows(url, {**body, "stream": True})) as rows:
             async for row in rows:
                 if not isinstance(row, dict):
-                    raise RequestFailure("a part of its stream is not a JSON object")
+                    raise RequestFailure("its stream contains a chunk that is not a JSON object")
                 yield self._checked(row)
 
     async def rows(self, url: str, body: Any = None) -> AsyncGenerator[Any]:

@@ -334,7 +334,7 @@ def to_row(record: Example | DataRecord | Edit | Sample | Verdict) -> dict[str, 
 
 
 def has_lone_surrogate(text: str) -> bool:
-    """Returns True if ``text`` cannot be encoded as UTF-8 (half a surrogate pair)."""
+    """Returns True if ``text`` cannot be encoded as UTF-8 (a lone surrogate)."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -376,7 +376,9 @@ def from_dict(kind: type[Record], row: Any, where: str = "record") -> Record:
         if isinstance(record, Edit):
             first, last = record.window
             if not 0 <= first <= last <= record.text.count("\n") + 1:
-                raise ValueError(f"window is {record.window}; it must be two lines in the text")
+                raise ValueError(
+                    f"window is {record.window}; both must be line numbers of the text"
+                )
     except ValueError as error:
         raise InputError(f"{where}: {error} ({kind.__name__}).") from None
     return record

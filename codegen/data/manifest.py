@@ -335,7 +335,7 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
     try:
         row = read_json(path, _MOST_BYTES)
         if isinstance(row, dict) and row.get("format") != FORMAT:
-            raise InputError(f"{path} has another version's format.", remedy)
+            raise InputError(f"{path} has an unsupported format.", remedy)
         return conform(Manifest, row)
     except FileNotFoundError:
         raise InputError(

@@ -147,7 +147,7 @@ def _write_parquet(source: Path, target: Path, fingerprint: str) -> None:
                 batch = pa.RecordBatch.from_pylist(rows, schema)
             except UnicodeEncodeError:
                 raise InputError(
-                    f"{source} contains half a surrogate pair, which Parquet cannot store.",
+                    f"{source} contains a lone surrogate, which Parquet cannot store.",
                     "Use JSON Lines, or correct the source.",
                 ) from None
             writer.write_batch(batch)

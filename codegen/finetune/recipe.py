@@ -101,7 +101,7 @@ class SequenceMatch(Config):
         "chi2_mixture", "the mixture also uses the model's own samples"
     )
     terminal: Literal["eos", "zero"] = setting("eos", "value of the terminal state")
-    ramp: float = setting(0.1, "fraction of the steps during which alpha rises", ge=0, le=1)
+    ramp: float = setting(0.1, "fraction of steps for the alpha warmup", ge=0, le=1)
     buffer: int = setting(64, "buffer size in own samples, for chi2_mixture", ge=0)
     sample_every: int = setting(50, "steps between sampling rounds", ge=1)
     samples: int = setting(16, "own samples per round", ge=1)
@@ -135,12 +135,12 @@ class Network(Config):
     layers: int = setting(4, "number of layers", ge=1, le=100)
     width: int = setting(128, "width of the hidden states", ge=8, le=16384)
     heads: int = setting(4, "attention heads; twice their number must divide width", ge=1, le=256)
-    mixes_neighbours: bool = setting(False, "add mapped neighbors to each token's embedding")
+    mixes_neighbours: bool = setting(False, "add each token's projected neighbor embeddings")
     rope_step: float = setting(
         1.0, "fastest rotary angle per token; pi separates odd from even", ge=0.01, le=3.1416
     )
     final_norm: bool = setting(False, "final norm before the heads")
-    prefix_apart: bool = setting(False, "encode the prompt separately, once for all draws")
+    prefix_apart: bool = setting(False, "encode the prompt once, shared by all deletions")
     match_keys: bool = setting(
         False, "initialize keys as queries, so that equal tokens attend to each other at once"
     )
@@ -176,7 +176,7 @@ class GRPO(Config):
     """Reinforcement by group-relative advantages (GRPO, arXiv 2402.03300), on TRL."""
 
     task: str = setting("", "task whose problems are the prompts (eval tasks, or file:PATH)")
-    source: str = setting("", "the task's data, instead of its default: a file or data directory")
+    source: str = setting("", "task data that replaces the default: a file or data directory")
     style: str = setting("", "prompt style; default: the task's, or format")
     group: int = setting(8, "samples per problem", ge=2, le=1024)
     max_new_tokens: int = setting(256, "longest sample in tokens", ge=1)
@@ -260,12 +260,12 @@ class Recipe(Config):
     overlong: Overlong = setting("drop", "handling of longer examples; they are counted")
     token_cache: str = setting("", "directory of shared token caches; default: OUTPUT/tokens")
     packing: Literal["none", "best_fit"] = setting(
-        "none", "best_fit: the examples of a step share rows"
+        "none", "best_fit: pack a step's examples into shared rows"
     )
     row_length: int = setting(0, "tokens of a packed row; 0: derived from max_length", ge=0)
     isolation: Isolation = setting("example", "which examples of a row attend to each other")
     attention: Attention = setting(
-        "auto", "auto: each causal block of a row separately, else a dense mask"
+        "auto", "auto: attend per causal block where possible, else a dense mask"
     )
     mixture: Mixture = _section(Mixture, "for data of several domains")
     curriculum: Curriculum = _section(Curriculum, "curriculum of sequence lengths")

@@ -310,7 +310,7 @@ class Sandbox:
 
 
 def refusal(job: Job | ScriptJob, least: Trust = "in_sandbox") -> Outcome | None:
-    """Returns the outcome of a job that does not run: it has no code, or is too easily forged."""
+    """Returns the outcome of a job without code or with insufficient trust, else None."""
     if not isinstance(job, Job):
         return None
     if is_empty(job):

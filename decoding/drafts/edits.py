@@ -280,7 +280,7 @@ class _Hunk:
 
     def read(self, line: str) -> None:
         """Advances by a finished line."""
-        self.sign = line[:1] or " "  # some models omit the blank of an empty line
+        self.sign = line[:1] or " "  # some models omit an empty line's leading space
         if self.sign in " -":
             self.at += 1
             self.old -= 1

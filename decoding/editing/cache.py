@@ -231,7 +231,7 @@ class EditableCache:
         """Yields the passes of :meth:`update`."""
         began = time.perf_counter()
         if not len(token_ids):
-            raise ValueError("a context has at least one token")
+            raise ValueError("a context needs at least one token")
         self._support.check_length(len(token_ids))
         policy = self.policy
         tokens = np.asarray(token_ids, dtype=np.int64)
@@ -388,7 +388,7 @@ class EditableCache:
         self.ledger.grow(self.kv.capacity)
 
     def _publish(self) -> None:
-        """Writes the slots' positions to the states."""
+        """Copies the ledger's positions to the cache's slots."""
         self.kv.slots.position_of = self._tensor(self.ledger.positions())
 
     def _encode(self, places: NDArray[np.int64], stop: Stop | None) -> Passes[bool]:

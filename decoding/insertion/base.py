@@ -439,7 +439,7 @@ class GapRow(Row):
 
     @classmethod
     def of(cls, text: Text) -> GapRow:
-        """Creates the row of a text."""
+        """Creates a row from a text."""
         return cls([*text.prefix, *text.body], (), text=text)
 
 

@@ -71,7 +71,7 @@ class DryOptions(Config):
     """Settings of DRY, with its author's defaults; a penalty is in logits."""
 
     multiplier: float = setting(0.8, "penalty of the shortest penalized repetition", ge=0, le=100)
-    base: float = setting(1.75, "factor of the penalty per additional token", ge=1, le=100)
+    base: float = setting(1.75, "growth factor of the penalty per additional token", ge=1, le=100)
     allowed: int = setting(2, "longest repetition without a penalty, in tokens", ge=1, le=1000)
     cap: float = setting(100.0, "largest penalty", ge=0, le=1000)
     breakers: bool = setting(True, "end repetitions at newlines, colons, quotes and asterisks")

@@ -426,7 +426,7 @@ class Dry:
         self._breakers = frozenset(breakers) if options.breakers else frozenset()
         self._tokens = np.empty(64, dtype=np.int64)
         self._size = 0
-        # For each place j > 0: number of tokens before j that equal the row's last ones.
+        # For each position j > 0: number of tokens before j that match the row's end.
         self._matched = np.zeros(1, dtype=np.int64)
 
     def push(self, token: int) -> None:

@@ -105,7 +105,7 @@ class Repetition(NamedTuple):
     bracketed: bool
 
 
-# The fields of a tracker, and of a level of its stack: the level around it first.
+# Attributes of a tracker, and of a level of its stack: the enclosing level first.
 _STATE = (
     "_pending", "_quote", "_ends", "_text", "_quiet", "_stack", "_fresh", "_spaces", "_last_indent",
     "_is_block", "_closer", "_blocks", "_stream", "_anchor", "_symbols", "_words", "_margin",

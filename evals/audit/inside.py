@@ -60,7 +60,7 @@ def _audit_call_all(
 
 
 def _audit_record(parts: list, names: list[str], entry_point: str, limits: list) -> list[str]:
-    """Runs tests; returns the calls of functions that they make, without recursive ones.
+    """Runs tests; returns their calls of the named functions, except recursive ones.
 
     Args:
         parts: setup, program and tests.

@@ -35,7 +35,7 @@ JOURNAL = "rows.jsonl"
 
 
 def open_task(name: str, source: str | None = None) -> tuple[Task[Any], dict[str, str]]:
-    """Loads a task to audit, and the reasons of rows that cannot be read as problems, by place.
+    """Loads a task to audit, and why rows cannot be read as problems, by place.
 
     Args:
         name: a task, a JSONL file of :mod:`codegen.evals.tasks.custom`, or ``hub:org/name``.

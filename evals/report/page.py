@@ -278,7 +278,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@:-])")
 
 
 def _as_markdown(value: object) -> Markup:
-    """Returns one line in which no character is Markdown or HTML syntax."""
+    """Returns one line with Markdown and HTML characters escaped."""
     if isinstance(value, Markup):
         return value
     return Markup(_SPECIAL.sub(r"\\\1", " ".join(visible(value).split())))

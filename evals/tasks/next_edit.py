@@ -331,7 +331,7 @@ def _stored(place: str, row: Mapping[str, object]) -> Edit | None:
     moment = meta.get("moment") if isinstance(meta, Mapping) else row
     if moment is None:
         raise InputError(
-            f"{place}: a training text without its edit state.",
+            f"{place}: the training example has no edit state.",
             "Make the data with: codegen data edits --keep-moments.",
         )
     if not isinstance(moment, Mapping) or "window" not in moment:

@@ -71,7 +71,7 @@ class PromptStyle(Config):
         if (self.ask == "edit") != self.read.startswith("edit-"):
             raise ConfigError(
                 f"Prompt style {self.name!r} has ask: {self.ask} and read: {self.read}.",
-                "Use ask: edit with read: edit-FORMAT, and only with that.",
+                "Use ask: edit and read: edit-FORMAT only together.",
             )
         if self.prefill and not self.chat:
             raise ConfigError(

@@ -69,7 +69,7 @@ class TaskFile(Config):
     answer: str | None = setting(None, "expected answer, if the model answers with a string")
     solution: str | None = setting(None, "correct program")
     buggy: str | list[str] | None = setting(None, "incorrect programs")
-    mode: str | None = setting(None, "isolated or in_sandbox")
+    mode: str | None = setting(None, "test mode: isolated or in_sandbox")
     cpu_s: float | None = setting(None, "maximum CPU seconds of a program")
     memory_mib: int | None = setting(None, "maximum memory of a program")
 

@@ -160,7 +160,7 @@ def test_reading_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no finished data"):
         load_manifest(tmp_path / "a")
     (tmp_path / "manifest.json").write_text('{"run": {"generator": 1}, "files": []}')
-    with pytest.raises(CodegenError, match="has another version's format"):
+    with pytest.raises(CodegenError, match="has an unsupported format"):
         load_manifest(tmp_path)
 
 

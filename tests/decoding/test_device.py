@@ -167,6 +167,6 @@ def test_a_replay_that_computes_something_else_does_not_count() -> None:
 
     replays, layout = CapturedGraphs(capture), object()
     run = lambda: replays.run(0, layout, {"x": torch.ones(1)}, lambda given: given["x"] * 2)  # noqa: E731
-    with pytest.warns(RuntimeWarning, match="a replay returns other values"):
+    with pytest.warns(RuntimeWarning, match="a replayed CUDA graph returns different values"):
         found = [run().item() for _ in range(TRIALS + 3)]
     assert found == [2] * (TRIALS + 3)

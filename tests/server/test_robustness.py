@@ -22,7 +22,7 @@ from tests.server.conftest import TOKEN, Served, change
 
 CODEGEN = str(Path(sys.executable).with_name("codegen"))
 URIS = ["file:///p/a.py", "file:///p/b.py", "untitled:c", "file:///p/.env"]
-# Every line end, what Python takes for one, wide characters, NUL, half a surrogate pair.
+# Every line end, what Python takes for one, wide characters, NUL, a lone surrogate.
 PIECES = ["a", "(", ")", "\n", "\r\n", "\r", "\x0c", "\u2028", "\x85", "\x00", "é", "漢", "😀",
           "\ud800", "def f():\n    ", "'", '"""', "# ", "return x"]  # fmt: skip
 

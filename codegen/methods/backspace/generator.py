@@ -42,7 +42,7 @@ class Backspace(Config):
     max_tokens: int = keyed(
         0, "Drop texts with more tokens, backspaces included; 0 for no limit.", ge=0
     )
-    sequences: int = setting(1, "Training texts per program.", ge=1)
+    sequences: int = setting(1, "Training examples per program.", ge=1)
 
     @property
     def name(self) -> str:

@@ -44,7 +44,7 @@ _COMBINING = (ast.Starred, ast.keyword, ast.Compare, ast.BoolOp, ast.UnaryOp)
 
 
 class Parts(Sites):
-    """The two parts of one module of tests."""
+    """Inside and outside parts of one test module."""
 
     by_node: dict[int, Site]
 

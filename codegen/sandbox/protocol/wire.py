@@ -300,7 +300,7 @@ def _find_type(module: str, name: str) -> object:
 
 
 def _one_nan(number: float) -> float:
-    """Returns the number; NaN is one object, since containers compare by identity."""
+    """Returns the number; NaN becomes ``math.nan``, since containers compare by identity."""
     return number if number == number else math.nan
 
 

@@ -176,7 +176,7 @@ def failure_of(kind: str, rest: list[Any]) -> tuple[str, str]:
 
 
 class ReportedSites:
-    """The receiving side: supplies sites with the program's reported values.
+    """The receiving side: passes the program's reported values to the blinded assertions.
 
     Args:
         receive: returns the next message.

@@ -135,7 +135,7 @@ _SUFFIX_SHARE = 0.25
 _LINE_START = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))")
 _CODE_LINE = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))([ \t]*)[^\s)\]}][^\r\n]*")
 _FILE_MARKS = ("<|file_sep|>", "<file_sep>")
-# Mark of the repository's name -> end of the name.
+# Sentinel before a repository's name -> terminator of the name.
 _REPOSITORY_MARKS = {"<|repo_name|>": "\n", "<repo_name>": ""}
 
 

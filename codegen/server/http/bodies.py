@@ -261,7 +261,7 @@ async def read_object(request: Request) -> dict[str, Any]:
             json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise RequestRejected(
-            "The request contains half a surrogate pair, which is not text."
+            "The request contains a lone surrogate, which is not text."
         ) from None
     except (ValueError, RecursionError):
         raise RequestRejected("The request is not valid JSON.") from None

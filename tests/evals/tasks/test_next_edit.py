@@ -175,7 +175,7 @@ def test_stored_moments_are_problems(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"rows.jsonl:1: the edit state .* has no target"):
         tasks.load("next-edit", str(rows))
     write_jsonl(rows, [replace(texts[0], meta={})])
-    with pytest.raises(InputError, match=r"rows.jsonl:1: .*without its edit state.*--keep-moments"):
+    with pytest.raises(InputError, match=r"rows.jsonl:1: .*has no edit state.*--keep-moments"):
         tasks.load("next-edit", str(rows))
 
 

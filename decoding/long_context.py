@@ -20,7 +20,7 @@ model within a ``with`` block, including its ``forward`` and ``generate``, which
 
 The middle of the context is dropped: good for streams, but not for code whose definitions are far
 away. Unsupported: sliding windows, frequencies that depend on the length (``dynamic``,
-``longrope``), positions that are not rotary, logit softcapping and sinks, and padding outside the loop.
+``longrope``), positions that are not rotary, logit softcapping, sinks, padding outside the loop.
 """
 
 from __future__ import annotations

@@ -260,9 +260,7 @@ async def read_object(request: Request) -> dict[str, Any]:
         if _SURROGATE.search(data):
             json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise RequestRejected(
-            "The request contains a lone surrogate, which is not text."
-        ) from None
+        raise RequestRejected("The request contains a lone surrogate, which is not text.") from None
     except (ValueError, RecursionError):
         raise RequestRejected("The request is not valid JSON.") from None
     if not isinstance(body, dict):

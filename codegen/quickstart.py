@@ -224,14 +224,14 @@ def quickstart(settings: QuickstartOptions, listener: Listener | None = None) ->
     Raises:
         CodegenError: with the remedy; finished work is kept.
     """
-    from codegen.sandbox import Sandbox
+    from codegen.sandbox import choose_sandbox
 
     heard = listener or Listener()
     directory = RunDirectory(Path(settings.out))
     refuse_links(directory.folder)
     request = settings.model_dump(exclude={"out", "unsafe_local"})
     # Fail on a missing sandbox before the training, not after it.
-    with Sandbox(unsafe_local=settings.unsafe_local) as sandbox, directory.open():
+    with choose_sandbox(unsafe_local=settings.unsafe_local) as sandbox, directory.open():
         heard.say(f"sandbox: {sandbox.describe()['backend']}")
         job = _Job(settings, directory, heard, read_plan(directory, request))
         with job.stage(1):

@@ -246,7 +246,7 @@ def _bodies(
     conditions, and variants with one other condition.
     """
     where = slots.where.tolist()
-    left_out = [_log_not(score) for score in where]
+    left_out = [math.log1p(-min(math.exp(score), 1 - 1e-7)) for score in where]  # log(1 - p)
     none = sum(left_out)
     operators = slots.operator.tolist()
     usable = []
@@ -293,11 +293,6 @@ def _options(
             if held is None or held.gain < score:
                 found[operator, value.lower()] = option
     return heapq.nlargest(beam, found.values(), key=lambda option: option.gain)
-
-
-def _log_not(log_probability: float) -> float:
-    """Computes log(1 - p)."""
-    return math.log1p(-min(math.exp(log_probability), 1 - 1e-7))
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,8 @@ def write(
     prompt = prompt_of(question, schema, dialect, linked)
     texts = complete(prompt, samples)
     tried = {text: _tried(text, schema, dialect, limits) for text in dict.fromkeys(texts)}
-    votes = Counter(_result(tried[text]) for text in texts if not _failed(tried[text]))
+    written = [tried[text] for text in texts]
+    votes = Counter(_result(one) for one in written if one.declined or not one.failure)
     if votes:
         most, count = max(votes.items(), key=lambda pair: pair[1])
         found = next(one for one in map(tried.__getitem__, texts) if _result(one) == most)
@@ -110,10 +111,6 @@ def write(
     )
     second = _tried(again[0], schema, dialect, limits) if again else first
     return replace(second, votes=int(not second.failure), samples=len(texts))
-
-
-def _failed(written: GeneratedQuery) -> bool:
-    return bool(written.failure) and not written.declined
 
 
 def _result(written: GeneratedQuery) -> object:

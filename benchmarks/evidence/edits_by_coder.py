@@ -33,6 +33,8 @@ from codegen.evals.run import SAMPLES, VERDICTS
 from codegen.evals.scoring import Score, score
 from codegen.evals.tasks import Task, load
 from codegen.evaluate import TaskSampling, sample_task
+from codegen.generation.transformers import TransformersBackend
+from codegen.models import load as load_model
 from codegen.sandbox import Sandbox
 
 MODEL = "coder"
@@ -54,7 +56,8 @@ def sampled(
     Programs with the same normal form count as one.
     """
     sampling = TaskSampling(n, 0.8, 0.95, seed, max_new_tokens=768, style=style)
-    sample_task(task, model, sampling, out=out, batch_size=16, options={"bits": 8})
+    backend = TransformersBackend(load_model(model, bits=8), batch_size=16)
+    sample_task(task, model, sampling, out=out, backend=backend)
     with Sandbox(workers=2) as sandbox:
         found = score(out / SAMPLES, task, out=out, sandbox=sandbox)
     problems = {problem.id: problem for problem in task.problems()}

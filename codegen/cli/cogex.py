@@ -260,7 +260,7 @@ def run(
     """
     from codegen.cogex.hybrid_execution import emulated_leaf, run_hybrid
     from codegen.cogex.model import ModelQuery
-    from codegen.sandbox import Sandbox
+    from codegen.sandbox import choose_sandbox
 
     if program == "new":
         if not given.instruction or given.call:
@@ -276,7 +276,7 @@ def run(
         ran = None
         if given.mode == "hybrid":
             parsed = _parsed("The model's response", emulation.program)
-            with Sandbox(workers=1) as sandbox:
+            with choose_sandbox(workers=1) as sandbox:
                 answer = partial(emulated_leaf, model, given.temperature)
                 ran = run_hybrid(parsed, given.call or emulation.call, sandbox, answer)
     if not query.program:

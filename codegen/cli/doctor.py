@@ -18,6 +18,7 @@ import click
 from codegen import OPENMP, OPENMP_SETTINGS, __version__
 from codegen.cli.options import command, print_result, wants_json
 from codegen.core import plugins
+from codegen.core.cluster import usable_cpus
 from codegen.core.errors import CodegenError, SandboxError, in_one_line
 from codegen.core.optional_deps import EXTRAS, command_for, explain
 from codegen.core.terminal import columns, visible
@@ -178,7 +179,7 @@ def _attempt(name: str, check: Callable[[], DoctorCheck]) -> DoctorCheck:
 
 def _memory() -> DoctorCheck:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    detail = f"{len(os.sched_getaffinity(0))} cores, {total:.0f} GiB RAM"
+    detail = f"{usable_cpus()} cores, {total:.0f} GiB RAM"
     return DoctorCheck("machine", total > 6, detail, "codegen quickstart needs about 5 GiB.")
 
 

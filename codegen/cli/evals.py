@@ -325,13 +325,15 @@ def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
     from codegen.evals.scoring import score as score_samples
     from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.exchange import task_of
-    from codegen.sandbox import ClusterSandbox, Sandbox
+    from codegen.sandbox import ClusterSandbox, choose_sandbox
 
     samples, out = _to_score(samples, given)
     task = load_task(given.task or task_of(samples), given.source)
     settings = given.settings_for(task)
     is_remote = given.executor == "ray"
-    opened = ClusterSandbox(given.ray_address, **settings) if is_remote else Sandbox(**settings)
+    opened = (
+        ClusterSandbox(given.ray_address, **settings) if is_remote else choose_sandbox(**settings)
+    )
     with Progress("programs and reference solutions") as progress, opened as sandbox:
         result = score_samples(
             samples,
@@ -529,10 +531,10 @@ def check(task: str, given: CheckOptions) -> dict[str, Any]:
     1 if the task cannot be trusted on this machine.
     """
     from codegen.evals.tasks.validate import check as check_task
-    from codegen.sandbox import Sandbox
+    from codegen.sandbox import choose_sandbox
 
     loaded = given.load(task)
-    with Progress("programs") as progress, Sandbox(**given.settings_for(loaded)) as sandbox:
+    with Progress("programs") as progress, choose_sandbox(**given.settings_for(loaded)) as sandbox:
         outcome = check_task(
             loaded, sandbox, limit=given.limit, every=given.every, on_progress=progress.update
         )
@@ -722,12 +724,12 @@ def compressed(answers: str, language: bool) -> dict[str, Any]:
     not. Each sample counts as one item.
     """
     from codegen.evals.tasks import kolmogorov as kt
-    from codegen.sandbox import Sandbox
+    from codegen.sandbox import choose_sandbox
 
     rows = list(kt.read_answers(answers))
     if not rows:
         raise InputError(f"{answers} has no answers.")
-    with Progress("programs") as progress, Sandbox() as sandbox:
+    with Progress("programs") as progress, choose_sandbox() as sandbox:
         results = kt.run_answers(rows, sandbox, language=language, on_progress=progress.update)
     scores = asdict(kt.score_results(results))
     for name, value in scores.items():

@@ -18,6 +18,13 @@ _OBJECT_STORE_BYTES = 200 * 2**20
 _CONNECT_S = 10.0
 
 
+def usable_cpus() -> int:
+    """Returns the number of CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def import_ray() -> ModuleType:
     """Imports and returns the ``ray`` module.
 
@@ -58,7 +65,7 @@ def connected(address: str, workers: int | None) -> Iterator[tuple[ModuleType, i
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == "local":
         settings |= {
-            "num_cpus": workers or len(os.sched_getaffinity(0)),
+            "num_cpus": workers or usable_cpus(),
             "object_store_memory": _OBJECT_STORE_BYTES,
             "include_dashboard": False,
         }

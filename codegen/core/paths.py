@@ -167,7 +167,8 @@ def remove_partials(place: Path, directory: int) -> None:
     pattern = re.compile(rf"\.{re.escape(place.name[:_SHOWN])}\.([0-9]+)(\.[0-9a-f]+)?\.partial")
     for left in os.listdir(directory):
         match = pattern.fullmatch(left)
-        if match and not Path("/proc", match[1]).exists():
+        # Without /proc, on macOS, a living process could be writing it.
+        if match and Path("/proc/self").exists() and not Path("/proc", match[1]).exists():
             try:
                 os.unlink(left, dir_fd=directory)
             except IsADirectoryError:

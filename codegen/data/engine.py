@@ -30,6 +30,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from codegen.core.cluster import usable_cpus
 from codegen.core.errors import ConfigError, ResumeError
 from codegen.data.executors import Executor, FailedItem, LocalExecutor, RayExecutor
 from codegen.data.filters import Filter
@@ -216,11 +217,6 @@ def config_of(generator: TextGenerator) -> dict[str, Any]:
         f"The generator {generator.name!r} has no configuration.",
         "Make it a dataclass, or add a method config().",
     )
-
-
-def usable_cpus() -> int:
-    """Returns the number of CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 def is_finished(out: str | os.PathLike[str]) -> bool:

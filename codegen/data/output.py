@@ -284,12 +284,10 @@ class Output:
         if not self._whole:
             return
         # The commit after a file's last line syncs it, so syncing the latest two is enough.
-        for name in [*(file["name"] for file in self.state.files[-2:]), *self._side_files()]:
+        beside = [REJECTS, KEPT] if self._has_kept else [REJECTS]
+        for name in [*(file["name"] for file in self.state.files[-2:]), *beside]:
             _sync(self.folder / name)
         self.journal.append(self.state.to_json())
-
-    def _side_files(self) -> list[str]:
-        return [REJECTS, KEPT] if self._has_kept else [REJECTS]
 
     def finish(
         self, config: RunConfig, versions: Mapping[str, str], workers: int | None, command: str

@@ -81,7 +81,8 @@ def print_record(console: Console, text: DataRecord, all_steps: bool) -> None:
     console.print(Text(visible(instruction.rstrip("\n")), style="dim"))
     if one_edit and not sequence:
         console.print(Text(step_name(text, 0, 0), style="bold"))
-        console.print(_state(_untouched(text)))
+        lines = state_before(text).removesuffix("\n").split("\n")
+        console.print(_state([(line, False) for line in lines]))
         return
     if not all_steps and not one_edit:
         console.print(Text(f"after {plural(len(sequence), 'edit')}:", style="bold"))
@@ -116,11 +117,6 @@ def _print_trajectory(console: Console, text: TrainingText, all_steps: bool) -> 
     for step in trajectories.steps(trajectory):
         console.print(Text(trajectories.title(step, trajectory), style="bold"))
         console.print(trajectories.render(step, trajectory, decode))
-
-
-def _untouched(text: TrainingText) -> Step:
-    """Returns the lines of a record without edits, marked as unchanged."""
-    return [(line, False) for line in state_before(text).removesuffix("\n").split("\n")]
 
 
 def _state(lines: Step) -> Text:

@@ -432,17 +432,13 @@ def _imports(program: Program) -> Iterator[tuple[int, int]]:
             continue
         (use,) = program.uses(name)
         statement = single.get(use.lineno)
-        if statement is None or statement.col_offset != _indent(program.lines[use.lineno - 1]):
+        if statement is None or program.lines[use.lineno - 1][: statement.col_offset].strip():
             continue
         # The statement's value must not be needed.
         targets = {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and _is_store(n)}
         if all(counted[target] > 1 for target in targets) and targets:
             continue
         yield node.lineno - 1, use.lineno - 1
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip())
 
 
 def without(program: Any, nodes: Sequence[Any], index: int) -> Piece | None:

@@ -33,7 +33,7 @@ from codegen.evals.tasks.custom import CustomTask
 from codegen.rewards.builtin import Scored, rewards_of
 from codegen.rewards.suspicious import suspects
 from codegen.sandbox import Job, Limits, Outcome
-from codegen.sandbox.verdicts import NotScored, open_sandbox, retried
+from codegen.sandbox.verdicts import NotScored, choose_sandbox, retried
 
 _MOST_KEPT = 20_000  # maximum number of cached outcomes
 
@@ -105,7 +105,7 @@ class Judge:
         self._problems: dict[str, Problem] = {p.id: p for p in task.problems()}
         self._known: dict[tuple[str, str], _Found] = {}
         self._constant: dict[str, float] = {}
-        self.sandbox = open_sandbox(service, workers, trust)
+        self.sandbox = choose_sandbox(service, trust, workers=workers or None).__enter__()
         # One batch at a time: the next batch may contain the same programs.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
         if task.needs_preparation:
@@ -368,7 +368,7 @@ class SandboxReward:
     Args:
         rewards: reward name (``codegen plugins``) -> weight.
         task: task name (``codegen eval tasks``); empty for the columns above.
-        hidden, workers, cpu_s, service, trust: see :class:`Judge`.
+        hidden: see :class:`Judge`, also for ``workers``, ``cpu_s``, ``service`` and ``trust``.
         style: prompt style that parses answers; ``chat`` extracts the code block.
 
     Raises:
@@ -425,10 +425,11 @@ class SandboxReward:
         """Returns the reward of each completion; None if the sandbox failed.
 
         Args:
-            prompts, completions: strings or lists of messages.
+            prompts: strings or lists of messages.
+            completions: strings or lists of messages.
             completion_ids: token ids, to count them.
-            log_metric, log_extra: TRL's loggers, for the rate of solved samples, statuses and
-                suspects.
+            log_metric: TRL's logger for the rate of solved samples.
+            log_extra: TRL's logger for statuses and suspects.
             columns: the dataset's other columns, one value per completion.
 
         Raises:

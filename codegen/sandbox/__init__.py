@@ -24,8 +24,9 @@ from .cluster import ClusterSandbox
 from .jobs import Call, CallResult, Job, Limits, Mode, Outcome, SandboxProtocol, ScriptJob
 from .probes import Probe, probe
 from .sandbox import Sandbox
+from .verdicts import choose_sandbox
 
 __all__ = [
     "Call", "ClusterSandbox", "Job", "Limits", "Mode", "Outcome", "Probe", "CallResult", "Sandbox",
-    "SandboxProtocol", "ScriptJob", "probe",
+    "SandboxProtocol", "ScriptJob", "choose_sandbox", "probe",
 ]  # fmt: skip

@@ -172,8 +172,9 @@ class AsyncSandboxClient:
         """Returns the outcome of one job.
 
         Raises:
-            InputError: if the job is invalid. ConfigError: for a wrong token. MachineError: if
-            no service returns a verdict within ``patience_s``.
+            InputError: if the job is invalid.
+            ConfigError: for a wrong token.
+            MachineError: if no service returns a verdict within ``patience_s``.
         """
         if isinstance(job, ScriptJob):
             path, row, read = "/run_code", script_row(job), script_outcome
@@ -370,7 +371,8 @@ class SandboxClient:
     It can replace an open :class:`~codegen.sandbox.Sandbox`.
 
     Args:
-        urls, options: see :class:`AsyncSandboxClient`.
+        urls: one or more URLs.
+        options: see :class:`AsyncSandboxClient`.
     """
 
     def __init__(self, urls: str | Sequence[str], **options: Any) -> None:

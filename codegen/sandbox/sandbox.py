@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import queue
+import sys
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
+from codegen.core.cluster import usable_cpus
 from codegen.core.errors import InputError, SandboxError
 from codegen.core.records import Trust
 
@@ -67,7 +68,7 @@ class Sandbox:
                 "Backend unsafe_local runs programs without a sandbox.",
                 "Pass unsafe_local=True as well if you accept that.",
             )
-        self._workers = workers or len(os.sched_getaffinity(0))
+        self._workers = workers or usable_cpus()
         self._unsafe_local = unsafe_local
         self._backend = backend
         self._packages = replace(with_pytest(find_packages(packages)), hash_seed=hash_seed)
@@ -102,6 +103,11 @@ class Sandbox:
         return self
 
     def _open(self) -> tuple[Pool, Any]:
+        if sys.platform != "linux":
+            raise SandboxError(
+                "The sandbox needs Linux.",
+                "Run codegen serve sandbox on Linux, and set CODEGEN_SANDBOX_URL to its address.",
+            )
         tools = [bind for found in self._toolchains.values() for bind in found.prepared_binds()]
         packages = replace(self._packages, tools=tuple(dict.fromkeys(tools)))
         pool = Pool(self._backend, self._workers, packages)

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from codegen.core.errors import MachineError, SandboxError
 from codegen.core.records import UNJUDGED, Status, Trust
@@ -48,21 +48,18 @@ AnyResult = TypeVar("AnyResult", bound=Result)
 Run = Callable[[Sequence[Key]], Iterable[tuple[Key, AnyResult]]]
 
 
-def open_sandbox(
-    service: str | Sequence[str] = (), workers: int = 0, trust: Trust = "blinded"
+def choose_sandbox(
+    service: str | Sequence[str] = (), trust: Trust = "in_sandbox", **settings: Any
 ) -> Sandbox | SandboxClient:
-    """Opens a client of the given services, else of ``CODEGEN_SANDBOX_URL``, else a sandbox.
+    """Returns a client of the given services, else of ``CODEGEN_SANDBOX_URL``, else a sandbox.
 
     Args:
-        workers: number of local sandboxes; 0 for one per core.
         trust: minimum trust of the tests.
-
-    Raises:
-        SandboxError: if this machine has no sandbox.
+        settings: further arguments of a local :class:`Sandbox`; a service has its own.
     """
     if urls := service or [url for url in os.environ.get(URL_ENV, "").split(",") if url]:
         return SandboxClient(urls, patience_s=PATIENCE_S, least_trust=trust)
-    return Sandbox(workers or None, least_trust=trust).__enter__()
+    return Sandbox(least_trust=trust, **settings)
 
 
 def shared_sandbox(trust: Trust = "blinded") -> Sandbox | SandboxClient:
@@ -70,7 +67,7 @@ def shared_sandbox(trust: Trust = "blinded") -> Sandbox | SandboxClient:
     key = os.getpid(), os.environ.get(URL_ENV, ""), trust
     with _locks.setdefault(os.getpid(), threading.Lock()):
         if key not in _shared:
-            _shared[key] = open_sandbox(trust=trust)
+            _shared[key] = choose_sandbox(trust=trust).__enter__()
         return _shared[key]
 
 

@@ -281,7 +281,8 @@ class _Subject:
         returned = [(i, a, b) for i, a, b in pairs if a.ok and b.ok]
         same = {i: a for i, a, b in returned if _is_same(a.value, b.value)}
         known = {i: a for i, a in same.items() if _is_plain(a.value)}
-        self.lines |= zip(inputs, _lines(one), strict=False)
+        if one.passed:
+            self.lines |= {i: set(row[-1]) for i, row in zip(inputs, one.values[0], strict=False)}
         return known, [i for i, _, _ in returned if i not in same]
 
     def explore(
@@ -306,10 +307,6 @@ class _Subject:
 
 def _results(outcome: Outcome) -> list[CallResult]:
     return [CallResult(*result[:3]) for result in outcome.values[0]] if outcome.passed else []
-
-
-def _lines(outcome: Outcome) -> list[set[int]]:
-    return [set(lines) for *_, lines in outcome.values[0]] if outcome.passed else []
 
 
 def _is_plain(value: object) -> bool:

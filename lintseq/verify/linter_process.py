@@ -184,5 +184,6 @@ def serve() -> None:
     answer()
     for request in requests:
         findings = linter.check(json.loads(request))
-        most_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        most_mib = peak / (2**20 if sys.platform == "darwin" else 2**10)
         answer(findings=findings, most_mib=most_mib, cpu_s=time.process_time())

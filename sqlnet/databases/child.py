@@ -249,7 +249,8 @@ def main() -> None:
     ):
         _, hard = resource.getrlimit(what)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(what, (most, most))
+        with suppress(ValueError):  # macOS cannot limit the address space
+            resource.setrlimit(what, (most, most))
     # Keeps output of libraries out of the replies.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -408,7 +408,8 @@ class CandidateSearch:
 
         def on_token(_: int, token: int) -> bool:
             on_text_piece(stream.push(token), on_text)
-            return self._ended(path, stream) or self._is_unlikely(path) or self._late()
+            is_unlikely = math.exp(path.logprob) < self.request.min_probability
+            return self._ended(path, stream) or is_unlikely or self._late()
 
         left = params.max_new_tokens - len(path.tokens)
         if left and not (path.tokens and self._ended(path, stream)):
@@ -436,9 +437,6 @@ class CandidateSearch:
             path.finish = "stop"
             return True
         return False
-
-    def _is_unlikely(self, path: _Path) -> bool:
-        return math.exp(path.logprob) < self.request.min_probability
 
     def _late(self) -> bool:
         return time.monotonic() >= self.deadline

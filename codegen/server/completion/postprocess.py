@@ -306,18 +306,15 @@ def _without_rest_of_line(text: str, suffix: str, language: str) -> str:
         if whole and set(rest.strip()) <= CLOSERS | {":", ";", ",", "'", '"'}:
             # The closers after the cursor may close brackets that the text opens.
             opened = scan(body, language)
-            return body if _balanced(opened, rest) else body[:-size]
+            # The text needs all its own closers, not the ones after the cursor.
+            balanced = not (opened.extra or opened.brackets) and rest.strip()[:1] in CLOSERS
+            return body if balanced else body[:-size]
         if whole or size >= _FEWEST:
             return body[:-size]
     # A line that continues with the words after the cursor.
     if len(rest) >= _FEWEST and rest in first:
         return text[: first.index(rest)]
     return text
-
-
-def _balanced(opened: OpenConstructs, rest: str) -> bool:
-    """Returns True if a text needs all its own closers, not the ones after the cursor."""
-    return not opened.extra and not opened.brackets and rest.strip()[:1] in CLOSERS
 
 
 def _without_loops(text: str) -> str:

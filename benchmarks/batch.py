@@ -25,10 +25,7 @@ _DRAFT_TOKENS = 5
 
 @options(quick={"prompts": 4, "max_new_tokens": 16})
 def run(
-    *,
-    model: str = "embedded",
-    prompts: int = 8,
-    max_new_tokens: int = 48,
+    *, model: str = "embedded", prompts: int = 8, max_new_tokens: int = 48
 ) -> Mapping[str, object]:
     """Runs the benchmark.
 

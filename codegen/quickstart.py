@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from codegen.finetune.lifecycle import TrainingResult
     from codegen.finetune.recipe import Recipe
     from codegen.generation import Backend
-    from codegen.sandbox import Sandbox
+    from codegen.sandbox import SandboxProtocol
 
 STAGES = (
     "answers to HumanEval",
@@ -285,7 +285,7 @@ def _sample(
     return run.path
 
 
-def _measure_model(job: _Job, sandbox: Sandbox, name: str, model: str) -> None:
+def _measure_model(job: _Job, sandbox: SandboxProtocol, name: str, model: str) -> None:
     """Samples a model's programs for the small functions, in ``eval/NAME``, and scores them."""
     from codegen.evals.scoring import score
     from codegen.evals.tasks import load
@@ -295,7 +295,7 @@ def _measure_model(job: _Job, sandbox: Sandbox, name: str, model: str) -> None:
     job.scores[name] = score(samples, task, out=out, sandbox=sandbox)
 
 
-def _answer_humaneval(job: _Job, sandbox: Sandbox) -> None:
+def _answer_humaneval(job: _Job, sandbox: SandboxProtocol) -> None:
     from codegen.evals.run import SAMPLES
     from codegen.evals.scoring import score
     from codegen.evals.tasks import load
@@ -373,7 +373,7 @@ def _make_data(job: _Job) -> None:
 _BEFORE = "begun-whole"  # the training that is stopped after the measured steps
 
 
-def _measure(job: _Job, sandbox: Sandbox) -> None:
+def _measure(job: _Job, sandbox: SandboxProtocol) -> None:
     """Times a few training steps of each form, and sampling from such a model."""
     step_s: dict[str, float] = {}
     for form in FORMS:
@@ -387,7 +387,7 @@ def _measure(job: _Job, sandbox: Sandbox) -> None:
     job.update(replace(job.plan, step_s=step_s, sampling_s=time.perf_counter() - began))
 
 
-def _score_before(job: _Job, sandbox: Sandbox) -> None:
+def _score_before(job: _Job, sandbox: SandboxProtocol) -> None:
     _measure_model(job, sandbox, "before", str(job.out / "train" / _BEFORE / "model"))
 
 

@@ -31,7 +31,7 @@ from codegen.cogex.program import (
     parse_function,
     parse_functions,
 )
-from codegen.sandbox import Sandbox
+from codegen.sandbox import Job, SandboxProtocol
 
 MOST_LEAVES = 32
 _MODULE_NAMES = (
@@ -57,11 +57,8 @@ class LeafCall:
     named: Mapping[str, object]
 
     def __str__(self) -> str:
-        shown = [
-            *map(repr, self.args),
-            *(f"{name}={value!r}" for name, value in self.named.items()),
-        ]
-        return f"{self.name}({', '.join(shown)})"
+        named = (f"{name}={value!r}" for name, value in self.named.items())
+        return f"{self.name}({', '.join([*map(repr, self.args), *named])})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +104,11 @@ class HybridRun:
         return {name: value for step in self.steps for name, value in step.values.items()}
 
 
+AnswerLeaf = Callable[[LeafCall], object]
+
+
 def run_hybrid(
-    program: PseudoProgram, call: str, sandbox: Sandbox, answer_leaf: Callable[[LeafCall], object]
+    program: PseudoProgram, call: str, sandbox: SandboxProtocol, answer_leaf: AnswerLeaf
 ) -> HybridRun:
     """Runs a call of a program.
 
@@ -125,7 +125,7 @@ def run_hybrid(
     leaves: list[Leaf] = []
     while True:
         text = _instrumented(program, function, call, known)
-        outcome = sandbox.run(text, calls=[(_RUN, [])])
+        ((_, outcome),) = sandbox.map([(0, Job(text, mode="calls", calls=[(_RUN, [])]))])
         found = outcome.results[0].value if outcome.results and outcome.results[0].ok else None
         if not isinstance(found, dict):
             error = outcome.results[0].error if outcome.results else outcome.message

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import hypothesis
 import pytest
 
+from tests.llamas import small_llama
+
 if TYPE_CHECKING:
     from codegen.models.llamacpp import LlamaServer
     from codegen.sandbox import Sandbox
@@ -31,9 +33,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 # How long an example takes says nothing on a busy machine.
 hypothesis.settings.register_profile(
-    "any machine",
-    deadline=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
 
@@ -205,7 +205,7 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _tiny_model(folder: Path) -> Path:
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     torch.set_num_threads(1)
     core = Tokenizer(models.BPE())
@@ -228,21 +228,12 @@ def _tiny_model(folder: Path) -> Path:
             "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
         ),
     )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=6,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.3,
-        eos_token_id=2,
-        pad_token_id=2,
-        tie_word_embeddings=True,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = small_llama(
+        vocab_size=len(tokenizer), hidden_size=48, intermediate_size=96, num_attention_heads=6,
+        num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.3, eos_token_id=2,
+        pad_token_id=2, tie_word_embeddings=True,
+    )  # fmt: skip
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -45,12 +45,7 @@ def test_a_tutorial_runs_as_it_stands(name: str, tmp_path: Path) -> None:
     assert script
     bin = Path(sys.executable).parent
     command = ["bash", "-euo", "pipefail", "-c", "".join(script)]
-    done = run(
-        *command,
-        env={"PATH": f"{bin}:{os.environ['PATH']}"},
-        cwd=tmp_path,
-        timeout=900,
-    )
+    done = run(*command, env={"PATH": f"{bin}:{os.environ['PATH']}"}, cwd=tmp_path, timeout=900)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     for page in tmp_path.glob("*.html"):
         assert "pass@1" in page.read_text()

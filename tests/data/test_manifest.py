@@ -29,10 +29,7 @@ TOY = ReferenceSet("toy", (Reference("toy/1", ("Write something that does it.",)
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     out = tmp_path_factory.mktemp("card") / "out"
-    filters: dict[str, Any] = {
-        "filters": [Decontamination.build([TOY])],
-        "dedup": Dedup(),
-    }
+    filters: dict[str, Any] = {"filters": [Decontamination.build([TOY])], "dedup": Dedup()}
     return run(Echo(), Counter(100), out, workers=1, **filters)
 
 
@@ -47,10 +44,7 @@ def test_the_header_is_the_hubs(manifest: Manifest) -> None:
     assert found["license"] == ["mit"]
     assert found["task_categories"] == ["text-generation"]
     assert found["configs"] == [
-        {
-            "config_name": "default",
-            "data_files": [{"split": "train", "path": "data-*.jsonl"}],
-        }
+        {"config_name": "default", "data_files": [{"split": "train", "path": "data-*.jsonl"}]}
     ]
     hub_run = replace(manifest.run, source={"kind": "hub", "name": "org/the.name"})
     found = header(card(replace(manifest, run=hub_run, texts=12_345)))

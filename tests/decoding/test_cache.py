@@ -10,7 +10,7 @@ from codegen.decoding.cache import CacheLayer, KVCache, Pages
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.passes import exchange
 from codegen.kernels.tree_attention import PAGE
-from tests.decoding.conftest import small_llama
+from tests.llamas import small_llama
 
 
 def test_rows_keep_their_own_pages() -> None:

@@ -19,7 +19,7 @@ from codegen.decoding.passes import exchange
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.strategies.superposed import Superposition
-from tests.decoding.conftest import small_llama
+from tests.llamas import small_llama
 
 PROMPTS = [[3, 7, 9, 3, 7, 9, 3, 7], [5], [11, 12, 13, 14], [40, 3], [1, 2, 3, 1, 2, 3], [9]]
 Make = Callable[[int, Any], Strategy]

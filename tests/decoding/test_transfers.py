@@ -24,7 +24,7 @@ from codegen.decoding.rpg.methods import Method, Penalized
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.sorted import ExitCounts, Nested, SortedDrafter, SortedSpeculation
 from codegen.decoding.strategies.speculative import Speculation
-from tests.decoding.conftest import small_llama
+from tests.llamas import small_llama
 from tests.selection import some
 
 PROMPTS = [[3, 7, 9, 3, 7, 9, 3, 7], [5], [11, 12, 13, 14], [40, 3], [1, 2, 3, 1, 2, 3], [9],

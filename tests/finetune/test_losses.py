@@ -31,6 +31,7 @@ from codegen.finetune.trainable import load_model
 from codegen.methods.backspace import Trajectory, stack_layout
 from codegen.methods.backspace.actions import demonstrator_labels
 from codegen.models import load
+from tests.llamas import small_llama
 
 
 def batch_of(rows: int, length: int, vocabulary: int) -> MicroBatch:
@@ -61,16 +62,9 @@ class Counts(torch.overrides.TorchFunctionMode):
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_chunks_give_the_plain_loss_and_gradients(tied: bool) -> None:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=3000,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        tie_word_embeddings=tied,
-    )
-    model = LlamaForCausalLM(config).double()
+    model = small_llama(
+        vocab_size=3000, hidden_size=32, initializer_range=0.02, tie_word_embeddings=tied
+    ).double()
     batch, found = batch_of(3, 60, 3000), {}
     for logits_mb in (0, 1):
         model.zero_grad()
@@ -140,10 +134,7 @@ def test_dora_learns_and_loads(row: dict[str, Any], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "package"),
-    [
-        ({"optimizer": "adamw_8bit"}, "bitsandbytes"),
-        ({"method": "qlora"}, "bitsandbytes"),
-    ],
+    [({"optimizer": "adamw_8bit"}, "bitsandbytes"), ({"method": "qlora"}, "bitsandbytes")],
 )
 def test_packages_that_are_not_installed_are_named(
     row: dict[str, Any], change: dict[str, Any], package: str, monkeypatch: pytest.MonkeyPatch

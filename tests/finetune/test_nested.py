@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from codegen.core.errors import ConfigError
 from codegen.core.records import Segment, TrainingText
@@ -20,6 +20,7 @@ from codegen.finetune.lifecycle import train
 from codegen.finetune.losses import sorted_likelihoods
 from codegen.finetune.trainable import mark_exits
 from codegen.models import load
+from tests.llamas import small_llama
 
 TEXTS = [
     TrainingText(
@@ -52,12 +53,8 @@ def test_the_loss_is_that_of_models_cut_short(tiny_model_dir: Path) -> None:
     encoder = TextEncoder(tokenizer, "chat", {})
     examples = [encoder.encode(text) for text in TEXTS[:3]]
     batch = collate(examples, [((0, 1),), ((2,),)], tokenizer.pad_token_id)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=24, intermediate_size=32, num_hidden_layers=4,
-        num_attention_heads=2, initializer_range=0.2,
-    )  # fmt: skip
-    model: Any = LlamaForCausalLM(config).double()
+    model = small_llama(vocab_size=len(tokenizer), num_hidden_layers=4).double()
+    config = model.config
     exits = (1, 3, 4)
     by_exit = sorted_likelihoods(model, batch, exits)
     by_exit.mean(0).sum().backward()

@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 from openai_server import Model, serving
 
+from tests.llamas import small_llama
+
 
 @pytest.fixture(scope="session")
 def vllm_model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that repeats itself and ends some texts, with attention that vLLM's CPU has."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer
 
     folder = tmp_path_factory.mktemp("for-vllm")
     tokenizer: Any = AutoTokenizer.from_pretrained(tiny_model_dir)
-    torch.manual_seed(0)
-    model: Any = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=128, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
-        initializer_range=0.3, eos_token_id=2, pad_token_id=2, tie_word_embeddings=True,
-    ))  # fmt: skip
+    model = small_llama(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=128, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.3, eos_token_id=2,
+        pad_token_id=2, tie_word_embeddings=True,
+    )  # fmt: skip
     for layer in model.model.layers:
         layer.self_attn.o_proj.weight.data *= 0.02
         layer.mlp.down_proj.weight.data *= 0.02

@@ -74,10 +74,7 @@ def test_everything_that_decides_an_answer_is_in_the_key() -> None:
         (replace(base, prefill="p"), params),
         (replace(base, prompt="\ud800"), params),
     ]
-    others = [
-        Endpoint("http://h", "n"),
-        Endpoint("http://h", "m", body=(("a", "1"),)),
-    ]
+    others = [Endpoint("http://h", "n"), Endpoint("http://h", "m", body=(("a", "1"),))]
     keys = [cache_key(identity, *one) for one in asked]
     keys += [cache_key(endpoint.identity(), base, params) for endpoint in others]
     assert len(set(keys)) == len(keys)

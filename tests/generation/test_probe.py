@@ -93,10 +93,7 @@ def test_a_model_that_the_server_does_not_list() -> None:
 
 @pytest.mark.parametrize(
     ("listing", "words"),
-    [
-        (error(401, "bad key"), "bad key"),
-        (Reply(raw=b"<html>hello</html>"), "a web page"),
-    ],
+    [(error(401, "bad key"), "bad key"), (Reply(raw=b"<html>hello</html>"), "a web page")],
 )
 def test_what_ends_the_probe(model: Model, listing: Reply, words: str) -> None:
     model.listing = listing

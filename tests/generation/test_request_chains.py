@@ -56,12 +56,7 @@ def test_no_plans() -> None:
 
 def made(text: str, reason: Any = "eos") -> Completion:
     return Completion(
-        0,
-        Request("q"),
-        text,
-        finish_reason=reason,
-        prompt_tokens=3,
-        completion_tokens=4,
+        0, Request("q"), text, finish_reason=reason, prompt_tokens=3, completion_tokens=4
     )
 
 

@@ -310,8 +310,7 @@ def test_what_stands_between_products_is_what_llama_computes(
 
 
 @pytest.mark.parametrize(
-    ("capability", "expected"),
-    [("default", set()), ("avx2", {"avx2", "avx2_vnni"})],
+    ("capability", "expected"), [("default", set()), ("avx2", {"avx2", "avx2_vnni"})]
 )
 def test_what_pytorch_may_use_decides(capability: str, expected: set[str]) -> None:
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}

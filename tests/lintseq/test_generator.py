@@ -115,11 +115,7 @@ def test_formats() -> None:
 
 def test_defaults_are_told() -> None:
     """The configuration that a run's manifest records has no blanks."""
-    assert (LintSeq().granularity, LintSeq().verify, LintSeq().audit) == (
-        "line",
-        "ruff",
-        0.005,
-    )
+    assert (LintSeq().granularity, LintSeq().verify, LintSeq().audit) == ("line", "ruff", 0.005)
     reference = LintSeq(engine="reference")
     assert (reference.granularity, reference.verify, reference.audit) == ("line", "pylint", 0.0)
     ablation = LintSeq(engine="random")

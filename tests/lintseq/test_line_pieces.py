@@ -288,12 +288,7 @@ def expressions(draw: st.DrawFn, depth: int = 2) -> str:
     return opening + text + draw(gap) + closing
 
 
-FRAMES = [
-    "x = {}\n",
-    "if 1:\n    f({})\n",
-    "assert {}; y = 1\n",
-    "def f(p={}, q=2):\n    pass\n",
-]
+FRAMES = ["x = {}\n", "if 1:\n    f({})\n", "assert {}; y = 1\n", "def f(p={}, q=2):\n    pass\n"]
 
 
 @settings(deadline=None, max_examples=250)

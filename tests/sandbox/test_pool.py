@@ -19,9 +19,7 @@ from tests.sandbox.test_sandbox import HONEST
 
 
 @pytest.mark.usefixtures("needs_a_sandbox")
-def test_a_driver_without_descriptors_says_so_and_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_driver_without_descriptors_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     with Sandbox(workers=1) as sandbox:
         assert sandbox.run(HONEST).passed
 

@@ -37,10 +37,7 @@ def test_closing_leaves_nothing(
     before = set(descendants(os.getpid()))
     descriptors = {entry.name for entry in Path("/proc/self/fd").iterdir()}
     threads = threading.active_count()
-    errors: dict[str, type[BaseException]] = {
-        "exception": KeyError,
-        "interrupt": KeyboardInterrupt,
-    }
+    errors: dict[str, type[BaseException]] = {"exception": KeyError, "interrupt": KeyboardInterrupt}
     during: set[int] = set()
     with contextlib.suppress(KeyError, KeyboardInterrupt), Sandbox(workers=1) as sandbox:
         assert sandbox.run(HONEST).passed

@@ -10,6 +10,7 @@ import pytest
 
 from codegen.generation import SamplingParams
 from codegen.server.completion.requests import CompletionRequest, DocumentKey
+from tests.llamas import small_llama
 
 pytest.importorskip("pygls")
 pytest.importorskip("starlette")
@@ -31,28 +32,17 @@ def tiny_model(tiny_model_dir: Path) -> Any:
 @pytest.fixture(scope="session")
 def whole_model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Like the tiny model, with layers that the compiled kernels take: multiples of 32."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer
 
     folder = tmp_path_factory.mktemp("whole-model")
     # pyrefly: ignore[missing-attribute]
     AutoTokenizer.from_pretrained(tiny_model_dir).save_pretrained(folder)
-    torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=704,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        max_position_embeddings=512,
-        initializer_range=0.3,
-        eos_token_id=2,
-        pad_token_id=2,
-        tie_word_embeddings=True,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = small_llama(
+        1, vocab_size=704, hidden_size=64, intermediate_size=96, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=32, max_position_embeddings=512, initializer_range=0.3,
+        eos_token_id=2, pad_token_id=2, tie_word_embeddings=True,
+    )  # fmt: skip
+    model.save_pretrained(folder)
     return folder
 
 

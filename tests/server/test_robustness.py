@@ -157,11 +157,7 @@ async def test_plain_completion_for_editors_without_inline(
     item = {"uri": URIS[0], "languageId": "python", "version": 1, "text": text}
     await wire.send("textDocument/didOpen", {"textDocument": item})
     place = {"line": 0, "character": column}
-    params = {
-        "textDocument": {"uri": URIS[0]},
-        "position": place,
-        "context": {"triggerKind": 1},
-    }
+    params = {"textDocument": {"uri": URIS[0]}, "position": place, "context": {"triggerKind": 1}}
     await wire.send("textDocument/completion", params, 1)
     items = (await wire.answer(1))["result"]["items"]
     assert items
@@ -216,11 +212,7 @@ async def test_junk_messages_do_not_end_the_language_server(engine: Any) -> None
     await wire.send("workspace/didChangeConfiguration", {"settings": settings})
     await wire.send("textDocument/didOpen", {"textDocument": item})
     position = {"line": 1, "character": 4}
-    params = {
-        "textDocument": {"uri": URIS[0]},
-        "position": position,
-        "context": {"triggerKind": 1},
-    }
+    params = {"textDocument": {"uri": URIS[0]}, "position": position, "context": {"triggerKind": 1}}
     await wire.send("textDocument/inlineCompletion", params, "last")
     assert (await wire.answer("last"))["result"]["items"]
 

@@ -235,10 +235,7 @@ def test_same_data_for_any_workers(tmp_path: Path, corpus: list[Example]) -> Non
     assert texts[0] == texts[1] == texts[2]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"kind": "fuzzy"}, {"threshold": 0.0}, {"threshold": 1.1}],
-)
+@pytest.mark.parametrize("options", [{"kind": "fuzzy"}, {"threshold": 0.0}, {"threshold": 1.1}])
 def test_settings_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         Dedup(**options)

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from codegen.decoding.editing import EditableCache, EditPolicy
 from codegen.decoding.editing.rotation import find_rotations
-from tests.decoding.conftest import small_llama
+from tests.llamas import small_llama
 
 TIGHT = EditPolicy(min_span=2, tail=0, sink=0, chunk=7, keep_removed=20)
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from models_under_test import SPECIAL, fixed_mask_lm, flexible_mask_lm, insertion_lm
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from codegen.core.errors import ModelError
 from codegen.decoding.insertion import FillOptions, GapRow, Insertion, InsertionLM, Text, TextBatch
 from codegen.decoding.insertion.models import pick
 from codegen.decoding.loop import Row, decode
+from tests.llamas import small_llama
 
 
 def rngs(count: int, seed: int = 0) -> list[np.random.Generator]:
@@ -167,11 +167,9 @@ def test_rows_are_filled_as_the_model_fills_texts(name: str) -> None:
 
 
 def test_other_models_insert_nothing() -> None:
-    config = LlamaConfig(vocab_size=20, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-                         num_attention_heads=2)  # fmt: skip
     rows: list[Row] = [GapRow.of(Text([5]))]
     with pytest.raises(ModelError, match="LlamaForCausalLM generates from left to right"):
         decode(
-            LlamaForCausalLM(config).eval(), rows, max_new_tokens=3, temperature=0, top_p=1,
+            small_llama(), rows, max_new_tokens=3, temperature=0, top_p=1,
             eos=frozenset(), strategy=Insertion(FillOptions(), numbered_rngs(1)),
         )  # fmt: skip

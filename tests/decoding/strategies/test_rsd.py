@@ -17,7 +17,7 @@ from codegen.decoding.sampling import choose, distribution
 from codegen.decoding.strategies import rsd
 from codegen.decoding.strategies.rsd import Beam, gumbel
 from codegen.kernels.vocabulary import accept_tree
-from tests.decoding.conftest import small_llama
+from tests.llamas import small_llama
 
 V, TRIALS = 5, 60_000
 SHAPES: list[rsd.Shape] = [

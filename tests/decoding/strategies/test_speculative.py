@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from codegen.decoding.cache import KVCache
 from codegen.decoding.drafts import (
@@ -28,6 +27,7 @@ from codegen.decoding.sequences import CachedRows, Trees
 from codegen.decoding.strategies.sorted import Nested, SortedDrafter
 from codegen.decoding.strategies.speculative import Speculation, children_of, tree_tensors, walk
 from codegen.decoding.suffix import SuffixStore
+from tests.llamas import small_llama
 from tests.selection import some
 
 PAD = 2  # the tiny model's padding and end; prompts hold it
@@ -43,13 +43,8 @@ NEW = 20
 
 @pytest.fixture(scope="module")
 def nested(llama: Any) -> Nested:
-    torch.manual_seed(5)
-    config = LlamaConfig(
-        vocab_size=llama.config.vocab_size, hidden_size=32, intermediate_size=48,
-        num_hidden_layers=4, num_attention_heads=4, initializer_range=0.3,
-        max_position_embeddings=128,
-    )  # fmt: skip
-    return Nested(LlamaForCausalLM(config).float().eval(), (1, 2, 4))
+    sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4}
+    return Nested(small_llama(5, vocab_size=llama.config.vocab_size, **sizes), (1, 2, 4))
 
 
 @torch.inference_mode()

@@ -347,8 +347,7 @@ def test_faulty_edits(toy_file: Path) -> None:
     )
     task = edit_task(toy_file)
     numbers = task.measure(
-        task.problems()[0],
-        sample("Toy/0", "other", "solution", actions=text, completion_tokens=30),
+        task.problems()[0], sample("Toy/0", "other", "solution", actions=text, completion_tokens=30)
     )
     assert numbers["malformed"] > 0
     assert numbers["valid_states"] == 0.0

@@ -59,10 +59,9 @@ def test_instructed_edits(
     assert "Return 3 in place of 2." in shown.prompt
     assert shown.original == EDIT["input"]
     assert ("SEARCH" in shown.prompt) == name.endswith("-diff")
-    good = {
-        "editeval": "```python\n{}```",
-        "editeval-diff": block("return 2\n", "return 3\n"),
-    }[name]
+    good = {"editeval": "```python\n{}```", "editeval-diff": block("return 2\n", "return 3\n")}[
+        name
+    ]
     samples = []
     for problem in task.problems():
         texts = [good.format(task.reference(problem)), "```\nreturn 2\n```", "I can't."]

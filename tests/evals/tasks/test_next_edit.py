@@ -236,9 +236,7 @@ def real(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
 
 
 @pytest.mark.long
-def test_the_rename_baseline_is_where_it_was_found_to_be(
-    real: Callable[[str], NextEdit],
-) -> None:
+def test_the_rename_baseline_is_where_it_was_found_to_be(real: Callable[[str], NextEdit]) -> None:
     """An independent count on these commits gave 3.9 % (2.7 to 5.0) of real next hunks."""
     problems = [p for p in real("next-edit").problems() if p.edit.category != "nothing"]
     assert 850 < len(problems) < 900

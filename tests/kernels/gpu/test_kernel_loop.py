@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from codegen.decoding.cache import KVCache, Rotation
 from codegen.decoding.loop import Row, decode
@@ -18,6 +17,7 @@ from codegen.decoding.rpg.methods import Method, Penalized
 from codegen.decoding.strategies import rsd
 from codegen.kernels import backend
 from codegen.kernels.gpu import kv_cache, tree_attention, vocabulary
+from tests.llamas import small_llama
 
 pytestmark = pytest.mark.slow
 
@@ -44,14 +44,8 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 def _model(seed: int, device: str) -> Any:
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=60, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
-        initializer_range=0.3,
-    )  # fmt: skip
-    model: Any = LlamaForCausalLM(config)
-    return model.float().eval().to(device)
+    sizes = {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.3}
+    return small_llama(seed, hidden_size=32, intermediate_size=48, **sizes).to(device)
 
 
 @pytest.mark.parametrize(("temperature", "accepts"), [(0.9, "launch_tree"), (0.0, "launch_greedy")])

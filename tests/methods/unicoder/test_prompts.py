@@ -24,10 +24,7 @@ TRIPLE = Triple(
 )
 
 EXPECTED: dict[Objective, tuple[str, str]] = {
-    "qa": (
-        "Add one.\n",
-        "```python\ndef f(x):\n    return x + 1\n```",
-    ),
+    "qa": ("Add one.\n", "```python\ndef f(x):\n    return x + 1\n```"),
     "qp": (
         "Add one.\n\nDescribe the solution as universal code. Do not write executable code.\n",
         "```unicode\nFUNCTION f(x) {\n    RETURN x + 1;\n}\n```",

@@ -126,10 +126,7 @@ def test_an_open_assertion_is_named_and_its_failure_cannot_be_caught(sandbox: Sa
     assert alone.passed and alone.trust == "in_sandbox"
 
 
-@pytest.mark.parametrize(
-    ("test", "status"),
-    suite("blinded")["statuses"],
-)
+@pytest.mark.parametrize(("test", "status"), suite("blinded")["statuses"])
 def test_statuses(sandbox: Sandbox, test: str, status: str) -> None:
     program = "class Stack(list):\n    pass\n"
     assert sandbox.run(Job(program, test, mode="blinded")).status == status
@@ -153,10 +150,7 @@ def test_tests_choose_the_mechanism() -> None:
         assert Job("x = 1\n", test).mechanism == mechanism, test
 
 
-@pytest.mark.parametrize(
-    ("check", "is_reported"),
-    suite("blinded")["reported"],
-)
+@pytest.mark.parametrize(("check", "is_reported"), suite("blinded")["reported"])
 def test_what_open_assertions_read_is_reported_whole(
     sandbox: Sandbox, check: str, is_reported: bool
 ) -> None:

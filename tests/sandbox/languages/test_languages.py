@@ -184,10 +184,7 @@ def claims(kind: str) -> list[object]:
     """Parameters: a language and a program of its ``forgeries`` or ``patches``."""
     return [
         pytest.param(
-            name,
-            program,
-            id=f"{name}-{title}",
-            marks=() if name in QUICK else pytest.mark.long,
+            name, program, id=f"{name}-{title}", marks=() if name in QUICK else pytest.mark.long
         )
         for name, own in PROGRAMS.items()
         for title, program in getattr(own, kind).items()

@@ -140,12 +140,7 @@ def test_emacs(path: str, tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(TEXT)
     (tmp_path / ".git").mkdir()
     command = [emacs, "--batch", "-Q", "-L", EDITORS / "emacs", "--eval", EMACS]
-    done = run(
-        *command,
-        env={"PATH": path, "HOME": str(tmp_path)},
-        cwd=tmp_path,
-        timeout=120,
-    )
+    done = run(*command, env={"PATH": path, "HOME": str(tmp_path)}, cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     found: Any = json.loads(done.stdout)
     assert found["shown"] and found["items"]

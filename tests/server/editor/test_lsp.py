@@ -38,10 +38,7 @@ def capabilities() -> types.ClientCapabilities:
 
 
 async def started(
-    serving: list[str],
-    options: Any = None,
-    root: str = "file:///project",
-    watches: bool = False,
+    serving: list[str], options: Any = None, root: str = "file:///project", watches: bool = False
 ) -> LanguageClient:
     """A client whose server has its model."""
     config = ClientServerConfig(server_command=command(serving))
@@ -66,10 +63,7 @@ async def started(
             did_change_watched_files=types.DidChangeWatchedFilesClientCapabilities(True)
         )
     params = types.InitializeParams(
-        supported,
-        process_id=os.getpid(),
-        root_uri=root,
-        initialization_options=options,
+        supported, process_id=os.getpid(), root_uri=root, initialization_options=options
     )
     client.answer = await client.initialize_session(params)
     for _ in range(600):

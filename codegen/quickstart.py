@@ -224,7 +224,7 @@ def quickstart(settings: QuickstartOptions, listener: Listener | None = None) ->
     Raises:
         CodegenError: with the remedy; finished work is kept.
     """
-    from codegen.sandbox import choose_sandbox
+    from codegen.sandbox.verdicts import choose_sandbox
 
     heard = listener or Listener()
     directory = RunDirectory(Path(settings.out))

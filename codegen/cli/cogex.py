@@ -260,7 +260,7 @@ def run(
     """
     from codegen.cogex.hybrid_execution import emulated_leaf, run_hybrid
     from codegen.cogex.model import ModelQuery
-    from codegen.sandbox import choose_sandbox
+    from codegen.sandbox.verdicts import choose_sandbox
 
     if program == "new":
         if not given.instruction or given.call:

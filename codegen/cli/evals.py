@@ -325,7 +325,8 @@ def score_cell(samples: str, given: ScoreOptions) -> tuple[Score, str, str]:
     from codegen.evals.scoring import score as score_samples
     from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.exchange import task_of
-    from codegen.sandbox import ClusterSandbox, choose_sandbox
+    from codegen.sandbox import ClusterSandbox
+    from codegen.sandbox.verdicts import choose_sandbox
 
     samples, out = _to_score(samples, given)
     task = load_task(given.task or task_of(samples), given.source)
@@ -531,7 +532,7 @@ def check(task: str, given: CheckOptions) -> dict[str, Any]:
     1 if the task cannot be trusted on this machine.
     """
     from codegen.evals.tasks.validate import check as check_task
-    from codegen.sandbox import choose_sandbox
+    from codegen.sandbox.verdicts import choose_sandbox
 
     loaded = given.load(task)
     with Progress("programs") as progress, choose_sandbox(**given.settings_for(loaded)) as sandbox:
@@ -724,7 +725,7 @@ def compressed(answers: str, language: bool) -> dict[str, Any]:
     not. Each sample counts as one item.
     """
     from codegen.evals.tasks import kolmogorov as kt
-    from codegen.sandbox import choose_sandbox
+    from codegen.sandbox.verdicts import choose_sandbox
 
     rows = list(kt.read_answers(answers))
     if not rows:

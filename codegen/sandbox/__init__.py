@@ -24,9 +24,8 @@ from .cluster import ClusterSandbox
 from .jobs import Call, CallResult, Job, Limits, Mode, Outcome, SandboxProtocol, ScriptJob
 from .probes import Probe, probe
 from .sandbox import Sandbox
-from .verdicts import choose_sandbox
 
 __all__ = [
     "Call", "ClusterSandbox", "Job", "Limits", "Mode", "Outcome", "Probe", "CallResult", "Sandbox",
-    "SandboxProtocol", "ScriptJob", "choose_sandbox", "probe",
+    "SandboxProtocol", "ScriptJob", "probe",
 ]  # fmt: skip

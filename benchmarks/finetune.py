@@ -51,6 +51,7 @@ _KEYS = (
     *("ratio_best", "ratio_default", "busy_ratio"),
     *("peak_mb", "trl_peak_mb"),
 )
+_ROWS = "per_device_train_batch_size"
 OURS: Mapping[str, dict[str, Any]] = {
     "packed, one row per pass": {"packing": "best_fit", "micro_batch_size": 1},
     "packed": {"packing": "best_fit", "micro_batch_size": 8},
@@ -59,7 +60,7 @@ OURS: Mapping[str, dict[str, Any]] = {
 # 8 examples per step, in batches of similar lengths, without recomputing activations.
 TRL_BEST: Mapping[str, dict[str, Any]] = {
     f"{size} x {8 // size}": {
-        "per_device_train_batch_size": size,
+        _ROWS: size,
         "gradient_accumulation_steps": 8 // size,
         "gradient_checkpointing": False,
         "train_sampling_strategy": "group_by_length",
@@ -106,12 +107,12 @@ def run(
             for name, options in list(OURS.items())[: 1 if quick else None]
         }
         if has_trl:
-            bf16 = {"bf16": narrow == "bfloat16"}
             for name, options in {"defaults": {}, **TRL_BEST}.items():
                 # Batches of one need no padding: the fastest setting in all trials.
                 if not quick or name in ("defaults", "1 x 8"):
-                    size = {"gradient_accumulation_steps": 2} if quick and options else {}
-                    options = {**options, **size, **bf16}
+                    key = "gradient_accumulation_steps" if options else _ROWS
+                    size = {key: 2} if quick else {}
+                    options = {**options, **size, "bf16": narrow == "bfloat16"}
                     jobs[f"TRL, {name}"] = {**job, "side": "trl", "options": options}
         with ThreadPoolExecutor(len(jobs) if quick else 1) as pool:
             results = dict(zip(jobs, pool.map(_run, jobs.values(), jobs), strict=True))

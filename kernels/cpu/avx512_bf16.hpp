@@ -168,7 +168,11 @@ inline void tile_own(const uint16_t* x, const uint16_t* weights, uint16_t* y, lo
             for (int k = 0; k < Outputs; ++k) sum[r][k] = _mm512_setzero_ps();
         for (long i = 0; i < inputs; i += group) {
             __m512i w[Outputs];
-            for (int k = 0; k < Outputs; ++k) w[k] = _mm512_loadu_si512(weights + k * inputs + i);
+            for (int k = 0; k < Outputs; ++k) {
+                w[k] = _mm512_loadu_si512(weights + k * inputs + i);
+                // The next weights in order: CPUs detect no stream in alternating rows.
+                _mm_prefetch(weights + Outputs * (inputs + i) + k * group, _MM_HINT_T0);
+            }
             for (int r = 0; r < Rows; ++r) {
                 const __m512i input = _mm512_loadu_si512(x + r * inputs + i);
                 for (int k = 0; k < Outputs; ++k)

@@ -188,9 +188,9 @@ inline void tile_own(const uint16_t* x, const uint16_t* weights, uint16_t* y, lo
 // Blocks of 16 outputs from `from` to `to`. y bfloat16 [rows, O]; O a multiple of 16, I of 32.
 inline void blocks_own(const uint16_t* x, const uint16_t* const* weights, uint16_t* y, long rows,
                      long outputs, long inputs, long from, long to) {
-    constexpr long most = 8;
-    constexpr decltype(&tile_own<1>) tile_of[] = {tile_own<1>, tile_own<2>, tile_own<3>, tile_own<4>,
-                                                tile_own<5>, tile_own<6>, tile_own<7>, tile_own<most>};
+    constexpr long most = 4;
+    constexpr decltype(&tile_own<1>) tile_of[] = {tile_own<1>, tile_own<2>, tile_own<3>,
+                                                  tile_own<most>};
     const long tiles = (rows + most - 1) / most;
     for (long block = from; block < to; ++block)
         for (long tile = 0, r = 0; tile < tiles; ++tile) {

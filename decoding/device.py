@@ -60,7 +60,7 @@ def wait(device: torch.device) -> None:
 
 
 def padded_width(width: int, device: torch.device) -> int:
-    """Returns the tokens per row of a pass: on a GPU the next power of two."""
+    """Returns the width, rounded up to a power of two on a GPU."""
     return width if device.type == "cpu" else 1 << (width - 1).bit_length()
 
 
@@ -116,7 +116,7 @@ class CapturedGraphs:
     def __init__(self, capture: Capture) -> None:
         self._capture = capture
         self._layout: object = None
-        self._known: dict[object, _Captured | int] = {}  # or the number of passes so far
+        self._known: dict[object, _Captured | int] = {}  # int: number of passes so far
         self._works = True
 
     def run(

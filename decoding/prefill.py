@@ -73,7 +73,7 @@ def _by_length(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]
     Padding would change the state of a recurrent layer, and some such layers cannot encode several
     tokens from a saved state.
     """
-    # The longest first: rows of one token have no states, and can only join others.
+    # Longest first: one-token rows have no states and must join a longer row.
     order = sorted(range(len(given)), key=lambda number: -len(given[number]))
     start = 0
     while start < len(order):
@@ -189,7 +189,7 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     rows: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # (free space, row), rising
+    room: list[tuple[int, int]] = []  # (free space, row), sorted
     for item in order:
         place = bisect_left(room, (lengths[item], -1))
         if place == len(room):

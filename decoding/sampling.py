@@ -61,7 +61,7 @@ def choose(
 def allow_only(logits: torch.Tensor, tokens_of: Mapping[int, Sequence[int]]) -> None:
     """Forbids in place, in some rows of logits [B, V], all tokens but the given ones.
 
-    A row with no tokens is unchanged. Copies once to the device.
+    A row with no tokens is unchanged. Makes one copy to the device.
     """
     pairs = [(row, token) for row, tokens in tokens_of.items() for token in tokens]
     if not pairs:

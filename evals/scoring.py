@@ -84,7 +84,7 @@ class ProblemScore:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """The mean of an extra number that the task computes for each sample.
+    """Mean of an extra per-sample metric of the task.
 
     Attributes:
         mean: mean over problems of the mean over a problem's samples.

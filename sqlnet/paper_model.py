@@ -27,7 +27,7 @@ _MAX_STEPS = 26
 
 
 class ModuleInputs(NamedTuple):
-    """Inputs of one module: ``question`` [B, L + 2, d] with borders, ``columns`` [B, C, d]."""
+    """Inputs of one module: ``question`` [B, L + 2, d] with BEG/END, ``columns`` [B, C, d]."""
 
     question: Tensor
     columns: Tensor

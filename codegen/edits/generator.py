@@ -116,8 +116,8 @@ class Edits(BatchGenerator, Config):
 
     format: str = setting(
         formats.AUTO,
-        "Format of prompt and answer: auto (blocks, in the tokens of the fine-tuned model), "
-        "blocks, window or hunks (in the tokens of StarCoder, each also with -qwen), zeta, zeta2, "
+        "Format of prompt and answer: auto (blocks, with the fine-tuned model's tokens), "
+        "blocks, window or hunks (StarCoder's tokens; append -qwen for Qwen's), zeta, zeta2, "
         "sweep, mercury, instinct, search-replace, udiff or few-shot.",
     )
     moments: int = setting(2, "Training texts per changed file.", ge=0)
@@ -144,8 +144,8 @@ class Edits(BatchGenerator, Config):
     unfinished: float = keyed(0.2, "Fraction of edit states in the middle of an edit.", ge=0, le=1)
     unpredictable: float = keyed(
         1.0,
-        "Fraction kept of a change's edit states whose edit has new words or nothing in common "
-        "with the history.",
+        "Fraction to keep of edit states whose edit has new words or shares nothing with the "
+        "history.",
         ge=0,
         le=1,
     )

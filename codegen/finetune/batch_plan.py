@@ -160,7 +160,7 @@ def make_mixture(
     size = len(by_domain)
     if size < 2 or batch_size % size:
         raise ConfigError(
-            f"A mixture of {size} domains cannot fill steps of {batch_size} examples.",
+            f"A mixture of {size} domains cannot fill batches of {batch_size}.",
             "Set at least two domains in data, and batch_size to a multiple of their number.",
         )
     wanted = steps * batch_size // size

@@ -208,7 +208,7 @@ def read_pairs(
     with the preferred and with the rejected answer.
 
     Raises:
-        InputError: naming a row that is not a pair, and the reason.
+        InputError: if a row is not a pair; says why.
     """
     for where, row in islice(_rows(path), limit or None):
         if not isinstance(row, Mapping) or not {"prompt", "chosen", "rejected"} <= row.keys():

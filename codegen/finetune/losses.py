@@ -387,7 +387,7 @@ class SequenceMatchLoss(Likelihood):
     def own_batches(
         self, model: Any, step: int, data: StepDataset
     ) -> list[tuple[MicroBatch, float]]:
-        """Returns own samples, with the same total weight as the step's examples."""
+        """Returns the model's samples, weighted to equal the step's examples."""
         if self.own is None:
             return []
         self.own.refresh(model, step)

@@ -105,7 +105,7 @@ class SequenceMatch(Config):
     buffer: int = setting(64, "buffer size in own samples, for chi2_mixture", ge=0)
     sample_every: int = setting(50, "steps between sampling rounds", ge=1)
     samples: int = setting(16, "own samples per round", ge=1)
-    max_new_tokens: int = setting(0, "actions per own sample; 0: the longest example's", ge=0)
+    max_new_tokens: int = setting(0, "actions per generated sample; 0: longest example", ge=0)
 
 
 class Sorted(Config):

@@ -117,7 +117,7 @@ def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
     parts = parts_of(model)
     if exits[-1] > len(parts.layers):
         raise ConfigError(
-            f"The last of sorted.exits is {exits[-1]}, the model has {len(parts.layers)} layers.",
+            f"sorted.exits ends at {exits[-1]}; the model has {len(parts.layers)} layers.",
             "Set the last exit to the number of layers of the draft.",
         )
     del parts.layers[exits[-1] :]

@@ -261,13 +261,13 @@ class InsertionOptions(Config):
         2, ge=1, le=2, description="sample slot and token jointly (1) or in turn (2)"
     )
     slot_temperature: float = Field(0.0, ge=0, le=100, description="slot temperature in two stages")
-    stop_threshold: float = Field(0.5, ge=0, le=1, description="stop probability to stop at")
+    stop_threshold: float = Field(0.5, ge=0, le=1, description="stop probability threshold")
     insist: bool = Field(False, description="insert in the first step regardless of the stop head")
     insertions: int = Field(1, ge=1, le=1024, description="maximum insertions per step")
     least_share: float = Field(
-        0.5, ge=1e-6, le=1, description="minimum probability of others relative to the best"
+        0.5, ge=1e-6, le=1, description="insertions: minimum probability relative to best"
     )
-    steps: int = Field(0, ge=0, le=100_000, description="steps of masked models; 0: one per token")
+    steps: int = Field(0, ge=0, le=100_000, description="masked decoding steps; 0: one per token")
     order: Literal["confident", "random"] = Field(
         "confident", description="order in which masks are filled"
     )

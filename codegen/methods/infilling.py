@@ -67,8 +67,8 @@ class Infilling(Config):
     )
     spans: str = setting(
         "line,block,ast,char",
-        "Kinds of spans to cut out: line, block and ast (Python), char. Each text cuts out a "
-        "random kind that the program contains.",
+        "Kinds of spans to cut out: line, block and ast (Python), char. Each example uses a "
+        "random kind that the program has.",
         metavar="KIND,...",
     )
     loss: Literal["middle", "all"] = keyed(

@@ -92,7 +92,7 @@ def vet_tokenizer(place: str) -> None:
     """Rejects a tokenizer whose settings name files outside its directory.
 
     Raises:
-        ModelError: naming the setting.
+        ModelError: on such settings.
     """
     for key, value in (read_object(place, _TOKENIZER) or {}).items():
         if not (key.endswith("_file") and isinstance(value, str)):
@@ -113,7 +113,7 @@ def vet_adapter(place: str) -> None:
     """Rejects adapters of unknown kinds, and settings that refer to other code.
 
     Raises:
-        ModelError: naming the setting.
+        ModelError: on such settings.
     """
     row = read_object(place, _ADAPTER)
     kind = (row or {}).get("peft_type")

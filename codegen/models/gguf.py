@@ -222,7 +222,7 @@ def _value(file: BinaryIO, kind: int, fim: list[str] | None = None) -> Any:
     elif items in _NUMBERS:
         file.seek(count * struct.calcsize(_NUMBERS[items]), 1)
     else:
-        raise ValueError(f"an array of the type {items}")
+        raise ValueError(f"unknown array type {items}")
     return count
 
 

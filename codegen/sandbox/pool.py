@@ -547,7 +547,7 @@ class Pool:
         if not again or number is None:
             self._dismiss(worker, tester)
         if report is _NO_VERDICT or number is None:  # tests that write to the process's own socket
-            with contextlib.suppress(OSError):  # noticed when its socket is read
+            with contextlib.suppress(OSError):  # errors surface on socket read
                 worker.tests.control.send(JobRequest(tester.number, kill=True).pack())
         if number is None:
             return
@@ -620,7 +620,7 @@ class Pool:
                 run = None if tester.job is None else worker.runs[tester.job]
                 if run is not None and run.tests_deadline < now and not run.tests_late:
                     run.tests_late = True
-                    with contextlib.suppress(OSError):  # noticed when its socket is read
+                    with contextlib.suppress(OSError):  # errors surface on socket read
                         worker.tests.control.send(JobRequest(tester.number, kill=True).pack())
             for number, run in list(worker.runs.items()):
                 if run.end_by is not None and run.end_by < now and worker in self.workers:

@@ -48,7 +48,7 @@ _LEAST = 0.2  # minimum probability of the last drafted token
 _OWN_WAY = 8  # differing tokens before drafts get shorter
 _FORGET = 0.9
 _PRIOR = 100  # assumed tokens between two edits before any is seen
-_DOUBT = 1.5  # as for suffix drafts: after n agreeing tokens, the next counts n / (n + 1.5)
+_DOUBT = 1.5  # as for suffix drafts: after n agreeing tokens, the next weighs n / (n + 1.5)
 _GUESS = 0.6  # probability that a guess is correct
 
 

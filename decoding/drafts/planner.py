@@ -33,7 +33,7 @@ from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 _NONE = Draft()
 _MARGIN = 0.02  # minimum net gain of drafts, in plain passes
 _LAST = 16  # rows whose remaining tokens differ by at most this count as ending together
-_COMMON = 0.5  # discount on the last rows' common part, as any of them may end early
+_COMMON = 0.5  # discount on time that the last rows share, as any may end early
 _FEW, _CHEAP = 4, 1.25
 _FOLLOW = 0.2  # update rate of measured times and the pace
 _OUTLIER = 3.0  # limit on a measured time, relative to the known one

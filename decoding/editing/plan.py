@@ -163,7 +163,7 @@ class Ledger:
 
     @property
     def exact(self) -> Flags:
-        """Flags of the sequence's tokens with exact states."""
+        """Flags for tokens with exact states."""
         return self.current & self.clean[self.order]
 
     @property

@@ -427,7 +427,7 @@ class RunningBatch:
 
 @dataclass
 class GapRow(Row):
-    """A row with a text with open slots; ``prompt`` is its prefix and body.
+    """A row whose text has open slots; ``prompt`` is its prefix and body.
 
     Attributes:
         text: the prefix, the body so far, and the open slots.

@@ -249,7 +249,7 @@ def pick(
         options: fill options.
 
     Returns:
-        The chosen slots, bool [B, S], and their tokens, int64 [B, S], read where marked.
+        The chosen slots, bool [B, S], and their tokens, int64 [B, S], used if chosen.
     """
     shape, vocabulary = uniforms.shape[1:], logits.shape[-1]
 

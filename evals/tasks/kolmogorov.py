@@ -56,7 +56,7 @@ CPU_S = 2.0
 
 END = "###"
 LENGTH = 128  # bytes per chunk in the paper's main experiments
-MOST_OUTPUT = 256  # maximum number of items of an output there
+MOST_OUTPUT = 256  # maximum items per output in the paper
 
 _ASK = """\
 Write a short Python program that assigns a given list of integers to the variable `output`.

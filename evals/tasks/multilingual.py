@@ -285,7 +285,7 @@ class MultiPLE(TranslatedTask):
             yield problem, text
 
     def job(self, problem: TranslatedProblem, program: str) -> Job:
-        """Returns a job with the calls, compared outside; or with the row's own tests."""
+        """Returns a job with calls compared outside the sandbox, or the row's tests."""
         expected, halves = self._expected.get(problem.id), self.halves(problem)
         if expected is None or halves is None:
             return super().job(problem, program)

@@ -156,7 +156,7 @@ _OPERATIONS = {*FUNCTIONS.values(), *METHODS.values()}
 
 
 def operation(word: str, lower: bool) -> str | None:
-    """Returns the upper-case word of the built-in operation for a called name, or None.
+    """Returns the built-in operation's upper-case keyword for a called name, or None.
 
     Lower-case words count only in texts with lower-case keywords.
     """

@@ -98,7 +98,7 @@ class Site:
     guards: tuple[Any, ...]
     number: int
     is_open: bool = False
-    is_shown: bool = False  # the inside part contains its expected value
+    is_shown: bool = False  # the program side has its expected value
     operands: list[ast.expr] = field(default_factory=list)
     pure: list[ast.expr] = field(default_factory=list)  # values to compare with operands
     outside: list[ast.stmt] = field(default_factory=list)

@@ -399,7 +399,7 @@ def confine(
     if namespaces.identity != "none":  # changing the user id keeps only the inheritable ones
         linux.keep_capabilities(frozenset())
     if own_proc:
-        linux.prctl(linux.PR_SET_DUMPABLE, 1)  # its children may read it too
+        linux.prctl(linux.PR_SET_DUMPABLE, 1)  # lets children read /proc too
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
     if namespaces.rules is not None:
         linux.landlock_self(namespaces.rules)

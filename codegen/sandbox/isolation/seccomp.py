@@ -119,7 +119,7 @@ ABSENT: Numbers = {
     "io_submit": (209, 2),
     "io_cancel": (210, 3),
     "io_pgetevents": (333, 292),
-    # Limits on instances are per user, and files of the root are shared with the host.
+    # Instance limits are per user; root files are shared with the host.
     "inotify_init": (253, None),
     "inotify_init1": (294, 26),
     "inotify_add_watch": (254, 27),

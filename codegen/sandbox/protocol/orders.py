@@ -98,7 +98,7 @@ def read_order(packet: bytes) -> JobRequest:
 
 
 class JobEnded(NamedTuple):
-    """The end of a job.
+    """A finished job.
 
     Attributes:
         id: the driver's number of the job.

@@ -583,7 +583,7 @@ def _frame(pandas: Any, content: Any, unpack: Callable[[Any], Any]) -> object:
 def _extension(pandas: Any, content: Any, unpack: Callable[[Any], Any]) -> Any:
     name, items = content
     if type(name) is not str or len(name) > 80:
-        raise ValueError("not the name of a type")
+        raise ValueError("not a type name")
     return pandas.array(unpack(items), dtype=name)
 
 

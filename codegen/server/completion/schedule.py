@@ -131,7 +131,7 @@ class JobQueue:
 
     @property
     def wanted(self) -> bool:
-        """True if the worker has something to do here."""
+        """True if the worker has work to do."""
         return bool(self._waiting or self._gone or self._stopping)
 
     @property

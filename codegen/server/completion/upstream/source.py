@@ -52,7 +52,7 @@ _MOST_CHARS = 100  # per token; the longest tokens are lines of blanks
 _MARGIN = 16  # tokens
 _LLAMA_MARGIN = 512  # tokens, since the length of a prompt is only estimated
 _LLAMA_SLOTS = 4  # number of documents whose states are kept
-_MOST_WORDS = 500  # maximum characters of a server's reason
+_MOST_WORDS = 500  # maximum characters of a server's error
 _PAUSE_S, _MOST_PAUSE_S = 0.05, 0.4  # delay per request cancelled before its response; maximum
 
 

@@ -203,8 +203,7 @@ def _run(job: dict[str, Any], name: str, threads: int = 1) -> dict[str, Any]:
 
 def _steps(result: Mapping[str, Any]) -> tuple[list[float], list[int]]:
     """Returns the CPU seconds and trained tokens of each step."""
-    seconds = [after - before for before, after in pairwise(result["cpu_s"])]
-    return seconds, result["trained"]
+    return [after - before for before, after in pairwise(result["cpu_s"])], result["trained"]
 
 
 def _rate(result: Mapping[str, Any]) -> float:

@@ -51,7 +51,6 @@ _KEYS = (
     *("ratio_best", "ratio_default", "busy_ratio"),
     *("peak_mb", "trl_peak_mb"),
 )
-_ROWS = "per_device_train_batch_size"
 OURS: Mapping[str, dict[str, Any]] = {
     "packed, one row per pass": {"packing": "best_fit", "micro_batch_size": 1},
     "packed": {"packing": "best_fit", "micro_batch_size": 8},
@@ -60,12 +59,17 @@ OURS: Mapping[str, dict[str, Any]] = {
 # 8 examples per step, in batches of similar lengths, without recomputing activations.
 TRL_BEST: Mapping[str, dict[str, Any]] = {
     f"{size} x {8 // size}": {
-        _ROWS: size,
+        "per_device_train_batch_size": size,
         "gradient_accumulation_steps": 8 // size,
         "gradient_checkpointing": False,
         "train_sampling_strategy": "group_by_length",
     }
     for size in (8, 2, 1)
+}
+# Two examples per step. Batches of one need no padding: the fastest setting in all trials.
+_QUICK_TRL: Mapping[str, dict[str, Any]] = {
+    "defaults": {"per_device_train_batch_size": 2},
+    "1 x 8": TRL_BEST["1 x 8"] | {"gradient_accumulation_steps": 2},
 }
 
 
@@ -107,13 +111,9 @@ def run(
             for name, options in list(OURS.items())[: 1 if quick else None]
         }
         if has_trl:
-            for name, options in {"defaults": {}, **TRL_BEST}.items():
-                # Batches of one need no padding: the fastest setting in all trials.
-                if not quick or name in ("defaults", "1 x 8"):
-                    key = "gradient_accumulation_steps" if options else _ROWS
-                    size = {key: 2} if quick else {}
-                    options = {**options, **size, "bf16": narrow == "bfloat16"}
-                    jobs[f"TRL, {name}"] = {**job, "side": "trl", "options": options}
+            for name, options in (_QUICK_TRL if quick else {"defaults": {}, **TRL_BEST}).items():
+                given = {**options, "bf16": narrow == "bfloat16"}
+                jobs[f"TRL, {name}"] = {**job, "side": "trl", "options": given}
         with ThreadPoolExecutor(len(jobs) if quick else 1) as pool:
             results = dict(zip(jobs, pool.map(_run, jobs.values(), jobs), strict=True))
         rates = ", ".join(f"{name} {_rate(run):.1f}" for name, run in results.items())
@@ -124,8 +124,8 @@ def run(
             _set_trl(report, results, ours)
         else:
             report.install["trl"] = "pip install --target DIR --no-deps trl; -o trl_path=DIR"
-        busy = {**jobs[ours], "steps": 2 if quick else 12, "batch_size": 1 if quick else 2}
-        _set_busy(report, busy)
+        sizes = {"steps": 2, "batch_size": 1} if quick else {"steps": 12, "batch_size": 2}
+        _set_busy(report, {**jobs[ours], **sizes})
     return report.mapping()
 
 
@@ -146,9 +146,8 @@ def _set_busy(report: Report, job: dict[str, Any]) -> None:
     if usable_cores() < 2:
         report.notes.append("busy_ratio needs two cores.")
         return
-    pairs = _run({**job, "side": "busy"}, "busy_ratio", threads=2)["pairs"]
-    quiet, busy = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    report.set("busy_ratio", ratio_of_sums(busy, quiet, seed=report.seed), n=len(pairs))
+    quiet, busy = zip(*_run({**job, "side": "busy"}, "busy_ratio", threads=2)["pairs"], strict=True)
+    report.set("busy_ratio", ratio_of_sums(busy, quiet, seed=report.seed), n=len(quiet))
 
 
 def write_texts(
@@ -203,7 +202,8 @@ def _run(job: dict[str, Any], name: str, threads: int = 1) -> dict[str, Any]:
 
 def _steps(result: Mapping[str, Any]) -> tuple[list[float], list[int]]:
     """Returns the CPU seconds and trained tokens of each step."""
-    return [after - before for before, after in pairwise(result["cpu_s"])], result["trained"]
+    seconds = [after - before for before, after in pairwise(result["cpu_s"])]
+    return seconds, result["trained"]
 
 
 def _rate(result: Mapping[str, Any]) -> float:

@@ -102,9 +102,9 @@ class SequenceMatch(Config):
     )
     terminal: Literal["eos", "zero"] = setting("eos", "value of the terminal state")
     ramp: float = setting(0.1, "fraction of steps for the alpha warmup", ge=0, le=1)
-    buffer: int = setting(64, "buffer size in own samples, for chi2_mixture", ge=0)
+    buffer: int = setting(64, "buffer size in generated samples, for chi2_mixture", ge=0)
     sample_every: int = setting(50, "steps between sampling rounds", ge=1)
-    samples: int = setting(16, "own samples per round", ge=1)
+    samples: int = setting(16, "generated samples per round", ge=1)
     max_new_tokens: int = setting(0, "actions per generated sample; 0: longest example", ge=0)
 
 

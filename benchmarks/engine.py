@@ -98,7 +98,6 @@ def _one_run(workers: int, items: int, seed: int) -> _Run:
             def note(progress: RunProgress) -> None:
                 if progress.inputs:
                     stamps.append((time.monotonic(), progress.inputs))
-                    memory.share = progress.fraction or 1e-9
 
             run_engine(
                 LintSeq(sequences=SEQUENCES),
@@ -110,7 +109,7 @@ def _one_run(workers: int, items: int, seed: int) -> _Run:
                 on_progress=note,
             )
         (began, first), (ended, last) = stamps[0], stamps[-1]
-        return _Run(last - first, ended - began, memory.peak() or 0.0, _digest(out))
+        return _Run(last - first, ended - began, memory.peak, _digest(out))
 
 
 def _digest(out: Path) -> str:

@@ -30,8 +30,7 @@ program. ``dirty_rate``: fraction of unfinished states of the ruff mode in which
 an error that the program lacks (:mod:`codegen.benchmarks.tools.pylint_audit`).
 
 ``-o languages=all`` (or ``go,rust``) measures only the other languages
-(:mod:`codegen.benchmarks.tools.lintseq_languages`); ``-o million=1000000 -o out=DIR`` only a run of
-that many sequences through the data engine (:mod:`codegen.benchmarks.tools.million`).
+(:mod:`codegen.benchmarks.tools.lintseq_languages`).
 
 Limit: CPU time under load is inflated by shared caches, about equally on both sides.
 """
@@ -52,7 +51,6 @@ from codegen.benchmarks.tools.lintseq_pass import (
     one_pass,
 )
 from codegen.benchmarks.tools.machine import versions
-from codegen.benchmarks.tools.million import measure_run
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.programs import Program, benchmark_programs, edit_programs
 from codegen.benchmarks.tools.published import INSTALL, Peer, Published, find_peer
@@ -70,12 +68,8 @@ RUFF_REPEATS = 8  # runs over 44 programs: eleven full chunks of 32
 @options(
     quick={"passes": 1, "limit": 8},
     needs={
-        "out": ("without -o million=N", lambda o: o["million"]),
         "limit": ("without -o languages=NAMES", lambda o: o["languages"]),
-        "passes": (
-            "with -o languages or -o million",
-            lambda o: not (o["languages"] or o["million"]),
-        ),
+        "passes": ("with -o languages", lambda o: not o["languages"]),
     },
 )
 def run(
@@ -85,8 +79,6 @@ def run(
     passes: int = 3,
     languages: str = "",
     limit: int = 0,
-    million: int = 0,
-    out: str = "",
 ) -> Mapping[str, object]:
     """Runs the benchmark.
 
@@ -96,18 +88,13 @@ def run(
         passes: passes over the programs, on either side.
         languages: ``all``, or some of LintSeq's other languages: measures these instead.
         limit: maximum programs per language; 0 for all.
-        million: sequences of a run through the data engine, measured instead; 0 for none.
-        out: the data directory of that run; empty for a temporary one.
     """
     at_least(1, passes=passes)
-    at_least(0, million=million, limit=limit)
+    at_least(0, limit=limit)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "ruff", "pylint", "astroid")
     if languages:
         measure_languages(report, languages, limit)
-    if million:
-        measure_run(report, million, out)
-    if languages or million:
         return report.mapping()
     programs = benchmark_programs()[:: 3 if quick else 1]
     peer = find_peer()

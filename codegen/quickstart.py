@@ -88,7 +88,7 @@ class QuickstartOptions(Config):
 
 
 _FIRST = 32  # stride of the first round over HumanEval
-_HUMANEVAL_SHARE = 0.25  # fraction of the minutes
+_HUMANEVAL_SHARE = 0.25  # fraction of the time limit
 _RESERVE = 0.15  # fraction of the time reserved for estimation errors
 _MEASURED_STEPS = 6  # the first is slower
 _FEWEST_STEPS, _MOST_STEPS = 20, 600
@@ -100,7 +100,7 @@ class Plan:
     """A plan and its progress; stored as ``plan.json``.
 
     Attributes:
-        request: the run's settings; other settings make another run.
+        request: the run's settings; a run cannot resume with other ones.
         rounds: finished rounds of HumanEval. answer_s: seconds per answer in the last round.
         step_s: form -> seconds per training step.
         sampling_s: seconds to sample one model's programs.
@@ -180,7 +180,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The results of the job: the HTML page, run's name -> score, and the plan with its times."""
+    """The results of the job: the HTML page, run name -> score, and the plan with its times."""
 
     report: Path
     scores: dict[str, Score]
@@ -222,7 +222,7 @@ def quickstart(settings: QuickstartOptions, listener: Listener | None = None) ->
     """Runs the job, or resumes an interrupted one.
 
     Raises:
-        CodegenError: with the remedy; finished work is kept.
+        CodegenError: if a stage fails; finished work is kept.
     """
     from codegen.sandbox.verdicts import choose_sandbox
 
@@ -274,7 +274,7 @@ def _sample(
     backend: str | Backend = "transformers",
     style: str | None = None,
 ) -> Path:
-    """Samples one greedy program per problem; returns their file."""
+    """Samples one greedy program per problem; returns the samples' file."""
     from codegen.evaluate import TaskSampling, sample_task
 
     def on_progress(done: int, total: int) -> None:
@@ -342,7 +342,7 @@ def _edit_sequences(job: _Job) -> list[EditSteps]:
 
 
 def _make_data(job: _Job) -> None:
-    """Makes training data of functions, whole and as edits, and a task of held-out ones."""
+    """Makes training data of functions, whole and as edits, and a task of held-out functions."""
     from codegen.data import make, run
     from codegen.data.sources import MemorySource
     from codegen.data.sources.small_functions import functions

@@ -1,10 +1,10 @@
 """Families of problems that short real programs solve.
 
 A family's programs are real functions of this package: a record has a function's source, and its
-output is the function's result. The source of helpers in the module is not part of the text: they
-are CoGEX's undefined helpers, but the answer is computed with them.
+output is the function's result. The record omits the source of helpers in the module: they are
+CoGEX's undefined helpers, but the answer is computed with them.
 
-Problems are numbered and unlimited. They are divided into two halves without common inputs: one for
+Problems are numbered and unlimited. They are divided into two splits without common inputs: one for
 training, one for search and testing.
 """
 
@@ -52,7 +52,7 @@ class ProblemFamily:
     programs: tuple[Callable[..., Mapping[str, object]], ...]
 
     def item(self, half: Half, number: int) -> FamilyProblem:
-        """Returns problem ``number`` of a half."""
+        """Returns problem ``number`` of a split."""
         rng = random.Random(f"{self.name}\x00{half}\x00{number}")
         for _ in range(_MOST_DRAWS):
             item = self.draw(rng)
@@ -92,7 +92,7 @@ def source_of(program: Callable[..., object]) -> str:
 
 
 def half_of(input: str) -> Half:
-    """Returns the half that an input belongs to, by a hash of its text."""
+    """Returns the split that an input belongs to, by a hash of its text."""
     digest = hashlib.blake2b(input.encode(), digest_size=4).digest()
     return "train" if int.from_bytes(digest, "big") % _TEST_IN else "test"
 
@@ -430,7 +430,7 @@ def calculate(first, second, operation):
 
 
 def apply_operation(first, second, operation):
-    """Helper of ``calculate``, undefined in its text."""
+    """Helper of ``calculate``; records omit its source."""
     return solve_story(first, second, operation)["answer"]
 
 
@@ -496,7 +496,7 @@ def weekday_after(day, days):
 
 
 def add_days(parts, days):
-    """Helper of ``date_after``, undefined in its text."""
+    """Helper of ``date_after``; records omit its source."""
     return (date(*parts) + timedelta(days=days)).isoformat()
 
 
@@ -574,22 +574,22 @@ def classify_opinion(text):
 
 
 def choose_plural_ending(word):
-    """Helper of ``pluralize``, undefined in its text."""
+    """Helper of ``pluralize``; records omit its source."""
     return "es" if word.endswith(("s", "x", "ch", "sh")) else "s"
 
 
 def look_up_opposite(word):
-    """Helper of ``find_opposite``, undefined in its text."""
+    """Helper of ``find_opposite``; records omit its source."""
     return _OPPOSITES.get(word) or next(a for a, b in _OPPOSITES.items() if b == word)
 
 
 def find_praise(text):
-    """Helper of ``classify_opinion``, undefined in its text."""
+    """Helper of ``classify_opinion``; records omit its source."""
     return [word for word in text.strip(".").split() if word in _PRAISE]
 
 
 def find_blame(text):
-    """Helper of ``classify_opinion``, undefined in its text."""
+    """Helper of ``classify_opinion``; records omit its source."""
     return [word for word in text.strip(".").split() if word in _BLAME]
 
 

@@ -1,10 +1,10 @@
 """The CoGEX generator: training texts from rows.
 
-By ``mode``:
+Modes:
 
 * ``records``: rows are CoGEX records to check, from ``families`` or the published dataset.
-* ``run``: rows are real functions with a call, or a test with one; each runs in the sandbox, and
-  its result is the output (:func:`run_record`).
+* ``run``: rows are real functions with a call, or with a test that has one; each runs in the
+  sandbox, and its result is the output (:func:`run_record`).
 * ``llm``: rows are instructions with an input and an answer (Alpaca); three requests to a model
   convert each (:func:`converted`).
 
@@ -14,7 +14,7 @@ Limits of ``run``: only imports may come before the function, and no code after 
 several returns, or none at the end of its body, keeps only the answer; results that are not
 literals (a compiled pattern, a generator) are omitted.
 
-Source: arXiv 2405.16337 §2.2. Only the completion is trained; the paper does not say.
+Source: arXiv 2405.16337 §2.2. Training uses only the completion; the paper does not specify this.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def _is_literal(value: object) -> bool:
 def split_imports(program: str) -> tuple[str, str]:
     """Splits a program into the import statements before a function, and the function.
 
-    The function is run with its imports; its record has none, so there they are undefined helpers.
+    The function is run with its imports; its record omits them, so they are undefined helpers.
     """
     try:
         body = parse(program).body
@@ -293,7 +293,7 @@ def _named_results(function: ast.FunctionDef) -> list[str]:
 
 
 def _replace(lines: list[str], node: ast.stmt, text: str) -> None:
-    """Replaces a statement by text; columns of the syntax tree count bytes of UTF-8."""
+    """Replaces a statement by text; columns of the syntax tree count UTF-8 bytes."""
     end = node.end_lineno or node.lineno
     before = lines[node.lineno - 1].encode()[: node.col_offset].decode()
     after = lines[end - 1].encode()[node.end_col_offset :].decode()
@@ -309,7 +309,7 @@ _MOST_STEPS = 3
 
 
 def converted(instruction: str, input: str, answer: str, model: Conversation) -> Plan[CogexRecord]:
-    """Yields, as a plan, the requests that lead to an instruction's record.
+    """Yields, as a plan, the requests that convert an instruction to a record.
 
     Source: arXiv 2405.16337 section 2.2 and appendix: make input and output Python values, plan,
     write the program. The prompts are modeled on the paper's, with other words and demonstrations.

@@ -46,9 +46,9 @@ class LeafCall:
     """A call of an undefined helper.
 
     Attributes:
-        name: dotted for an attribute.
+        name: helper name, dotted for an attribute.
         parameters: names for its positional arguments, from the program where possible.
-        args, named: the values.
+        args, named: argument values.
     """
 
     name: str
@@ -153,7 +153,7 @@ def run_hybrid(
 
 
 def leaf_program(leaf: LeafCall) -> tuple[str, str]:
-    """Builds a program of one step and a call of it from a helper's call, for emulation."""
+    """Converts a helper's call to a one-step program and a call of it, for emulation."""
     words = leaf.name.replace(".", " ").replace("_", " ").strip()
     parameters = ", ".join((*leaf.parameters, *leaf.named))
     passed = ", ".join((*leaf.parameters, *(f"{name}={name}" for name in leaf.named)))
@@ -262,7 +262,7 @@ def _instrumented(
 
 
 class _WithoutImports(ast.NodeTransformer):
-    """Removes imports: the standard library's are moved before the function, others are helpers."""
+    """Removes imports: standard ones move before the function, others become helpers."""
 
     def visit_Import(self, node: ast.Import) -> ast.stmt:
         return ast.copy_location(ast.Pass(), node)
@@ -296,7 +296,7 @@ def _stored(node: ast.AST) -> Iterator[str]:
 
 
 def _parameters(function: ast.FunctionDef, name: str, count: int) -> tuple[str, ...]:
-    """Returns names for a helper's arguments: the variables in its first call of that length."""
+    """Names a helper's arguments after the variables in its first call with ``count`` arguments."""
     calls = (node for node in ast.walk(function) if isinstance(node, ast.Call))
     node = next((c for c in calls if dotted_name(c.func) == name and len(c.args) == count), None)
     taken: list[str] = []
@@ -313,7 +313,7 @@ INSTRUCTION = "Do what the name of the function says."
 
 
 def emulated_leaf(model: PseudoModel, temperature: float, leaf: LeafCall) -> object:
-    """Returns a helper's value according to a model, which emulates :func:`leaf_program`.
+    """Returns a helper's value from a model that emulates :func:`leaf_program`.
 
     Raises:
         Invalid: if the model's value cannot be read.

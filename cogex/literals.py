@@ -19,7 +19,7 @@ from codegen.core.python_syntax import UNPARSABLE, parse_expression
 class Invalid(Skip):
     """Error for a record, program, call or output that breaks a rule of CoGEX.
 
-    The data engine and the search count by ``reason``:
+    The data engine and the search count errors by ``reason``:
 
     * of the function: ``too_long``, ``syntax_error``, ``newer_python`` (needs a newer Python than
       this one), ``no_function``, ``more_than_function`` (also another function, a class or
@@ -116,8 +116,8 @@ def _short(text: str, most: int = 80) -> str:
 def normalized(value: object) -> str:
     """Normalizes an answer to a string for comparison.
 
-    Lower case, single spaces, no quotes, no commas between items, no final full stop; items of
-    lists are joined by spaces; ``12.0`` and ``1,200`` become ``12`` and ``1200``.
+    It has lower case, single spaces, no quotes, no commas between items, no final full stop; list
+    items are joined by spaces; ``12.0`` and ``1,200`` become ``12`` and ``1200``.
     """
     if isinstance(value, Mapping):
         return " ".join(f"{normalized(key)}: {normalized(item)}" for key, item in value.items())

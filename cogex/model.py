@@ -1,14 +1,13 @@
 """A language model in the two roles of CoGEX: it writes programs, and it emulates them.
 
-Reasoner: from instruction and input to program, call and output. Emulator: from instruction, input
-and a program to call and output, or from these and a call to the output. Source: arXiv 2405.16337
-§2.1.
+The reasoner maps instruction and input to program, call and output. The emulator maps instruction,
+input and program to call and output or, given a call, to the output. Source: arXiv 2405.16337 §2.1.
 
 A model that was not trained on records gets some as examples (few-shot); a chat model is prompted
 to continue the text. Its completion is parsed, never run here; a failure has a reason and is never
 an exception.
 
-Limit: a sample's last bits depend on its batch.
+Limit: a sample's probabilities depend on its batch in the last bits.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ class TokenLimits:
 
 
 class PseudoModel:
-    """Requests programs and emulations from a generation backend.
+    """A model that writes and emulates programs, on a generation backend.
 
     Args:
         name: the model's name, for reports and fingerprints.
@@ -158,7 +157,7 @@ class PseudoModel:
             numbers = order[start : start + self.batch_size]
             window = [requests[number] for number in numbers]
             if len({(one.problem_id, one.index) for one in window}) < len(window):
-                raise ConfigError("Two questions of a batch have the same key and index.")
+                raise ConfigError("Two queries of a batch have the same key and index.")
             for made in self.backend.generate(window, params, Decoder()):
                 yield numbers[made.number], made
 

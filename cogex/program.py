@@ -5,7 +5,7 @@ dictionary with the key ``answer``: a display, ``dict(...)``, or a name with suc
 keys may have been added.
 
 Source: Weir et al., "Learning to Reason via Program Generation, Emulation, and Search" (CoGEX),
-NeurIPS 2024, arXiv 2405.16337. The texts are parsed, never run, here.
+NeurIPS 2024, arXiv 2405.16337. Programs are only parsed here, never run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PseudoProgram:
 
     Attributes:
         text: the program without surrounding blank lines.
-        returns: the different tuples of keys, including ``answer``, of dictionaries that it may
+        returns: the distinct key tuples, including ``answer``, of the dictionaries that it may
             return.
         undefined: the undefined helpers that it calls, sorted, dotted for attributes. Imports from
             outside the standard library count as undefined.
@@ -60,7 +60,7 @@ def parse_program(text: str) -> PseudoProgram:
     """Parses a function and checks the rules for functions.
 
     Raises:
-        Invalid: with the broken rule.
+        Invalid: if a rule is broken; names the rule.
     """
     functions = parse_functions(text)
     function = functions[-1]
@@ -165,7 +165,7 @@ def find_call(text: str, name: str) -> str:
     Variables that the text assigns are replaced by their values in the call, up to a length.
 
     Raises:
-        Invalid: if it has no call.
+        Invalid: if the text has no such call.
     """
     lines = [re.sub(r"^\s*(?:>>>|\.\.\.(?=\s|$)) ?", "", line) for line in text.splitlines()]
     for version in (lines, [line.strip() for line in lines]):
@@ -214,7 +214,7 @@ def check_output(program: PseudoProgram, output: dict[str, object]) -> dict[str,
 def undefined_calls(
     functions: Sequence[ast.FunctionDef], imports: Sequence[ast.Import | ast.ImportFrom] = ()
 ) -> set[str]:
-    """Returns the names that functions call and neither they, nor Python, nor imports define."""
+    """Returns the called names that neither the functions, nor Python, nor imports define."""
     nodes = [node for function in functions for node in ast.walk(function)]
     bound = {*_bound_names(nodes), *(name for node in imports for name in _imported(node))}
     found = set()
@@ -238,7 +238,7 @@ def dotted_name(node: ast.expr) -> str:
 
 def _call_node(call: str) -> ast.Call:
     if not call.strip():
-        raise Invalid("no_call", "there is no call")
+        raise Invalid("no_call", "the call is empty")
     if len(call) > MOST_CHARACTERS:
         raise Invalid("too_long", f"the call has {len(call)} characters")
     try:
@@ -322,7 +322,7 @@ def entries(node: ast.Return, function: ast.FunctionDef) -> list[tuple[str, ast.
 def _pairs(
     value: ast.expr | None, function: ast.FunctionDef, within: frozenset[str] = frozenset()
 ) -> Iterator[tuple[object, ast.expr]]:
-    """Returns the entries of an expression that builds a dictionary, a computed key as None.
+    """Yields the entries of an expression that builds a dictionary; computed keys are None.
 
     ``within``: names whose entries are being read, as in ``out = {**out, "answer": x}``.
     """
@@ -417,7 +417,7 @@ def _signature(arguments: ast.arguments) -> inspect.Signature:
         parameters.append(kinds(arguments.kwarg.arg, kinds.VAR_KEYWORD))
     try:
         return inspect.Signature(parameters)
-    except ValueError as error:  # two parameters of one name, which the parser accepts
+    except ValueError as error:  # two parameters with the same name, which the parser accepts
         raise Invalid("syntax_error", str(error)) from None
 
 

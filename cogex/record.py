@@ -90,7 +90,7 @@ def read_record(instruction: str, input: str, code_prompt: str, code_output: str
     """Parses a record from the four fields of a row.
 
     Raises:
-        Invalid: with the broken rule.
+        Invalid: if a rule is broken; names the rule.
     """
     parts = split_completion(code_prompt)
     if parts.output:
@@ -124,12 +124,12 @@ def check_record(record: CogexRecord) -> PseudoProgram:
     """Checks a record and returns its program.
 
     Raises:
-        Invalid: with the broken rule.
+        Invalid: if a rule is broken; names the rule.
     """
     program = parse_program(record.program)
     check_call(program, record.call)
     check_output(program, dict(record.output))
-    parse_output(record.code_output)  # its values must be literals
+    parse_output(record.code_output)  # the values must be literals
     return program
 
 

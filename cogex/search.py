@@ -15,7 +15,7 @@ Here results carry over to the next round, all programs get the same problems, a
 third.
 
 The task of a search is a family of :mod:`codegen.cogex.builtin_families`, without its training
-problems, or a JSONL file of inputs and answers that can be compared as texts.
+problems, or a JSONL file of inputs and answers that can be compared as strings.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class SearchSettings:
 def within_budget(budget: int, method: Method, share: float) -> tuple[int, int]:
     """Returns numbers of candidates and problems, at most the paper's, for ``budget`` emulations.
 
-    In the paper's ratio, 300 to 1000: of D problems, 0.3 D give candidates and 0.7 D rank them.
+    The ratio is the paper's, 300 to 1000: 0.3 D of D problems yield candidates, 0.7 D rank them.
     """
     ratio = CANDIDATES / ITEMS
     cost_of_one = ratio * (1 - ratio) * (share if method == "halving" else 1.0)
@@ -144,7 +144,7 @@ def cost_of(rounds: list[SearchRound]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SampledProgram:
-    """A program that the model wrote for a problem in attempt ``index``, or the failure."""
+    """The program that the model wrote for a problem in attempt ``index``, or the failure."""
 
     item: str
     index: int
@@ -164,7 +164,7 @@ class EmulationAttempt:
 
 
 class SearchLog:
-    """Draws by (item, index) and tries by (program's digest, item). A context manager.
+    """A log of programs by (item, index) and emulations by (digest, item); a context manager.
 
     Args:
         folder: folder of the log; None for memory only.
@@ -176,7 +176,7 @@ class SearchLog:
     """
 
     def __init__(self, folder: str | Path | None, settings: Mapping[str, object]) -> None:
-        self.resumed = 0  # entries that an earlier run made
+        self.resumed = 0  # entries of an earlier run
         self.draws: dict[tuple[str, int], SampledProgram] = {}
         self.tries: dict[tuple[str, str], EmulationAttempt] = {}
         self._journal: Journal | None = None
@@ -193,7 +193,7 @@ class SearchLog:
                     self._keep(conform(SampledProgram if "index" in row else EmulationAttempt, row))
                 except (TypeError, ValueError) as error:
                     raise InputError(
-                        f"{where} is not a line of a search: {error}.",
+                        f"{where} is not a search log entry: {error}.",
                         "Choose another --out, or correct the file.",
                     ) from None
             self._stack = stack.pop_all()
@@ -241,7 +241,7 @@ class RankedProgram:
 
     @property
     def score(self) -> float:
-        """right / items."""
+        """Fraction of correct answers; 0 without items."""
         return self.right / self.items if self.items else 0.0
 
 
@@ -250,10 +250,10 @@ class SearchResult:
     """The result of a search.
 
     Attributes:
-        ranking: all different programs, best first; those dropped late before those dropped early.
+        ranking: all distinct programs, best first; programs dropped late before the earlier ones.
         best: the first k of them.
         rejected: counts of programs that broke a rule, by reason.
-        emulations: used by this search, made or found in the log.
+        emulations: number that this search used, new or from the log.
         emulations_full: number of emulations that the published method needs: each written program,
             including copies, on each ranking problem.
         failures: emulations without an answer, by reason.
@@ -271,7 +271,7 @@ class SearchResult:
 
 @dataclass(eq=False)
 class ProgramSearch:
-    """A single search.
+    """A program search on one task.
 
     Args:
         train: problems for which programs are written, one each.
@@ -466,8 +466,8 @@ def _ranked(candidates: Sequence[RankedProgram]) -> list[RankedProgram]:
 def scores_on(
     search: ProgramSearch, found: SearchResult, items: Sequence[TaskItem]
 ) -> dict[str, int]:
-    """Returns the results on other problems: their number ``items``, and how many answers of the
-    best program and of the majority ``vote`` of the best are correct.
+    """Scores a result on other problems: returns their number ``items``, and the correct answers of
+    the ``best`` program and of the best programs' majority ``vote``.
     """
     rows = search.answers(found.best, items)
     voted = 0
@@ -523,7 +523,7 @@ def load_task(
         name: a family, or a path to a JSONL file.
         items: maximum number of problems to search on.
         test: maximum number of other problems to test on.
-        instruction: instruction of the task; families have one.
+        instruction: instruction of the task; families have a default.
         input_column, answer_column: column names in a file's rows.
         seed: shuffles a file's rows.
 
@@ -543,7 +543,7 @@ def load_task(
         found = _file_items(name, input_column, answer_column)
         random.Random(seed).shuffle(found)
     elif "/" in name or "." in name:
-        raise InputError(f"No such file: {name!r}.", f"Tasks are: {', '.join(FAMILIES)}.")
+        raise InputError(f"No such file: {name!r}.", f"Families: {', '.join(FAMILIES)}.")
     else:
         find_family(name)  # raises, with a list of the families
         raise AssertionError(name)

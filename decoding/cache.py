@@ -1,4 +1,4 @@
-"""The key-value cache of all decoding, for unmodified transformers models.
+"""The key-value cache of all decoding methods, for unmodified transformers models.
 
 A layer holds keys and values in slots, [B, H, capacity, D], which are allocated once. A growing row
 needs no copies, while transformers' ``DynamicCache`` copies everything at every token. Tokens are
@@ -141,12 +141,12 @@ class Pages:
         self.starts = self.starts[kept]
 
     def places(self, slots: torch.Tensor) -> torch.Tensor:
-        """Returns the shared slots of the rows' slots, int64 [B, Q] each."""
+        """Maps the rows' slots, int64 [B, Q], to shared slots of the same shape."""
         return self.starts.gather(1, slots // PAGE) + slots % PAGE
 
 
 class WriteSlots:
-    """Destination of the next forward pass; shared by all layers.
+    """Slots that the next forward pass writes and reads; shared by all layers.
 
     Attributes:
         index: slots of the new tokens, int64 [B, Q].
@@ -315,7 +315,7 @@ class _HybridLayer(LinearAttentionLayer, CacheLayer):
         LinearAttentionLayer.__init__(self, states)
 
     def lazy_initialization(self, *states: torch.Tensor, **named: Any) -> None:  # type: ignore[override]
-        """Keys and values are positional arguments, recurrent states are named."""
+        """Allocates slots from positional keys and values, or recurrent states from keywords."""
         if states:
             CacheLayer.lazy_initialization(self, *states)
         else:
@@ -444,7 +444,7 @@ class KVCache(Cache):
         Args:
             path: each row's accepted nodes below node 0, ascending, padded with -1, int64 [B, D];
                 the i-th moves to slot ``cursor + 1 + i``.
-            cursors: the slots of the nodes 0, int64 [B].
+            cursors: the slot of each row's node 0, int64 [B].
         """
         targets = cursors[:, None] + torch.arange(1, path.shape[1] + 1, device=path.device)
         sources = torch.where(path >= 0, cursors[:, None] + path, targets)
@@ -463,8 +463,8 @@ class KVCache(Cache):
         """Appends the rows of another cache of the same capacity; for pages, of any capacity.
 
         Args:
-            other: may be unused yet; this cache may not, unless it has pages.
-            rows: the number of its rows, which are the last rows of the pages.
+            other: may still be unused; this cache may not, unless it has pages.
+            rows: number of the other cache's rows, which are the last rows of the pages.
         """
         if self.slots.pages:
             self._fill(other, rows, self.slots.pages)
@@ -503,7 +503,7 @@ class KVCache(Cache):
         return KVCache(self.kinds, capacity)
 
     def snapshot(self) -> list[torch.Tensor]:
-        """Returns a copy of all recurrent states; empty if there are none yet."""
+        """Returns a copy of all recurrent states; empty before the first pass."""
         return [state.clone() for state in self._all_states()]
 
     def restore(self, states: Sequence[torch.Tensor]) -> None:
@@ -521,7 +521,7 @@ class KVCache(Cache):
         torch._foreach_copy_(own, kept)
 
     def reserve(self, slots: int) -> None:
-        """Grows the cache to at least ``slots``, with an eighth as reserve."""
+        """Grows the cache to at least ``slots``, with an eighth to spare."""
         if slots <= self.capacity:
             return
         self._resize(_rounded(slots + slots // 8))
@@ -535,7 +535,7 @@ class KVCache(Cache):
         self.slots.position_of.fill_(NOWHERE)
 
     def copy(self) -> KVCache:
-        """Returns an independent edited text with the same states."""
+        """Returns an independent copy of an edited text's cache."""
         held = self.slots.position_of
         assert held is not None
         twin = KVCache(self.kinds, self.capacity, device=held.device)

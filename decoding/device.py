@@ -10,7 +10,7 @@ rounded up on a GPU (:func:`padded_width`, :func:`padded_slots`). On a CPU neith
 
 A pass launches several hundred kernels, which takes the host 2 to 3 ms for 30 layers regardless
 of the model's size; a CUDA graph of it is one launch (:class:`CapturedGraphs`). A graph reads and
-writes fixed addresses, so inputs are copied to the captured ones.
+writes fixed addresses, so inputs are copied to the captured addresses.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def padded_width(width: int, device: torch.device) -> int:
 
 
 def padded_slots(slots: int, device: torch.device) -> int:
-    """Returns the slots that a pass reads or a cache has: on a GPU the next multiple of 256."""
+    """Returns the slots of a pass or a cache, rounded up to a multiple of 256 on a GPU."""
     return slots if device.type == "cpu" else -(-slots // PAGE) * PAGE
 
 
@@ -105,9 +105,9 @@ class CapturedGraphs:
     """Captured computations by key and shape.
 
     The first passes of a shape run normally: kernels are compiled and pass their trials
-    (:mod:`codegen.kernels.backend`), which is not possible in a capture. Then one is captured, and
-    its replay compared with the computation. If either fails, all later passes run normally, after
-    one warning.
+    (:mod:`codegen.kernels.backend`), which is not possible in a capture. Then a pass is captured,
+    and its replay compared with the computation. If either fails, all later passes run normally,
+    after one warning.
 
     Args:
         capture: makes a graph of a computation.
@@ -126,11 +126,11 @@ class CapturedGraphs:
         inputs: Tensors,
         compute: Callable[[Tensors], torch.Tensor],
     ) -> torch.Tensor:
-        """Returns the result of a computation, overwritten by the next one.
+        """Returns the result of a computation; the next computation overwrites it.
 
         Args:
             key: properties that the computation depends on, besides the inputs and their shapes.
-            layout: a new object whenever memory that it uses, other than the inputs, has moved.
+            layout: a new object whenever memory that ``compute`` uses besides the inputs has moved.
             inputs: tensors by name; the dtype of a name is fixed.
             compute: must be repeatable: running it twice has the effect of running it once.
         """

@@ -3,9 +3,9 @@ r"""Token healing, for prompts whose last tokens would have been merged with the
 In training text, a line break at the end of a prompt is part of a token such as ``"\n    "`` that
 spans the prompt's end. The prompt's own tokens are then a sequence that the model has rarely
 seen, and the completion suffers (SmolLM2-135M solves none of 40 HumanEval problems this way, and
-several when healed). Healing removes the last tokens that some longer token begins with, and
-constrains the first generated tokens to spell the removed text again. The technique is "token
-healing" of the guidance library; the number of tokens to remove is a new rule
+several when healed). Healing removes the last tokens if their joined bytes begin a longer token,
+and constrains the first generated tokens to spell the removed text. The technique is the guidance
+library's "token healing"; the rule for the number of removed tokens is new
 (:meth:`Vocabulary.heal`).
 """
 
@@ -95,7 +95,7 @@ class Vocabulary:
         return found
 
     def allowed(self, rest: bytes) -> list[int]:
-        """Returns the ids of tokens that begin with ``rest`` or are a proper, non-empty prefix."""
+        """Returns ids of tokens that begin with ``rest`` or are its proper, non-empty prefix."""
         return self.starting_with(rest) + self.spelling(rest[:-1])
 
     def after(self, rest: bytes, token: int) -> bytes:

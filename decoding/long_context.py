@@ -9,13 +9,13 @@ positions in two ways:
   never farther away than any token in training.
 
 Only first tokens can be beyond the cap, and all of these have the same distance. Their scores come
-from keys turned back to position 0 and queries turned to position ``n_local``, by the rotations of
+from keys rotated to position 0 and queries rotated to position ``n_local``, by the rotations of
 ``codegen.decoding.editing``, which cover all channel pairs and frequencies.
 All other scores are the model's own.
 
-In the decoding loop (``decode(..., infinite=...)``) a full row moves the states that its next
-token attends to to the front and rotates the keys back. So slots, positions and memory stay bounded
-however long the row grows, and drafts and ragged batches still work. :func:`extended` changes a
+In the decoding loop (``decode(..., infinite=...)``) a full row moves the states visible to its next
+token to the front and rotates their keys back. So slots, positions and memory stay bounded for any
+row length, and drafts and ragged batches still work. :func:`extended` changes a
 model within a ``with`` block, including its ``forward`` and ``generate``, which keep all states.
 
 The middle of the context is dropped: good for streams, but not for code whose definitions are far
@@ -83,10 +83,10 @@ def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]
     """Checks that a model's context can be extended; returns its layers' rotations.
 
     Raises:
-        ModelError: with the reason.
+        ModelError: if the model is unsupported; says why.
     """
     check_architecture(model)
-    check_attention_only(model, "contexts of any length")
+    check_attention_only(model, "unlimited contexts")
     config = model.config.get_text_config()
 
     def refused(reason: str, remedy: str = "Use it within its own context length.") -> ModelError:
@@ -96,7 +96,7 @@ def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]
     if config._attn_implementation not in ("sdpa", IN_PLACE):  # its attention would be replaced
         raise refused(f"it runs with {config._attn_implementation!r} attention")
     if "chunked_attention" in (getattr(config, "layer_types", None) or ()):
-        raise refused("its attention has chunks")
+        raise refused("its attention is chunked")
     if sliding_window(model):
         raise refused(f"it has a sliding window of {config.sliding_window} tokens")
     if kind := bound_to_length(config):
@@ -104,7 +104,7 @@ def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]
     limit = getattr(config, "max_position_embeddings", None)
     if limit and settings.n_local > limit:
         raise refused(
-            f"its longest distance is {limit}, n_local {settings.n_local}",
+            f"its maximum distance is {limit}, below n_local {settings.n_local}",
             f"Set n_local to {limit} or less.",
         )
     if model not in _rotations:
@@ -166,7 +166,7 @@ class Extension:
         self._measured = self._far = False
 
     def is_far(self, positions: torch.Tensor) -> bool:
-        """Returns True if a query, positions [.., Q], is beyond the cap; computed once per pass."""
+        """Returns True if a query of ``positions`` [.., Q] is beyond the cap; cached per pass."""
         if not self._measured and self._positions is not positions:
             self._positions = positions
             self._far = bool((positions >= self.settings.n_local).any())
@@ -198,7 +198,7 @@ class Extension:
         return BoundedRows(model, self, min(longest + width, kept + spare))
 
     def forget(self, cache: KVCache, row: int, cursor: int) -> int:
-        """Drops what tokens from ``cursor`` on cannot attend to; returns the new cursor.
+        """Drops states that tokens from ``cursor`` on cannot attend to; returns the new cursor.
 
         The first tokens stay. The last ones move up to follow them, and their keys are rotated back
         by as many positions, which keeps their distances; first tokens are at the cap anyway.
@@ -234,10 +234,10 @@ class BoundedRows(CachedRows):
         self.extension = extension
         # Positions are slot numbers, regardless of the model's context length.
         self._last_position = self.capacity - 1
-        self._replays = None  # the computation depends on how far the positions reach
+        self._replays = None  # the computation depends on the largest position
 
     def make_room(self, width: int) -> None:
-        """Drops the middle of rows that the trees would fill."""
+        """Drops the middle of rows that the trees would overflow."""
         for i, cursor in enumerate(self.cursors):
             if cursor + width > self.capacity:
                 self.cursors[i] = self.extension.forget(self.cache, i, cursor)

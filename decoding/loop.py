@@ -6,7 +6,7 @@ strategy verifies which tokens each row gets, and they are committed to the rows
 Finished rows leave the batch, and waiting rows take their place.
 
 The loop, :func:`rounds`, is a generator of forward passes; read its ``yield from`` like ``await``.
-:func:`decode` runs its passes one by one; the editor's server runs those of several requests
+:func:`decode` runs its passes one by one; the editor's server runs several requests' passes
 together (:mod:`codegen.decoding.passes`).
 
 :class:`Strategy` itself is plain decoding. A row's k-th token depends only on the logits and on the
@@ -90,8 +90,8 @@ class Strategy:
         Args:
             batch: the batch, with the new rows last.
             numbers: the numbers of the new rows.
-            given: their tokens.
-            seconds: time spent encoding them.
+            given: the new rows' tokens.
+            seconds: time spent encoding these tokens.
         """
 
     def propose(self, batch: Batch) -> Trees:
@@ -114,7 +114,7 @@ class Strategy:
         return [iter([(token, OWN)]) for token in batch.follow(trees, chosen)]
 
     def commit(self, batch: Batch, trees: Trees, grown: Sequence[NewTokens | None]) -> None:
-        """Called when the rows have grown; None for rows that had finished before."""
+        """Called after the rows got tokens; None for rows that had finished before."""
 
     def select(self, rows: Sequence[int]) -> None:
         """Keeps only these rows of the batch, in this order."""
@@ -148,7 +148,7 @@ class Batch:
     Attributes:
         rows: all rows.
         sequences: the cached states of the rows in the batch.
-        numbers: rows in the batch; finished ones leave it after a while.
+        numbers: rows in the batch; finished ones stay until :meth:`compact`.
         waiting: numbers of the rows that have not started.
         pending: the token that each row of the batch feeds next; it is not in the cache yet.
         following: the same tokens and their slots, if already on the device; else None.
@@ -213,11 +213,11 @@ class Batch:
         return self._chosen
 
     def choose(self, logits: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """Chooses the token after each node, int64 [B, W], by its place's random number.
+        """Chooses the token after each node, int64 [B, W], by its position's random number.
 
         Args:
             logits: logits after each node, [B, W, V]; changed in place by :meth:`restrict`.
-            places: number of the row's choices before it, int64 [B, W]; not read at
+            places: number of the row's choices before the node, int64 [B, W]; not read at
                 temperature 0.
         """
         self.restrict(logits[:, 0])
@@ -258,7 +258,7 @@ class Batch:
         found: list[NewTokens | None] = []
         for i, (number, walk) in enumerate(zip(self.numbers, walks, strict=True)):
             row = self.rows[number]
-            if row.finish:  # it keeps writing to one slot
+            if row.finish:  # a finished row keeps writing to one slot
                 found.append(None)
                 continue
             before, path = len(row.tokens), []
@@ -267,7 +267,7 @@ class Batch:
                 if node == OWN or row.finish:
                     break
                 path.append(node)
-            back = len(row.tokens) < before  # re-feed the token before
+            back = len(row.tokens) < before  # re-feed the previous token
             found.append(NewTokens(path, row.tokens[before:], -1 if back else 1 + len(path)))
             self.pending[i] = row.tokens[-1] if row.tokens else row.prompt[-1]
         for given, token, chosen in zip(found, self.pending, self._chosen, strict=False):

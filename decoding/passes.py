@@ -1,7 +1,7 @@
 """Forward passes: supported models, model calls, and running the passes.
 
 Code that needs passes is a generator (:data:`Passes`); read its ``yield from`` like ``await``. Two
-places yield a pass, ``CachedRows.encode`` and ``EditableCache._forward``, and are resumed with its
+methods yield a pass, ``CachedRows.encode`` and ``EditableCache._forward``, and are resumed with its
 logits by the driver of the outermost generator: :func:`run_alone`, which runs the passes one by
 one, or ``Schedule.round`` of the editor's server, which runs those of several requests together.
 
@@ -9,9 +9,9 @@ On a GPU the passes of the loop read the cache in place: :data:`IN_PLACE` is an 
 that is registered with transformers' ``AttentionInterface``. With a mask it calls PyTorch's
 attention, or the model's own for models with soft caps or sinks. The mask may be replaced by a
 table of trees (:func:`codegen.kernels.tree_attention.pack`), int64 [B, 1, W, 4], as transformers
-passes on any four-dimensional mask. It then calls
+passes on any four-dimensional mask. :data:`IN_PLACE` then calls
 :func:`~codegen.kernels.tree_attention.tree_attention`, which reads each key once for all heads that
-share it and makes no mask over the context.
+share it and builds no mask over the context.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Pass(Protocol):
 
     @property
     def keep(self) -> int:
-        """Number of a row's last tokens with logits."""
+        """Number of last tokens per row with logits."""
 
     def run(self) -> torch.Tensor:
         """Runs the pass; returns its logits."""
@@ -149,7 +149,7 @@ def forward(
     *,
     repeated: bool = False,
 ) -> torch.Tensor:
-    """Encodes placed tokens [B, Q]; returns the logits [B, keep, V] of the last ones.
+    """Encodes placed tokens [B, Q]; returns the logits [B, keep, V] of the last tokens.
 
     Args:
         model: see :class:`ModelPass`.
@@ -158,8 +158,8 @@ def forward(
         mask: slots that each token attends to, bool [B, 1, Q, slots]; sliding windows are applied
             here.
         keep: number of last tokens per row whose logits are returned.
-        repeated: True if similar passes follow. Others, such as prompts, are not compiled: each
-            shape would need a separate graph.
+        repeated: True if similar passes follow. Other passes, such as over prompts, are not
+            compiled, as each shape would need a separate graph.
 
     Raises:
         MachineError: if torch.compile was requested and cannot compile the model.
@@ -284,8 +284,8 @@ def is_recurrent(model: PreTrainedModel) -> bool:
     return bool(_kinds(model.config.get_text_config()) & (_RECURRENT | {"hybrid"}))
 
 
-_CHECKED = (4, 5, 8)  # ends of three feeds: several tokens, then one, then several
-_FAILS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)  # of models' code
+_CHECKED = (4, 5, 8)  # ends of three inputs: several tokens, then one, then several
+_FAILS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)  # from model code
 _drafts: WeakKeyDictionary[PreTrainedModel, Drafts] = WeakKeyDictionary()
 
 
@@ -334,9 +334,9 @@ def logits_agree(
     """Returns True if logits differ only by rounding: 0.1% of their norm, 10% in 16-bit types.
 
     Args:
-        model: model whose type decides.
+        model: model whose dtype sets the tolerance.
         found, wanted: logits of one shape.
-        coarse: allow 10% in any type.
+        coarse: True allows 10% in any dtype.
     """
     tolerance = 0.1 if coarse or model.dtype not in (torch.float32, torch.float64) else 1e-3
     found, wanted = found.float(), wanted.float()
@@ -407,7 +407,7 @@ def _opaque(
     cap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Runs :func:`attend` as one operation that ``torch.compile`` does not trace."""
+    """Runs ``tree_attention`` as one operation that ``torch.compile`` does not trace."""
     return tree_attention(q, keys, values, table, scale, cap, sinks).contiguous()
 
 
@@ -420,7 +420,7 @@ _unlike: WeakSet[PreTrainedModel] = WeakSet()
 
 
 def read_in_place(model: PreTrainedModel) -> bool:
-    """Returns True if attention reads the cache in place and takes tables (:data:`IN_PLACE`).
+    """Returns True if attention reads the cache in place and accepts tables (:data:`IN_PLACE`).
 
     A model on a GPU with Triton is switched to that attention if it computes the same logits
     with a table as with a mask; this is tested on a few tokens, once per model.
@@ -444,7 +444,7 @@ def _has_kernels(model: PreTrainedModel) -> bool:
 
 @torch.inference_mode()
 def tables_agree(model: PreTrainedModel) -> bool:
-    """Returns True if a model computes the same with a table as with its own masks."""
+    """Returns True if a model computes the same logits with a table as with its own masks."""
     config = model.config.get_text_config()
     size = _CHECKED[-1]
     ids = torch.linspace(1, config.vocab_size - 1, size, device=model.device).long()[None]
@@ -477,7 +477,7 @@ def check_attention_only(model: PreTrainedModel, purpose: str) -> None:
         purpose: a plural noun, for the message.
 
     Raises:
-        ModelError: with the model and the purpose.
+        ModelError: if the model has recurrent layers.
     """
     if is_recurrent(model):
         raise ModelError(

@@ -150,7 +150,7 @@ def packed(
     Args:
         model: loaded with ``sdpa`` attention.
         cache: the rows' empty cache.
-        given: their tokens, at least one each.
+        given: the rows' tokens, at least one each.
         block: maximum tokens per forward pass, all rows together; bounds the activations.
     """
     pieces = [list(tokens[:-1]) for tokens in given]
@@ -185,7 +185,7 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
     Best-fit decreasing: the longest item comes first, and each is added to the fullest row with
     enough room (11/9 OPT + 6/9 rows at most, Dosa 2007). A longer item gets a separate row. The
-    result depends only on the lengths; of equal lengths the lower number comes first.
+    result depends only on the lengths; ties: the lower number first.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     rows: list[list[int]] = []

@@ -26,8 +26,8 @@ def choose(
         logits: [B, V], any float dtype; -inf forbids a token.
         uniforms: float64 [B] in [0, 1).
         temperature: 0 takes the largest logit (the lowest id among equals).
-        top_p: the nucleus (Holtzman et al. 2020): the fewest tokens, by falling probability, whose
-            mass reaches ``top_p``; which of equally likely tokens comes last is not specified.
+        top_p: mass of the nucleus (Holtzman et al. 2020): the fewest tokens, most likely first,
+            that reach ``top_p``; ties are broken arbitrarily.
 
     Returns:
         int64 [B].
@@ -35,7 +35,7 @@ def choose(
     if temperature == 0:
         return logits.argmax(-1)
     scaled = logits.double() if logits.dtype == torch.float64 else logits.float()
-    # Against the row's maximum, so that a tiny temperature overflows to -inf and not to inf - inf.
+    # Relative to the row's maximum: a tiny temperature then yields -inf instead of inf - inf.
     scaled = (scaled - scaled.amax(-1, keepdim=True)) / temperature
     if top_p >= 1:
         return inverse_transform(torch.softmax(scaled, -1), uniforms)
@@ -59,9 +59,9 @@ def choose(
 
 
 def allow_only(logits: torch.Tensor, tokens_of: Mapping[int, Sequence[int]]) -> None:
-    """Forbids in place, in some rows of logits [B, V], all tokens but the given ones.
+    """Forbids, in place, all but the given tokens in some rows of logits [B, V].
 
-    A row with no tokens is unchanged. Makes one copy to the device.
+    Rows without tokens are unchanged. Makes one copy to the device.
     """
     pairs = [(row, token) for row, tokens in tokens_of.items() for token in tokens]
     if not pairs:
@@ -91,6 +91,6 @@ def distribution(logits: torch.Tensor, temperature: float, top_p: float) -> torc
 
 
 def _nucleus(probabilities: torch.Tensor, uniforms: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Returns indices into rows of falling probabilities [B, K], cut to the nucleus."""
+    """Samples indices [B] from the nucleus of descending probabilities [B, K]."""
     mass_before = probabilities.double().cumsum(-1) - probabilities
     return inverse_transform(torch.where(mass_before < top_p, probabilities, 0), uniforms)

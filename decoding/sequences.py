@@ -1,4 +1,4 @@
-"""The rows of a decoding, the trees of tokens that a round feeds, and the rows' cached states."""
+"""Decoded rows, the trees of tokens that a round feeds, and the rows' cached states."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Trees:
         tokens: int64 [B, W].
         parents: each node's parent, int64 [B, W]; -1 for node 0 and for padding. None if no tree
             has a fork: a node's parent is then the node before it.
-        cursors: slots of the nodes 0, int64 [B]; None to use the sequences' slots.
+        cursors: slot of each row's node 0, int64 [B]; None to use the sequences' slots.
         made: tokens chosen before this round, int64 [B].
         path: the accepted nodes below node 0, ascending, padded with -1, int64 [B, D]; set by the
             strategy where trees have forks.
@@ -77,7 +77,7 @@ class Trees:
 
     @property
     def width(self) -> int:
-        """W."""
+        """Number of nodes W."""
         return self.tokens.shape[1]
 
     @functools.cached_property
@@ -87,7 +87,7 @@ class Trees:
         if self.parents is None:
             return (number <= number[:, None]).expand(len(self.tokens), -1, -1)
         among = (self.parents[..., None] == number) | (number == number[:, None])
-        for _ in range((self.width - 1).bit_length()):  # each product doubles how far up it looks
+        for _ in range((self.width - 1).bit_length()):  # each product doubles the reach
             among = (reach := among.float()) @ reach > 0
         return among
 
@@ -98,7 +98,7 @@ class Trees:
 
     @property
     def places(self) -> torch.Tensor:
-        """Number of the row's choices before the one after each node, int64 [B, W]."""
+        """Number of the row's choices before the choice after each node, int64 [B, W]."""
         assert self.made is not None
         return self.made[:, None] + self.depths
 
@@ -160,7 +160,7 @@ class Sequences(Protocol):
         """Keeps node 0 and the accepted nodes of the latest encoded trees.
 
         Args:
-            trees: those trees; ``path`` may be longer than ``paths`` for a row that has ended.
+            trees: the encoded trees; ``path`` may exceed ``paths`` for a row that has ended.
             paths: the accepted nodes of each row, ascending.
             steps: number of tokens added to each row; negative if some were removed.
         """
@@ -177,8 +177,8 @@ class CachedRows:
 
     Args:
         model: loaded with ``sdpa`` or ``eager`` attention.
-        longest: maximum tokens with which a row is admitted.
-        room: slots of a row besides those tokens.
+        longest: maximum tokens of a row when admitted.
+        room: additional slots per row.
     """
 
     def __init__(self, model: PreTrainedModel, longest: int, room: int = 0) -> None:

@@ -1,8 +1,8 @@
 """Counts the tests that a program passes, and that a constant program passes.
 
 A verdict says only whether a program passes all of its tests. To count them, the test source is
-rewritten to run each test and record its result; it still fails if one of them fails, with the
-results in its message. The rewritten tests run isolated from the program, so the count cannot be
+rewritten to run each test and record its result; it still fails if a test fails, with the results
+in its message. The rewritten tests run isolated from the program, so the count cannot be
 forged; a program that exits or hangs has passed none.
 
 A test is an ``assert`` outside of loops, or one iteration of a loop that contains asserts (or
@@ -66,11 +66,11 @@ class CountedTests:
 
 @dataclass(frozen=True, slots=True)
 class TestResults:
-    """The tests that a program passed: visible to rewards, and hidden.
+    """A program's test results, visible to rewards and hidden.
 
     Attributes:
         seen, hidden: a flag per test; a single False for a killed program.
-        status, message: for a verdict, if the tests are more specific than the outcome.
+        status, message: the verdict's, if more specific than the outcome's.
     """
 
     __test__ = False  # not a pytest class

@@ -172,7 +172,7 @@ def prelude() -> str:
 
 Kind = Literal["ref", "value", "end", "index", "step", "count", "list", "predicate"]
 PREDICATES = ("is_even", "is_odd", "is_not_zero")
-_MOST_ITEMS = 1 << 20  # per sequence: a short program can have a huge value
+_MOST_ITEMS = 1 << 20  # maximum items per sequence, since a short program can have a huge value
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ class LineRef:
 
 Argument = int | tuple[int, ...] | str | LineRef
 
-# The arguments of each function. "end" is a value plus one; "index" is a position in a sequence.
+# Argument kinds of each function. "end" is a value plus one; "index" is a position in a sequence.
 SIGNATURES: Mapping[str, tuple[Kind, ...]] = {
     "range_func_up": ("value", "value"),
     "range_func_interval": ("value", "end", "step"),
@@ -221,7 +221,7 @@ class CallLine:
 
 @dataclass(frozen=True, slots=True)
 class SequenceProgram:
-    """A program: its lines, and which line's sequence is the output.
+    """A program: its lines, and the index of the output line.
 
     Raises:
         InputError: for an unknown function, arguments of the wrong kind, or a reference to a later
@@ -380,7 +380,7 @@ def _number(name: str, node: ast.AST) -> int:
 
 
 LOWEST, HIGHEST = 0, 255
-_SHORTEST, _LONGEST = 5, 25  # length of an initiator
+_SHORTEST, _LONGEST = 5, 25  # bounds of an initiator's length
 _GROUP = 0.4  # probability of each group of changes
 
 
@@ -541,7 +541,7 @@ def _pair(draft: _Draft) -> None:
 
 
 def _fold(draft: _Draft) -> int:
-    """Joins the sequences that are not excluded, some of them twice; returns the output."""
+    """Joins the sequences that are not excluded, some of them twice; returns the output line."""
     used = [number for number in range(len(draft.lines)) if number not in draft.excluded]
     uses = dict.fromkeys(range(len(draft.lines)), 0)
     result = used[0]
@@ -563,7 +563,7 @@ def _join(draft: _Draft, one: int, other: int) -> int:
     return draft.add(function, LineRef(one), LineRef(other))
 
 
-_PAPER_FUNCTIONS = 24  # the language's names, including predicates
+_PAPER_FUNCTIONS = 24  # names in the language, including predicates
 _VALUE_BITS = 8.0
 _OTHER_BITS = {"step": 3.0, "count": math.log2(20), "predicate": 0.0}
 
@@ -572,7 +572,7 @@ def paper_bits(program: SequenceProgram) -> float:
     """Returns a program's size in bits under the paper's uniform prior over the language.
 
     log2(F + 1) for each function, and a fixed number of bits for each argument. It is not a
-    decodable code: lengths of lists and predicates of filters cost nothing.
+    decodable code: list lengths and filter predicates cost nothing.
     """
     bits = 0.0
     for number, line in enumerate(program.lines):

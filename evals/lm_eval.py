@@ -1,4 +1,4 @@
-"""Our tasks for lm-evaluation-harness: its models and command line, our prompts and sandbox.
+"""Runs our tasks in lm-evaluation-harness: its models and command line, our prompts and sandbox.
 
 ``write_task`` writes a task file for the harness that references the functions below:
 :func:`documents` returns the prompts, :func:`process_results` scores the answers to one problem in

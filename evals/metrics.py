@@ -10,8 +10,8 @@ names.
 the output, its scripts both; in CodeRepetEval the prompts already repeat themselves, so the results
 differ widely.
 
-``rep_line`` and ``sim_line`` are from "Code Copycat Conundrum" (arXiv 2504.12608). The loop, its
-onset and the structural measure are ours.
+``rep_line`` and ``sim_line`` are from "Code Copycat Conundrum" (arXiv 2504.12608). The loop,
+onset and structural measures are ours.
 
 Limits: the paper does not define its tokens; here they are the lexer's (:func:`lex`), not a
 model's, so that models can be compared. Perplexity needs a model and is not measured.
@@ -24,7 +24,7 @@ Sources: rarefaction is Hurlbert 1971; distinct-n is Li et al. 2016 (arXiv 1510.
 score is Friedman and Dieng 2023 (arXiv 2210.02410), here with the cosine of token-bigram counts as
 its kernel, which is positive semi-definite.
 
-Limits of diversity: it compares tokens, not meaning.
+Limit: diversity compares tokens, not meaning.
 
 Tokens and statements come from tree-sitter, which parses any text, even truncated generations.
 No program is run.
@@ -77,7 +77,7 @@ def _tokens(program: str) -> Iterator[tuple[str, Node]]:
 
 
 def kinds(program: str) -> list[str]:
-    """Returns the tokens by kind: one kind each for names, numbers and strings."""
+    """Returns the tokens, with one kind each for names, numbers and strings."""
     return [_ALIKE.get(node.type, text) for text, node in _tokens(program)]
 
 
@@ -92,7 +92,7 @@ def statements(program: str) -> list[str]:
 
 
 def shapes(program: str) -> list[str]:
-    """Returns the statements by shape, ignoring names, numbers and strings."""
+    """Returns the statements' shapes, which ignore names, numbers and strings."""
     return [" ".join(_shape(text)) for text in _statements(program)]
 
 
@@ -148,7 +148,7 @@ def _walk(root: Node, whole: Callable[[Node], bool]) -> Iterator[Node]:
 def normal_form(program: str) -> str:
     """Returns the program without comments, docstrings and layout, with numbered local names.
 
-    Programs with the same normal form behave alike, unless they read their own text or names
+    Programs with the same normal form behave alike, unless they read their own source or names
     (``__doc__``, ``locals()``, arguments passed by name). The normal form of an unparsable program
     is its stripped text.
     """
@@ -278,8 +278,8 @@ def edit_distance(one: Sequence[object], other: Sequence[object]) -> int:
 
 Scope = Literal["output", "prompt+output"]
 _SIMILAR = 0.8  # threshold of sim-line
-_LEAST_COPIES = 3  # copies in a loop
-_MOST_PERIOD = 200  # statements or tokens of one copy of a loop
+_LEAST_COPIES = 3  # minimum copies in a loop
+_MOST_PERIOD = 200  # maximum statements or tokens per copy in a loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +376,7 @@ def paper_repetition(
 
 
 def _mean_share(counts: Sequence[tuple[int, int]]) -> float:
-    """Returns the mean of repeated / all over outputs; those without items count as 0."""
+    """Returns the mean over outputs of repeated / all items; 0 for outputs without items."""
     return sum(repeated / every if every else 0.0 for repeated, every in counts) / len(counts)
 
 
@@ -403,7 +403,7 @@ def _similar_lines(lines: Sequence[str]) -> int:
 class RepeatedEnding:
     """The repetitive end of a sequence: ``copies`` whole copies of ``period`` items.
 
-    ``start`` is the index of the first item of the first copy.
+    ``start`` is the index of the first copy's first item.
     """
 
     period: int
@@ -431,7 +431,7 @@ def find_loop(items: Sequence[Hashable]) -> RepeatedEnding | None:
     return best
 
 
-_MOST_PAIRS = 50  # pairs of a problem's samples, for the mean similarity
+_MOST_PAIRS = 50  # maximum sample pairs per problem, for the mean similarity
 
 
 @dataclass(frozen=True, slots=True)
@@ -476,12 +476,12 @@ def expected_unique(keys: Iterable[Hashable], k: int) -> float:
 def measure_diversity(
     programs: Mapping[str, Sequence[str]], *, most: int = 50, seed: int = 0
 ) -> Diversity | None:
-    """Measures the samples of each problem; None if no problem has two.
+    """Measures the diversity of each problem's samples; None if no problem has two.
 
     Args:
         programs: problem -> the programs of its samples.
         most: maximum number of samples per problem; the first ones are measured.
-        seed: seed of the choice of pairs, if there are more than 50.
+        seed: seed for sampling pairs, if there are more than 50.
     """
     groups = {id_: list(texts)[:most] for id_, texts in programs.items() if len(texts) > 1}
     if not groups:
@@ -533,8 +533,8 @@ def _similarity(lists: Sequence[Sequence[str]], rng: random.Random) -> float:
 def vendi_score(lists: Sequence[Sequence[str]]) -> float:
     """Returns the effective number of distinct token lists: exp of the entropy of K/n's spectrum.
 
-    K is the cosine of the counts of token bigrams (and of single tokens, so that short lists have
-    some); an empty list is similar only to itself.
+    K has the cosines of token bigram counts (and single token counts, for short lists); an empty
+    list is similar only to itself.
     """
     vocabulary: dict[Hashable, int] = {}
     rows = []

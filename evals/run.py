@@ -1,7 +1,7 @@
 """Generates the samples of a benchmark run; a killed run can be resumed.
 
 Requests have a fixed order and are split into fixed shards. A shard is generated and logged as a
-whole: a model's rounding depends on the rest of its batch. A partial shard is therefore
+whole: a model's rounding depends on the whole batch. A partial shard is therefore
 regenerated, and a resumed run has the same bytes as an uninterrupted one (on the same machine, with
 a deterministic backend).
 
@@ -52,12 +52,12 @@ _Key = tuple[str, int]
 
 
 class IncompleteRun(ModelError):
-    """Some requests failed; the same call repeats them.
+    """Error that some requests failed; the same call repeats them.
 
     Attributes:
         samples: number of samples so far.
         failed: reason -> number of requests.
-        spent: their cost, set by the caller of :func:`run` if it is counted.
+        spent: the requests' cost, set by the caller of :func:`run` if counted.
     """
 
     spent: Mapping[str, Any] = {}
@@ -106,13 +106,13 @@ def run(
         n: samples per problem.
         style: the prompt style, see :class:`codegen.evals.tasks.PromptStyle`.
         limit: use only the first ``limit`` problems.
-        shard_size: number of samples generated and logged together, the most that a kill can lose.
+        shard_size: number of samples generated and logged together, the maximum that a kill loses.
             Preferably a multiple of the backend's batch size.
         settings: other settings that affect the samples (model, backend, batch size, precision);
             JSON values. They are recorded and must be the same on resuming.
         about: facts that follow from the settings (the model's size); JSON values to record.
         after: directory of a scored run of the same problems, for second attempts: samples that
-            passed are kept, the others get a new request with their tests' message.
+            passed are kept; the others get a new request with their tests' message.
         on_progress: called with (samples done, total samples).
 
     Returns:
@@ -257,7 +257,7 @@ def _key(item: Request | Sample) -> _Key:
 
 @dataclass(frozen=True, slots=True)
 class _Sampling:
-    """Generates and logs the samples of a plan that are not in the log."""
+    """Generates and logs a plan's samples that are not in the log yet."""
 
     plan: _Plan
     backend: Backend
@@ -331,10 +331,10 @@ class _Sampling:
 
 
 def read_failed(samples: Path) -> Iterator[FailedRequest]:
-    """Yields the failed requests of the run that wrote a file of samples.
+    """Yields the failed requests of the run that wrote a samples file.
 
     Raises:
-        InputError: if the list is corrupt, or a link.
+        InputError: if the list is corrupt or a symbolic link.
     """
     path = child(samples.parent, FAILED, str(samples.parent))
     for where, row in read_rows(path) if path.exists() else ():
@@ -361,7 +361,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _logged(path: Path) -> dict[_Key, int]:
-    """Returns the offset in the log of each sample's last line.
+    """Returns each sample's key with the log offset of its last line.
 
     A kill during a write leaves a partial shard; the whole shard is then written again after it,
     and only the later lines count. So a shard is complete if all its keys are present.

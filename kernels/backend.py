@@ -1,8 +1,8 @@
-"""Runs a Triton kernel where the device supports it, else the plain reference.
+"""Runs a Triton kernel if the device supports it, else the plain reference.
 
 The first results of a kernel on a new kind of GPU are compared with the reference's, which are used
-until then. If a kernel differs, or cannot be compiled or launched, the reference is used for the
-rest of the process, with one warning. A kernel that agreed is remembered for later processes in the
+meanwhile. If a kernel differs, or cannot be compiled or launched, the reference is used for the
+rest of the process, with one warning. Kernels that agreed are recorded for later processes in the
 cache directory (:class:`TuningCache`), in one file per kind of device and version of Triton,
 PyTorch and the kernels. (A fault inside a running kernel still makes the device unusable for the
 process.)
@@ -28,7 +28,7 @@ import torch
 from codegen.core.paths import cache_folder, write_atomic
 
 # The layout that plain and Triton code share (codegen.kernels.tree_attention).
-PAGE = 256  # slots
+PAGE = 256  # slots per page
 LENGTH, BITS, DEPTH, FIRST, STARTS = range(5)  # columns of a table; STARTS and more if paged
 
 
@@ -46,7 +46,7 @@ class KernelTrials:
         left: remaining comparisons, by device and kernel.
         failed: kernels that are not used.
         announced: devices for which a warning announced the comparisons.
-        skipped: whether kernels are trusted without comparisons.
+        skipped: True if kernels are trusted without comparisons.
     """
 
     left: dict[_Key, int] = field(default_factory=dict)
@@ -88,7 +88,7 @@ def run(
     Args:
         name: the kernel's name, for the warning.
         like: a tensor with the device, dtype and last dimension that the kernel is compiled for.
-        kernel, reference: compute the result.
+        kernel, reference: functions that compute the result.
         same: returns True if two results agree.
         rehearse: called for comparisons instead of ``kernel``, and before ``reference``, if
             ``kernel`` changes its arguments.
@@ -110,7 +110,7 @@ def run(
         trials.announced.add(like.device)
         warnings.warn(
             f"The GPU kernels have not run on {facts.device} before; their first results are"
-            " compared with PyTorch's. To check and time all of them: codegen bench gpu.",
+            " compared with PyTorch's. Run codegen bench gpu to check and time all of them.",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -159,7 +159,7 @@ def equal(found: _Tensors, expected: _Tensors) -> bool:
 
 
 def close(found: _Tensors, expected: _Tensors) -> bool:
-    """Returns True if all tensors are equal up to the rounding of another summation order."""
+    """Returns True if all tensors are equal up to rounding in another summation order."""
 
     def near(one: torch.Tensor, other: torch.Tensor) -> bool:
         if not one.is_floating_point():
@@ -190,7 +190,7 @@ _NUMBERS = {"BLOCK_M", "BLOCK_N", "num_warps", "num_stages"}
 
 @dataclass
 class TuningCache:
-    """Cached data on one kind of device: kernels that agreed with PyTorch, and the fastest
+    """Cached data of one kind of device: kernels that agreed with PyTorch, and the fastest
     block sizes, so that later processes need not compare or tune.
 
     A corrupt file is ignored, and nothing is stored if the file cannot be written.
@@ -221,7 +221,7 @@ class TuningCache:
 
 @functools.cache
 def known(device: torch.device) -> TuningCache:
-    """Returns the cached data on a device."""
+    """Returns a device's cached data."""
     if device.type != "cuda":
         return TuningCache(None, device.type)
     name = torch.cuda.get_device_name(device)

@@ -1,8 +1,8 @@
 """Changes cached states in place: compacts accepted paths, rotates keys to new positions.
 
-:func:`compact`: the accepted nodes of a tree of drafts move to the slots after node 0's. No key is
+:func:`compact`: the accepted nodes of a draft tree move to the slots after node 0's. No key is
 rotated, since a node's position already is its depth. A node only moves to the slot of an earlier
-node of its path, or of a rejected one, so a slot is read before it is overwritten.
+node of its path, or of a rejected node, so a slot is read before it is overwritten.
 
 :func:`turn_slots` (PIE, arXiv 2407.03157) reads the keys as the model encoded them and writes the
 keys that attention uses, so a key is always one rotation away from the model's result.
@@ -25,7 +25,7 @@ def compact(states: Sequence[torch.Tensor], sources: torch.Tensor, targets: torc
         states: keys and values of all layers, [B, H, S, D] each, or [1, H, S, D] if the rows share
             their slots; of one shape, dtype and strides.
         sources, targets: int64 [B, N], the slots that a row's moves read and write, one move after
-            the other; no move reads a slot that an earlier one has written. Equal slots are no-ops.
+            the other; no move reads a slot that an earlier move wrote. Equal slots are no-ops.
 
     Raises:
         InputError: if the tensors differ in shape, dtype, strides or device.
@@ -57,7 +57,7 @@ def compact(states: Sequence[torch.Tensor], sources: torch.Tensor, targets: torc
 def reference_compact(
     states: Sequence[torch.Tensor], sources: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Moves states by indices; off the CPU it makes all moves, to avoid waiting."""
+    """Moves states by indexing; off the CPU, no-op moves are included, to avoid waiting."""
     rows = torch.arange(len(sources), device=sources.device)[:, None].expand(sources.shape)
     if len(states[0]) == 1:
         rows = torch.zeros_like(rows)

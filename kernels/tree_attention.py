@@ -1,14 +1,14 @@
-"""Attention for trees of drafts: a node attends to its row's prefix and its ancestors.
+"""Attention for draft trees: a node attends to its row's prefix and its ancestors.
 
 Row b's prefix is in slots 0 .. n_b - 1 of the cache, and the W nodes of its tree are in the next W
 slots; W is the same for all rows. A chain is a tree in which all earlier nodes are ancestors; plain
 decoding is a tree with W = 1. Heads are grouped (GQA, arXiv 2305.13245).
 
-A table (:func:`pack`) describes in each row the visible nodes of one node, and replaces a mask over
-all slots. Its size is fixed, and only its numbers change between rounds.
+Each row of a table (:func:`pack`) describes the visible nodes of one node; the table replaces a
+mask over all slots. Its size is fixed, and only its values change between rounds.
 
 A cache is contiguous, [B, Hkv, S, D], or paged (arXiv 2309.06180): [1, Hkv, P, D] for all rows
-together, where each :data:`PAGE` slots of a row may be anywhere. The table then has their starts.
+together, where a row's pages of :data:`PAGE` slots may be anywhere. The table then has page starts.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def reference(
     cap: float | None = None,
     sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Computes the same result with a dense mask."""
+    """Computes :func:`tree_attention` with a dense mask."""
     keys, values = by_rows(keys, table), by_rows(values, table)
     mask = dense(table, q.shape[1], keys.shape[2])[:, None]
     q = q.transpose(1, 2)

@@ -1,8 +1,8 @@
 """Operations over the vocabulary: penalties, sampling without replacement, draft acceptance.
 
-- :func:`penalize` applies the penalties of rules against repetition in one pass.
+- :func:`penalize` applies repetition penalties in one pass.
 - :func:`gumbel_top_k` samples tokens without replacement, in sampling order (arXiv 1903.06059): the
-  k largest log-probabilities with Gumbel noise, in falling order. Recursive rejection needs that
+  k largest log-probabilities with Gumbel noise, in descending order. Recursive rejection needs that
   order.
 - :func:`gumbel` makes noise that depends only on (seed, request, position, token), so a sample
   is the same in any batch and for any order of blocks. Philox4x32-10 (Salmon et al. 2011) maps a
@@ -29,7 +29,7 @@ import torch
 from codegen.core.errors import InputError
 from codegen.kernels.backend import close, equal, run
 
-MOST = 16  # maximum tokens per call
+MOST = 16  # maximum tokens per row
 
 _MASK = 0xFFFFFFFF
 _ROUND_A, _ROUND_B = 0xD2511F53, 0xCD9E8D57
@@ -74,7 +74,7 @@ def reference_penalize(
 
 
 class SampledTokens(NamedTuple):
-    """Sampled tokens, in falling order of their keys.
+    """Sampled tokens, in descending order of their keys.
 
     Attributes:
         tokens: int64 [R, k], -1 if the distribution has fewer tokens.
@@ -94,13 +94,13 @@ def gumbel_top_k(
     requests: torch.Tensor,
     positions: torch.Tensor,
 ) -> SampledTokens:
-    """Samples k tokens per row; of equal keys the lowest token comes first.
+    """Samples k tokens per row; ties: the lowest token first.
 
     Args:
         log_probs: [R, V], any float type; -inf forbids a token. A row may be off by a constant.
         k: 1 to 16.
         seeds, requests, positions: int64 [R], which make rows' noise distinct; the low 32 bits of
-            the last two count. Two nodes of a tree at one depth need two numbers.
+            the last two are used. Tree nodes at the same depth need different numbers.
 
     Raises:
         InputError: if k is out of range or larger than V.
@@ -125,7 +125,7 @@ def reference_top_k(
     requests: torch.Tensor,
     positions: torch.Tensor,
 ) -> SampledTokens:
-    """Computes the same result by sorting."""
+    """Computes :func:`gumbel_top_k` by sorting."""
     wide = log_probs.float()
     keys = wide + gumbel(seeds, requests, positions, wide.shape[1])
     keys, tokens = keys.sort(dim=-1, descending=True, stable=True)
@@ -140,8 +140,8 @@ def philox(
     """Returns the first of four words, int64 in [0, 2^32); all arguments int64, shapes broadcast.
 
     Args:
-        seeds: 64 bits of key.
-        c0, c1, c2, c3: the counter, whose low 32 bits count.
+        seeds: 64-bit keys.
+        c0, c1, c2, c3: the counter's words, of which the low 32 bits are used.
     """
     k0, k1 = seeds & _MASK, (seeds >> 32) & _MASK
     c0, c1, c2, c3 = (c & _MASK for c in (c0, c1, c2, c3))
@@ -181,7 +181,7 @@ def gumbel(
     return -torch.log(exponential)
 
 
-TINY = 1e-12  # a smaller mass of q - p is rounding
+TINY = 1e-12  # a smaller mass of q - p is a rounding error
 
 
 class AcceptedDrafts(NamedTuple):
@@ -271,7 +271,7 @@ def reference_tree(
         for i in range(children.shape[2]):
             child = children[every, node, i]  # [B], -1 for none
             here = trying & (child >= 0)
-            x = tokens[every, child.clamp(min=0)][:, None]  # its token, [B, 1]
+            x = tokens[every, child.clamp(min=0)][:, None]  # the child's token, [B, 1]
             # Accepted with probability min(1, q(x) / p(x)).
             chance = uniforms[:, level, i] * p.gather(1, x)[:, 0]
             good = here & (chance < q.gather(1, x)[:, 0])
@@ -325,7 +325,7 @@ def accept_greedy(
 def reference_greedy(
     tokens: torch.Tensor, parents: torch.Tensor, chosen: torch.Tensor
 ) -> torch.Tensor:
-    """Computes the same result with PyTorch; each step doubles the distance to ancestors."""
+    """Computes :func:`accept_greedy` in PyTorch; each step doubles the distance to ancestors."""
     width = tokens.shape[1]
     above = parents.clamp(min=0)
     accepted = (parents >= 0) & (tokens == chosen.gather(1, above))

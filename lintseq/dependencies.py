@@ -4,7 +4,7 @@ The result is a graph over the nodes of :mod:`codegen.lintseq.units`. An edge sa
 is deleted, that one must be too"; a group says "when all of these are deleted, that one must be
 too". The rules follow pylint's errors. The rules:
 
-1. Deleting a unit deletes its clauses, deleting a clause deletes its units.
+1. Deleting a unit deletes its clauses, and deleting a clause its units.
 2. Deleting the last unit of a clause deletes the clause; likewise a body its statement, the last
    handler (without a ``finally``) its ``try``, the last handler the ``try``'s ``else``, the last
    case its ``match``.
@@ -13,25 +13,25 @@ too". The rules follow pylint's errors. The rules:
    the other branches. In a function, a name of an outer scope needs any binding. An operation on
    the value (``x.a``, ``x[0]``, ``for _ in x``) needs a binding that is not known to be of a
    built-in type without that operation.
-4. A read of an attribute needs, of each class that binds an attribute of this name, one place that
-   binds it. ``self.a`` needs one of its own class, if there is any.
-5. A call whose value is assigned, iterated, ... needs one of the callee's ``return`` or ``yield``
-   of a value. Special methods need one of their ``return``; ``__init__`` its call of the parent's;
-   ``__all__`` every name in it; a name its ``global`` or ``nonlocal`` declaration; an annotation
-   that looks ahead, or uses names that may be unbound (``if TYPE_CHECKING``), ``from
-   __future__``'s. A call of a class with arguments needs its ``__init__`` and the fields of a data
-   class; a use of a class needs its special methods for the operations in the program; a ``try``
-   needs the handlers of errors that checkers then ignore.
-6. A node with an error of the whole program is *faulty*. The first deletion includes it, as in the
-   paper's code, so only the last state has the error: the use of a name that nothing binds, and a
-   relative import, since a single program has no package.
+4. A read of an attribute needs one binding of that name in each class that binds it. ``self.a``
+   needs only one in its own class, if that class binds it.
+5. A call whose value is assigned, iterated, ... needs one ``return`` or ``yield`` with a value in
+   the callee. A special method needs one of its ``return``; ``__init__`` needs its call of the
+   parent's ``__init__``; ``__all__`` needs every name in it; a name needs its ``global`` or
+   ``nonlocal`` declaration; an annotation with a forward reference or a possibly unbound name
+   (``if TYPE_CHECKING``) needs the ``__future__`` import. A call of a class with arguments needs
+   its ``__init__`` and the fields of a data class; a use of a class needs its special methods for
+   the operations in the program; a ``try`` needs its handlers whose errors checkers then ignore.
+6. A node with an error that the whole program has is *faulty*: a use of an unbound name, or a
+   relative import, since a single program has no package. The first deletion includes it, as in
+   the paper's code, so only the last state has the error.
 7. ``strict`` only: a use needs every binding that can reach it; a use of a class, or of a bare
-   ``self``, all its special methods (all methods, if it has bases); a special method all its
-   ``return``.
+   ``self``, needs all its special methods (all methods, if it has bases); a special method needs
+   all its ``return``.
 8. Granularity ``line`` only: every use of a definition's name needs the parameters and decorators
-   that are on separate lines, since a call may not match the signature without a parameter, and
-   users may need what a decorator adds. The same for reads of a method's name, and for uses of a
-   class and its constructor.
+   on separate lines, since a call may not match the signature without a parameter, and users may
+   need a decorator's effect. The same applies to reads of a method's name, and to uses of a class
+   and its constructor.
 
 The rules are not from the paper, whose code runs pylint at every step instead. Limits: no types are
 inferred; attributes are matched by name. Checks of the states can find errors that the rules miss
@@ -97,7 +97,7 @@ class DeletionGroup:
 
 @dataclass(slots=True)
 class Graph:
-    """Edges by the node that is deleted first, groups, and the faulty nodes."""
+    """The dependents of each node, the groups, and the faulty nodes."""
 
     dependents: list[set[int]]
     groups: list[DeletionGroup] = field(default_factory=list)
@@ -136,7 +136,7 @@ class _Rules:
         }
 
     def edge(self, needed: int, dependent: int) -> None:
-        """Deletes ``dependent`` with ``needed``, unless the latter contains it or is the module."""
+        """Deletes ``dependent`` with ``needed``, unless it is inside ``needed`` or the module."""
         if dependent and not needed <= dependent <= self.nodes[needed].last:
             self.graph.dependents[needed].add(dependent)
 
@@ -220,7 +220,7 @@ class _Rules:
             self.edge(future, use.unit)
 
     def needs(self, use: NameUse, scope: PythonScope, bindings: Sequence[NameBinding]) -> None:
-        """Adds the edges of a use of a name to its bindings."""
+        """Adds edges from a use of a name to its bindings."""
         deferred = _is_deferred(use.scope, scope)
         if self._is_global(use):
             bindings = self._from_elsewhere(use, bindings)
@@ -250,8 +250,7 @@ class _Rules:
     def _from_elsewhere(self, use: NameUse, bindings: Sequence[NameBinding]) -> list[NameBinding]:
         """Returns the bindings that may set a declared global before the use.
 
-        Excludes later bindings in its own function, and updates of the value (``n += 1``) in any
-        function.
+        Excludes later bindings in the use's function, and updates (``n += 1``) in other functions.
         """
         function = outside_comprehensions(use.scope).unit
         return [
@@ -302,8 +301,8 @@ class _Rules:
         """Returns True if checkers assume that the binding runs before a use that may follow it.
 
         They do if it is in a block around the use. Blocks of ``with``, loops and ``try`` count as
-        part of the block around them, and a branch of an ``if`` as around its test and the rest of
-        that ``if``.
+        part of the block around them, and a branch of an ``if`` counts as enclosing its test and
+        the rest of that ``if``.
         """
         unit = self.units.whole(binding.unit)
         statements = self.nodes[unit].statements
@@ -372,7 +371,7 @@ class _Rules:
         return loop
 
     def _branch_ends(self, unit: int, use: int) -> None:
-        """Adds edges from a use after binding branches to the statements that leave the others.
+        """Adds edges from a use after branches that bind it to statements that leave the others.
 
         After a loop that binds it, the use needs the loop's ``break`` statements.
         """
@@ -500,7 +499,7 @@ class _Rules:
                 self.edge(unit, dependent)
 
     def _construction(self, definition: Class, call: Call) -> None:
-        """Adds the edges of a call of a class."""
+        """Adds the edges of a class instantiation."""
         if call.arguments:
             self.edges((u for name, u in definition.methods if name in _CONSTRUCTORS), call.unit)
             if definition.decorated or definition.bases:
@@ -585,7 +584,7 @@ class _Rules:
         for owner in self.facts.classes:
             definition = self.nodes[owner.unit].statements[0]
             if not isinstance(definition, ast.ClassDef):
-                continue  # on the line of another statement
+                continue  # shares another statement's line
             found.append((definition.name, owner.unit))
             for method, unit in owner.methods:
                 if method in _CONSTRUCTORS:
@@ -635,7 +634,7 @@ def _allows(kind: type, operation: str) -> bool:
     if kind is type(None) and not is_special(operation):
         return True  # checkers do not report attributes of None
     needed = _ITERABLE.get(operation, (operation,))
-    # Not hasattr, which also finds the metaclass's: a class is callable, a list is not.
+    # Not hasattr, which also finds the metaclass's attributes: a class is callable, a list is not.
     return any(name in vars(base) for base in kind.__mro__ for name in needed)
 
 

@@ -16,7 +16,7 @@ from codegen.core.errors import InputError, SkippedExample
 
 
 class UnsupportedProgram(SkippedExample):
-    """A program has no edit sequence, a valid reason to skip it.
+    """Error for a program without an edit sequence; the program is skipped.
 
     ``reason`` is one of ``not_python``, ``unknown_language``, ``not_clean``, ``syntax_error``,
     ``newer_python``, ``null_bytes``, ``not_unicode``, ``empty``, ``comments_only``,
@@ -48,7 +48,7 @@ class InsertHunk:
 
 @dataclass(frozen=True, slots=True)
 class EditStep:
-    """Hunks to insert at once, from top to bottom, with at least one old line between two."""
+    """Hunks to insert at once, from top to bottom, with at least one old line between any two."""
 
     hunks: tuple[InsertHunk, ...]
 
@@ -93,7 +93,7 @@ def apply(lines: Sequence[str], edit: EditStep) -> list[str]:
     for hunk in edit.hunks:
         if hunk.start > len(lines):
             raise InputError(
-                f"A hunk starts at line {hunk.start} of a state of {len(lines)} lines."
+                f"A hunk starts at line {hunk.start}, but the state has {len(lines)} lines."
             )
         result += lines[done : hunk.start]
         result += hunk.lines
@@ -130,7 +130,7 @@ def undo(lines: Sequence[str], deletions: Iterable[Collection[int]]) -> EditSequ
 
     Args:
         deletions: line numbers of each deletion; together all lines, each once. An empty deletion
-            has no edit.
+            yields no edit.
     """
     alive = list(range(len(lines)))
     edits = [_cut_out(alive, sorted(deleted), lines) for deleted in deletions if deleted]
@@ -147,7 +147,7 @@ def _cut_out(alive: list[int], deleted: Sequence[int], lines: Sequence[str]) -> 
         run = 1
         while done + run < len(deleted) and alive[position + run] == deleted[done + run]:
             run += 1
-        # The edit's lines above are no longer in ``alive``: positions are in the old state.
+        # The edit's earlier lines are not in ``alive``, so positions refer to the old state.
         hunks.append(
             InsertHunk(position, tuple(lines[line] for line in deleted[done : done + run]))
         )

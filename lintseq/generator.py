@@ -42,7 +42,7 @@ def training_texts(
             ``ID#lintseq-NUMBER.PAIR``.
         number: number of the sequence, from 0.
         sequence: edits that write the example's program.
-        notes: entries for ``meta``; with ``pairs``, of the first text.
+        notes: entries for ``meta``; with ``pairs``, only of the first text.
 
     Raises:
         UnsupportedProgram: ``contains_marker``, if a line contains the marker.
@@ -113,7 +113,7 @@ def program_of(texts: Sequence[TrainingText]) -> str:
         texts: all of :func:`training_texts`, in any order.
 
     Raises:
-        InputError: naming the malformed or missing text.
+        InputError: if a text is malformed or missing; names the text.
     """
     texts = sorted(texts, key=lambda text: text.meta.get("pair", 0))
     state = ""
@@ -138,7 +138,7 @@ PRESETS: Mapping[Preset, Mapping[str, object]] = {"paper": {"engine": "reference
 
 # Adds about 15% to the time of ``ruff``; a million sequences still yield about 30,000 states.
 DEFAULT_AUDIT = 0.005
-# Fraction of the audit: a sequence of the published algorithm costs as much as 20 audited states.
+# Fraction of the audit: a published algorithm's sequence costs as much as 20 audited states.
 COMPARED_SHARE = 0.2
 
 # The default of an option that depends on the others; __post_init__ replaces it.
@@ -162,7 +162,7 @@ def edit_sequence(
     """Returns one verified edit sequence of a program; its last state is the normal form.
 
     Raises:
-        UnsupportedProgram: with the reason that the program has no edit sequence.
+        UnsupportedProgram: if the program has no edit sequence; contains the reason.
         VerificationFailed: if a state stays dirty after all repairs.
         ConfigError: for an unknown option.
     """
@@ -201,7 +201,7 @@ class LintSeq(BatchGenerator):
     An option that is omitted, or None, gets its default from the preset and the engine.
 
     Attributes:
-        preset: ``paper`` is the data of the paper: engine ``reference``, 5 sequences per example.
+        preset: ``paper`` has the paper's settings: engine ``reference``, 5 sequences per example.
         sequences: independent edit sequences per example (default: 1; the paper has 5).
         granularity: smallest unit that an edit inserts, ``line`` (default) or ``statement``.
         verify: the check of the states, ``ruff`` (default) or another of
@@ -209,7 +209,7 @@ class LintSeq(BatchGenerator):
         strict: apply the stricter dependency rules: fewer and larger edits.
         engine: ``fast`` (default) samples from dependency rules; ``reference`` is the published
             algorithm, with pylint in its loop; ``random`` is its ablation RandSeq, without checks.
-        format: form of the texts.
+        format: text form: ``diff``, ``anchored``, ``chat`` or ``pairs``.
         audit: fraction of states that pylint also checks, to estimate how many it would reject;
             never changes a text. For a fifth of this fraction of the sequences, the published
             algorithm also runs on the program, to compare the numbers of edits. The default is
@@ -389,7 +389,7 @@ class LintSeq(BatchGenerator):
         failures = [item for item in found if not isinstance(item, _Sequence)]
         if len(failures) == len(found):
             return failures[0]
-        # Only in one text, since the card sums over all texts.
+        # Only in one text, since the dataset card sums over all texts.
         extra = {"failed_sequences": len(failures)} if failures else {}
         texts: list[TrainingText] = []
         try:

@@ -1,17 +1,17 @@
 """Granularity ``line``: finds the lines inside a statement that can be deleted separately.
 
-The paper deletes physical lines. Here a line stays with its statement unless all of this holds for
-it, or for some consecutive lines, which then form a *piece*:
+The paper deletes physical lines. Here a line stays with its statement unless all of these hold for
+it, or for a run of consecutive lines, which then forms a *piece*:
 
-- It contains only whole elements of a bracketed list (of a call, a display, parameters, imported
-  names, ``with`` items), each with its comma; or ``and x``, ``or x``, ``x and``, ``x or`` of a
-  condition in brackets; or an ``if`` clause of a comprehension; or some of several adjacent string
+- It contains only whole elements of a bracketed list (call arguments, displays, parameters,
+  imported names, ``with`` items), each with its comma; or ``and x``, ``or x``, ``x and``, ``x or``
+  of a condition in brackets; or an ``if`` clause of a comprehension; or some adjacent string
   literals; or it is an inner line of a triple-quoted string, or a decorator.
-- The rest is valid Python, whichever other pieces are deleted. Where some must stay (one imported
-  name, the comma of a tuple), a :class:`Minimum` says what is deleted with the last of them.
-- No checker is known to reject the rest. Not deleted are arguments that a signature requires,
-  parameters that Python fills (``self``), values of a format string, ``__slots__``, and decorators
-  that change a definition's meaning.
+- The program without it is valid Python, regardless of which other pieces are deleted. If some must
+  stay (one imported name, a tuple's comma), a :class:`Minimum` names what the last one deletes.
+- No checker is known to reject the program without it. These stay: arguments that a signature
+  requires, parameters that Python fills (``self``), format-string values, ``__slots__``, and
+  decorators that change a definition's meaning.
 
 Pieces nest: an element that spans several lines is a piece, with pieces inside. Comments and blank
 lines above a piece go with it.
@@ -52,7 +52,7 @@ class PyToken(NamedTuple):
 
 
 class BracketElement(NamedTuple):
-    """A token of a group or a whole group inside it: the tokens from ``start`` to ``end``."""
+    """A token of a group, or a nested group: the tokens from ``start`` to ``end``."""
 
     start: int
     end: int
@@ -61,7 +61,7 @@ class BracketElement(NamedTuple):
 
 @dataclass(slots=True)
 class BracketGroup:
-    """Two brackets, the tokens ``start`` and ``end``, and the tokens and groups directly inside."""
+    """A bracket pair, the tokens ``start`` and ``end``, with the elements directly inside."""
 
     start: int
     end: int = -1
@@ -69,7 +69,7 @@ class BracketGroup:
 
 
 class TokenSpan:
-    """The tokens of some lines.
+    """The tokens of a range of lines.
 
     Attributes:
         tokens: tokens in text order.
@@ -95,7 +95,7 @@ class TokenSpan:
 
 
 def _tokens(lines: Sequence[str], first: int, stop: int) -> list[PyToken]:
-    """Returns the tokens of some lines.
+    """Returns the tokens of a range of lines.
 
     Raises:
         tokenize.TokenError, SyntaxError: if the lines cannot be tokenized separately.
@@ -147,7 +147,7 @@ _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 _BUILTINS = frozenset(dir(builtins))
 _CHECKED_BUILTINS = frozenset({"isinstance", "issubclass"})
-# Their arguments decide which attributes exist.
+# Calls whose arguments decide which attributes exist.
 _MAKE_CLASSES = frozenset({"namedtuple", "NamedTuple", "TypedDict", "Enum", "IntEnum", "Flag"})
 
 
@@ -164,7 +164,7 @@ class Callees:
                 self.imported.update(a.asname or a.name.split(".")[0] for a in node.names)
 
     def is_unique(self, name: str) -> bool:
-        """Returns True if the program defines a function or class of that name exactly once."""
+        """Returns True if the program defines exactly one function or class of that name."""
         return len(self.definitions.get(name, ())) == 1
 
     def needed(self, call: ast.Call) -> set[ast.AST]:
@@ -189,7 +189,7 @@ class Callees:
 
 
 def _optional(definition: _Definition, call: ast.Call) -> Iterable[ast.AST]:
-    """Yields the arguments of a call that a function does not need."""
+    """Yields a call's arguments that the function does not require."""
     if isinstance(definition, ast.ClassDef) or definition.decorator_list:
         return
     arguments = definition.args
@@ -204,7 +204,7 @@ def _optional(definition: _Definition, call: ast.Call) -> Iterable[ast.AST]:
     for keyword in call.keywords:
         if keyword.arg in defaulted or (keyword.arg is not None and keyword.arg not in named):
             yield keyword
-    # Later arguments move up when one is deleted, so only a tail of them is optional.
+    # Later arguments move up when one is deleted, so only trailing ones are optional.
     if not any(isinstance(argument, ast.Starred) for argument in call.args):
         required = len(positional) - len(arguments.defaults)
         yield from call.args[required:]
@@ -218,7 +218,7 @@ _CONSTRUCTORS = frozenset({"__init__", "__new__", "__call__"})
 
 
 class Elements(NamedTuple):
-    """A bracketed list: its number of elements, the required elements, and its kind."""
+    """Number of elements, required elements and kind of a bracketed list."""
 
     number: int
     kept: frozenset[int] = frozenset()
@@ -227,7 +227,7 @@ class Elements(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Statements or headers, the ``owners``, in a stretch of code."""
+    """Statements or headers (``owners``) with their lines and tokens."""
 
     lines: Sequence[str]
     stretch: TokenSpan
@@ -236,7 +236,7 @@ class _Part(NamedTuple):
 
 
 class Brackets:
-    """The bracketed lists of some statements or headers in a stretch of code."""
+    """The bracketed lists in statements or headers."""
 
     def __init__(self, part: _Part) -> None:
         self.lines, self.stretch, self.owners, self.callees = part
@@ -319,7 +319,7 @@ class Brackets:
         self._after("def", Elements(len(every), frozenset(kept), "parameters"))
 
     def _at_end(self, node: ast.expr, elements: Elements, begins: bool = False) -> None:
-        """Records the elements of the bracket that a node ends with (and begins with)."""
+        """Records the elements of the bracket that ends (with ``begins``, also starts) a node."""
         if node.lineno == node.end_lineno:
             return
         line = (node.end_lineno or node.lineno) - 1
@@ -331,7 +331,7 @@ class Brackets:
         self.elements[line, column] = elements
 
     def _after(self, word: str, elements: Elements) -> None:
-        """Records the elements of the first parentheses at the top level after a word."""
+        """Records the elements of the first top-level parentheses after a keyword."""
         items = iter(self.stretch.top)
         for item in items:
             if item.text == word:
@@ -358,9 +358,9 @@ def parts_of(owner: ast.AST) -> Iterator[ast.AST]:
 
 
 def placed_parts(owner: ast.AST, by_line: Mapping[int, int]) -> Iterator[tuple[ast.AST, int]]:
-    """The nodes of a statement or clause that start on some lines, each with the line's value.
+    """Yields a statement's or clause's nodes that start on given lines, with the line's value.
 
-    All parts of an f-string count as where it begins: before Python 3.12 their positions are wrong.
+    All parts of an f-string get its start, since their positions are wrong before Python 3.12.
     """
     for part in parts_of(owner):
         line = getattr(part, "lineno", 0) - 1
@@ -408,12 +408,12 @@ class Minimum(NamedTuple):
 
 @dataclass(slots=True)
 class LinePieces:
-    """The pieces of some lines.
+    """The pieces of a statement or header.
 
     Attributes:
-        spans: their lines, parents before children; two either nest or are disjoint.
+        spans: line ranges, parents before children; any two are nested or disjoint.
         minimums: sets of pieces that must not all be deleted.
-        signature: the parameters and decorators of the definition among them.
+        signature: spans that are parameters or decorators of a definition.
     """
 
     spans: list[Span] = field(default_factory=list)
@@ -493,7 +493,7 @@ class _Finder:
         return first
 
     def add(self, start: int, end: int) -> Span | None:
-        """Adds the lines of some tokens as a piece, if they contain no other tokens."""
+        """Adds a token range's lines as a piece, if they contain no other tokens."""
         if not (self.stretch.begins_line(start) and self.stretch.ends_line(end)):
             return None
         span = self.tokens[start].line, self.tokens[end].end_line + 1
@@ -527,7 +527,7 @@ class _Finder:
                 self.minimums.append(Minimum(tuple(commas), last))
 
     def _runs(self, ends: Sequence[int]) -> Iterator[range]:
-        """Yields ranges of consecutive parts that end with a line, or are the last.
+        """Yields ranges of consecutive parts; each range but the last ends at a line end.
 
         Args:
             ends: the last token of each part.
@@ -604,7 +604,7 @@ class _Finder:
                 self.minimums.append(Minimum(spans, None))
 
     def inner_lines(self, number: int) -> None:
-        """Adds the lines of a triple-quoted string except its first and last."""
+        """Adds a triple-quoted string's lines except the first and last."""
         token = self.tokens[number]
         match = _STRING.match(self.lines[token.line], token.column)
         if match is None or len(match[2]) == 1:

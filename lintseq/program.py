@@ -40,7 +40,7 @@ class PreparedProgram:
         weights: sampling weight of each line as the seed of a deletion; 0 for blank lines and
             comments.
         dependents: nodes that must be deleted with each node.
-        groups: groups of each node.
+        groups: groups that contain each node.
         group_sizes, group_targets: number of members of each group, and the node that must be
             deleted with the last of them.
         faulty: nodes with errors of the program itself, removed by the first deletion.
@@ -63,11 +63,11 @@ class PreparedProgram:
 
     @property
     def program(self) -> str:
-        """The normal form."""
+        """The program in its normal form."""
         return "\n".join(self.lines) + "\n"
 
     def with_edges(self, edges: Mapping[int, Iterable[int]]) -> PreparedProgram:
-        """Returns a copy in which extra nodes must be deleted with each key."""
+        """Returns a copy in which additional nodes must be deleted with given nodes."""
         dependents = list(self.dependents)
         for node, more in edges.items():
             dependents[node] = tuple(sorted({*dependents[node], *more}))
@@ -90,7 +90,7 @@ def prepare(
     """Parses a program and finds its dependencies, once for any number of sequences.
 
     Args:
-        granularity: what can be deleted. ``line``, as in the paper: statements, and lines inside
+        granularity: unit of deletion. ``line``, as in the paper: statements, and lines inside
             them that can be deleted alone (:mod:`codegen.lintseq.line_pieces`). ``statement``:
             whole statements with their comments.
         strict: also apply rule 7 of :mod:`codegen.lintseq.dependencies`: fewer and larger edits;
@@ -98,7 +98,7 @@ def prepare(
         language: ``python`` or one of :data:`codegen.lintseq.languages.GRAMMARS`.
 
     Raises:
-        UnsupportedProgram: with the reason why it has no edit sequence.
+        UnsupportedProgram: if it has no edit sequence; contains the reason.
         ConfigError: for an unknown granularity.
         MachineError: if the language's grammar is not installed.
     """
@@ -124,7 +124,7 @@ def prepare(
 def _prepare_foreign(
     text: str, lines: list[str], language: str, *, by_line: bool
 ) -> PreparedProgram:
-    """Does :func:`prepare` for a language other than Python."""
+    """Prepares a program in a language other than Python."""
     from codegen.lintseq.languages import (  # not needed for Python
         GRAMMARS,
         LANGUAGES,
@@ -165,7 +165,7 @@ def parse(text: str) -> ast.Module:
     """Parses a program in its normal form.
 
     Raises:
-        UnsupportedProgram: with the reason why it has no edit sequence.
+        UnsupportedProgram: if it has no edit sequence; contains the reason.
     """
     _require_usable(text)
     tree = parse_example(text, UnsupportedProgram, compiles=True)
@@ -204,7 +204,7 @@ def line_weights(lines: Sequence[str], starts: Set[int] = frozenset()) -> list[f
 
     Args:
         starts: numbers of lines that start a piece of the program. A global definition ends before
-            the next one; the reference searches its closing bracket up to the program's end.
+            the next one; the reference looks for its closing bracket up to the program's end.
     """
     indents = indentations(lines)
     tab = next((indent for indent in indents if indent > 0), 1)

@@ -14,9 +14,9 @@ the caller passes the random generator; a reported line outside of the program c
 line instead of raising an exception; lines are never dropped silently. The caller also passes the
 linter, which should persist: starting one per call takes most of the time in the published code.
 
-Limits: slow, one call of the linter per deletion and per round of its messages. States may contain
-half a docstring. To make data, :mod:`codegen.lintseq.program` with granularity ``line`` is similar
-and much cheaper.
+Limits: slow, since each deletion and each round of messages calls the linter. States may contain
+half a docstring. To generate data, :mod:`codegen.lintseq.program` with granularity ``line`` is
+similar and much cheaper.
 
 The ablation, RandSeq (:func:`random_sequence`), uses no linter: all lines can be sampled, including
 blank lines and comments, and the size of each deletion is uniform from 1 to the number of lines
@@ -48,7 +48,7 @@ def reference_sequence(
         lint: returns the findings in a program; their lines are deleted.
 
     Raises:
-        UnsupportedProgram: with the reason why it has no edit sequence.
+        UnsupportedProgram: if it has no edit sequence; contains the reason.
     """
     text = normalize(program)
     parse(text)
@@ -114,7 +114,7 @@ def forward(lines: Sequence[str], deletions: Sequence[Sequence[int]]) -> EditSeq
     """Runs the forward phase: returns the edits that undo deletions of all lines.
 
     The reference strips each state before it takes the difference, so a blank line is inserted once
-    there are lines of text above and below it, and with the last edit at the program's borders.
+    text lines exist above and below it, or at the program's start or end by the last edit.
     """
     births = _births(len(lines), deletions)
     shown = _shown(lines, births)
@@ -159,11 +159,11 @@ def _shown(lines: Sequence[str], births: Sequence[int]) -> list[int]:
 def random_sequence(program: str, rng: random.Random) -> EditSequence:
     """Samples an edit sequence of random lines; its last state is the program's normal form.
 
-    As in the reference, a state shows blank lines only between others: see
+    As in the reference, a state has blank lines only between text lines: see
     :func:`codegen.lintseq.reference.forward`.
 
     Raises:
-        UnsupportedProgram: for a program that LintSeq also skips, so that both datasets contain the
+        UnsupportedProgram: if LintSeq also skips the program, so that both datasets contain the
             same programs.
     """
     text = normalize(program)

@@ -79,7 +79,7 @@ class Deletion:
         prepared, dead, alive_in_group = self.prepared, self.dead, self.alive_in_group
         dead[seed] = True
         step = [seed]
-        for node in step:  # it grows during the loop
+        for node in step:  # the step grows in the loop
             for dependent in prepared.dependents[node]:
                 if not dead[dependent]:
                     dead[dependent] = True
@@ -104,8 +104,8 @@ def edits_of(prepared: PreparedProgram, steps: Sequence[Step]) -> EditSequence:
 
 
 MAX_REPAIRS = 8
-# The states' size grows with the square of the program's; this limit compiles in about 5 seconds. A
-# real module of 4,000 lines has half of it; 20,000 independent lines have a hundred times as much.
+# The states' total size grows with the square of the program size; at the limit, compiling takes
+# about 5 seconds. A real 4,000-line module has half of it; 20,000 independent lines, 100 times.
 MOST_STATE_CHARACTERS = 32_000_000
 # About 0.3 seconds per sequence, so that an audit does not exceed an example's time limit.
 MOST_AUDITED_CHARACTERS = 100_000
@@ -166,7 +166,7 @@ def edit_sequences(jobs: Sequence[Job], *, verify: Verify = "ruff") -> list[Edit
 
 
 def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[VerifiedSequence | Failure]:
-    """Does the same as :func:`edit_sequences`, and marks fallbacks."""
+    """Returns the results of :func:`edit_sequences`, with fallbacks and joins marked."""
     results: dict[int, VerifiedSequence | Failure] = {}
     for language in dict.fromkeys(prepared.language for prepared, _ in jobs):
         numbers = [n for n, (prepared, _) in enumerate(jobs) if prepared.language == language]
@@ -183,7 +183,7 @@ def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[VerifiedSequ
 
 
 def _without_dirty_states(jobs: Sequence[Job], check: Check) -> list[VerifiedSequence | Failure]:
-    """Merges edits to dirty states with the next one, for languages other than Python."""
+    """Merges each edit to a dirty state with the next edit, for languages other than Python."""
     results: list[VerifiedSequence | Failure] = []
     attempts = ((prepared, sample_attempt(prepared, rng)) for prepared, rng in jobs)
     for batch in batches(attempts, lambda item: item[1].characters, MOST_STATE_CHARACTERS):
@@ -217,7 +217,7 @@ def _joined(
 def _repaired_until_clean(
     jobs: Sequence[Job], verify: Verify, check: Check
 ) -> list[VerifiedSequence | Failure]:
-    """Resamples sequences with a dirty state with more dependencies, for Python."""
+    """Resamples sequences that have a dirty state, with added dependencies, for Python."""
     results: dict[int, VerifiedSequence | Failure] = {}
     pending = {number: prepared for number, (prepared, _) in enumerate(jobs)}
     for _ in range(MAX_REPAIRS + 1):
@@ -262,8 +262,8 @@ class Attempt(NamedTuple):
 class _Known:
     """The findings of a batch of states, each checked once.
 
-    A whole program matters only if one of its states has findings. ``eager`` checks it together
-    with the states, which saves a second call of a slow check.
+    A whole program's findings matter only if one of its states has findings. ``eager`` checks the
+    program together with the states, which saves a second call of a slow check.
     """
 
     def __init__(self, check: Check, *, eager: bool) -> None:
@@ -371,12 +371,12 @@ def _failure(verify: Verify, finding: LintMessage) -> VerificationFailed:
 
 
 def _repaired(prepared: PreparedProgram, attempt: Attempt, dirty: _Dirty) -> PreparedProgram:
-    """Adds edges that prevent these states: faulty nodes are deleted with the deleted ones."""
+    """Adds edges that prevent dirty states: faulty nodes are deleted with a step's nodes."""
     edges: dict[int, set[int]] = {}
     lines = _shown(prepared, attempt.steps)
     for number, finding in dirty:
         left = [line.owner for line in lines if line.first <= number < line.last]
-        # No line, or one past the end, means the end.
+        # An unknown line, or one past the end, counts as the last line.
         wrong = left[finding.line - 1 if 0 < finding.line <= len(left) else -1]
         for node in attempt.steps[number]:
             edges.setdefault(node, set()).add(wrong)
@@ -398,7 +398,7 @@ def _fallback(
     except UnsupportedProgram as error:  # comments and global definitions only
         return VerificationFailed("pylint", error.detail)
     for text in sequence.states[:-1]:
-        # Lines that cannot be sampled are in its first state, and blank lines move: recheck.
+        # Recheck, since the first state has lines that are never sampled, and blank lines move.
         if found := lint(text):
             return _failure("pylint", found[0])
     return VerifiedSequence(sequence, fallback=True)
@@ -409,7 +409,7 @@ def compared(
 ) -> list[Mapping[str, int]]:
     """Runs the published algorithm on a random sample of the programs.
 
-    Programs over :data:`MOST_COMPARED_CHARACTERS` are skipped, since their states take long.
+    Programs over :data:`MOST_COMPARED_CHARACTERS` are skipped, since checking them takes long.
 
     Returns:
         For each sequence ``compared_sequences`` (1), ``compared_edits`` (its own) and

@@ -64,7 +64,7 @@ class Class:
         bases: the last names of its bases and metaclass, without ``object``.
         decorated: whether it has decorators.
         methods: (name, unit) of its methods and special names.
-        fields: the units of its annotated names, the constructor's parameters in a data class.
+        fields: the units of its annotated names (constructor parameters in a data class).
         abstract: the units of its abstract methods.
     """
 
@@ -77,17 +77,17 @@ class Class:
 
 
 class NameBinding(NamedTuple):
-    """A place that binds a name, or with ``owner`` an attribute.
+    """A binding of a name or, with ``owner``, of an attribute.
 
     Attributes:
         unit, order: its node, and its number in evaluation order.
-        vague: whether it binds no value: an annotation alone.
+        vague: whether it is an annotation without a value.
         kind: the built-in type of the value, if it is evident.
         imported: the dotted name of an import, else "".
         definition: the function or class that it defines.
         owner: the class of an attribute.
         scope: the function or class that binds an attribute.
-        inline: whether it is in a block on the line of its header.
+        inline: whether its block is on the header's line.
     """
 
     unit: int
@@ -168,7 +168,7 @@ class Call(NamedTuple):
 
 @dataclass(slots=True)
 class ScopeAnalysis:
-    """The result of the walk."""
+    """Names, attributes and calls that :func:`collect` finds."""
 
     module: PythonScope
     scopes: list[PythonScope] = field(default_factory=list)
@@ -186,7 +186,7 @@ class ScopeAnalysis:
 
 
 def collect(tree: ast.Module, node_of: dict[ast.AST, int]) -> ScopeAnalysis:
-    """Walks a module; ``node_of`` as in :class:`codegen.lintseq.units.Units`."""
+    """Analyzes a module; ``node_of`` is as in :class:`codegen.lintseq.units.Units`."""
     module = PythonScope("module", None, 0)
     walker = _Walker(ScopeAnalysis(module, [module]), node_of)
     walker.block(tree.body, module, 0)
@@ -500,7 +500,7 @@ class _Walker:
         self.target(node.name, scope, unit)  # type: ignore[attr-defined]
 
     def type_parameters(self, node: ast.stmt, scope: PythonScope, unit: int) -> None:
-        """Binds the type parameters of Python 3.12."""
+        """Binds type parameters (Python 3.12 and later)."""
         for parameter in getattr(node, "type_params", ()):
             self.bind(scope, parameter.name, unit)
             if bound := getattr(parameter, "bound", None):
@@ -693,7 +693,7 @@ class _Walker:
         try:
             tree = ast.parse(text.strip(), mode="eval")
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return  # no annotation, just a string
+            return  # a plain string, not an annotation
         for node in ast.walk(tree):
             if isinstance(node, ast.Name):
                 self.use(node.id, scope, unit)
@@ -759,7 +759,7 @@ _UNARY: dict[type, str] = {ast.USub: "__neg__", ast.UAdd: "__pos__", ast.Invert:
 
 
 def _operands(node: ast.AST) -> dict[ast.AST, str]:
-    """Returns the parts of an expression whose values need an attribute, with its name."""
+    """Returns the operands whose values need an attribute, with the attribute's name."""
     if isinstance(node, ast.Subscript):
         return {node.value: _ITEMS.get(type(node.ctx), "__getitem__")}
     if isinstance(node, ast.Starred):

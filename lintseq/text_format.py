@@ -14,9 +14,9 @@ line in the new state, D the number of its lines, omitted when 1. Lines end only
 may contain form feeds or U+2028.
 
 The reference's resolver drops a hunk whose code contains "@@", strips leading "+" and "-" of code,
-strips the characters (not the string) of the end-of-sequence token, and applies any position. This
-one checks every number against the state, reports why it skips a hunk, and corrects forms that
-other diffs have and whose meaning is clear. Each correction is reported by its kind:
+strips the characters (not the string) of the end-of-sequence token, and accepts any position. This
+one checks every number against the state, reports why it skips a hunk, and corrects forms of other
+diffs if their meaning is clear. Each correction is reported by its kind:
 
 - ``crlf``: lines that end in "\r\n";
 - ``header_text``: text after the second ``@@``, as git writes it;
@@ -28,22 +28,22 @@ other diffs have and whose meaning is clear. Each correction is reported by its 
 - ``fence``: a line of a Markdown code fence;
 - ``no_newline_note``: git's note that a file has no newline at its end.
 
-The context lines decide the place. The header's old position is used if the state has these lines
+The context lines decide the position. The header's old position is used if the state has the lines
 there, counted as in a unified diff (``-A,B`` starts at line A) or as in the published form
-(``-A,0`` inserts below line A). Otherwise, if exactly one other place has them and numbers may be
-corrected, the hunk goes there (``moved_context``). With several places (``ambiguous_context``) or
-none (``context_not_found``) it is skipped.
+(``-A,0`` inserts below line A). Otherwise, if they occur exactly once and numbers may be corrected,
+the hunk is applied there (``moved_context``). With several matches (``ambiguous_context``) or none
+(``context_not_found``) it is skipped.
 
-The anchored form (:func:`format_edits`) has no numbers: half of a small model's samples have a
-wrong count. Lines of the state locate a hunk::
+The anchored form (:func:`format_edits`) has no numbers, since half of a small model's samples have
+a wrong count. Lines of the state locate a hunk::
 
     hunk = "@@ @@" { "\n " line } { "\n+" line }
 
-The lines after a blank are the ones just above the new lines, as few as are first found there when
-searching down from the last hunk. A hunk without them is at the top. One resolver reads both forms,
-with the same corrections. In the anchored form a line without a sign counts as one of the old state
-(``sign``), and leading blanks of such lines are ignored if only one place then fits
-(``indentation``).
+The lines after a blank are those just above the new lines, as few as a search down from the last
+hunk needs to find that position first. A hunk without them is at the top. One resolver reads both
+forms, with the same corrections. In the anchored form a line without a sign counts as a line of the
+old state (``sign``), and leading blanks of such lines are ignored if exactly one position then
+matches (``indentation``).
 
 The caller strips the end-of-sequence token, as a suffix. Limits: a program that contains
 ``<|diff|>`` cannot be written in these forms.
@@ -80,10 +80,10 @@ _FENCE = re.compile(r"```\w*\s*|~~~\w*\s*")
 
 @dataclass(slots=True)
 class HunkText:
-    """A hunk's text, parsed.
+    """A parsed hunk.
 
     Attributes:
-        start, old_count, new_start, new_count: the numbers of the header.
+        start, old_count, new_start, new_count: numbers in the header.
         lines: the lines below it, each after ``+`` (new) or a blank (old state).
         mends: the kinds of corrections made.
         is_anchored: whether it has no numbers and is located by its first lines.
@@ -287,7 +287,7 @@ class MalformedHunk(NamedTuple):
 
 
 class HunkFix(NamedTuple):
-    """A correction of text that was not in the published form but clear.
+    """A correction of clear text that deviates from the published form.
 
     ``edit`` and ``hunk`` as in :class:`MalformedHunk`, -1 for the whole text; ``kind`` is listed
     in the module's docstring.
@@ -304,7 +304,7 @@ class Resolution:
 
     Attributes:
         program: the text after all applied hunks.
-        edits: the applied hunks, without edits that have none.
+        edits: edits with at least one applied hunk.
         malformed: hunks with faults, in text order.
         complete: whether two empty diffs end the text.
         stray_lines: non-blank lines outside of hunks: prose before a hunk, text after the end.
@@ -322,7 +322,7 @@ class Resolution:
     def states(self) -> tuple[str, ...]:
         """Text after each edit, computed on each access, since its size can be quadratic.
 
-        Only for edits of the empty state.
+        Only valid if the first edit changes the empty state.
         """
         return states(self.edits)
 
@@ -361,7 +361,7 @@ def format_edits(edits: Iterable[EditStep], *, anchored: bool = False) -> str:
     The prompt ends with the "\n" that the published form has before the first marker.
 
     Args:
-        edits: they write a program, beginning with the empty state.
+        edits: edits that write a program from the empty state.
         anchored: write the form without numbers.
 
     Raises:
@@ -388,7 +388,7 @@ def parse_edits(text: str) -> tuple[EditStep, ...]:
     """Parses a whole, well-formed text.
 
     Raises:
-        InputError: naming the first fault.
+        InputError: if the text has faults; names the first.
     """
     resolution = resolve(text)
     if resolution.malformed:
@@ -428,8 +428,8 @@ def resolve(text: str, *, base: str = "", recount: bool = False) -> Resolution:
         text: edits as :func:`format_edits` writes them, without the end-of-sequence token.
         base: the text of the state that the first edit changes.
         recount: apply a hunk whose lines are sound but whose numbers are wrong, as
-            ``git apply --recount`` and the published resolver do. It goes where its context lines
-            are, if it has any, else to its old position, or to the end if that is past it. It is
+            ``git apply --recount`` and the published resolver do. It is applied at its context
+            lines, if any, else at its old position, or at the end if that is past the end. It is
             still reported (``bad_count``, ``bad_new_position``, ``moved_context``, ``past_end``).
     """
     mended: list[HunkFix] = []
@@ -478,7 +478,7 @@ def resolve(text: str, *, base: str = "", recount: bool = False) -> Resolution:
 
 
 def _split(text: str) -> tuple[list[str], int, bool]:
-    """Returns the diffs up to the end mark, the number of lines after it and if it exists."""
+    """Returns the diffs before the end mark, the text lines after it, and if it exists."""
     # No program contains the marker, so it separates even without a newline before it.
     first, *diffs = re.split(r"\n?" + re.escape(MARKER), text)
     for end in range(1, len(diffs)):
@@ -522,8 +522,8 @@ def _hunks(
 ) -> tuple[list[InsertHunk], str]:
     """Returns the insertions of a hunk, and its fault or "".
 
-    A hunk that is cut off has the lines it contains; one whose numbers are wrong has its lines at
-    the most likely place.
+    A truncated hunk inserts the lines it has; a hunk with wrong numbers inserts its lines at the
+    most likely position.
 
     Args:
         read: the parsed hunk, or why it cannot be parsed.
@@ -553,7 +553,7 @@ def _hunks(
     if above and first <= above[-1].start:
         return [], "out_of_order"
     if not reason and added is not None:
-        # Where the hunk's first line of context, or its first new line, is.
+        # Possible positions: of the hunk's first new line, or of its first context line.
         starts = {first + added + 1, place + added + 1}
         if read.new_start not in starts:
             reason = "bad_new_position"

@@ -50,7 +50,7 @@ class Node:
     """A unit, a clause or a piece of one.
 
     Attributes:
-        kind: ``module``, ``unit``, ``line``, or the clause's: ``body``, ``elif``, ``else``,
+        kind: ``module``, ``unit``, ``line``, or a clause kind: ``body``, ``elif``, ``else``,
             ``handler``, ``finally``, ``case``.
         parent: number of the clause that contains a unit, of the unit that owns a clause, or of
             the node that contains a piece.
@@ -71,20 +71,20 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """The pieces of a program.
+    """A program cut into nodes.
 
     Attributes:
         nodes: all nodes, the module first.
         owners: the node of each line.
         node_of: the node of each statement, handler, ``elif`` and ``case``, and the piece of each
-            part of an expression that is in one. A statement that is missing is on the header's
-            line of the node around it, and belongs to that node.
+            subexpression in a piece. A missing statement is on the header line of the enclosing
+            node, and belongs to that node.
         minimums: pieces that must not all be deleted, with the node that is deleted if they are.
         signatures: definition -> its pieces that are parameters and decorators.
         inert: lines that do not affect any checker: blank lines and comments outside of
             statements, and the inner lines of docstrings.
-        idle: units that are only text, each with the other units of its block. It does not affect
-            any checker while one of the others exists.
+        idle: units that are only a string, each with the other units of its block. The string
+            does not affect any checker while one of these units exists.
     """
 
     nodes: list[Node]
@@ -168,7 +168,7 @@ class _Cutter:
             self.nodes[unit].last = len(self.nodes) - 1
 
     def continues(self, statement: ast.stmt, stop: int) -> bool:
-        """Returns True if a statement starts on the unit's last line, or on one joined to it."""
+        """Returns True if a statement starts on the unit's last line, or on a line joined to it."""
         if isinstance(statement, _COMPOUND):
             return False
         first = statement.lineno - 1

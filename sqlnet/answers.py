@@ -15,7 +15,7 @@ from codegen.sqlnet.databases import DatabaseError, StatementLimits
 from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.query import Statement, UnsafeSQLError
 
-_MOST_COLUMNS = 6  # maximum for answers with columns in another order
+_MOST_COLUMNS = 6  # maximum columns for trying other column orders
 
 
 @dataclass(frozen=True, slots=True)

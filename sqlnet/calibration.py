@@ -1,10 +1,10 @@
 """Confidence that an answer is correct: logistic regression on held-out questions.
 
-It is computed from signs in question and query (:data:`SIGNS`): a network's probabilities rate each
-slot among the given columns, but do not show that the question needs another table or that a word
-was ignored. It is fitted separately for databases of one table, databases of several, where a query
-is far more often wrong, and plans; on databases outside the training data; for some of the
-questions a needed column is hidden, so that they have no answer
+It is computed from features of question and query (:data:`SIGNS`), since a network's probabilities
+rate each slot among the given columns, but do not show that the question needs another table or
+that a word was ignored. It is fitted separately for databases with one table, databases with
+several, where queries are wrong far more often, and plans. Its databases are not in the training
+data; some questions have no answer, since a needed column is hidden
 (``benchmarks/tools/sql_trust.py``).
 """
 
@@ -39,14 +39,14 @@ SIGNS = (
 )
 """Inputs of the confidence.
 
-The log-odds, cut to [-6, 6], of the least certain slot of a kind (``select`` to ``value``), of the
-query chosen by running (``run``) and of its table (``table``); ``margin``, the log-probability
-over the next query with another meaning, at most 6; whether the answer is empty;
-the number of conditions; whether there is an aggregate; whether no value could be looked up;
-content words that nothing explains, at most 4; columns and tables that are named and not used,
-at most 3; the fractions of the table's and of the SELECT column's words that the question has;
-condition columns without a word in the question; whether who, when or where meets a column of
-another type; values that other columns also contain.
+The log-odds, clipped to [-6, 6], of the least certain slot of a kind (``select`` to ``value``), of
+the query chosen by execution (``run``) and of its table (``table``); ``margin``, the lead in
+log-probability over the next query with another meaning, at most 6; whether the answer is empty;
+the number of conditions; whether there is an aggregate; whether no value could be looked up; the
+number of unexplained content words, at most 4, and of columns and tables that are named but unused,
+at most 3; the fractions of the table's and of the SELECT column's words that the question has; the
+number of condition columns without a word in the question; whether a column of another type answers
+who, when or where; the number of values that other columns also contain.
 """
 
 PLAN_SLOTS = {
@@ -58,10 +58,7 @@ PLAN_SLOTS = {
     "value": "flags",
     "table": "tables",
 }
-"""Sign -> the plan's slots (:class:`codegen.sqlnet.plan_decode.ScoredPlan`).
-
-The curve for several tables is fitted on plans, where the package has a network for them.
-"""
+"""Feature -> the plan's slot (:class:`codegen.sqlnet.plan_decode.ScoredPlan`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ class ConfidenceModel:
     threshold: float = 0.5
 
     def confidence(self, signs: Mapping[str, float]) -> float:
-        """Returns the confidence of an answer with these signs."""
+        """Returns the confidence of an answer with these features."""
         weights = self.weights[kind_of(signs)]
         score = weights.get("bias", 0.0) + sum(weights.get(k, 0.0) * v for k, v in signs.items())
         return 1 / (1 + math.exp(-max(-700.0, score)))
@@ -94,15 +91,15 @@ def load(folder: Path) -> ConfidenceModel:
 
 
 def doubts(asked: QuestionContext) -> Iterator[Doubt]:
-    """Yields doubts on a query, from :mod:`codegen.sqlnet.question_checks` or else on words that
-    may change the question.
+    """Yields doubts about a query: from :mod:`codegen.sqlnet.question_checks`, or else about words
+    that may change the question's meaning.
     """
     yield from [*unmet(asked)] or unread(asked)
 
 
 def unread(asked: QuestionContext) -> Iterator[Doubt]:
-    """Yields words that may narrow the rows (unpaid, goalkeepers) of a query for all rows, and the
-    requested item if the query shows another.
+    """Yields doubts about words that may restrict a query for all rows (unpaid, goalkeepers), and
+    about the requested item if the query shows another.
     """
     weak = {stem(stem(word)) for word in WORDS["weak"]}
     left = [w for w in words_left(asked) if stem(stem(w.lower())) not in weak]
@@ -118,7 +115,7 @@ def unread(asked: QuestionContext) -> Iterator[Doubt]:
         left = [word for word in left if not word.endswith("ed")]
     names = {stem(word) for _, words in _parts(asked) for word in words}
     pairs = (f"{a.text}{b.text}".lower() for a, b in pairwise(asked.tokens))
-    joined = " ".join(pair for pair in pairs if stem(pair) in names)  # high schoolers
+    joined = " ".join(pair for pair in pairs if stem(pair) in names)  # such as "high schoolers"
     if left := [word for word in left if word.lower() not in joined]:
         yield not_understood(left)
 
@@ -219,11 +216,10 @@ def named_but_unused(asked: QuestionContext) -> list[str]:
 
 
 def grounding(asked: QuestionContext, *, of_plan: bool = False) -> dict[str, float]:
-    """Measures how well the question's words name the query's columns: some of
+    """Measures how well the question's words name the query's columns; returns some of
     :data:`SIGNS`.
 
-    With ``of_plan``, "which students" names the column of their names, and a cell its
-    column.
+    With ``of_plan``, "which students" also names their name column, and a cell its column.
     """
     said = {*asked.stems}
 
@@ -289,7 +285,7 @@ def _of_another_sort(question: str, clause: Clause) -> bool:
 def signs(
     asked: QuestionContext, log_probabilities: Mapping[str, float], margin: float, **others: float
 ) -> dict[str, float]:
-    """Returns the :data:`SIGNS` of a query; ``planned`` among the others marks a plan."""
+    """Returns the :data:`SIGNS` of a query; ``planned`` in ``others`` marks a plan."""
     odds = {kind: max(-6.0, min(6.0, log_odds(p))) for kind, p in log_probabilities.items()}
     return {
         **odds,
@@ -302,7 +298,7 @@ def signs(
 
 
 def log_odds(log_probability: float) -> float:
-    """Returns the log-odds of a log-probability, cut to finite values."""
+    """Returns the log-odds of a log-probability, clipped to [-12, 12]."""
     below = min(log_probability, -1e-12)
     odds = below - math.log(-math.expm1(below))
     return max(-12.0, min(12.0, odds))

@@ -1,12 +1,12 @@
 """Decoding of logits to queries: slot probabilities, the best queries, and execution guidance.
 
-Greedy (:func:`best_query`), as in the paper (section 3.3): the WHERE columns are the K most
-likely ones, K the most likely number. Or jointly (:func:`candidates`): the queries with the
-highest product of slot probabilities. A ``text`` column is neither summed nor ordered.
+Greedy (:func:`best_query`), as in the paper (section 3.3): the WHERE columns are the K most likely
+ones, where K is the most likely number. Joint (:func:`candidates`): the queries with the highest
+product of slot probabilities. A ``text`` column is neither summed nor ordered.
 
 :func:`choose` runs candidates: Wang et al. 2018, "Robust Text-to-SQL Generation with
 Execution-Guided Decoding" (arXiv 1807.03100), and its form in SQLova (arXiv 1902.01069). There,
-queries without a result are dropped. About a tenth of WikiSQL's correct answers is empty, NULL or
+queries without a result are dropped. About a tenth of WikiSQL's correct answers are empty, NULL or
 0, so that rule costs a good model more than it gains; here each observation subtracts a penalty
 from the log-probability: small for an empty answer, large for an equality that selects no row by
 itself. The penalties were fitted on questions of WikiSQL's rebuilt development set that the model
@@ -131,14 +131,14 @@ _COUNT = AGGREGATES.index("COUNT")
 
 # Penalties in log-probability.
 DEAD = 8.0  # for each equality that selects no row by itself
-EMPTY = 2.0  # if each selects some, but the query returns no rows
+EMPTY = 2.0  # if each selects some row, but the query returns none
 FAILED = 50.0  # if the database rejects the query
 _CLOSE = 6.0  # values are looked up for candidates this close to the best
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredQuery:
-    """A query with the joint log-probabilities of its slots and of its conditions' values."""
+    """A query with its slots' joint log-probability and the log-probability of each value."""
 
     query: Query
     log_probability: float
@@ -297,7 +297,7 @@ def _options(
 
 @dataclass(frozen=True, slots=True)
 class ExecutedChoice:
-    """A candidate that was chosen by running it.
+    """A candidate chosen by execution.
 
     Attributes:
         number: its index among the candidates.
@@ -349,7 +349,7 @@ def choose(
 
     Since penalties are never negative, candidates are tried in order until the next one cannot win.
     Runs at most ``MAX_RUNS`` statements, and one for the answer; the search stops once their total
-    time reaches one statement's limit, or one was cut off, which is not a penalty.
+    time reaches one statement's limit, or one is cut off, which is not penalized.
 
     Args:
         found: candidates, best first, at least one.
@@ -396,7 +396,7 @@ class _Trial:
     database: Database
     limits: StatementLimits
     linker: Linker | None
-    deadline: float  # when the search ends, by the monotonic clock
+    deadline: float  # monotonic time when the search ends
     runs: int = 0
     selects: dict[Condition, bool] = field(default_factory=dict)
 
@@ -441,7 +441,7 @@ def _asks_alike(one: Query, other: Query) -> bool:
 
 
 def gives_something(rows: ResultSet, query: Query | QueryPlan) -> bool:
-    """Returns True if a result has any value that is not NULL, nor a count of 0."""
+    """Returns True if a result has a value other than NULL or a count of 0."""
     if isinstance(query, Query):
         counts = AGGREGATES[query.aggregate] == "COUNT"
     else:

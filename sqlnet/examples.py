@@ -1,7 +1,7 @@
 """WikiSQL's files, and the quality of predicted queries.
 
 Files: questions (``*.jsonl``) and tables (``*.tables.jsonl``), as published (Zhong, Xiong and
-Socher 2017, https://github.com/salesforce/WikiSQL), packed with gzip or not. Tables without rows
+Socher 2017, https://github.com/salesforce/WikiSQL), optionally gzipped. Tables without rows
 (``*.schema.jsonl``) are enough if no query is run.
 
 Query match is WikiSQL's official equality (:meth:`Query.matches`), for sketches the same as
@@ -56,7 +56,7 @@ def read_tables(path: str | Path) -> dict[str, WikiTable]:
     """Reads the tables of a file, by id.
 
     Raises:
-        InputError: with file and line; also for a file without tables.
+        InputError: if a line is malformed (names file and line), or there are no tables.
     """
     tables = {}
     for where, row in read_rows(path):
@@ -79,7 +79,7 @@ def read_questions(path: str | Path, tables: Mapping[str, WikiTable]) -> Iterato
     """Streams the questions of a file.
 
     Raises:
-        InputError: with file and line; also if a table is missing.
+        InputError: if a line is malformed or its table is missing; names file and line.
     """
     for number, (where, row) in enumerate(read_rows(path)):
         if not isinstance(row, dict) or not isinstance(row.get("question"), str):
@@ -131,7 +131,7 @@ def words_in(items: Iterable[LabeledQuestion], least: int = 1) -> list[str]:
 def split_by_table(
     items: Sequence[LabeledQuestion], share: float, seed: int
 ) -> tuple[list[LabeledQuestion], list[LabeledQuestion]]:
-    """Splits off training questions, and the held-out questions of about ``share`` of tables."""
+    """Returns training questions, and held-out questions (about a fraction ``share`` of tables)."""
 
     def is_held_out(item: LabeledQuestion) -> bool:
         key = f"{seed}:{item.question.table.name}".encode()

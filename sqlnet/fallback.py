@@ -1,14 +1,14 @@
-"""A language model as fallback: it writes several statements, and their results vote.
+"""A language model as fallback: a vote over the results of its statements decides.
 
 The model sees the names and types of the relevant tables (:func:`prompt_of`), never rows. Each
 statement passes the usual gate (:func:`codegen.sqlnet.sql.validate`) and runs on the read-only
-database. The most frequent result is the answer, its fraction of the samples the confidence
+database. The most frequent result is the answer; its fraction of the samples is the confidence
 (self-consistency by execution, Shi et al. 2022, arXiv 2204.11454; voting with one correction as in
-CSC-SQL, arXiv 2505.13271). If none runs, the model gets one error message and may try again. A
-model that can be constrained gets a grammar of statements that the gate may accept
+CSC-SQL, arXiv 2505.13271). If no statement runs, the model gets one error message and may try
+again. A model that can be constrained gets a grammar of statements that the gate may accept
 (:func:`gbnf_of`).
 
-Limit: a vote does not find a mistake that most samples share.
+Limit: a vote cannot detect a mistake that most samples share.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def _table_line(table: Table, question: str) -> str:
 
 
 def _cells(question: str, linked: LinkedSchema) -> Iterator[tuple[int, str]]:
-    """Yields the cells in the question: the table's number, and a line."""
+    """Yields each cell in the question as its table's number and a prompt line."""
     for mention in mentions_of(question, tokenize(question), linked):
         for item, cell in mention.cells.items():
             if cell.casefold() == mention.text.casefold():
@@ -221,7 +221,7 @@ def _after_thinking(text: str) -> str:
 
 
 def statement_from(text: str, schema: Schema, dialect: str) -> Statement:
-    """Extracts the statement from a completion: a code fence, or from the first SELECT or WITH on.
+    """Extracts the statement from a completion or its code fence: from the first SELECT or WITH on.
 
     Raises:
         UnsafeSQLError: if it is missing or not allowed.
@@ -236,7 +236,7 @@ def statement_from(text: str, schema: Schema, dialect: str) -> Statement:
         raise UnsafeSQLError("Only a single SELECT may run; the model wrote more than that.")
     sql = found[0].strip().rstrip(";").strip()
     if validate(sql, schema.tables, dialect).find(exp.Placeholder):
-        raise UnsafeSQLError("The model's statement leaves a value open.")
+        raise UnsafeSQLError("The model's statement has a placeholder.")
     return Statement(sql, (), dialect)
 
 
@@ -245,7 +245,7 @@ _KEYWORDS = frozenset(word for words in Tokenizer.KEYWORDS for word in words.upp
 
 
 def gbnf_of(tables: Sequence[Table]) -> str:
-    """Builds the grammar, in GBNF, of statements over these tables, at least one.
+    """Builds the GBNF grammar of statements over one or more tables.
 
     GBNF is llama.cpp's notation; vLLM reads it too, and :mod:`codegen.decoding` constrains local
     models by it. A constrained model writes one SELECT that consists of known parts and the

@@ -1,6 +1,6 @@
 """Questions and tables as tensors: word ids, and features for matching words.
 
-A word has its vector, if there is one, and hashed character trigrams, so that a user's own column
+A word is represented by its vector, if any, and hashed character trigrams, so that users' column
 names are not all unknown. Matches between the question and the column names (exact, or by a crude
 stem) and column types are features, as in TypeSQL (Yu et al. 2018, arXiv 1804.09769). The table's
 content is not an input.
@@ -97,7 +97,7 @@ def encode_question(text: str, table: Table) -> EncodedQuestion:
 
 
 def _mark_neighbours(pairs: np.ndarray, i: int) -> None:
-    """Sets the nearness features of the tokens around token i, a match."""
+    """Sets the nearness features of the tokens around the matching token i."""
     for distance in range(1, _NEAR + 1):
         nearness = 1 - (distance - 1) / _NEAR
         if i + distance < len(pairs):
@@ -128,25 +128,25 @@ def _column_features(
 
 @lru_cache(maxsize=100_000)
 def trigrams(word: str) -> tuple[int, ...]:
-    """Returns hashed trigrams of a word with its borders, each in [0, TRIGRAM_BUCKETS)."""
+    """Returns hashed trigrams of a word with boundary marks, each in [0, TRIGRAM_BUCKETS)."""
     framed = f"<{word}>"
     pieces = [framed[i : i + 3] for i in range(max(1, len(framed) - 2))]
     return tuple(zlib.crc32(piece.encode()) % TRIGRAM_BUCKETS for piece in pieces[:24])
 
 
 class BatchVocabulary:
-    """The words and the names of a batch, each once, numbered in order of appearance."""
+    """The distinct words and names of a batch, numbered in order of appearance."""
 
     def __init__(self) -> None:
         self.words: dict[str, int] = {}
         self.names: dict[tuple[str, ...], int] = {}
 
     def words_at(self, words: Iterable[str]) -> list[int]:
-        """Returns the numbers of words."""
+        """Returns each word's number."""
         return [self.words.setdefault(word, len(self.words)) for word in words]
 
     def names_at(self, names: Iterable[tuple[str, ...]]) -> list[int]:
-        """Returns the numbers of names."""
+        """Returns each name's number."""
         return [self.names.setdefault(name, len(self.names)) for name in names]
 
     def tensors(
@@ -168,7 +168,7 @@ class BatchVocabulary:
 
 
 def padded(rows: Sequence[ArrayLike]) -> Tensor:
-    """Joins arrays of one rank, at least one, to a tensor; zeros fill to the largest sizes."""
+    """Stacks one or more arrays of the same rank, zero-padded to the largest sizes."""
     arrays = [np.asarray(row) for row in rows]
     sizes = np.max([array.shape for array in arrays], axis=0)
     found = np.zeros((len(arrays), *sizes), arrays[0].dtype)
@@ -182,7 +182,7 @@ class Tensors(NamedTuple):
 
     Each word occurs once: ``word_ids`` [U] (0 is unknown), with trigrams in a flat list
     (``trigram_ids``, ``trigram_starts`` [U]). So does each column name: ``names`` [N, W] are
-    indices into the words, ``name_lengths`` [N] their numbers. Indices are int64, masks bool.
+    indices into the words, ``name_lengths`` [N] their lengths. Indices are int64, masks bool.
 
     Attributes:
         question: [B, L] indices into the words. column: [B, C] indices into the names.

@@ -1,8 +1,8 @@
 """Joins between the tables of a database, and the cheapest tree of them over some tables.
 
-A join comes from a declared foreign key or, if two tables have none, from names: a column called
-like another table's key, ``customer_id`` for the key of ``customers``, or, between tables that
-nothing else connects, one name in both. A guessed join costs more than a declared one.
+A join comes from a declared foreign key or, if two tables have none, from names: a column named
+like another table's key (``customer_id`` for the key of ``customers``) or, between tables that
+nothing else connects, the same name in both. A guessed join costs more than a declared one.
 
 Trees of equal cost are different readings of a question (a flight's source or destination
 airport); all are returned.
@@ -23,7 +23,7 @@ from codegen.core.errors import CodegenError
 from codegen.sqlnet.query import Table
 from codegen.sqlnet.words import stem, words_of
 
-# Different kinds of joins never have equal sums of a few costs.
+# Sums of a few costs are never equal for different kinds of joins.
 _COSTS = {"declared": 1.0, "guessed": 1.55, "same name": 2.45}
 # Names that columns of unrelated tables share.
 _COMMON_WORDS = """
@@ -33,7 +33,7 @@ _COMMON_WORDS = """
 _COMMON = frozenset(_COMMON_WORDS.split())
 _MOST_ROOTS = 12  # tables tried as the root of a tree
 _MOST_TREES = 8
-_MOST_SHARING = 8  # tables; a column name in more tables connects none
+_MOST_SHARING = 8  # maximum tables that one column name connects
 
 
 class PlanError(CodegenError):
@@ -44,7 +44,7 @@ class PlanError(CodegenError):
 class TableJoin:
     """A join of rows of ``child`` to one row of ``parent``: indices of tables and their columns.
 
-    With the origin "same name", either row may belong to several of the other table.
+    With the origin "same name", either row may match several rows of the other table.
     """
 
     child: int
@@ -59,7 +59,7 @@ class TableJoin:
         return _COSTS[self.origin]
 
     def repeats(self, table: int) -> bool:
-        """Returns True if a row of one of its two tables may join several rows."""
+        """Returns True if a row of ``table``, one of the two, may join several rows."""
         return table == self.parent or self.origin == "same name"
 
     def other(self, table: int) -> int:
@@ -201,7 +201,7 @@ def _joins_of(tables: Sequence[Table]) -> Iterator[TableJoin]:
 
 
 def _parts(count: int, connected: Iterable[frozenset[int]]) -> list[int]:
-    """Numbers the connected component of each table."""
+    """Returns the number of each table's connected component."""
     part = list(range(count))
     for one, other in map(sorted, connected):
         old, new = part[other], part[one]
@@ -212,7 +212,7 @@ def _parts(count: int, connected: Iterable[frozenset[int]]) -> list[int]:
 def _guessed(tables: Sequence[Table]) -> dict[frozenset[int], list[TableJoin]]:
     """Returns the joins that names suggest, by pair of tables."""
     named: dict[tuple[str, ...], list[tuple[int, int]]] = {}
-    prefixed: dict[tuple[str, ...], list[tuple[int, int]]] = {}  # stems of a table, and a last word
+    prefixed: dict[tuple[str, ...], list[tuple[int, int]]] = {}  # stemmed words, then the last
     for number, table in enumerate(tables):
         for column, described in enumerate(table.columns):
             words = words_of(described.name)

@@ -1,6 +1,6 @@
 """Parts shared by the network's two layouts: inputs, outputs, the loss, attention, spans.
 
-A layout is a network with the methods of :class:`Layout`; there are ``shared`` (the default,
+A layout is a network with the methods of :class:`Layout`: ``shared`` (the default,
 :mod:`codegen.sqlnet.shared_encoder`) and ``paper`` (:mod:`codegen.sqlnet.paper_model`).
 
 Source: Xu, Liu and Song, "SQLNet: Generating Structured Queries From Natural Language Without
@@ -31,7 +31,7 @@ class ValueSpan:
 
 
 class Outputs(NamedTuple):
-    """Logits; masked ones are the lowest number.
+    """Logits; masked ones are the lowest finite number.
 
     ``select``: [B, C]. ``where``: [B, C]. ``number``: [B, MAX_CONDITIONS + 1].
     """
@@ -58,7 +58,7 @@ class Targets(NamedTuple):
 
 
 class Layout(Protocol):
-    """A network that scores every slot of the sketch; ``states`` is its ``encode``'s result."""
+    """A network that scores every slot of the sketch; ``states`` is the result of ``encode``."""
 
     def encode(self, batch: Tensors, targets: Targets | None = None) -> Any:
         """Encodes questions and columns; with targets, only the parts that their loss needs."""
@@ -136,11 +136,11 @@ def slots_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class BiLSTM(nn.Module):
-    """A bidirectional LSTM over padded rows; ``hidden`` is the width of both directions together.
+    """A bidirectional LSTM over padded sequences; ``hidden`` is the width of both directions.
 
-    Rows are padded at the end, not packed; the backward direction gets each row reversed within its
-    length. Padding thus never comes before a row's own items, and the CPU's fused LSTM kernels can
-    be used, which halves the time.
+    Sequences are padded at the end, not packed; the backward direction gets each sequence reversed
+    within its length. Padding thus never comes before a sequence's items, and the CPU's fused LSTM
+    kernels can be used, which halves the time.
     """
 
     def __init__(self, width: int, hidden: int, layers: int = 1, dropout: float = 0.0) -> None:
@@ -154,8 +154,8 @@ class BiLSTM(nn.Module):
     def forward(
         self, inputs: Tensor, lengths: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Returns outputs [N, T, hidden], undefined beyond a row's length, and the last layer's
-        final states [N, hidden].
+        """Returns outputs [N, T, hidden], undefined beyond a sequence's length, and the last
+        layer's final states [N, hidden].
 
         Args:
             inputs: [N, T, width].
@@ -181,7 +181,7 @@ class BiLSTM(nn.Module):
         return outputs, torch.cat(last, dim=-1)
 
     def last(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Returns the final states [N, hidden]; runs many rows in groups of similar length."""
+        """Returns the final states [N, hidden]; many sequences run in groups of similar length."""
         if len(lengths) < _MANY:
             return self(inputs, lengths)[1]
         order = lengths.argsort(stable=True)
@@ -195,7 +195,7 @@ class BiLSTM(nn.Module):
         return torch.cat(found)[order.argsort()]
 
 
-_MANY = 32  # rows; below it, a second run costs more than padding
+_MANY = 32  # sequences; for fewer, a second run costs more than padding
 _BUCKETS = (3, 6)
 
 
@@ -211,7 +211,7 @@ def _taken(values: Tensor, places: Tensor) -> Tensor:
 
 
 class RowDropout(nn.Module):
-    """Dropout with one mask per row: [B, T, d] loses the same features at every T."""
+    """Dropout with one mask per sequence: [B, T, d] loses the same features at every T."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

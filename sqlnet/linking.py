@@ -125,7 +125,7 @@ def _occurs_in(form: tuple[str, ...], stems: list[str]) -> bool:
 
 MOST_VALUES = 5000
 _LIKENESS = 0.85  # difflib's ratio above which two strings differ by a typo
-_WORD_LIKENESS = 0.75  # the same for each pair of words, if they have equally many
+_WORD_LIKENESS = 0.75  # the same for each pair of words, if there are equally many
 _LIMITS = StatementLimits(seconds=1.0, rows=MOST_VALUES)
 _MOST_SECONDS = 2.0
 _LONGEST_MENTION = 8  # tokens
@@ -165,10 +165,10 @@ class ValueCache:
 
 @dataclass(frozen=True, slots=True)
 class Linker:
-    """Links values to a table's values; ``held`` caches those read.
+    """Links values to a table's values; ``held`` caches values that were read.
 
     A column with more than ``MOST_VALUES`` values, or one that takes over a second to read, is not
-    linked, nor are other ones of a table after ``_MOST_SECONDS``.
+    linked, nor are a table's other columns after ``_MOST_SECONDS``.
     """
 
     database: Database
@@ -284,8 +284,8 @@ def links_of(before: Query, after: Query, table: Table) -> tuple[Link, ...]:
 def nearest(value: str, values: Sequence[str]) -> str | None:
     """Returns the value that is meant, or None.
 
-    In this order: equal but for case; equal but for accents, punctuation and spaces; the same date;
-    the only one with all its words; the most similar one, if it differs by a typo.
+    In this order: equal except for case; equal except for accents, punctuation and spaces; the same
+    date; the only one with all its words; the most similar one, if it differs by a typo.
     """
     wanted, bare, day = value.casefold(), _bare(value), date_in(value)
     for found in values:

@@ -1,4 +1,4 @@
-"""A trained network with its vocabulary, kept in a directory (:mod:`codegen.sqlnet.storage`)."""
+"""A trained network with its vocabulary, stored in a directory (:mod:`codegen.sqlnet.storage`)."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class SketchNetwork:
 
     @classmethod
     def load(cls, path: str | Path) -> SketchNetwork:
-        """Loads a directory.
+        """Loads a network from a directory.
 
         Raises:
             ModelError: if the directory has no network, or a corrupt one.
@@ -136,7 +136,7 @@ class WordVectors:
 
 
 def read_vectors(path: str | Path) -> WordVectors:
-    """Reads vectors; of several for one word, the first.
+    """Reads word vectors; if a word has several, the first.
 
     Raises:
         InputError: if the file is unreadable or has an unknown format.
@@ -165,7 +165,7 @@ def read_vectors(path: str | Path) -> WordVectors:
 
 
 def chosen_vectors(found: WordVectors, needed: Collection[str], most: int) -> WordVectors:
-    """Selects the needed words' vectors, and the file's first others up to ``most`` in total."""
+    """Selects the needed words' vectors, then the first others, up to ``most`` in total."""
     wanted = set(needed)
     first = [i for i, word in enumerate(found.words) if word in wanted]
     others = [i for i, word in enumerate(found.words) if word not in wanted]
@@ -176,7 +176,7 @@ def chosen_vectors(found: WordVectors, needed: Collection[str], most: int) -> Wo
 
 
 def random_vectors(words: Iterable[str], width: int, seed: int) -> WordVectors:
-    """Returns small random vectors, to be trained, if there is no file."""
+    """Returns small random vectors to train if there is no file."""
     held = tuple(dict.fromkeys(words))
     rng = np.random.default_rng(seed)
     return WordVectors(held, rng.normal(0, 0.3, (len(held), width)).astype(np.float32))

@@ -2,7 +2,7 @@
 
 Source: SQLNet (arXiv 1711.04436), sections 3.2 to 3.4, with the layer shapes of the released code
 and the paper's tanh. Unlike in that code, gradients reach the column encoders, the aggregate reads
-the predicted SELECT column at test time, masks hold for every batch, and a value is the slice of
+the predicted SELECT column at test time, masks apply to every batch, and a value is the slice of
 the question from the first to the last position pointed at.
 """
 
@@ -43,7 +43,7 @@ class PaperStates(NamedTuple):
 
 
 class SketchModule(nn.Module):
-    """The encoders of one module, and its column attention, if it has one."""
+    """The encoders of one module, and its column attention, if any."""
 
     def __init__(self, width: int, hidden: int, dropout: float, *, attends: bool) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class PaperSQLNet(nn.Module):
     """The paper's network; see :class:`codegen.sqlnet.layout.Layout` for the methods."""
 
     def __init__(self, vectors: Tensor, hidden: int = 100, dropout: float = 0.3) -> None:
-        """Builds the network; ``vectors``: [words + 1, width]; row 0 (unknown, borders) is zero."""
+        """Builds the network; ``vectors``: [words + 1, width]; row 0 (unknown, BEG/END) is zero."""
         super().__init__()
         self.word_width = vectors.shape[1]
         width = vectors.shape[1]
@@ -117,7 +117,7 @@ class PaperSQLNet(nn.Module):
     ) -> Tensor:
         """Returns a module's states of the columns: [B, C, d].
 
-        With targets, modules that score gold columns only skip the others, which stay zero.
+        With targets, modules that score only gold columns skip other columns, which stay zero.
         """
         encoder = self._module(name).name
         if targets is None or name not in _ASKED_OF_GOLD:
@@ -169,7 +169,7 @@ class PaperSQLNet(nn.Module):
         return seen + self.of_column[name](states.read[name].columns)
 
     def value_loss(self, states: PaperStates, targets: layout.Targets) -> dict[str, Tensor]:
-        """Returns a mean over each value's positions and <END>; see the layout."""
+        """Returns the loss, averaged over each value's positions and <END>; see the layout."""
         known = (targets.starts >= 0).nonzero(as_tuple=True)
         rows, columns, starts = known[0], targets.columns[known], targets.starts[known]
         lengths = (targets.ends[known] - starts + 1).clamp(max=_MAX_STEPS - 1)
@@ -195,8 +195,8 @@ class PaperSQLNet(nn.Module):
         """Computes scores a = u^T tanh(U1 H_Q + U2 E_c + U3 h_t) of the next position.
 
         Args:
-            rows: [M], the question of each value.
-            columns: [M], its column.
+            rows: [M], index of each value's question.
+            columns: [M], index of its column.
             inputs: [M, T] positions chosen before.
 
         Returns:
@@ -226,7 +226,7 @@ class PaperSQLNet(nn.Module):
         for step in range(_MAX_STEPS):
             logits, state = self._point(states, rows, columns, chosen, state)
             scores = logits[:, 0].log_softmax(-1)
-            scores[:, 0] = layout.lowest(scores)  # nothing comes before the question
+            scores[:, 0] = layout.lowest(scores)  # <BEG> is never chosen
             if step == 0:
                 scores.scatter_(-1, end[:, None], layout.lowest(scores))
             best = scores.max(-1)

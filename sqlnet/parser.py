@@ -4,10 +4,10 @@
     schema = Schema.open("shop.db")
     parse = parser.parse("which city does Ann Lee live in?", schema)
     parse.statement()          # SQL text with placeholders, and their values
-    parse.confidence           # that the query is correct
+    parse.confidence           # confidence that the query is correct
     parse.rows                 # the answer
 
-One table is read by a sketch (:mod:`codegen.sqlnet.network`), several by a plan
+Questions on one table become a sketch (:mod:`codegen.sqlnet.network`), on several a plan
 (:mod:`codegen.sqlnet.plan_decode`). No column can be invented, values are parameters, every
 statement passes the gate of :mod:`codegen.sqlnet.sql`, and the database is read-only.
 
@@ -60,7 +60,7 @@ DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
 _BEAM = 4
 _PARTS = ("column", "operator", "value")  # the parts of a condition
 _MOST_SIGNS = 2000  # characters of a question that are searched for cues
-_NEAR = 0.2  # likeness (Likeness.of) of a word and a name that it may mean
+_NEAR = 0.2  # minimum WordSimilarity of a word and a name that it may mean
 _TIE = math.log(3)  # readings whose probabilities differ by less than this factor are tied
 _QUANTITIES = tuple(AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
 _COUNT = AGGREGATES.index("COUNT")
@@ -84,7 +84,7 @@ class Interpretation:
         table: table of the query; for a plan, of the first column shown.
         confidence: the network's probability of the whole query.
         slots: the query's slots.
-        links: values in the question that were taken for values in the table.
+        links: values in the question, with the table's values that replaced them.
         sentence: the query in plain words.
         graph: the joins of a plan's database.
     """
@@ -160,7 +160,7 @@ class Parse:
 
 
 class SQLNet:
-    """Reads questions with a trained network."""
+    """A question parser that uses trained networks."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class SQLNet:
         trusted: ConfidenceModel | None = None,
         plans: PlanParser | None = None,
     ) -> None:
-        """Creates a parser: a network for single tables; ``plans`` for several (default: ours)."""
+        """Creates a parser; ``plans`` parses questions on several tables (default: built in)."""
         self.network, self._plans = network, plans
         self.trust = trusted or calibration.load(DEFAULT_MODEL)
         self._held: WeakKeyDictionary[Database, ValueCache] = WeakKeyDictionary()
@@ -199,7 +199,7 @@ class SQLNet:
         min_confidence: float | None = None,
         limits: StatementLimits = DEFAULT_LIMITS,
     ) -> Parse:
-        """Reads a question.
+        """Parses a question.
 
         Args:
             question: English question; its first 200 tokens are read.
@@ -246,7 +246,7 @@ class SQLNet:
         top_k: int,
         limits: StatementLimits,
     ) -> _Found:
-        """Reads a question on one table."""
+        """Parses a question on one table."""
         # The network reads abbreviated names spelled out.
         encoded = encode_question(question, spelled_out(table, question))
         (slots,) = self.network.read([encoded], beam=_BEAM)
@@ -384,9 +384,9 @@ class _Found:
     """A network's result for a question, before the checks.
 
     Attributes:
-        parse: without confidence; its doubts apply regardless of the requested confidence.
+        parse: parse without confidence; its doubts apply at any requested confidence.
         asked: the question and its best reading.
-        rival: the same for the second reading, if that is nearly as likely.
+        rival: the question and its second reading, if nearly as likely.
         doubts: other doubts, computed on demand.
     """
 
@@ -405,7 +405,7 @@ def _planned(
     top_k: int,
     limits: StatementLimits,
 ) -> _Found:
-    """Reads a question on several tables."""
+    """Parses a question on several tables."""
     answer = parser.plans.parse(question, schema, execute=database is not None, limits=limits)
     choice = answer.choice
     order = sorted(range(len(answer.candidates)), key=lambda i: i != choice.number)
@@ -572,7 +572,7 @@ def _foreign(
 
 
 def _no_cells(answer: PlanAnswer) -> Iterator[Doubt]:
-    """Yields doubts for strings in a plan that their column lacks."""
+    """Yields doubts about strings in a plan that their column lacks."""
     schema = answer.question.schema
     for item, value in strange_texts(answer.best.plan, answer.question):
         column = schema.tables[item.table].columns[item.column]
@@ -580,8 +580,8 @@ def _no_cells(answer: PlanAnswer) -> Iterator[Doubt]:
 
 
 def _other_ways(answer: PlanAnswer, asked: QuestionContext) -> Iterator[Doubt]:
-    """Yields doubts on unmentioned tables in the query that others could replace: Ann's purchases
-    are not her reviews.
+    """Yields doubts about joined tables that the question does not mention and other tables could
+    replace: Ann's purchases are not her reviews.
     """
     schema, plan = answer.question.schema, answer.best.plan
     try:
@@ -604,7 +604,7 @@ def _other_ways(answer: PlanAnswer, asked: QuestionContext) -> Iterator[Doubt]:
 
 
 def _connected_without(table: int, ends: set[int], graph: JoinGraph) -> bool:
-    """Returns True if tables connect without ``table``; a single one, if another refers to it."""
+    """Returns True if tables connect without ``table``; for one table, if another refers to it."""
     if len(ends) == 1:
         found = (j for j in graph.joins if j.parent in ends and j.child not in {table, *ends})
         return next(found, None) is not None
@@ -635,7 +635,7 @@ def _check(question: str, top_k: int, min_confidence: float | None) -> None:
 def _sensible(
     found: Sequence[decode.ScoredQuery], encoded: EncodedQuestion
 ) -> list[decode.ScoredQuery]:
-    """Returns candidates, without aggregates of identifiers if there are others; COUNT counts
+    """Returns candidates, without aggregates of identifiers if other candidates exist; COUNT counts
     rows, unless the question means rows with a value.
     """
     columns = encoded.table.columns
@@ -666,7 +666,7 @@ def _is_had(words: Sequence[str], question: str) -> bool:
 
 
 def _not_there(query: Query, encoded: EncodedQuestion, linker: Linker | None) -> Iterator[Doubt]:
-    """Yields doubts on missing values, and on cells in the question that are not used."""
+    """Yields doubts about missing values, and about cells in the question that are not used."""
     if linker is None:
         return
     columns = encoded.table.columns
@@ -692,7 +692,7 @@ def _no_such_value(column: Column, value: str, held: Sequence[str]) -> Doubt:
 
 
 def _competes(asked: QuestionContext, rival: QuestionContext) -> bool:
-    """Returns True if another reading meets the question's cues, and names its words as well."""
+    """Returns True if another reading meets the question's cues, and matches its words as well."""
     named = [calibration.grounding(each)["select_named"] for each in (asked, rival)]
     return named[1] >= named[0] and not next(calibration.doubts(rival), None)
 
@@ -703,7 +703,7 @@ def _differ(
     database: Database | None,
     limits: StatementLimits,
 ) -> bool:
-    """Returns True if another reading has another answer, or if it cannot be run."""
+    """Returns True if another reading has another answer, or if there is no database."""
     if database is None:
         return True
     try:
@@ -724,7 +724,7 @@ def _elsewhere(query: Query, linker: Linker | None) -> int:
 
 
 def _left(asked: QuestionContext) -> Iterator[Doubt]:
-    """Yields doubts on the question's words that the query omits."""
+    """Yields doubts about the question's words that the query omits."""
     if left := calibration.words_left(asked):
         yield calibration.not_understood(left)
     for name in calibration.named_but_unused(asked):

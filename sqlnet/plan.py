@@ -10,11 +10,11 @@ How a plan becomes SQL (:func:`to_statement`):
 - FROM is the cheapest tree of joins over all tables of the plan.
 - A list whose rows a join repeats is DISTINCT.
 - A sum or mean over rows that a join repeats counts each row once (EXISTS), or is rejected.
-- "Never" is NOT EXISTS, so that NULLs cause no errors; about values of the listed table itself (the
+- "Never" is NOT EXISTS, so that NULLs cause no errors; for values of the listed table itself (the
   countries that never won) it is EXCEPT.
-- A group by a name also groups by the primary key, if a join repeats the table's rows: two
-  customers of one name stay two.
-- The first rows of an order skip NULLs.
+- A group by a name also groups by the primary key, if a join repeats the table's rows, so that
+  customers with the same name stay separate.
+- An order with a limit skips NULLs.
 - A period (a day, a month, a year) on a column of dates is a half-open range.
 
 Limits: at most two blocks; AND or OR between tests, not both; no arithmetic, no table twice in one
@@ -59,7 +59,7 @@ class ColumnRef:
 
 @dataclass(frozen=True, slots=True)
 class SelectItem:
-    """An item in SELECT, under an aggregate of ``AGGREGATES``; ``distinct``: distinct values.
+    """An item in SELECT with an index into ``AGGREGATES``; ``distinct`` drops repeated values.
 
     Rows without an aggregate mean all columns of their table.
     """
@@ -104,7 +104,7 @@ class PlanCondition:
 
 @dataclass(frozen=True, slots=True)
 class OrderBy:
-    """An order by an item under an aggregate."""
+    """An order by an item or its aggregate."""
 
     item: ColumnRef
     aggregate: int = 0
@@ -113,11 +113,11 @@ class OrderBy:
 
 @dataclass(frozen=True, slots=True)
 class SecondBlock:
-    """A second block in addition to the first.
+    """A second query block, combined with the first.
 
     Attributes:
         kind: ``never``: no row of ``tables`` that meets ``where`` belongs to a listed row.
-            ``both``: the listed also meet ``where``, maybe by another row. ``except`` and
+            ``both``: listed rows also meet ``where``, maybe by another row. ``except`` and
             ``union``: the same list under ``where`` is subtracted or added. ``scalar``: ``item`` is
             compared by ``operator`` with its aggregate over the rows that meet ``where``; without
             an aggregate, "=" means one of their values.
@@ -144,7 +144,7 @@ class QueryPlan:
         distinct: True returns each row once.
         where: tests on rows (WHERE) and, with an aggregate, on groups (HAVING).
         any_of: True joins the tests on rows by OR.
-        group: GROUP BY.
+        group: columns of GROUP BY.
         order, limit: "the five cheapest" has both.
         companion: a second block.
         keys: foreign keys to prefer where tables can be joined in several ways.
@@ -226,7 +226,7 @@ def the_tree(
     """Returns the cheapest tree; of several, the one that uses most of the ``keys``.
 
     Raises:
-        PlanError: with two of the joins, if several trees remain.
+        PlanError: if several trees remain; names two of the joins.
     """
     found = graph.trees(required)
     if len(found) > 1:
@@ -252,7 +252,7 @@ def _named(graph: JoinGraph, join: TableJoin) -> str:
 
 @dataclass(slots=True)
 class _Scope:
-    """The names of the tables in one block; in a ``bare`` one, columns are not qualified."""
+    """The table names in one block; if ``bare``, columns are not qualified."""
 
     names: dict[int, str]
     bare: bool = False
@@ -448,7 +448,7 @@ class _Writer:
             if key is not None and is_label and is_repeated({item.table}, tree):
                 groups.append(ColumnRef(item.table, key))
             groups.append(item)
-        # Except in SQLite, all shown columns must be grouped; next to a row's key that is harmless.
+        # Except in SQLite, all shown columns must be grouped, which is harmless with a row's key.
         return list(dict.fromkeys([*groups, *plain])) if groups else []
 
     def _test(self, test: PlanCondition, scope: _Scope, tree: JoinTree) -> exp.Expr:
@@ -626,8 +626,8 @@ def _any_or_all(tests: list[exp.Expr], any_of: bool) -> list[exp.Expr]:
 def is_repeated(listed: set[int], tree: JoinTree, fixed: frozenset[int] = frozenset()) -> bool:
     """Returns True if a join repeats the rows of the listed tables.
 
-    Joins from them, or from their parents, to a child do, unless they lead to a ``fixed`` table,
-    whose group the row then belongs to.
+    Joins from these tables, or from their parents, to a child repeat rows, unless they lead to a
+    ``fixed`` table, whose group the row then belongs to.
     """
     seen = set(listed)
     todo = list(listed)

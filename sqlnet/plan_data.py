@@ -1,8 +1,8 @@
-"""Questions with plans, converted from datasets in Spider's form with gold SQL.
+"""Questions with plans, converted from datasets in Spider's format with gold SQL.
 
 A line of a question file is ``{"db_id", "question", "query"}`` (Yu et al. 2018, arXiv 1809.08887);
 the databases are SQLite files. A gold query is parsed into a plan, which is kept only if it returns
-the gold result on the database; the others are counted by reason.
+the gold result on the database; rejected queries are counted by reason.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ class GoldQuestion:
 
 
 def read_gold(path: str | Path) -> list[GoldQuestion]:
-    """Reads a JSONL file of questions, packed with gzip or not.
+    """Reads a JSONL file of questions, optionally compressed with gzip.
 
     Raises:
-        InputError: with the line that is not a question.
+        InputError: if a line is not a question; names the line.
     """
     found = []
     for where, row in read_rows(path):
@@ -95,7 +95,7 @@ def read_gold(path: str | Path) -> list[GoldQuestion]:
 
 
 def find_database(folders: Sequence[str | Path], db_id: str) -> SqliteDatabase | None:
-    """Opens ``<db_id>.sqlite`` of the first folder that has it; None if absent.
+    """Opens ``<db_id>.sqlite`` in the first folder that has it; None if absent.
 
     It is opened in this process, since a dataset runs some ten thousand statements.
     """
@@ -139,7 +139,7 @@ def read_planned(path: str | Path) -> list[PlannedQuestion]:
 def planned_gold(
     golds: Iterable[GoldQuestion], folders: Sequence[str | Path]
 ) -> tuple[list[PlannedQuestion], Counter[str]]:
-    """Returns the gold questions that have a plan, and the number of others by reason.
+    """Returns the gold questions that have a plan, and the number without one by reason.
 
     ``folders`` contain the SQLite files.
     """
@@ -191,7 +191,7 @@ def prepare(
     """Writes ``plans.jsonl`` and ``held_out.jsonl``.
 
     Args:
-        held_out: fraction of the gold questions, by whole databases, to hold out of training.
+        held_out: fraction of the gold questions to hold out of training, as whole databases.
 
     Raises:
         InputError: if there are no gold questions, none has a plan, or ``out`` has other files with
@@ -241,7 +241,7 @@ def run_rows(
     *,
     keep_distinct: bool = False,
 ) -> list[tuple[Any, ...]] | None:
-    """Returns a statement's rows, DISTINCT ignored unless ``keep_distinct``; None if it fails."""
+    """Returns a statement's rows, without DISTINCT unless ``keep_distinct``; None if it fails."""
     try:
         text = text if keep_distinct else without_distinct(text)
         statement = Statement(text, tuple(parameters))
@@ -294,8 +294,8 @@ def plan_of(query: str, graph: JoinGraph) -> QueryPlan:
 
 
 def simplest(plan: QueryPlan, gives_gold: Callable[[QueryPlan], bool]) -> QueryPlan | None:
-    """Returns the plan without groups that the rules of :mod:`codegen.sqlnet.plan` infer, or else
-    with them, whichever returns the gold result; None if neither does.
+    """Returns the plan without groups that :mod:`codegen.sqlnet.plan` infers if that returns the
+    gold result, else the plan with them if that does; None if neither does.
     """
     is_shown = any(not s.aggregate for s in plan.select)
     inferred = replace(plan, group=()) if is_shown else plan
@@ -304,7 +304,7 @@ def simplest(plan: QueryPlan, gives_gold: Callable[[QueryPlan], bool]) -> QueryP
 
 @dataclass(slots=True)
 class _Names:
-    """The tables by their names in one block, and the columns used by its joins."""
+    """One block's tables by name, and the columns that its joins use."""
 
     tables: dict[str, int]
     keys: set[ColumnRef] = field(default_factory=set)
@@ -320,7 +320,7 @@ class _Reader:
             ColumnRef(join.child, join.child_columns[0]): ColumnRef(
                 join.parent, join.parent_columns[0]
             )
-            for join in reversed(graph.joins)  # the first of several counts
+            for join in reversed(graph.joins)  # the first join of a column counts
             if len(join.child_columns) == 1
         }
 
@@ -333,10 +333,10 @@ class _Reader:
         first, second = self.block(left), self.block(right)
         for block in (first, second):
             if block.group or block.order or block.limit or block.companion or block.any_of:
-                raise OutsideError("a set operation of groups, orders or pairs")
+                raise OutsideError("a set operation on grouped/sorted queries")
         is_alike = all(map(self._alike, first.select, second.select))
         if len(first.select) != len(second.select) or not is_alike:
-            raise OutsideError("a set operation of different columns")
+            raise OutsideError("a set operation on different columns")
         kinds: dict[type, str] = {exp.Intersect: "both", exp.Except: "except", exp.Union: "union"}
         kind = kinds[type(statement)]
         tables = tuple(sorted(second.required()))
@@ -532,7 +532,7 @@ class _Reader:
         return PlanCondition(chosen.item, operator, (_literal(right),), chosen.aggregate)
 
     def _nested(self, plan: QueryPlan, part: exp.Expr, names: _Names) -> QueryPlan:
-        """Reads a test against a query: a companion, or for IN along a key, part of this block."""
+        """Parses a test against a subquery: a companion or, for IN along a key, more tests."""
         if plan.companion:
             raise OutsideError("two nested queries")
         negated = isinstance(part, exp.Not)
@@ -603,7 +603,7 @@ def _literal(part: exp.Expr) -> PlanValue:
 
 
 def _pattern(text: str, negated: bool) -> tuple[str, str]:
-    """Returns a plan's operator and the text of a LIKE pattern."""
+    """Returns the plan operator and the text for a LIKE pattern."""
     bare = text.strip("%")
     if "%" in bare or "_" in bare or not bare:
         raise OutsideError("a pattern")

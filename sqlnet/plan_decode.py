@@ -3,7 +3,7 @@
 Each group of slots has a short list of ways to fill it, with log-probabilities; the plans are the
 best combinations. Classes that types exclude (a sum of text, a mean of keys) are masked.
 Execution guidance (Wang et al. 2018, arXiv 1807.03100): a plan that fails loses to one that runs;
-an empty answer, or a string that its column lacks, costs a little.
+an empty answer, or a string that its column lacks, is penalized slightly.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from codegen.sqlnet.query import AGGREGATES, Statement
 from codegen.sqlnet.schema import Schema
 
 MOST_PLANS = 8
-_SLOT_WAYS = 4  # ways to fill a slot that are combined with the others'
+_SLOT_WAYS = 4  # maximum ways to fill a slot
 _USED_TWICE = -3.0  # log-probability of a value that two tests use
 _UNUSED = -1.5  # log-probability of a value in the question that no test uses
 _POOL = 3  # ratio of compared to returned plans
@@ -115,7 +115,7 @@ def choose_plan(
     limits: StatementLimits,
     dialect: str = "sqlite",
 ) -> PlanChoice:
-    """Returns the best plan after running; without a database, the first expressible in SQL."""
+    """Returns the best plan after execution; without a database, the first expressible in SQL."""
     best: PlanChoice | None = None
     failed: PlanChoice | None = None
     for number, candidate in enumerate(candidates):
@@ -450,7 +450,7 @@ class _Decoder:
         return found[:2] or [_Way((), 0.0)]
 
     def _tables(self) -> list[_Way[tuple[int, ...]]]:
-        """Returns sets of tables: the likely ones, and with an uncertain one flipped."""
+        """Returns sets of tables: the likely set, and variants with an uncertain table flipped."""
         logits = self.scores["takes_part"][: self.question.tables, 0].astype(float)
         yes = logits > 0
         score = -float(np.logaddexp(0, -np.abs(logits)).sum())
@@ -590,7 +590,7 @@ class PlanAnswer:
 
 
 class PlanParser:
-    """Reads questions with a trained plan network."""
+    """A question parser that uses a trained plan network."""
 
     def __init__(self, network: plan_network.PlanNetwork) -> None:
         self.network = network
@@ -627,12 +627,12 @@ class PlanParser:
         limits: StatementLimits = DEFAULT_LIMITS,
         today: date | None = None,
     ) -> PlanAnswer:
-        """Reads a question.
+        """Parses a question.
 
         Args:
             question: English question; its first 80 tokens are read.
             execute: look up values and run candidates, if the schema has a database.
-            today: the day that "last month" refers to; by default the clock's.
+            today: reference day for "last month" (default: the current day).
 
         Raises:
             InputError: if the question has no word.

@@ -1,7 +1,7 @@
 """Links a question to the tables of a database and builds the plan network's input.
 
 The sequence is [tokens of the question; mentions; tables; columns]. A mention is a span of the
-question that may be a value: a number, a period of time, a quotation, a run of capitals, or a cell
+question that may be a value: a number, a period of time, a quotation, capitalized words, or a cell
 of the database. Each pair has a set of relations (same table, foreign key, a token of a column's
 name, a mention that is a cell of a column, ...) as in RAT-SQL (Wang et al. 2020, arXiv 1911.04942).
 
@@ -32,14 +32,14 @@ from codegen.sqlnet.plan import ROWS, ColumnRef, PlanValue, is_identifier, label
 from codegen.sqlnet.query import Table
 from codegen.sqlnet.words import WordToken, number_in_words, number_of, stem, tokenize, words_of
 
-MAX_PLAN_TOKENS = 80  # per question; the rest is ignored
+MAX_PLAN_TOKENS = 80  # per question; later ones are ignored
 MAX_MENTIONS = 12
-MAX_TABLES, MAX_COLUMNS = 14, 140  # read by the network, chosen by a ranking
+MAX_TABLES, MAX_COLUMNS = 14, 140  # read by the network, best-ranked first
 _LONGEST_CELL = 60  # characters
 _LONGEST_MENTION = 8  # tokens
-_FEW = 10  # distinct values of a categorical column
+_FEW = 10  # maximum distinct values of a categorical column
 
-# Relations: of row i to column j.
+# Relations of element i (matrix row) to element j (matrix column).
 RELATIONS = (
     "self", "previous", "next", "second_previous", "second_next", "whole_name", "named_whole",
     "part_name", "named_part", "like", "likened", "cell_token", "token_cell", "inside", "holds",
@@ -68,7 +68,7 @@ class Mention:
     """A span of the question that may be a value.
 
     Attributes:
-        first, last: tokens.
+        first, last: indices of its first and last token.
         text: text as in the question, without quotes.
         signs: flags from ``MENTION_SIGNS``.
         start, end: bounds of a period, as in :class:`~codegen.sqlnet.plan.PlanValue`.
@@ -97,7 +97,7 @@ class Mention:
         return "quoted" in signs or in_digits or ("capital" in signs and _is_cell(self))
 
     def value_for(self, item: ColumnRef, table: Table, holds_dates: bool) -> PlanValue:
-        """Returns its value in a column: a cell, a period, a number, or its text."""
+        """Returns the mention's value in a column: a cell, a period, a number, or its text."""
         if item in self.cells:
             return PlanValue(self.cells[item])
         if holds_dates and self.start:
@@ -116,8 +116,8 @@ class LinkedSchema:
         graph: join graph of all tables.
         items: tables, then columns.
         words: words of each item's name.
-        dates: the columns of ISO dates.
-        named: stem -> numbers of the items with it in their names.
+        dates: columns that contain ISO dates.
+        named: stem -> numbers of the items whose names contain it.
     """
 
     def __init__(self, tables: Sequence[Table], database: Database | None = None) -> None:
@@ -210,7 +210,7 @@ class LinkedSchema:
         return self.tables[item.table].columns[item.column].type == "real"
 
     def cells(self, tokens: Sequence[str]) -> tuple[dict[ColumnRef, str], bool]:
-        """Finds cells equal to casefolded tokens or their stems, by column; True if exactly."""
+        """Finds cells equal to casefolded tokens, or else to their stems, and which of the two."""
         key = " ".join(tokens)
         if key in self._exact:
             return dict(reversed(self._exact[key])), True
@@ -225,11 +225,11 @@ class LinkedSchema:
             yield from (value for held, value in found if held == item)
 
     def is_read(self, item: ColumnRef) -> bool:
-        """Returns True if a column's values are indexed, except long ones."""
+        """Returns True if a column's values, except long ones, are indexed."""
         return item in self._distinct
 
     def holds(self, item: ColumnRef, text: str) -> bool:
-        """Returns True if a column may have a cell equal to a string, ignoring case, or if long."""
+        """Returns True if a column may contain a string, ignoring case; always if it is long."""
         tokens = [token.text.casefold() for token in tokenize(text)]
         if len(text) > _LONGEST_CELL or len(tokens) > _LONGEST_MENTION or item in self.dates:
             return True
@@ -297,7 +297,7 @@ class WordSimilarity:
 def read_question(
     text: str, schema: LinkedSchema, likeness: WordSimilarity, today: date | None = None
 ) -> PlanQuestion:
-    """Links a question; ``today`` is the day that "last month" refers to."""
+    """Links a question; "last month" is relative to ``today``."""
     spans = tuple(tokenize(text)[:MAX_PLAN_TOKENS])
     words = tuple(token.text.lower() for token in spans)
     stems = [stem(word) for word in words]
@@ -382,7 +382,7 @@ def _mention_relations(
 def _name_matches(
     stems: Sequence[str], words: Sequence[str], names: Sequence[Sequence[str]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns tokens of a whole name, and of a part of a name: [L, S] bool each."""
+    """Returns which tokens match a whole name, and which part of one: [L, S] bool each."""
     whole = np.zeros((len(stems), len(names)), bool)
     part = np.zeros((len(stems), len(names)), bool)
     at: dict[str, list[int]] = {}

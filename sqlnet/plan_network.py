@@ -5,8 +5,8 @@ over [whole question; tokens; mentions; tables; columns], where a pair may have 
 then SQLNet's heads (arXiv 1711.04436): each item attends to the question and is scored for each
 slot independently, so the order of tables and columns does not matter.
 
-A word is its fixed vector, a trained offset if it occurs in the training questions, and its
-character trigrams.
+A word's input is the sum of its fixed vector, a trained offset if it occurs in the training
+questions, and its character trigrams.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COMPANIONS = ("none", *KINDS)
 _SELECT = len(AGGREGATES) + 1  # the last is COUNT(DISTINCT ...)
 _AGG = len(AGGREGATES)
 
-# Heads of each item: name -> classes. ``SECOND_HEADS`` are for the companion query.
+# Heads of each item: name -> number of classes. ``SECOND_HEADS`` are for the companion query.
 ITEM_HEADS = {
     "select": _SELECT,
     "where": _AGG,
@@ -206,7 +206,7 @@ class _Layer(nn.Module):
 
 
 class PlanModel(nn.Module):
-    """The network; see the module."""
+    """The network that the module describes."""
 
     def __init__(self, vectors: Tensor, trained: int, config: PlanConfig) -> None:
         """Builds the network from word vectors [words + 1, width], row 0 zero; the first
@@ -255,9 +255,9 @@ class PlanModel(nn.Module):
         """Computes the logits of all slots.
 
         Returns:
-            For each of ``ITEM_HEADS`` and ``SECOND_HEADS`` [B, T + C, classes], padding at -1e4 but
-            for operators; for each of ``WHOLE_HEADS`` [B, classes]; for each of ``VALUE_HEADS``
-            [B, T + C, V], and ``limit`` [B, V].
+            For each of ``ITEM_HEADS`` and ``SECOND_HEADS`` [B, T + C, classes], padding at -1e4
+            except for operators; for each of ``WHOLE_HEADS`` [B, classes]; for each of
+            ``VALUE_HEADS`` [B, T + C, V], and ``limit`` [B, V].
         """
         length, held = batch.question.shape[1], batch.mentions.shape[1]
         x = self._inputs(batch)
@@ -366,7 +366,7 @@ class PlanNetwork:
 
     @classmethod
     def load(cls, path: str | Path) -> PlanNetwork:
-        """Loads a directory.
+        """Loads a network from a directory.
 
         Raises:
             ModelError: if the directory has no plan network, or a corrupt one.
@@ -381,7 +381,7 @@ class PlanNetwork:
         return cls(model, words, trained, config, row.get("info", {}))
 
     def save(self, path: str | Path) -> None:
-        """Writes the directory, float16; the weights last."""
+        """Writes the directory with float16 weights, which come last."""
         row = {
             "plan_network": asdict(self.config),
             "word_width": self.model.vectors.shape[1],

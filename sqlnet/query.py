@@ -1,8 +1,8 @@
-"""Tables, and the sketch of WikiSQL: one SELECT column, one aggregate, conditions joined by AND.
+"""Tables, and WikiSQL's sketch: one SELECT column, one aggregate, conditions joined by AND.
 
     SELECT $AGG $COLUMN WHERE $COLUMN $OP $VALUE (AND $COLUMN $OP $VALUE)*
 
-Source: Zhong, Xiong and Socher, "Seq2SQL" (arXiv 1709.00103), the source of the record form, and
+Source: Zhong, Xiong and Socher, "Seq2SQL" (arXiv 1709.00103), for the record format, and
 Xu, Liu and Song, "SQLNet" (arXiv 1711.04436), section 3. Limits: one table, no grouping, no
 ordering, no OR.
 """
@@ -115,7 +115,7 @@ class Table:
         """Builds a table with keys given by column names; keys of unknown columns are omitted.
 
         Args:
-            foreign: see :class:`ForeignKey`, with names.
+            foreign: as in :class:`ForeignKey`, with column names.
         """
         place = {column.name.lower(): number for number, column in enumerate(columns)}
 
@@ -129,7 +129,7 @@ class Table:
         )
 
     def only(self, kept: Sequence[int], keys: Sequence[ForeignKey] | None = None) -> Table:
-        """Returns the table with some of its columns, and the keys within those.
+        """Returns the table with a subset of its columns, and the keys within the subset.
 
         Args:
             kept: indices of columns, at least one.
@@ -217,14 +217,14 @@ DATES = frozenset(_TIMES.split())
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One clause of a query by names, for the checks and for the sentence; both sketches and plans
-    produce these.
+    """One clause of a query with names instead of indices, for the checks and the sentence; both
+    sketches and plans produce clauses.
 
     Attributes:
-        kind: ``never`` is a table without a partner: who has no orders.
+        kind: ``never`` requires that no row of the table matches: who has no orders.
         column: None for the table's rows.
         aggregate: one of ``AGGREGATES``.
-        operator: a comparison as SQL writes it, in lower case; ``asc`` or ``desc`` of an order.
+        operator: comparison operator in lower case; ``asc`` or ``desc`` for an order.
         values: compared values, as in the database; a limit's number.
         said: the values as in the question.
         distinct: True if equal values count once.
@@ -314,7 +314,7 @@ class Query:
 
 
 class UnsafeSQLError(CodegenError):
-    """Error: a statement is not a single SELECT of known tables, columns and functions."""
+    """Error for a statement that is not one SELECT of known tables, columns and functions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +330,7 @@ def query_from_row(row: Mapping[str, Any], columns: int, where: str = "record") 
     """Parses a query from WikiSQL's record.
 
     Args:
-        where: the record's place, for messages.
+        where: the record's location, for messages.
 
     Raises:
         InputError: if a key is missing, of a wrong type or out of range.

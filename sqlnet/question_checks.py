@@ -1,13 +1,13 @@
 """Checks a query against the words of its question.
 
 A query that ignores a part of its question looks like a correct one. So each cue in the question
-(never, each, highest, at least, or, 2015, "Moka Pot") must have its counterpart among the query's
-clauses, and each aggregate, comparison and order of the query a cue in the question
+(never, each, highest, at least, or, 2015, "Moka Pot") must have a counterpart among the query's
+clauses, and each aggregate, comparison and order of the query must have a cue in the question
 (:func:`unmet`). ``cues.yaml`` lists the cues and the clauses that meet them. Unexplained content
 words lower the confidence (:func:`codegen.sqlnet.calibration.words_left`).
 
 The checks read :class:`codegen.sqlnet.query.Clause`, so they apply to sketches and plans. Limit:
-English words only; a demand without a listed word ("overdue") is just an unexplained word.
+English words only; a restriction that is not listed ("overdue") is just an unexplained word.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TABLE: dict[str, Any] = read_yaml(Path(__file__).with_name("cues.yaml"))
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """Compiles a pattern of the table: joins lines, fills in <names>."""
+    """Compiles a pattern of ``cues.yaml``: joins lines, fills in <names>."""
     parts = _TABLE["parts"]
     for _ in range(2):  # patterns may be nested
         text = re.sub(r"<(\w+)>", lambda m: parts.get(m[1], m[0]), text)
@@ -56,7 +56,7 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """A word or phrase that demands something: its kind, text and place in the question."""
+    """A word or phrase that requires a clause: its kind, text and position in the question."""
 
     kind: str
     said: str
@@ -141,7 +141,7 @@ class QuestionContext:
 
     @cached_property
     def cues(self) -> list[Cue]:
-        """The cues of the question, in the table's order, without overlaps."""
+        """The cues of the question, in ``cues.yaml`` order, without overlaps."""
         found: list[Cue] = []
         plain = self.rest
         for kind, pattern in _CUES:
@@ -158,8 +158,8 @@ def _is_a_cue(text: str) -> bool:
 
 
 def unmet(asked: QuestionContext) -> Iterator[Doubt]:
-    """Yields the question's demands that the query lacks, then the query's unrequested parts;
-    the most useful doubt first.
+    """Yields doubts about the question's cues that the query does not meet, then about the query's
+    unrequested parts; the most useful doubt first.
     """
     for check in _CHECKED:
         yield from check(asked)
@@ -173,7 +173,7 @@ def _cues(asked: QuestionContext) -> Iterator[Doubt]:
 
 
 def is_met(asked: QuestionContext, cue: Cue) -> bool:
-    """Returns True if the query has the clause that a cue demands."""
+    """Returns True if the query has the clause that a cue requires."""
     row = _TABLE["kinds"][cue.kind]
     compared = asked.of("where", "having", "never")
     return (
@@ -281,7 +281,7 @@ _CHECKS: dict[str, Callable[[QuestionContext, Cue], bool]] = {
 
 
 def _values(asked: QuestionContext) -> Iterator[Doubt]:
-    """Yields doubts on numbers, quoted and capitalized words that the query does not use."""
+    """Yields doubts about numbers, quoted and capitalized words that the query does not use."""
     limits = [value for clause in asked.of("limit") for value in clause.values]
     used = {number_of(v) for c in asked.clauses for v in (*c.values, *c.said, *limits)}
     held = " | ".join(v.lower() for c in asked.clauses for v in (*c.values, *c.said))

@@ -72,7 +72,7 @@ class Schema:
             may_write: accept a server's role that can write.
 
         Raises:
-            InputError: if the file is missing or of another kind.
+            InputError: if the file is missing or unsupported.
             ConfigError: if duckdb or a server's driver is not installed, or the role can write.
             DatabaseError: if it is corrupt, locked, unreachable, or has no tables.
         """
@@ -107,7 +107,7 @@ class LayerNames(Config):
     """Names of a table or a column in a layer."""
 
     synonyms: tuple[str, ...] = setting((), "Synonyms in questions.")
-    hidden: bool = setting(False, "Hide it from questions.")
+    hidden: bool = setting(False, "Hide the table or column.")
 
 
 class NamedMeasure(Config):
@@ -140,7 +140,7 @@ class SemanticLayer(Config):
 
         Raises:
             InputError: if it is unreadable or not YAML.
-            ConfigError: with a key that is unknown or of a wrong type.
+            ConfigError: if a key is unknown or of a wrong type.
         """
         return read_config(cls, path, what="layer")
 
@@ -148,7 +148,7 @@ class SemanticLayer(Config):
         """Applies the layer's names to a schema.
 
         Raises:
-            InputError: with a table, column or measure that does not fit the database.
+            InputError: if a table, column or measure does not fit the database.
         """
         self._check_names(schema)
         tables = {name.lower(): named for name, named in self.tables.items()}
@@ -169,7 +169,7 @@ class SemanticLayer(Config):
     def measure(self, question: str, schema: Schema) -> tuple[str, Statement] | None:
         """Returns the only measure that a question is about, with its statement; else None.
 
-        "What is our total revenue?" requests revenue; "revenue from coffee" requests more.
+        "What is our total revenue?" is only about revenue; "revenue from coffee" is not.
         """
         asked = _content(token.text for token in tokenize(question) if token.text.isalnum())
         dialect = schema.database.dialect if schema.database else "sqlite"

@@ -240,11 +240,11 @@ class SharedSQLNet(nn.Module):
         """Computes logits of the first and of the last token of M values: two [M, L].
 
         Args:
-            rows: [M], the question of each value.
-            columns: [M], its column.
-            operators: [M], its operator.
+            rows: [M], index of each value's question.
+            columns: [M], index of its column.
+            operators: [M], index of its operator.
         """
-        # The column's attention when its operator is chosen is a feature of its value.
+        # The attention scores for a column's operator are also features of its value.
         scores = cast(ColumnAttention, self.attentions["operator"]).scores(
             states.tokens, states.columns, states.pairs
         )

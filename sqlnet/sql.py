@@ -1,8 +1,8 @@
 """SQL text from queries, and the gate that every statement passes before it may run.
 
-Built and parsed with sqlglot. Identifiers come from the schema and are always quoted; values are
-parameters. :func:`validate` parses the text and accepts a single SELECT that consists of listed,
-harmless parts; new syntax is rejected until it is listed.
+SQL is built and parsed with sqlglot. Identifiers come from the schema and are always quoted; values
+are parameters. :func:`validate` parses the text and accepts a single SELECT that consists of
+listed, harmless parts; new syntax is rejected until it is listed.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def validate(sql: str, tables: Sequence[Table], dialect: str = "sqlite") -> exp.
     """Parses a statement and checks that it is a single SELECT on these tables.
 
     Raises:
-        UnsafeSQLError: with the part that is not allowed.
+        UnsafeSQLError: if a part is not allowed; names the part.
     """
     check_dialect(dialect)
     if len(sql) > MOST_CHARACTERS:

@@ -2,7 +2,7 @@
 
 A directory contains ``model.safetensors`` (float16), ``words.txt`` (one word per line, the first
 is row 1 of the vectors) and ``config.json``. A run's ``state/`` has its weights, their running mean
-and Adam's moments in one file of tensors, and ``progress.json``, written last.
+and Adam's moments in one tensor file, and ``progress.json``, written last.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def read_network(path: Path) -> tuple[Any, tuple[str, ...], dict[str, Tensor]]:
 
 @contextmanager
 def damage_named(path: Path, kind: str, command: str) -> Iterator[None]:
-    """Converts errors in reading a directory into one line.
+    """Converts errors from reading a directory into one-line errors.
 
     Args:
         kind: expected contents of the directory.
@@ -79,7 +79,7 @@ def damage_named(path: Path, kind: str, command: str) -> Iterator[None]:
 
 
 class TrainingProgress(TypedDict):
-    """Progress of a run: its target, its file of tensors, and the steps done."""
+    """Progress of a run: its identity, tensor file and completed steps."""
 
     identity: Any
     file: str
@@ -109,7 +109,7 @@ class Optimization(Protocol):
 
 
 class TrainingState:
-    """A model in training: ``step`` steps done, and the running ``mean`` of its weights."""
+    """A model in training, with completed steps (``step``) and the weights' running ``mean``."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class TrainingState:
         """Starts from a new model.
 
         Args:
-            identity: must equal the identity of a run to resume.
+            identity: settings that a resumed run must share.
         """
         self.model, self.out, self.folder = model, out, out / "state"
         self._identity = json.loads(json.dumps(identity))
@@ -149,8 +149,8 @@ class TrainingState:
 
         Args:
             losses: returns a batch's losses by name, whose sum is minimized.
-            pace: factor of a step's learning rate.
-            frozen: returns True for the name of a weight that is not trained.
+            pace: returns a step's learning-rate factor.
+            frozen: name of a weight that is not trained; "" for none.
 
         Returns:
             The mean of each loss, and CPU seconds.
@@ -202,7 +202,7 @@ class TrainingState:
         """Writes the state, and ``metrics.jsonl`` next to it.
 
         Args:
-            name: name of the file of tensors; older ones with the same prefix are deleted.
+            name: name of the tensor file; older ones with the same prefix are deleted.
             more: extra fields of ``progress.json``.
             tensors: extra tensors to store.
         """
@@ -227,7 +227,7 @@ class TrainingState:
             ``progress.json`` as a ``kind``, and all tensors; None if there is nothing to resume.
 
         Raises:
-            ResumeError: if the state is corrupt, or of another run.
+            ResumeError: if the state is corrupt or belongs to another run.
             InputError: if ``out`` contains files that are not from a run.
         """
         path = self.folder / "progress.json"

@@ -1,4 +1,4 @@
-"""Training of the networks: the sketch's on questions with queries, the plans' on plans.
+"""Training of the sketch network on questions with queries, and of the plan network on plans.
 
 Both use one thread, AdamW with clipped gradients, and a running mean of the weights, which is
 saved; a killed run resumes with the same weights (:mod:`codegen.sqlnet.storage`).
@@ -8,10 +8,10 @@ questions; training ends early after ``patience`` epochs without a better query 
 paper's layout the best epoch is chosen separately for each module, as in the released code
 (:data:`BLOCKS`).
 
-Plans (:func:`train_plans`): the loss is the sum over slots of cross-entropies: for a set (columns
-of SELECT) against the uniform distribution over its members, times their number; for a class as
-usual; for the tables that take part by a sigmoid each. Slots that a plan lacks (an operator without
-a test) do not count. An interrupted run may resume with another number of steps.
+Plans (:func:`train_plans`): the loss is a sum of cross-entropies over slots: a set (columns of
+SELECT) is compared with the uniform distribution over its members, times their number; a class as
+usual; the tables that take part by a sigmoid each. Slots that a plan lacks (an operator without a
+test) do not count. An interrupted run may resume with another number of steps.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from codegen.sqlnet.plan_features import LinkedSchema, PlanQuestion, WordSimilar
 from codegen.sqlnet.storage import TrainingProgress, TrainingState, batches, check_range
 from codegen.sqlnet.words import number_of, tokenize
 
-# Measure -> regular expression of the weights whose best epoch it selects.
+# Metric -> regular expression of the weights whose best epoch it selects.
 BLOCKS: Mapping[str, Mapping[str, str]] = {
     "shared": {"query_match": ""},
     "paper": {
@@ -70,7 +70,7 @@ class TrainingConfig:
         frozen_epochs: initial epochs that do not train word vectors; the paper trains them in a
             second stage.
         mean: decay of the running mean of the weights, in [0, 1).
-        patience: epochs without a better query match that end training.
+        patience: epochs without a better query match after which training ends.
     """
 
     network: NetworkConfig = NetworkConfig()
@@ -118,11 +118,11 @@ def train(
         development: questions for choosing the epoch.
         out: directory for the network (:mod:`codegen.sqlnet.network`), ``metrics.jsonl``, and
             ``state/`` until the run ends.
-        info: saved with the network, such as the data's source.
+        info: information to save with the network, such as the data source.
         on_step: called after each step with the steps done and the total.
 
     Raises:
-        InputError: if questions are fewer than a batch, or there are none to validate on.
+        InputError: if there are fewer questions than a batch, or none to validate on.
         ResumeError: if ``out`` has a run with another configuration or other questions.
     """
     if len(questions) < config.batch_size or not development:
@@ -251,8 +251,8 @@ class PlanTargets:
         sets: slot -> (item, class) of its members.
         whole: class of each of ``WHOLE_HEADS``.
         pointers: (item, class or mention) by head: ``operator``, ``value``, ...
-        limit: a mention, or -1.
-        takes_part, second_takes_part, key: items.
+        limit: mention index, or -1.
+        takes_part, second_takes_part, key: item indices.
     """
 
     sets: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
@@ -376,7 +376,7 @@ class _Targets:
         return True
 
     def _mention(self, value: PlanValue, item: ColumnRef) -> int:
-        """Returns the mention that is a value, or -1."""
+        """Returns the index of the mention that matches a value, or -1."""
         text, number = value.text.strip().casefold(), number_of(value.text)
         best, found = 0, -1
         for place, mention in enumerate(self.question.found):
@@ -436,7 +436,7 @@ def new_network(
     planned: Iterable[PlannedQuestion],
     seed: int,
 ) -> plan_network.PlanNetwork:
-    """Creates a network with random weights; words of two or more questions get an offset."""
+    """Creates a network with random weights; words in two or more questions get an offset."""
     counts = Counter(
         word for one in planned for word in {t.text.lower() for t in tokenize(one.question)}
     )
@@ -462,7 +462,7 @@ def plan_losses(
     size, wide = len(targets), batch.tables.shape[1]
 
     def place(b: int, item: int) -> int:
-        """Returns an item's place in the padded batch."""
+        """Returns an item's position in the padded batch."""
         return item if item < tables[b] else item - tables[b] + wide
 
     found: dict[str, Tensor] = {}
@@ -528,7 +528,7 @@ class PlanTrainingConfig:
         learning_rate: peak learning rate.
         clip: maximum gradient norm.
         mean: decay of the running mean of the weights, in [0, 1).
-        every: steps between two saved states.
+        every: steps between saved states.
     """
 
     network: plan_network.PlanConfig = plan_network.PlanConfig()
@@ -607,7 +607,7 @@ def train_plans(
 def _batches(
     config: PlanTrainingConfig, examples: Sequence[PlanExample], first: int, last: int
 ) -> Iterator[list[PlanExample]]:
-    """Returns the batches of some steps: a function of the seed and the step."""
+    """Yields the batches of a range of steps, which depend only on seed and step."""
     chosen: list[list[PlanExample]] = []
     for step in range(first, last):
         epoch, number = divmod(step, len(examples) // config.batch_size)

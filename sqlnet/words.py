@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-MAX_TOKENS = 200  # per question; the rest is ignored
+MAX_TOKENS = 200  # per question; later ones are ignored
 
 LONGEST_NUMBER = 400
-"""Characters; a float has at most 309 digits before its point."""
+"""Maximum characters; a float has at most 309 digits before its decimal point."""
 
 _TOKEN = re.compile(r"\d+|[^\W\d_]+|[^\w\s]|_")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # colors in sqlglot's messages
@@ -33,7 +33,7 @@ _MULTIPLES = {"thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000}
 
 
 class WordToken(NamedTuple):
-    """A token and its place: ``question[start:end]``."""
+    """A token and its position: ``question[start:end]``."""
 
     text: str
     start: int

@@ -1,7 +1,7 @@
-"""The sandbox in other frameworks, one module each; each imports its framework.
+"""Adapters for other frameworks, one module each, which imports the framework.
 
 ``verl``: a reward function. ``verifiers``: tasks with rewards, also for prime-rl. ``openenv``: an
-environment. ``code_eval``: a metric of ``evaluate``. ``harbor``: a verifier. ``inspect_ai``: a
+environment. ``code_eval``: a metric for ``evaluate``. ``harbor``: a verifier. ``inspect_ai``: a
 sandbox provider, a scorer, and our runs as logs. (For TRL there is
 :class:`codegen.rewards.SandboxReward`; clients of SandboxFusion need no more than the service's
 URL.)
@@ -33,7 +33,7 @@ def read_problem(row: Mapping[str, Any], where: str) -> CustomProblem:
         row: columns ``tests``, ``calls`` and ``expected``, or ``stdin`` and ``stdout``.
 
     Raises:
-        InputError: naming what is wrong with the row.
+        InputError: if the row is invalid.
     """
     return CustomTask.problem_of(where, {"prompt": "Write a program.", "id": "0", **row})
 
@@ -58,7 +58,7 @@ def find_problem(name: str, problem_id: str) -> tuple[Task[Any], Any]:
     """Returns a task and one of its problems.
 
     Raises:
-        InputError: if there is no such problem.
+        InputError: if the problem is unknown.
     """
     task = task_of(name)
     for problem in task.problems():
@@ -68,7 +68,7 @@ def find_problem(name: str, problem_id: str) -> tuple[Task[Any], Any]:
 
 
 def prompt_of(task: Task[Any], problem: Any) -> str:
-    """Returns the prompt of a problem, for chat models."""
+    """Returns a problem's prompt for chat models."""
     return task.request(problem, find_style("chat"), 0).prompt
 
 

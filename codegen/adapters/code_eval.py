@@ -58,7 +58,7 @@ class CodeEval(evaluate.Metric):
         Args:
             predictions: candidate programs of each task.
             references: the test of each task: statements that call the program.
-            k: a k that exceeds some task's number of candidates is omitted.
+            k: values of k; those above a task's number of candidates are omitted.
             num_workers: ignored.
             timeout: CPU seconds per program.
 

@@ -3,11 +3,11 @@
 ``harbor run -p TASK --agent AGENT --verifier codegen.adapters.harbor:CodegenVerifier``
 
 The agent leaves a program at ``/app/answer.py``. The verifier runs it in the sandbox with the tests
-of ``tests/problem.json``, a row of a custom task (:mod:`codegen.evals.tasks.custom`). The reward is
+in ``tests/problem.json``, a row of a custom task (:mod:`codegen.evals.tasks.custom`). The reward is
 1 if they pass, else 0. A sandbox failure raises: harbor counts an error, not a reward.
 
 harbor's own verifier runs the tests in the agent's container and reads the reward from a file
-there. Leave ``environment_mode`` at its default: in a separate environment there is no program.
+there. Leave ``environment_mode`` at its default: a separate environment lacks the program.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from codegen.sandbox.verdicts import NotScored
 
 
 class CodegenVerifier(BaseVerifier):
-    """Scores one file of the container.
+    """Scores one file in the container.
 
     Args:
         answer: absolute path of the program (``--verifier-kwarg answer=PATH``).
@@ -53,7 +53,7 @@ class CodegenVerifier(BaseVerifier):
             with TemporaryDirectory() as folder:
                 file = Path(folder, "answer")
                 await self.environment.download_file(self._answer, file)
-                # A link could lead to a file of this machine.
+                # A link could lead to a file on this machine.
                 program = "" if file.is_symlink() else file.read_text("utf-8", "replace")
             passed = (await asyncio.to_thread(judge_program, problem, program)).passed
         return VerifierResult(rewards={"reward": float(passed)})

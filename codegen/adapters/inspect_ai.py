@@ -1,6 +1,6 @@
 """inspect_ai (0.3): a sandbox provider, a scorer, and our runs as logs.
 
-- ``sandbox="codegen"`` of a task: tools and solvers run commands in this sandbox, without Docker. A
+- ``sandbox="codegen"`` in a task: tools and solvers run commands in this sandbox, without Docker. A
   sample's files are kept between commands as an archive that only the sandbox opens; processes end
   with the command that started them. There is no network.
 - :func:`tests_pass`: a scorer with tests that the program cannot access. A sample's ``metadata``
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -50,6 +51,7 @@ from inspect_ai.util import (
     OutputLimitExceededError,
     SandboxEnvironment,
     SandboxEnvironmentConfigType,
+    SandboxEnvironmentLimits,
     sandboxenv,
 )
 
@@ -71,19 +73,19 @@ except ImportError:  # older than 0.3.270
 
 _CPU_S = 60.0
 _MEMORY_MIB = 2048
-_OUTPUT_BYTES = 4 << 20
-_FILE_MIB = 64
+_FILE_MIB = 256
 _STATE, _ANSWER, _CONTENT, _ORDER, _INPUT = "state.tgz", "answer", "content", "order", "input"
 
 # Runs in the sandbox: unpacks the sample's files, runs the command, and packs them.
 _DO = """
 import json, os, shutil, signal, subprocess, sys, tarfile
 order = json.load(open("order"))
+ours = {*os.listdir("."), "content", "answer", "state.tgz"}
 home = os.path.abspath("work")
-os.mkdir(home)
+os.makedirs(home, exist_ok=True)
 if os.path.exists("state.tgz"):
     with tarfile.open("state.tgz") as archive:
-        archive.extractall(home, filter="fully_trusted")
+        archive.extractall(".", filter="fully_trusted")
 path = os.path.join(home, order["path"])
 answer = {"done": True}
 try:
@@ -91,8 +93,6 @@ try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         shutil.copyfile("input", path)
     elif order["do"] == "read":
-        if os.path.isdir(path):
-            raise IsADirectoryError(path)
         shutil.copyfile(path, "content")
     else:
         process = subprocess.Popen(
@@ -106,10 +106,16 @@ try:
             process.kill()
 except OSError as error:
     answer["error"], answer["message"] = type(error).__name__, str(error)
+def kept(entry):
+    if entry.name in ours or not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk()):
+        return None
+    if not entry.issym():  # the archive keeps the mode of a file that may not be read
+        os.chmod(entry.name, entry.mode | 0o700)
+    return entry
 if order["do"] != "read":
     with tarfile.open("state.tgz", "w:gz", compresslevel=1) as archive:
-        archive.add(home, ".", filter=lambda entry: entry if entry.isreg() or entry.isdir()
-                    or entry.issym() or entry.islnk() else None)
+        for name in os.listdir("."):
+            archive.add(name, filter=kept)
 json.dump(answer, open("answer", "w"))
 sys.stdout.flush()
 os._exit(0)
@@ -168,11 +174,12 @@ class CodegenSandbox(SandboxEnvironment):
         if user is not None:
             raise UserUnsupportedError(f"The sandbox cannot run commands as user {user!r}.")
         given = input.encode() if isinstance(input, str) else input or b""
-        order: dict[str, Any] = {"do": "exec", "path": _inside(cwd or "."), "cmd": cmd}
+        order: dict[str, Any] = {"do": "exec", "path": cwd or ".", "cmd": cmd}
         order |= {"env": env or {}, "timeout": timeout}
         outcome, answer = await self._do(order, given, timeout)
         if outcome.status == "output_limit":
-            raise OutputLimitExceededError(f"{_OUTPUT_BYTES >> 20} MiB", outcome.stdout)
+            limit = SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE_STR
+            raise OutputLimitExceededError(limit, outcome.stdout)
         if outcome.status == "timeout" or answer.get("error") == "TimeoutError":
             raise TimeoutError(f"The command took more than {timeout or _CPU_S:g} s.")
         error = answer.get("error")
@@ -182,13 +189,14 @@ class CodegenSandbox(SandboxEnvironment):
             return ExecResult(False, 127, outcome.stdout, f"{outcome.stderr}{answer['message']}\n")
         code = answer.get("code")
         if code is None:  # hit a limit, or the command killed its runner
-            code = -9
+            code = -signal.SIGKILL
+        code = code if code >= 0 else 128 - code  # as a shell reports a signal
         return ExecResult(code == 0, code, outcome.stdout, outcome.stderr or outcome.message)
 
     async def write_file(self, file: str, contents: str | bytes) -> None:
         """Writes a file; see the base class."""
         given = contents.encode() if isinstance(contents, str) else contents
-        await self._file({"do": "write", "path": _inside(file)}, given)
+        await self._file({"do": "write", "path": file}, given)
 
     @overload
     async def read_file(self, file: str, text: Literal[True] = True) -> str: ...
@@ -198,10 +206,10 @@ class CodegenSandbox(SandboxEnvironment):
 
     async def read_file(self, file: str, text: bool = True) -> str | bytes:
         """Reads a file; see the base class."""
-        outcome = await self._file({"do": "read", "path": _inside(file)}, b"")
-        if _CONTENT not in outcome.files:
-            raise OutputLimitExceededError(f"{_FILE_MIB // 2} MiB", None)
-        content = outcome.files[_CONTENT]
+        outcome = await self._file({"do": "read", "path": file}, b"")
+        content = outcome.files.get(_CONTENT)
+        if content is None or len(content) > SandboxEnvironmentLimits.MAX_READ_FILE_SIZE:
+            raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_READ_FILE_SIZE_STR, None)
         return content.decode("utf-8") if text else content
 
     async def _file(self, order: dict[str, Any], given: bytes) -> Outcome:
@@ -222,7 +230,7 @@ class CodegenSandbox(SandboxEnvironment):
             limits = Limits(
                 cpu_s=float(timeout or _CPU_S) + 1,
                 memory_mib=_MEMORY_MIB,
-                output_bytes=_OUTPUT_BYTES,
+                output_bytes=SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE,
                 file_mib=_FILE_MIB,
             )
             script = ScriptJob(_DO, files=files, fetch=[_STATE, _ANSWER, _CONTENT], limits=limits)
@@ -231,28 +239,16 @@ class CodegenSandbox(SandboxEnvironment):
                 self._state = outcome.files[_STATE]
         try:
             answer = json.loads(outcome.files.get(_ANSWER, b"{}"))
-        except (ValueError, RecursionError):  # the command overwrote it
+        except (ValueError, RecursionError):  # the command overwrote the file
             answer = {}
         return outcome, answer if isinstance(answer, dict) else {}
 
 
-def _inside(path: str) -> str:
-    """Returns a path below the sample's directory.
-
-    Raises:
-        PermissionError: for any other path.
-    """
-    plain = os.path.normpath(path)
-    if plain.startswith("/") or plain.split("/")[0] == ".." or "\0" in plain:
-        raise PermissionError(f"{path!r:.100} is outside of the sample's directory.")
-    return plain
-
-
 @scorer(metrics=[accuracy(), stderr()])
 def tests_pass() -> Scorer:
-    """Scores a program by tests that it cannot access; see the module.
+    """Scores a program by tests that it cannot access; see the module docstring.
 
-    A sandbox failure is an error of the sample, not a score.
+    A sandbox failure is a sample error, not a score.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
@@ -276,11 +272,11 @@ def _score(verdict: Verdict | Outcome, answer: str, **facts: float) -> Score:
 
 
 def write_log(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> EvalLog:
-    """Writes a scored run of ``codegen eval`` as a log of inspect_ai.
+    """Writes a scored run of ``codegen eval`` as an inspect_ai log.
 
     Args:
         run: a directory with ``score.json``, ``verdicts.jsonl`` and the samples.
-        out: the log; its name ends in ``.eval`` or ``.json``.
+        out: path of the log, which ends in ``.eval`` or ``.json``.
 
     Raises:
         InputError: if the run cannot be read, or is not completely scored.

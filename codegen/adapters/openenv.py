@@ -1,4 +1,4 @@
-"""An environment of ``openenv`` (0.5 to 0.10) whose reward comes from the sandbox.
+"""An ``openenv`` (0.5 to 0.10) environment whose reward comes from the sandbox.
 
 ``make_app("mbpp")`` serves the problems of a task, or of your own file (``file:PATH``). An episode
 is one problem: ``reset`` returns its prompt, and the first ``step`` scores the answer and ends the
@@ -27,7 +27,7 @@ class CodeAction(Action):
 class CodeObservation(Observation):
     """The prompt of a problem; after an answer, the program's status.
 
-    The status's message is omitted, since it may contain expected values.
+    The verdict's message is omitted, since it may contain expected values.
     """
 
     problem: str
@@ -39,7 +39,7 @@ class CodeEnvironment(Environment[CodeAction, CodeObservation, State]):
     """The problems of a task, one per episode.
 
     Args:
-        problems: the name of the task; ``codegen eval tasks`` lists them.
+        problems: task name; ``codegen eval tasks`` lists them.
     """
 
     SUPPORTS_CONCURRENT_SESSIONS = True

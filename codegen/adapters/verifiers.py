@@ -23,7 +23,7 @@ from codegen.core.http_client import Client
 
 
 class CodeTasksetConfig(vf.TasksetConfig):
-    """Selection of problems."""
+    """The selected problems."""
 
     problems: str = "mbpp"
     """Task name (``codegen eval tasks``), or ``file:PATH``."""
@@ -54,7 +54,7 @@ class VerifiersCodeTask(vf.Task[CodeTaskData, vf.State, vf.TaskConfig]):
         return float(verdict.passed)
 
     async def validate(self, runtime: Any) -> bool | None:
-        """Returns True if the problem's own solution passes; None if it has none."""
+        """Returns True if the problem's own solution passes; None without a solution."""
         task, problem = _found(self.data)
         reference = task.reference(problem)
         if not reference or problem.id in task.reference_exceptions:
@@ -65,7 +65,7 @@ class VerifiersCodeTask(vf.Task[CodeTaskData, vf.State, vf.TaskConfig]):
 
 
 class CodeTaskset(vf.Taskset[VerifiersCodeTask, CodeTasksetConfig]):
-    """The problems of a task of this toolkit."""
+    """The problems of one of our tasks."""
 
     def load(self) -> Iterator[VerifiersCodeTask]:
         """Yields a task for each problem."""
@@ -104,7 +104,7 @@ class CodeHarness(vf.Harness[vf.HarnessConfig]):
             async for _ in client.rows(
                 f"{endpoint}/chat/completions", {"model": ctx.model, "messages": messages}
             ):
-                pass  # verifiers' proxy has recorded it
+                pass  # verifiers' proxy records the reply
         return vf.ProgramResult(0, "", "")
 
 
@@ -125,7 +125,7 @@ class CodeEnvConfig(vf.SingleAgentEnvConfig):
 
 
 class CodeEnv(vf.SingleAgentEnv, vf.Env[CodeEnvConfig]):
-    """A taskset of ours and one agent."""
+    """One of our tasksets with one agent."""
 
 
 def load_taskset(problems: str = "mbpp") -> CodeTaskset:

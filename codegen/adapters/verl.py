@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 else:
     try:
         from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase as _Manager
-    except ImportError:  # the function needs no verl
+    except ImportError:  # compute_score does not need verl
         _Manager = object
 
 
@@ -59,9 +59,9 @@ def compute_score(
     """Returns the reward of one answer.
 
     Args:
-        ground_truth: see the module; a mapping or its JSON.
+        ground_truth: see the module docstring; a mapping or its JSON.
         continuous: True for the fraction of passed tests; False for 1 if all pass, else 0.
-        cpu_s: CPU seconds of each test.
+        cpu_s: maximum CPU seconds per test.
         _: the reward model's arguments that verl passes.
 
     Returns:

@@ -127,7 +127,7 @@ def traceback_option(*, hidden: bool = False) -> Callable[[Any], Any]:
         "view": ("codegen.cli.serve:view", "Browse data, runs and samples."),
         "sqlnet": ("codegen.cli.sqlnet:sqlnet", "Query a database in English."),
         "serve": ("codegen.cli.serve:serve", "Run servers for editors, trainers and agents."),
-        "cogex": ("codegen.cli.cogex:cogex", "Pseudo-programs that a model emulates."),
+        "cogex": ("codegen.cli.cogex:cogex", "Emulate pseudo-programs with a model."),
         "bench": ("codegen.cli.bench:bench", "Run a benchmark against other libraries."),
         "plugins": ("codegen.cli.doctor:list_plugins", "List the built-in and installed plugins."),
     },

@@ -25,7 +25,7 @@ class AuditOptions(TaskSourceOptions):
         None, "Also write the problems with tests that reject the mutants.", metavar="FILE"
     )
     fail_on: tuple[Literal["weak", "dead", "forgeable", "reference"], ...] = setting(
-        (), "Exit with 1 if a problem has this fault. Repeatable."
+        (), "Exit with code 1 if a problem has this fault. Repeatable."
     )
     against: tuple[str, ...] = setting(
         (), "Search this training data for the problems: a file or hub:org/name. Repeatable."
@@ -40,7 +40,7 @@ class AuditOptions(TaskSourceOptions):
         ("auto",), "Packages that programs may import; auto: detected.", commas=True, key=True
     )
     workers: int | None = setting(None, "Number of sandboxes.", shown="one per CPU", ge=1, key=True)
-    executor: Literal["local", "ray"] = setting("local", "Where the sandboxes run.", key=True)
+    executor: Literal["local", "ray"] = setting("local", "Executor of the sandboxes.", key=True)
 
 
 @command(
@@ -54,7 +54,8 @@ def audit(task: str, given: AuditOptions) -> dict[str, Any]:
 
     TASK is one of `codegen eval tasks`, a JSONL file of your own problems, or hub:org/name. Each
     problem needs a reference solution in Python. The audit adds small mistakes to it. Tests that
-    accept a mistake are weak; an input with different results proves it. No language model is used.
+    accept a mistake are weak; an input with different results proves the mistake. No language
+    model is used.
     """
     from codegen.core.paths import write_atomic
     from codegen.evals import audit as audits

@@ -30,13 +30,13 @@ _ABOUT = ("samples", "seed", "versions", "intervals", "notes", "install", "machi
 
 @command(example="codegen bench lintseq --quick")
 @click.argument("name", required=False, shell_complete=completes(lambda: benchmarks()))
-@click.option("--quick", is_flag=True, help="Smaller samples; at most 50 s on two idle cores.")
+@click.option("--quick", is_flag=True, help="Use smaller samples; at most 50 s on two idle cores.")
 @click.option(
     "-o",
     "options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="An option of the benchmark, see --list. Repeatable.",
+    help="Benchmark option; --list shows all options. Repeatable.",
 )
 @click.option("--list", "listing", is_flag=True, help="List the benchmarks and their options.")
 def bench(name: str | None, quick: bool, options: tuple[str, ...], listing: bool) -> dict[str, Any]:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from codegen.generation.request_chains import ModelClient
 
 SqlGrammar = Literal["auto", "none", "decoder", "llama.cpp", "vllm"]
-"""Constraint of completions to a SQL grammar: in this process (``decoder``) or by a request field
-of llama.cpp or vLLM. ``auto``: only for models on this machine.
+"""Method that constrains completions to a SQL grammar: in this process (``decoder``) or by a
+request field of llama.cpp or vLLM. ``auto``: only for models on this machine.
 """
 
 _TEMPERATURE = 0.8  # from the second statement on; the first is greedy
@@ -47,9 +47,7 @@ class _Server(Config):
 class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endpoint
     """Options of all commands that can call a server."""
 
-    max_cost: float = setting(
-        0.0, "Stop when the new responses cost this much; 0 for no limit.", ge=0
-    )
+    max_cost: float = setting(0.0, "Maximum cost of new responses; 0 for no limit.", ge=0)
     cache: str | None = setting(
         None,
         "Cache file for responses; '' disables the cache.",
@@ -205,7 +203,7 @@ def model_client(
 
     Args:
         modes: modes that call a model.
-        more: names of other options given that require a model.
+        more: names of other passed options that require a model.
 
     Raises:
         ConfigError: if the options contradict the mode or each other.
@@ -267,7 +265,7 @@ def _flags(names: Sequence[str]) -> str:
 def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
     """Yields a ledger file and a dict for its totals, which are filled in and printed at the end.
 
-    If any response is new, they are also printed after Ctrl-C and errors.
+    If any response is new, the totals are also printed after Ctrl-C and errors.
 
     Args:
         cache: path of the response cache, for the message; empty for none.

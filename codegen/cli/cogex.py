@@ -50,11 +50,11 @@ class SearchOptions(Config):
         "halving", "full: all programs on all problems, as published; halving: drop bad ones early."
     )
     test: int = setting(50, "Held-out problems to score the best programs on.", ge=0)
-    instruction: str = setting("", "The task's instruction, for a file.")
+    instruction: str = setting("", "The task's instruction, if TASK is a file.")
     candidates: int | None = keyed(None, "Number of candidate programs.", ge=1)
     items: int | None = keyed(None, "Number of problems for the search.", ge=2)
-    share: float = keyed(0.2, "Halving: fraction of full's emulations.", gt=0, le=1)
-    threshold: float = keyed(0.0, "Full: rewrite programs that score less.", ge=0, le=1)
+    share: float = keyed(0.2, "Halving: emulations as a fraction of full's.", gt=0, le=1)
+    threshold: float = keyed(0.0, "Full: minimum score; programs below are rewritten.", ge=0, le=1)
     tries: int = keyed(5, "Maximum attempts per program.", ge=1)
     best: int = keyed(3, "Number of programs that vote.", ge=1)
     input_column: str = keyed("input", "Input column of a file's rows.")
@@ -227,7 +227,7 @@ def _share(count: int, total: int) -> str:
 class CogexRunOptions(Config):
     """Options of ``codegen cogex run``; :class:`PseudoModelOptions` has the model's."""
 
-    instruction: str = setting("", "The task's instruction; the directory of a search has one.")
+    instruction: str = setting("", "The task's instruction; a search directory has its own.")
     call: str = setting("", "The call to emulate, such as f(x).", shown="the model writes it")
     mode: Literal["emulate", "hybrid"] = setting(
         "emulate", "hybrid: compare with a sandbox run that emulates only undefined functions."
@@ -263,7 +263,7 @@ def run(
 
     if program == "new":
         if not given.instruction or given.call:
-            raise ConfigError("A new program requires --instruction and no --call.")
+            raise ConfigError("PROGRAM new requires --instruction and excludes --call.")
         query = ModelQuery(given.instruction, input)
     else:
         text, known = _read(program)

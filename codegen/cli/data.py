@@ -107,7 +107,7 @@ def unicode(
     """Insert pseudo-code between questions and programs (UniCoder).
 
     Modes llm and hybrid require a model. Its responses are cached, so running the command again
-    after an interruption, or with other objectives, pays for none of them twice.
+    after an interruption, or with other objectives, does not pay for them twice.
     """
     settings = dict(method)
     own = ("min_score", "snippets")
@@ -348,7 +348,7 @@ def merge(shards: tuple[str, ...], out: str) -> Mapping[str, Any]:
 def export(directory: str, out: str | None) -> Mapping[str, Any]:
     """Write the records of a finished data directory as Parquet, one file per data file.
 
-    The rows are the same. The column meta, whose keys differ between generators, is a JSON string.
+    The rows are unchanged. The column meta, whose keys differ between generators, is a JSON string.
     """
     from codegen.data.publish import export_parquet
 
@@ -406,7 +406,7 @@ def generate(
     """Runs a generator over a source and prints a summary.
 
     Args:
-        columns: other columns that it reads.
+        columns: other columns that the generator reads.
         llm: the model of a generator that requires one; adds its tokens and cost to the summary.
 
     Returns:

@@ -13,7 +13,7 @@ class DataRunOptions(Config):
     """Options that all generators share."""
 
     out: str = setting(..., "Output directory.", metavar="DIR")
-    limit: int | None = setting(None, "Read at most this many examples.", ge=0)
+    limit: int | None = setting(None, "Maximum number of examples to read.", ge=0)
     seed: int = setting(0, "Random seed.")
     workers: int | None = setting(None, "Number of worker processes.", shown="one per CPU", ge=1)
     dedup: Literal["none", "exact", "near"] = setting(
@@ -184,7 +184,7 @@ class PlainOptions(Config):
 class InstalledOptions(Config):
     """Make training data with a generator from another package."""
 
-    option: dict[str, Any] = setting({}, "An option of the generator.", rest=True)
+    option: dict[str, Any] = setting({}, "Option of the generator.", rest=True)
 
 
 class PreferenceOptions(Config):

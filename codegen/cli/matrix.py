@@ -136,7 +136,7 @@ def _rows(rows: Sequence[str | Mapping[str, Any]], key: str, where: str) -> dict
 
 
 def _plain(name: str) -> str:
-    """Converts a name to a directory name, with a part of its hash if it had to be changed."""
+    """Converts a name to a directory name, with part of its hash if it was changed."""
     short = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
     if short == name:
         return name

@@ -91,7 +91,7 @@ def _is_keyed(info: FieldInfo) -> bool:
 
 
 def _spelling(keyed: Sequence[str]) -> Callable[[str], str]:
-    """Returns a function that writes a field in errors: as its option, or as a key of ``-o``."""
+    """Returns a function that formats a field in errors: as its option, or as a key of ``-o``."""
     return lambda field: f"-o {field}" if field in keyed else flag(field)
 
 
@@ -343,7 +343,7 @@ def flag(field: str) -> str:
 
 
 def _declaration(field: str, info: FieldInfo) -> tuple[list[str], dict[str, Any]]:
-    """Returns the names and settings of a field's option, the arguments of :func:`click.option`."""
+    """Returns the names and settings of a field's option, as arguments of :func:`click.option`."""
     marker = Option.of(info)
     (kind, *_) = [arm for arm in arms(info.annotation) if arm is not type(None)]
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
@@ -394,7 +394,7 @@ def _type(kind: Any, info: FieldInfo) -> click.ParamType | type:
         min_open="gt" in limits,
         max_open="lt" in limits,
     )
-    made.name = "integer" if kind is int else "number"  # by default "float range"
+    made.name = "integer" if kind is int else "number"  # click shows "float range"
     return made
 
 

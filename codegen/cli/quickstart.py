@@ -63,7 +63,7 @@ class _View:
         click.echo(text, err=True)
 
     def plan(self, plan: Plan) -> None:
-        echo(f"Plan: {plural(plan.steps, 'step')} of each training.", err=True)
+        echo(f"Plan: {plural(plan.steps, 'step')} per training run.", err=True)
         for number, name in enumerate(STAGES, 1):
             note = "  done" if name in plan.spent else ""
             echo(f"  {number} {name:<32} {_minutes(plan.expected[name]):>6}{note}", err=True)

@@ -62,7 +62,7 @@ class LogOptions(Config):
     )
 
     def start_log(self) -> None:
-        """Sets up this package's log. Other libraries may log prompts, so theirs are omitted."""
+        """Sets up this package's log. Omits other libraries' logs, which may contain prompts."""
         logger = logging.getLogger("codegen")
         logger.setLevel(logging.INFO if self.log_file else logging.WARNING)
         logger.propagate = False
@@ -121,7 +121,7 @@ class CompletionEngineOptions(LogOptions, ModelOptions):
     )
     context: int = setting(1024, "Tokens of context around the cursor.", ge=64, le=1_000_000)
     exclude: tuple[str, ...] = keyed(
-        (), "Path patterns without completions, in addition to keys and other secrets."
+        (), "Path patterns of files without completions, in addition to keys and other secrets."
     )
     fim: Fim = keyed(
         "auto",
@@ -224,7 +224,7 @@ class SocketOptions(Config):
     port: int = setting(8012, "Port; 0 chooses a free one.", ge=0, le=65535)
     token_file: Path | None = setting(
         None,
-        "File of the access token; a missing file is created with a new token.",
+        "Access token file; if missing, it is created with a new token.",
         metavar="FILE",
     )
     no_token: bool = setting(False, "Disable authentication (loopback only).")
@@ -457,8 +457,8 @@ def mcp(given: McpOptions) -> None:
     """Serve tools to an agent over the Model Context Protocol, on standard input and output.
 
     The agent can inspect data, list, read and score runs, run and test programs in the sandbox, and
-    query databases. With a model, it can also evaluate it and complete code. It can access only the
-    directories and databases that you pass. docs/mcp.md has configurations for editors.
+    query databases. With a model, it can also complete code and evaluate the model. It can access
+    only the directories and databases that you pass. docs/mcp.md has configurations for editors.
     """
     require("mcp", "prometheus_client")
     LogOptions().start_log()
@@ -491,7 +491,7 @@ def mcp(given: McpOptions) -> None:
 
 
 async def _serve_stdio(server: MCPServer, tools: Tools) -> None:
-    """Serves until the client disconnects, or Ctrl-C or SIGTERM."""
+    """Serves until the client disconnects, or Ctrl-C or SIGTERM arrives."""
     import asyncio
 
     stop = asyncio.Event()
@@ -516,8 +516,8 @@ async def _serve_stdio(server: MCPServer, tools: Tools) -> None:
 def runs(places: tuple[str, ...]) -> dict[str, Any]:
     """List the runs in and below directories, by default the current one.
 
-    Lists data, samples and scores, trainings, and searches. A run is running (a process holds its
-    lock), done, or stopped. To resume a stopped run, run the command that started it again.
+    Lists data, samples and scores, training runs, and searches. A run is running (a process has
+    locked it), done, or stopped. To resume a stopped run, run the command that started it again.
     """
     found = run_index.find_runs(places or ["."])
     _print_table(found)
@@ -559,8 +559,8 @@ class ViewOptions(SocketOptions):
 def view(places: tuple[str, ...], given: ViewOptions) -> None:
     """Serve web pages about the datasets and runs in and below DIR, and JSONL files.
 
-    Filter, search and compare samples with their verdicts, step through edits, follow a training
-    run. Open the URL that is printed: it contains the token. The directories are only read, and
+    Filter, search and compare samples with their verdicts, step through edits, or follow a
+    training run. Open the printed URL, which contains the token. The directories are only read, and
     pages follow runs in progress.
     """
     require("starlette", "uvicorn", "prometheus_client")

@@ -96,7 +96,7 @@ def ask(database: str, question: str, given: AskOptions, server: EndpointOptions
     DATABASE is a SQLite, DuckDB, Parquet, .csv or .tsv file, or a server: postgresql://USER@HOST/DB
     or mysql://USER@HOST/DB, its password in PGPASSWORD or MYSQL_PWD.
 
-    Only a single SELECT on its tables can run. The exit code is 1 without a reliable answer.
+    Only a single SELECT on its tables can run. The exit code is 1 if no answer is reliable.
     """
     from codegen.sqlnet.databases import StatementLimits
     from codegen.sqlnet.schema import Schema, SemanticLayer

@@ -35,7 +35,7 @@ class TrainOptions(Config):
         "encoders.",
     )
     seed: int = setting(0, "Random seed.", ge=0)
-    max_words: int = keyed(50_000, "Word vectors to keep beyond the questions' words.", ge=1)
+    max_words: int = keyed(50_000, "Word vectors to keep besides the questions' words.", ge=1)
     held_out: float = keyed(
         0.04, "Fraction of the tables held out to select the best epoch.", gt=0, le=0.9
     )

@@ -51,11 +51,11 @@ def connected(address: str, workers: int | None) -> Iterator[tuple[ModuleType, i
     Args:
         address: the cluster's ``host:port`` or ``ray://host:port``; ``auto`` finds a cluster
             running on this machine, ``local`` starts one here and stops it at the end. If empty,
-            RAY_ADDRESS, else ``local``. Ignored if this process is already connected.
+            RAY_ADDRESS is used, else ``local``. Ignored if this process is already connected.
         workers: number of actors; None uses all CPUs of the cluster.
 
     Raises:
-        MachineError: if Ray is not installed, or no cluster answers at the address.
+        MachineError: if Ray is not installed, or no cluster responds at the address.
     """
     ray = import_ray()
     if ray.is_initialized():
@@ -78,14 +78,14 @@ def connected(address: str, workers: int | None) -> Iterator[tuple[ModuleType, i
         except (OSError, RuntimeError, ValueError) as error:
             raise _no_cluster(address, error) from None
         if previous is not None:
-            signal.signal(signal.SIGTERM, previous)  # ray.init sets its own
+            signal.signal(signal.SIGTERM, previous)  # ray.init replaces it
         yield ray, _actors(ray, workers)
     finally:
         ray.shutdown()
 
 
 def last_line(error: BaseException) -> str:
-    """Returns the line of a Ray error with its cause, at most 300 characters."""
+    """Returns the line with a Ray error's cause, at most 300 characters."""
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:300]

@@ -1,4 +1,4 @@
-"""Configuration: the base model of recipes, sections and option groups, and its parsing.
+"""Base class of recipes, sections and option groups, and the parsing of configurations.
 
 A configuration is a frozen pydantic model with a description and a default for each field. It is
 the source for checking a YAML file (:func:`read_config`), overrides (:func:`override`), the options
@@ -8,7 +8,7 @@ path, the value, the allowed values, and the nearest key for a typo.
 
 Values are not converted silently: ``true`` is not a number and ``"3"`` is not an integer. Three
 conversions are needed for YAML and command lines: lists to tuples, strings such as ``3e-4`` to
-floats (YAML 1.1 reads it as a string), and strings to paths.
+floats (YAML 1.1 reads them as strings), and strings to paths.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Config(BaseModel):
     Override ``_check`` to validate several fields together; raise :class:`ConfigError` there.
 
     Attributes:
-        how_to_list: remedy that lists the keys, if they are too many for an error.
+        how_to_list: remedy that lists the keys, if an error cannot list them all.
 
     Raises:
         ConfigError: for invalid values.
@@ -163,7 +163,7 @@ def parse_config(kind: type[C], values: Any, where: str) -> C:
         where: origin of the values for errors, such as the file.
 
     Raises:
-        ConfigError: naming the key that is unknown, missing, of the wrong type or out of range.
+        ConfigError: if a key is unknown, missing, of the wrong type or out of range; names it.
     """
     try:
         return kind.model_validate(values)
@@ -179,7 +179,7 @@ def read_config(
     """Reads a configuration from a YAML file, with ``key=value`` overrides.
 
     Args:
-        what: name of the kind of file in errors, such as ``recipe``.
+        what: kind of file for errors, such as ``recipe``.
 
     Raises:
         InputError: if the file cannot be read or is not YAML.
@@ -250,7 +250,7 @@ def _loader() -> Any:
 
 
 def override(values: dict[str, Any], text: str) -> None:
-    """Applies ``key=value`` to plain data; dots separate sections, no value is null.
+    """Applies ``key=value`` to plain data; dots separate sections, an empty value is null.
 
     Raises:
         ConfigError: if the override is malformed.
@@ -298,7 +298,7 @@ def value_of(text: str) -> Any:
 
 @cache
 def _value_loader() -> Any:
-    """Returns the loader of files without dates, and with no booleans but true and false."""
+    """Returns the file loader without dates, and with only true and false as booleans."""
 
     class Loader(_loader()):
         """Loader of values."""
@@ -419,7 +419,7 @@ def config_error(
         known = list(place.inside.model_fields) if place.inside else []
         start = f"{place.key}." if place.key else ""
         hint = nearest(start + last, [start + name for name in known])
-        listed = f"Allowed are: {', '.join(known)}."
+        listed = f"Allowed keys: {', '.join(known)}."
         if len(known) > _MOST_LISTED:
             listed = kind.how_to_list
         return ConfigError(f"{prefix}unknown key {start + last!r}.", f"{hint} {listed}".strip())

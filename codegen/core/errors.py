@@ -47,7 +47,7 @@ def cannot_read(path: object, error: OSError) -> InputError:
 
 
 class Skip(Exception):
-    """Raised by a generator for a valid example that the method cannot use.
+    """Exception of a generator for a valid example that the method cannot use.
 
     Attributes:
         reason: a short stable word for counting.
@@ -117,7 +117,7 @@ def nearest(word: object, known: Sequence[str]) -> str:
 
 
 def require_known(what: str, name: str, known: Iterable[str]) -> None:
-    """Raises a :class:`ConfigError` if ``name`` is unknown; ``what`` is its kind (style)."""
+    """Raises a :class:`ConfigError` if ``name`` is unknown; ``what`` is its kind, such as style."""
     if name not in (names := list(known)):
         hint = f"{nearest(name, names)} Choose from: {', '.join(names)}.".lstrip()
         raise ConfigError(f"Unknown {what} {name!r}.", hint)

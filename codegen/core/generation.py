@@ -35,7 +35,7 @@ CAPABILITIES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion to make.
+    """Request for one completion.
 
     Attributes:
         prompt: the text to continue, or with ``chat`` the user's turn.
@@ -112,7 +112,7 @@ class Completion:
         cached: True if it comes from a cache and cost nothing.
         wasted: prompt and completion tokens of unusable earlier responses.
         retries: number of retries.
-        error: the failure, if this request failed and others may not.
+        error: the failure, if this request failed and others may succeed.
     """
 
     number: int
@@ -133,7 +133,7 @@ class Completion:
         """Returns the evaluation record.
 
         Args:
-            settings: the other settings that determined it, see :func:`settings_of`.
+            settings: the settings that determined the completion, see :func:`settings_of`.
 
         Raises:
             RequestFailed: if the request failed; names the problem.
@@ -161,7 +161,7 @@ class Completion:
 
 
 class RequestFailed(ModelError):
-    """One request got no completion; others may."""
+    """One request got no completion; other requests may succeed."""
 
 
 class ModelUnusable(ConfigError):
@@ -227,7 +227,7 @@ class Backend(ABC):
         """
 
     def identity(self, decoder: Decoder) -> dict[str, Any]:
-        """Returns the other settings that determine completions (JSON values)."""
+        """Returns the backend's settings that determine completions (JSON values)."""
         return {"model": self.model}
 
 
@@ -277,7 +277,7 @@ def request_seed(seed: int, request: Request) -> int:
 
 
 def settings_of(model: str, params: SamplingParams, decoder: Decoder) -> dict[str, Any]:
-    """Returns a sample's ``settings``: what determines its tokens besides prompt and index."""
+    """Returns a sample's ``settings``, which determine its tokens besides prompt and index."""
     return {
         "model": model,
         "decoder": decoder.name,
@@ -301,5 +301,5 @@ def function_instruction(signature: str, docstring: str) -> str:
 
 
 def cut_at_stop(text: str, stops: Iterable[str]) -> str:
-    """Cuts ``text`` at the first stop string; unchanged if there is none."""
+    """Cuts ``text`` at the first stop string; unchanged if absent."""
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]

@@ -93,7 +93,7 @@ class Client:
         base: base URL of the routes.
         key: bearer token; empty for none.
         connections: maximum number of connections; None for no limit.
-        timeout_s: time limit for a whole response, and between the parts of a stream; 0 for a few
+        timeout_s: time limit for a whole response, and between the chunks of a stream; 0 for a few
             seconds and no limit, respectively.
         most_bytes: maximum size of a whole response.
         agent: the client's name.
@@ -141,7 +141,7 @@ class Client:
         """Returns the JSON response to a POST of ``body`` (bytes are sent unchanged), or a GET.
 
         Raises:
-            RequestFailure: if there is no response, or it is an error.
+            RequestFailure: if there is no response, or the response is an error.
         """
         timeout_s = timeout_s or self._timeout_s or _ANSWER_S
         try:
@@ -153,10 +153,10 @@ class Client:
     async def stream(self, url: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """Yields a stream's objects on arrival, or the only object if the server does not stream.
 
-        Closing or cancelling it closes the connection, which stops the server.
+        Closing or cancelling the stream closes the connection, so that the server stops generating.
 
         Raises:
-            RequestFailure: also for an error within the stream.
+            RequestFailure: if there is no response, or the stream contains an error.
         """
         async with aclosing(self.rows(url, {**body, "stream": True})) as rows:
             async for row in rows:
@@ -168,7 +168,7 @@ class Client:
         """Yields the values of a response: its events, its lines (NDJSON), or the whole response.
 
         Raises:
-            RequestFailure: if it is an error, or not JSON.
+            RequestFailure: if the response is an error, or not JSON.
         """
         # Lone surrogates survive as escapes.
         content = body if isinstance(body, bytes | None) else json.dumps(body).encode("ascii")

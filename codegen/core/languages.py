@@ -1,7 +1,7 @@
 """Programming languages: names, comments and grammars, for all packages.
 
-Other properties are in each package's own tables, by language name: how the sandbox runs it, the
-units of LintSeq's edits, how RPG splits it.
+Other properties are in each package's own tables, by language name, such as the sandbox's commands
+and the units of LintSeq's edits.
 """
 
 from __future__ import annotations

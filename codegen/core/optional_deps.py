@@ -15,15 +15,15 @@ from codegen.core.errors import MachineError
 _PARTS = (
     ("models", "models in this process", "torch transformers safetensors tokenizers"),
     ("models", "the embedded model's weights", "gguf"),
-    ("models", "models of the Hugging Face hub", "huggingface_hub"),
+    ("models", "models from the Hugging Face hub", "huggingface_hub"),
     ("models", "adapters, several GPUs", "peft accelerate"),
-    ("quant", "weights of 4 or 8 bits", "bitsandbytes"),
+    ("quant", "4-bit and 8-bit weights", "bitsandbytes"),
     ("data", "hub datasets, Parquet files", "datasets pyarrow"),
     ("data", "near duplicates in data", "datasketch"),
     ("vllm", "serving at scale", "vllm"),
     ("ray", "data generation and scoring on a cluster", "ray"),
     ("gpu", "GPU kernels", "triton"),
-    ("gguf", "GGUF files by llama.cpp", "xllamacpp"),
+    ("gguf", "GGUF files with llama.cpp", "xllamacpp"),
     ("rl", "preference and reward training", "trl"),
     ("duckdb", "DuckDB databases for sqlnet", "duckdb"),
     ("servers", "PostgreSQL and MySQL databases for sqlnet", "sqlalchemy psycopg pymysql"),
@@ -38,7 +38,7 @@ _PARTS = (
     ("languages", "edit sequences in Rust", "tree_sitter_rust"),
     ("languages", "edit sequences in TypeScript", "tree_sitter_typescript"),
     ("mcp", "tools for agents", "mcp"),
-    ("grammar", "decoding within a grammar", "llguidance"),
+    ("grammar", "grammar-constrained decoding", "llguidance"),
 )
 # Module -> (extra, purpose).
 EXTRAS = {module: (extra, what) for extra, what, modules in _PARTS for module in modules.split()}
@@ -65,7 +65,7 @@ def require(*modules: str) -> None:
     """Checks that modules of :data:`EXTRAS` are installed, without importing them.
 
     Raises:
-        MachineError: naming the first missing module.
+        MachineError: if one is missing; names the first.
     """
     for module in modules:
         if find_spec(module) is None:

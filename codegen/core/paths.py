@@ -1,8 +1,8 @@
-"""Paths inside directories that may come from someone else, and atomic writes.
+"""Paths inside untrusted directories, and atomic writes.
 
 A received run directory can contain symbolic links to a user's files, and its journals and
-manifests can name files outside of it. All code that reads a file name from a file, or opens one of
-its files in a run directory, uses these functions. Links in the user's path (``--out`` and its
+manifests can name files outside of it. All code that reads a file name from a file, or opens a
+file in a run directory, uses these functions. Links in the user's path (``--out`` and its
 parents) are followed; links below that are rejected.
 """
 
@@ -44,7 +44,7 @@ def child(folder: str | os.PathLike[str], name: Any, where: str) -> Path:
         where: the file that contains the name, for the error.
 
     Raises:
-        InputError: if it is not the plain name of a file, or it is a symbolic link.
+        InputError: if the name is not a plain file name, or the file is a symbolic link.
     """
     path = Path(folder, plain_name(name, where))
     if path.is_symlink():
@@ -56,7 +56,7 @@ def plain_name(name: Any, where: str) -> str:
     """Returns a name that was read from a file, if it is a plain file name; see :func:`child`.
 
     Raises:
-        InputError: if it is not.
+        InputError: if it is not a plain file name.
     """
     if _is_plain(name):
         return name
@@ -139,10 +139,10 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def refuse_foreign(folder: Path, *names: str) -> None:
-    """Rejects files in ``folder`` that exist already, but not from an earlier run.
+    """Rejects existing files in ``folder`` that no earlier run wrote.
 
     Raises:
-        InputError: naming the first.
+        InputError: if such a file exists; names the first.
     """
     for name in names:
         if os.path.lexists(folder / name):
@@ -199,7 +199,7 @@ def open_plain(
     to one of the user's files, which would be changed.
 
     Raises:
-        InputError: if it is a link or anything but a plain file.
+        InputError: if it is not a plain file.
         OSError: as ``os.open``.
     """
     # O_NONBLOCK: opening a pipe without a writer would block forever.
@@ -230,7 +230,7 @@ def write_atomic(
     content: str | bytes | Iterable[str] | Iterable[bytes],
     mode: int = 0o666,
 ) -> None:
-    """Writes a file so that a reader, or a crash, sees the old file or the whole new one.
+    """Writes a file so that the old or the whole new one exists, even after a crash.
 
     Text is written as UTF-8. The file is written under a random name in the same directory and
     renamed; a symbolic link at ``path`` is replaced, never followed.
@@ -303,7 +303,7 @@ def refuse_endless(path: Path) -> None:
     """Rejects a pipe, a socket or a device, which might never end.
 
     Raises:
-        InputError: if it is one.
+        InputError: if the path is one.
         OSError: if it does not exist.
     """
     mode = path.stat().st_mode

@@ -1,4 +1,4 @@
-"""Parts selected by name, built in or from other installed packages.
+"""Plugins (parts) selected by name, built in or from other installed packages.
 
 Another package adds a part by an entry point, in its own ``pyproject.toml``::
 
@@ -123,7 +123,7 @@ def load(kind: str, name: str) -> Any:
 
 
 def blame(error: Exception) -> CodegenError | None:
-    """Returns the message for an unexpected error that parts of other packages may have caused.
+    """Returns the error to show if parts of other packages may have caused an unexpected one.
 
     Names the part with the innermost frame in the traceback. Without such a frame it names all
     loaded parts, since one may have returned a wrong value. None if none is loaded.

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from codegen.core.errors import MachineError, SkippedExample
 
-# Rules of ruff for programs that parse but do not compile.
+# ruff rules for programs that parse but do not compile.
 _REFUSED = "E9,F404,F406,F62,F701,F702,F704,F706,F707,PLE0115,PLE0117,PLE0118,PLE1142"
 _TIMEOUT_S = 60.0
 _VERSION = re.compile(r"\(syntax was \w+ in Python 3\.(\d+)\)")

@@ -1,7 +1,7 @@
 """Records shared between packages, and their JSON Lines format.
 
-All are frozen dataclasses; one JSON object per line, UTF-8, keys in field order, readable with
-``datasets.load_dataset("json", ...)``.
+Records are frozen dataclasses, stored as one JSON object per line (UTF-8, keys in field order),
+readable with ``datasets.load_dataset("json", ...)``.
 
 Untrusted files are read with :func:`conform` or :func:`from_dict`, so that later code can rely on
 the dataclasses' annotations.
@@ -45,7 +45,7 @@ Status = Literal[
 UNJUDGED: tuple[Status, ...] = ("infra_error", "bad_test", "refused")
 Trust = Literal["isolated", "blinded", "partly_blinded", "stdio", "in_sandbox"]
 
-# Higher ranks are harder to forge.
+# Verdicts of higher rank are harder to forge.
 _RANKS: Mapping[Trust, int] = {
     "in_sandbox": 0, "partly_blinded": 1, "blinded": 2, "isolated": 3, "stdio": 3,
 }  # fmt: skip
@@ -93,7 +93,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class TrainingText:
-    """One training document. The segments contain the loss mask; no markers are searched for.
+    """One training document. The segments define the loss mask, so no markers are needed.
 
     The leading segments with ``train=False`` are the prompt; for a chat model, the user's turn.
     """
@@ -129,7 +129,7 @@ class Change(NamedTuple):
     """A completed edit: whole lines of a file, before and after.
 
     Attributes:
-        line: the first of the lines, from 0, in the current file.
+        line: the first line's number in the current file, from 0.
         old, new: the lines with their line ends; "" for no lines.
     """
 
@@ -162,7 +162,7 @@ class BatchGenerator:
     def generate_many(
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> Sequence[list[TrainingText] | Exception]:
-        """Returns each item's training texts, or the exception with the reason for none."""
+        """Returns each item's training texts, or the exception if there are none."""
         raise NotImplementedError
 
 
@@ -301,7 +301,7 @@ class Verdict:
 
     @property
     def grade(self) -> str:
-        """The trust as reports print it, with the number of closed assertions of all."""
+        """The trust as printed in reports, with the number of closed and of all assertions."""
         if self.trust != "partly_blinded":
             return self.trust
         return f"blinded ({self.sites - len(self.open_sites)} of {self.sites})"
@@ -353,7 +353,7 @@ def conform(kind: type[T], value: Any, place: str = "") -> T:
     are finite. Missing fields get their defaults.
 
     Raises:
-        ValueError: one line with the field, such as ``problems[3].n``, and its error.
+        ValueError: if the value does not fit; names the field, such as ``problems[3].n``.
     """
     from pydantic_core import ValidationError
 
@@ -369,7 +369,7 @@ def from_dict(kind: type[Record], row: Any, where: str = "record") -> Record:
     """Builds a record from a decoded JSON object.
 
     Raises:
-        InputError: naming ``where`` and the field, as :func:`conform`.
+        InputError: if the object does not fit; names ``where`` and the field.
     """
     try:
         record = conform(kind, row)
@@ -474,23 +474,23 @@ def read_jsonl(kind: type[Record], path: str | os.PathLike[str]) -> Iterator[Rec
     """Streams records of one kind from a JSONL file.
 
     Raises:
-        InputError: naming the file and the line.
+        InputError: if a line is invalid; names the file and the line.
     """
     for where, row in read_rows(path):
         yield from_dict(kind, row, where)
 
 
 MOST_LINE = 256 * 2**20
-"""Bytes of a line in a JSONL file: a few megabytes of gzip can hold gigabytes."""
+"""Maximum bytes per line of a JSONL file: a few megabytes of gzip can expand to gigabytes."""
 
 
 def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
-    """Streams a JSONL file's decoded lines, each with its place, "file:line"; skips blank lines.
+    """Streams a JSONL file's decoded lines, each with its location "file:line"; skips blank lines.
 
-    The file may be packed with gzip.
+    The file may be compressed with gzip.
 
     Raises:
-        InputError: naming the file and the line.
+        InputError: if a line is invalid; names the file and the line.
     """
     path = Path(path)
     try:

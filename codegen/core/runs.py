@@ -7,7 +7,7 @@ way::
     directory = RunDirectory(out)
     with directory.open("log.jsonl") as journal:        # one process at a time
         directory.claim(settings, begun=journal.size > 0)  # the same settings as before
-        done = list(read_rows(journal.path))            # whole lines, whatever was killed
+        done = list(read_rows(journal.path))            # whole lines, even after a kill
         ...
         journal.append(json.dumps(result))              # whole lines, or none on a full disk
         directory.write("result.json", text)            # the whole file, or the old one
@@ -154,7 +154,7 @@ class RunDirectory:
 
         Raises:
             InputError: if another process uses it, it is not writable, or it is a link.
-            MachineError: if the disk becomes full, also in the body.
+            MachineError: if the disk becomes full, also in the ``with`` body.
         """
         with explain_full_disk(self.folder):
             try:
@@ -188,7 +188,7 @@ class RunDirectory:
         have failed because of them.
 
         Args:
-            settings: all that determines the results (JSON values).
+            settings: all settings that determine the results (JSON values).
             begun: True if there are any results, even partial.
             section: key of the settings in the settings file; "" if they are the whole file.
             more: with a section: extra keys of the file, stored but not compared.
@@ -257,7 +257,7 @@ class RunDirectory:
                 ignored.
 
         Raises:
-            InputError: names a file in the directory.
+            InputError: if the directory has other files; names one.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file.", f"Pass a directory to {self.option}.")
@@ -350,10 +350,10 @@ _NO_SPACE = {
 
 @contextmanager
 def explain_full_disk(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns the errors of a full disk, including SQLite's, into one clear line.
+    """Converts the errors of a full disk, including SQLite's, to one clear line.
 
     Raises:
-        MachineError: instead of them.
+        MachineError: if the disk is full.
     """
     try:
         yield

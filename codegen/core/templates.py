@@ -1,4 +1,4 @@
-"""Renders untrusted Jinja2 templates: templates of tasks, and chat templates of models.
+"""Renders untrusted Jinja2 templates: task templates, and models' chat templates.
 
 Jinja2's sandbox restricts a template to its variables, but does not limit time or memory. A child
 process therefore renders the templates, with limits that the kernel enforces. The child is a script
@@ -61,7 +61,7 @@ class TemplateProcess:
         """Returns the result of the script's function for a template.
 
         Raises:
-            TemplateFailure: with the reason.
+            TemplateFailure: if the template fails; has the reason.
         """
         with self._lock:
             kind, found = self._reply(text, variables)
@@ -77,7 +77,7 @@ class TemplateProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # its threads' memory counts
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # the threads' memory counts
             )
             weakref.finalize(self, _end, self._child)
         assert self._child.stdin and self._child.stdout
@@ -108,7 +108,7 @@ class Templates:
         """Renders a template; a string without braces is unchanged.
 
         Args:
-            key, place: the key of the task's file and the row, for errors.
+            key, place: key in the task's file, and location of the row, for errors.
 
         Raises:
             ConfigError: if it is not a valid template.
@@ -181,7 +181,7 @@ def serve(fill: Callable[[str, dict[str, Any]], Any], all_cpu_s: int | None = No
 
 
 def _main() -> None:
-    """Runs the child that renders the templates of tasks."""
+    """Runs the child that renders task templates."""
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 

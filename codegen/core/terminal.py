@@ -2,7 +2,7 @@
 
 Progress is a bar on a terminal, and occasional lines in a log. Both show speed and remaining time.
 The speed is measured from this process's first report, so it excludes work of an earlier,
-interrupted run and the time to load a model. It is shown from the second finished item on, because
+interrupted run and the time to load a model. It is shown once two items are finished, because
 the first sample of a batch arrives when the others are nearly complete.
 """
 

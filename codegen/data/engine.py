@@ -1,6 +1,6 @@
 """The data engine: runs a generator over a source into a data directory.
 
-It guarantees for every generator:
+The engine guarantees for every generator:
 
 * The same bytes for any number of workers, chunk size or executor: an example's randomness is
   derived from (seed, example id), and results are written in input order.
@@ -131,8 +131,8 @@ def run(
 
     Raises:
         ResumeError: if ``out`` contains data made with other settings, or the source has changed.
-            For a finished directory only :meth:`Source.describe` is compared: the contents of
-            files, the name of a hub dataset.
+            For a finished directory only :meth:`Source.describe` is compared: digests of files, but
+            only the names of hub datasets.
         InputError: if ``out`` or the source cannot be used, or the disk is full.
     """
     out = Path(out)
@@ -202,7 +202,7 @@ def config_of(generator: TextGenerator) -> dict[str, Any]:
     """Returns a generator's configuration: the result of ``config()``, else its name and fields.
 
     Raises:
-        ConfigError: if it has neither, since a resumed run could not detect a change.
+        ConfigError: if the generator has neither, since a resumed run could not detect a change.
     """
     describe = getattr(generator, "config", None)
     if callable(describe):

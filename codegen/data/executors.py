@@ -60,8 +60,8 @@ class Executor(Protocol):
         """Applies a picklable function to each chunk; yields the results in chunk order.
 
         The function yields one result per item, in order, and must not depend on the chunk
-        boundaries: a chunk whose worker dies is retried item by item. A :class:`CodegenError` that
-        it raises aborts the map. The number of chunks read ahead of the results is bounded.
+        boundaries: a chunk whose worker dies is retried item by item. A :class:`CodegenError`
+        from the function aborts the map. The number of chunks read ahead of the results is bounded.
         """
         ...
 
@@ -77,7 +77,7 @@ class WorkItem:
 
 
 class TaskQueue:
-    """Chunks as tasks, and their results in order.
+    """Queue of chunks as tasks, with results in chunk order.
 
     Args:
         chunks: the chunks, read on demand.
@@ -214,7 +214,7 @@ class _Worker:
 
 def _work(connection: Connection, function: Function, started: Any) -> None:
     """Runs a worker process until the parent closes the pipe or dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         connection.send(None)  # ready
@@ -389,7 +389,7 @@ class _RayWorker:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A pending call of an actor; a call without a task tests whether it is alive."""
+    """A pending call of an actor; a call without a task tests whether the actor is alive."""
 
     actor: object
     task: WorkItem | None

@@ -37,10 +37,10 @@ class TextGenerator(Protocol):
         ...
 
     def generate(self, example: Example, rng: random.Random) -> Iterable[DataRecord]:
-        """Yields one example's training texts, determined by it, the configuration and ``rng``.
+        """Yields training texts, determined by the example, the configuration and ``rng``.
 
         Raises:
-            Exception: with an attribute ``reason``, to skip the example.
+            Exception: to skip the example; must have an attribute ``reason``.
         """
         ...
 
@@ -100,7 +100,7 @@ def make(name: str, /, **options: object) -> TextGenerator:
 
     Raises:
         ConfigError: if the name or an option is unknown.
-        CodegenError: if the package that adds it is broken.
+        CodegenError: if the generator's package is broken.
     """
     generator = plugins.load("generators", name)
     if plugins.package_of("generators", name):
@@ -126,7 +126,7 @@ def _checked(name: str, kind: object, options: Mapping[str, object]) -> dict[str
     checked = {}
     for key, value in options.items():
         if key not in known:
-            hint = f"{nearest(key, known)} Options are: {', '.join(known) or 'none'}."
+            hint = f"{nearest(key, known)} Options: {', '.join(known) or 'none'}."
             raise ConfigError(f"Generator {name!r}: unknown option {key!r}.", hint.strip())
         try:
             adapter = TypeAdapter(types[key], config=ConfigDict(arbitrary_types_allowed=True))

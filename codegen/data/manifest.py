@@ -4,8 +4,8 @@ The manifest describes the data, its source and settings, and the omitted inputs
 a ``manifest.json`` is finished, because the file is written last and atomically.
 
 The card has the YAML header that the hub and ``datasets`` read; its template is ``card.md.jinja``,
-its format is described at https://huggingface.co/docs/hub/datasets-cards. It depends only on the
-run, without times and the number of workers, so that the same run yields the same bytes.
+and its format is described at https://huggingface.co/docs/hub/datasets-cards. It depends only on
+the run, without times and the number of workers, so that the same run yields the same bytes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _MOST_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Part ``index`` (from 0) of ``of`` parts: the inputs number ``index``, ``index + of``, ...
+    """Part ``index`` (from 0) of ``of`` parts: the inputs ``index``, ``index + of``, ...
 
     Every part reads the whole source, so that limits and duplicate ids are the same for all parts,
     and processes only its own inputs.
@@ -62,7 +62,7 @@ class Shard:
         if not 0 <= self.index < self.of:
             raise ConfigError(
                 f"Shard {self.index}/{self.of} does not exist.",
-                f"The first number goes from 0 to {max(0, self.of - 1)}.",
+                f"Choose a first number from 0 to {max(0, self.of - 1)}.",
             )
 
     @classmethod
@@ -145,7 +145,7 @@ _COMPARED = ("compared_sequences", "compared_edits", "reference_edits")
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """Everything that determines the data files: equal configurations give equal bytes.
+    """All settings that determine the data files: equal settings yield equal bytes.
 
     Attributes:
         limit: maximum number of examples from the source, or None.
@@ -180,7 +180,7 @@ def refuse_other_run(folder: str | os.PathLike[str], then: RunConfig, now: RunCo
     """Compares an earlier run's configuration with the current one.
 
     Raises:
-        ResumeError: if they differ; names each setting by its option.
+        ResumeError: if the configurations differ; names each setting by its option.
     """
     before, after = then.describe(), now.describe()
     limits = before.pop("item_timeout_s"), after.pop("item_timeout_s")
@@ -328,10 +328,10 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
     """Loads the manifest of a finished data directory.
 
     Raises:
-        InputError: if it is missing or invalid.
+        InputError: if the manifest is missing or invalid.
     """
     path = Path(directory, MANIFEST)
-    remedy = "Make the data again, in another directory."
+    remedy = "Regenerate the data in another directory."
     try:
         row = read_json(path, _MOST_BYTES)
         if isinstance(row, dict) and row.get("format") != FORMAT:
@@ -394,7 +394,7 @@ def read_texts(path: str | os.PathLike[str]) -> Iterator[TrainingText]:
     """Streams the training texts of a data directory or JSONL file, or generates puzzles.
 
     Raises:
-        InputError: if there are none, or a line is not a training text (naming file and line).
+        InputError: if there are no texts, or a line is not a training text.
         ConfigError: for unknown puzzles (``puzzles:NAME:SPLIT``).
     """
     if is_puzzles(path):

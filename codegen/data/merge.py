@@ -2,7 +2,7 @@
 
 Shard ``i/n`` contains the inputs i, i + n, ... of the source, so merging takes one input from each
 shard in turn. Duplicates are removed here, in input order, by the shards' signatures. Call an
-interrupted merge again to resume it; the shards are only read.
+interrupted merge again to resume it; the shards are not changed.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _of_part(part: _Part) -> Generator[InputOutcome, None, None]:
     """Yields the results of a shard's inputs.
 
     Raises:
-        InputError: if one of its files is corrupt.
+        InputError: if one of the shard's files is corrupt.
     """
     try:
         yield from _read_part(part)

@@ -54,7 +54,7 @@ def example_rng(seed: int, example_id: str) -> random.Random:
 
 @dataclass(frozen=True, slots=True)
 class MapTask:
-    """Filters inputs and applies a generator; each input gets one outcome, even if it raises.
+    """Filters inputs and applies a generator; each input gets one outcome, even on errors.
 
     ``timeout_s`` is enforced by ``SIGALRM``, which Python delivers only to the main thread and
     between bytecode instructions. Other threads have no limit, and the executor kills hangs in C
@@ -104,7 +104,7 @@ class MapTask:
             return Rejected(item.id, result.reason, result.detail)
 
     def _batch(self, examples: list[Example]) -> dict[str, InputOutcome]:
-        """Returns outcomes from ``generate_many`` by id; empty if it is missing or fails.
+        """Returns outcomes from ``generate_many`` by id; empty if the method is missing or fails.
 
         Raises:
             ConfigError: if the generator cannot process any input.
@@ -189,7 +189,7 @@ def characters(texts: Sequence[DataRecord]) -> tuple[int, int]:
 
 
 LABELS = frozenset({"bkspc", "pair", "pairs", "score"})
-"""Ints in ``meta`` that are not amounts (token ids, positions, scores), so are not summed."""
+"""Ints in ``meta`` that are not amounts but token ids, positions or scores; they are not summed."""
 
 
 def measures(text: DataRecord) -> dict[str, int]:

@@ -118,7 +118,7 @@ class Output:
     Args:
         header: the settings that determine the data files, and package versions; JSON values.
         shard_bytes: size in bytes at which a data file is closed.
-        shard: the part of the run.
+        shard: part of the run; None for all of it.
         dedup: deduplication; None keeps duplicates.
 
     Raises:
@@ -205,7 +205,7 @@ class Output:
             with _open(path) as file:
                 if file.seek(0, os.SEEK_END) < size:
                     raise ResumeError(
-                        f"{path} is shorter than the journal says.",
+                        f"{path} is shorter than in the journal.",
                         f"Delete {self.folder} to start over.",
                     )
                 file.truncate(size)
@@ -222,7 +222,7 @@ class Output:
     def write(self, results: Sequence[InputOutcome], digest: str) -> None:
         """Appends the outcomes of inputs, in order, and counts them; skips duplicates.
 
-        ``digest`` is the hash of all inputs up to the last of them.
+        ``digest`` is the hash of all inputs so far.
         """
         unique = [self._unless_duplicate(result) for result in results]
         self._whole = False
@@ -392,7 +392,7 @@ def read_signature(row: KeptRow) -> Signature:
     """Reads the signature of a line of ``kept.jsonl``.
 
     Raises:
-        ValueError: if it is corrupt.
+        ValueError: if the signature is corrupt.
     """
     exact, minhash = (base64.b64decode(part) for part in row["signature"])
     return Signature(exact, minhash)

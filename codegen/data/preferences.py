@@ -59,7 +59,7 @@ def scored_files(folder: Path) -> tuple[Path, Path]:
     """Returns the paths of a scored run's samples and verdicts.
 
     Raises:
-        InputError: if one is missing.
+        InputError: if a file is missing.
     """
     verdicts = folder / VERDICTS
     samples = [path for name in (SCORED, SAMPLES) if (path := folder / name).is_file()]
@@ -67,7 +67,7 @@ def scored_files(folder: Path) -> tuple[Path, Path]:
         what = "verdicts" if samples else "samples"
         raise InputError(
             f"{folder} contains no {what}.",
-            f"Run: codegen eval score {folder}" if samples else "Pass a directory of codegen eval.",
+            f"Run: codegen eval score {folder}" if samples else "Pass a codegen eval directory.",
         )
     return samples[0], verdicts
 
@@ -76,10 +76,10 @@ def scored_files(folder: Path) -> tuple[Path, Path]:
 class ScoredRun:
     """A source: the problems of a scored run, each with its usable samples.
 
-    Each other sample is a skipped input with a reason: its status is not in ``rejected``
+    Every other sample is skipped with a reason: its status is not in ``rejected``
     (``sample_timeout``), it was cut off (``sample_cut``), equals an earlier one except for layout
-    and names (``sample_duplicate``), equals one with the other verdict, so that the verdict is
-    random (``sample_contradictory``), differs from ``alike`` others only in names, numbers and
+    and names (``sample_duplicate``), equals one with the opposite verdict, so that the verdict is
+    random (``sample_contradictory``), differs from ``alike`` kept ones only in names, numbers and
     strings (``sample_alike``), or is not the first without a program (``sample_trivial``).
 
     Attributes:
@@ -122,8 +122,8 @@ class ScoredRun:
         """Yields for each problem its rejected samples, then the problem.
 
         Raises:
-            InputError: for a sample whose problem is not in the task, or that lacks a style or a
-                prompt, as in files of other tools.
+            InputError: if a sample's problem is not in the task, or samples lack prompts, as in
+                other tools' files.
         """
         verdicts = {
             (verdict.problem_id, verdict.index): verdict
@@ -239,8 +239,8 @@ class Preferences:
         """Yields the preferences of one problem of a :class:`ScoredRun`.
 
         Raises:
-            Skip: if it has no pair: ``only_passed``, ``only_failed``, ``no_samples`` (no usable
-                ones), or ``lengths_differ``.
+            Skip: if the problem has no pair: ``only_passed``, ``only_failed``, ``no_samples`` (none
+                usable), or ``lengths_differ``.
         """
         judged: list[_Judged] = example.meta["judged"]
         is_chat = example.meta["chat"]

@@ -1,7 +1,7 @@
 """Publishes data directories: Parquet files, and the Hugging Face hub.
 
-Each data file has a Parquet file with the same rows in the same order. The schema does not depend
-on the generator: ``meta``, whose keys do, is a JSON string.
+Each data file gets a Parquet file with the same rows in the same order. The schema does not depend
+on the generator: ``meta``, whose keys differ, is a JSON string.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def parquet_schema(record: DataRecord) -> pa.Schema:
 def export_parquet(
     directory: str | os.PathLike[str], out: str | os.PathLike[str] | None = None
 ) -> list[Path]:
-    """Writes the rows of a finished directory as Parquet (zstd), all or none.
+    """Writes the rows of a finished directory as Parquet (zstd), all files or none.
 
     Rows are streamed, so memory is bounded. An earlier export in ``out`` is replaced.
 
@@ -113,7 +113,7 @@ def _whole_data_files(directory: str | os.PathLike[str], manifest: Manifest) -> 
     """Returns the data files after checking that they match the manifest.
 
     Raises:
-        InputError: naming a file that is missing, truncated or not listed.
+        InputError: if a file is missing, truncated or not listed.
     """
     present = {path.name: path for path in data_files(directory)} if manifest.files else {}
     for file in manifest.files:
@@ -166,7 +166,7 @@ def push(
     private: bool = False,
     api: HfApi | None = None,
 ) -> str:
-    """Uploads a finished directory as a dataset of the Hugging Face hub.
+    """Uploads a finished directory to the Hugging Face hub as a dataset.
 
     Data files of an earlier upload that are not in this directory are removed from the hub, so that
     two runs do not mix. Other files of the repository are kept.

@@ -109,7 +109,7 @@ def _print_trajectory(console: Console, text: TrainingText, all_steps: bool) -> 
         trajectory, decode = trajectories.open_text(text)
     except CodegenError as error:  # the text can be shown without its tokenizer
         console.print(Text(visible(text.trained.rstrip("\n"))))
-        console.print(Text(f"Its mistakes cannot be shown: {visible(str(error))}", style="yellow"))
+        console.print(Text(f"The mistakes cannot be shown: {visible(str(error))}", style="yellow"))
         return
     if not all_steps:
         console.print(trajectories.overview(trajectory, decode))

@@ -43,7 +43,7 @@ _SHORTEST = 6  # minimum characters of an expression replaced by a variable
 def is_predictable(edit: Edit) -> bool:
     """Returns True if a target has no new words and continues the history, in any language.
 
-    Each word that it inserts is in the history, in the window or a keyword of Python, and each of
+    Each word that it inserts is in the history, in the window or a Python keyword, and each of
     its hunks inserts or removes a word that the history inserted or removed.
     """
     known = {*keyword.kwlist, *_NAME.findall(window_text(edit))}
@@ -84,8 +84,8 @@ def due_lines(edit: Edit) -> list[int]:
     """Returns the lines of the file, from 0, where an edit is expected, nearest first.
 
     Besides the signs of :func:`is_due`, uses of removed attributes count. For a name that was
-    never defined, it is the end of the imports. Lines of the history do not count, so that the last
-    edits are not undone.
+    never defined, the edit belongs at the end of the imports. Lines in the history are excluded, so
+    that the last edits are not undone.
     """
     files = _files(edit)
     if files is None:
@@ -117,7 +117,7 @@ def due_lines(edit: Edit) -> list[int]:
 
 
 def _files(edit: Edit) -> tuple[_File, _File] | None:
-    """Returns the file now and before the edits; None if it cannot be analyzed."""
+    """Returns the file after and before the edits; None if it cannot be analyzed."""
     old = before(edit)
     if edit.language != "python" or old is None or edit.text.count("\n") > _MOST_LINES:
         return None
@@ -159,7 +159,7 @@ class _File:
     Attributes:
         bound: names that the module defines or imports.
         undefined: names that are used but not defined in the file or by Python.
-        unused: imports of the module, and parameters and variables of functions, without a use.
+        unused: the module's imports, and functions' parameters and variables, that are never used.
     """
 
     def __init__(self, text: str) -> None:
@@ -306,7 +306,7 @@ def _called_otherwise(now: _File, was: _File) -> Iterator[int]:
 
 
 def _sizes(tree: ast.Module) -> dict[str, int]:
-    """Returns the number of parameters of the module's functions with only plain ones."""
+    """Returns parameter counts of the module's functions that have only plain parameters."""
     found = {}
     for node in tree.body:
         if isinstance(node, _Function):

@@ -29,7 +29,7 @@ Formats of other projects, so that their models work unchanged: ``zeta`` and ``z
 lines. ``few-shot`` is ``search-replace`` after two solved examples, for base models.
 
 In ``zeta2``, ``sweep``, ``mercury`` and ``instinct`` the text always ends in a newline: a file
-without a final newline keeps that, and edits that add or remove it cannot be written.
+without a final newline stays without one, and edits that add or remove it cannot be expressed.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class EditFormat:
         render: edit state -> its prompt, independent of the target.
         express: edit state with a target -> the answer, if an edit is expected.
         parse: edit state, answer other than ``none`` -> the window's new text.
-        marks: strings with a meaning in the prompt or the answer.
+        marks: strings with a special meaning in the prompt or the answer.
         stop: stop strings of the answer.
         trained: special tokens unseen in pre-training, whose embeddings must be trained.
         none: token that is the whole answer if no edit is expected; empty if unsupported.
@@ -130,7 +130,7 @@ class EditFormat:
         return self.render(edit)
 
     def check(self, edit: Edit) -> None:
-        """Raises an error for an edit state without a prompt.
+        """Raises an error if the edit state's prompt cannot be rendered.
 
         Raises:
             Unwritable: as :meth:`prompt`.
@@ -209,7 +209,7 @@ def _hunks(edit: Edit) -> list[Hunk]:
 
 
 def _cursor_line(edit: Edit) -> tuple[int, int]:
-    """Returns the cursor's line of the window, from 0, and column, clamped to the window."""
+    """Returns the cursor's line in the window, from 0, and its column, clamped to the window."""
     above, below = around(edit)
     place = min(max(edit.cursor, len(above)), len(edit.text) - len(below)) - len(above)
     before = window_text(edit)[:place]
@@ -290,7 +290,7 @@ def _prompt(m: Marks, in_blocks: bool, edit: Edit) -> str:
     for number, start in enumerate(range(0, count, BLOCK_LINES), 1):
         block = lines[start : start + BLOCK_LINES]
         parts += [m.block, str(number), "\n", *block]
-    # A cursor after the last newline has its own line, which is in no block.
+    # A cursor after the last newline has its own line, which belongs to no block.
     parts += [m.block, str(_blocks(count) + 1), "\n", *lines[count:], m.answer]
     return "".join(parts)
 
@@ -441,12 +441,12 @@ def _zeta_prompt(edit: Edit) -> str:
 
 
 def _tail(text: str, most: int) -> str:
-    """Returns the last whole lines of a text."""
+    """Returns the last whole lines of a text that fit in ``most`` characters."""
     return text if len(text) <= most else text[-most:].partition("\n")[2]
 
 
 def _head(text: str, most: int) -> str:
-    """Returns the first whole lines of a text."""
+    """Returns the first whole lines of a text that fit in ``most`` characters."""
     return text if len(text) <= most else text[:most].rpartition("\n")[0] + "\n"
 
 
@@ -571,7 +571,7 @@ def _mercury_read(edit: Edit, answer: str) -> str:
     return _as_was(edit, match[1])
 
 
-_INSTINCT_LINES, _INSTINCT_CONTEXT = 25, 5  # around the cursor, and around a change
+_INSTINCT_LINES, _INSTINCT_CONTEXT = 25, 5  # lines around the cursor and around a change
 
 
 @cache
@@ -618,7 +618,7 @@ def _instinct_diff(edit: Edit, change: Change) -> str:
 
 
 def _instinct_write(edit: Edit) -> str:
-    """Writes the lines without the last newline; an empty answer may mean no line or one."""
+    """Writes the lines without the last newline; a lone blank line keeps its newline."""
     target = _ended(_target(edit))
     return target.removesuffix("\n") if target != "\n" else f"{target}{_ZETA_END}"
 
@@ -708,7 +708,7 @@ def _replaced(edit: Edit, pairs: Sequence[tuple[str, str]]) -> str:
             raise Unreadable("not_found")
         end = place + len(wanted)
         at_end = end == len(lines) and bool(lines) and not lines[-1].endswith("\n")
-        if at_end and not is_noted and new:  # a last line without a newline keeps that
+        if at_end and not is_noted and new:  # the last line stays without a newline
             new[-1] = new[-1].removesuffix("\n")
         hunks.append(Hunk(place, end, tuple(new)))
         floor = end
@@ -834,17 +834,17 @@ def find_format(name: str) -> EditFormat:
 
 
 def removed(name: object) -> ConfigError | None:
-    """Returns the error for a format that earlier versions had; None for other names."""
+    """Returns the error for a format of earlier versions; None for other names."""
     if name not in ("rows", "rows-qwen"):
         return None
     return ConfigError(
         f"The format {name} was removed.",
-        "Make the data again with --format hunks, and train on it.",
+        "Regenerate the data with --format hunks, and train on it.",
     )
 
 
 AUTO = "auto"
-"""The format that suits a model's tokenizer: blocks, in the marks of one of these formats."""
+"""Name that selects the format for a tokenizer: blocks, with the marks of one of these formats."""
 FAMILIES = ("blocks", "blocks-qwen")
 
 
@@ -852,8 +852,8 @@ def format_for(name: str, vocabulary: Container[str], style: str = "") -> EditFo
     """Returns a format that a tokenizer supports.
 
     Args:
-        name: format name; :data:`AUTO` for the one of ``style``, else blocks, or search-replace if
-            the tokens are missing.
+        name: format name; :data:`AUTO` selects the format of ``style``, else blocks, or
+            search-replace if the tokens are missing.
         vocabulary: the tokenizer's tokens.
         style: the prompt style on the model's card.
 

@@ -2,10 +2,10 @@
 
 An example is a file. If its ``meta`` has a change (``new``, the text after it, or ``diff``, a
 unified diff), edit states of that change are sampled. Python files are also refactored, after the
-change, if any. If its ``meta`` has a proposal of the language server (:data:`LOGGED`), the correct
-edit is the proposal if the user kept it, and no edit if the user rejected it.
+change, if any. If its ``meta`` has a language server's proposal (:data:`LOGGED`), the correct edit
+is the proposal if the user kept it, and no edit if the user rejected it.
 
-Skipped, and counted by reason: files without an allowed license (``license``), vendored and
+Skipped examples are counted by reason: files without an allowed license (``license``), vendored and
 generated files, commits of formatters, reverts and version bumps (``subject``) and of bots
 (``author``), changes that only move lines or format, and changes that are too large or too
 repetitive (``repetitive``). Likely secrets and addresses are replaced first.
@@ -89,7 +89,7 @@ _SUBJECT = re.compile(
     r"pyupgrade|reformat|run formatter)\b",
     re.IGNORECASE,
 )
-_TRIES = 4  # attempts before another kind is tried
+_TRIES = 4  # attempts before another kind of edit state is tried
 _MOST_LINES, _MOST_CHANGED = 5000, 200
 
 
@@ -123,7 +123,7 @@ class Edits(BatchGenerator, Config):
     moments: int = setting(2, "Training texts per changed file.", ge=0)
     refactorings: int = setting(
         2,
-        "Training texts (different refactorings) per program in Python, JavaScript, TypeScript.",
+        "Training texts (different refactorings) per Python, JavaScript or TypeScript program.",
         ge=0,
     )
     kinds: str = setting(
@@ -136,7 +136,7 @@ class Edits(BatchGenerator, Config):
     nothing: float = setting(0.15, "Fraction of edit states without a next edit.", ge=0, le=1)
     hard: float = keyed(
         0.0,
-        "Fraction of the states without an edit that have a misleading cue: a typed comment or "
+        "Fraction of states without a next edit that have a misleading cue: a typed comment or "
         "whitespace, or a replaced word left in a string, a comment or another scope.",
         ge=0,
         le=1,
@@ -154,8 +154,8 @@ class Edits(BatchGenerator, Config):
     history: int = keyed(6, "Maximum number of past edits shown.", ge=0)
     verify: Literal["ruff", "strict"] = setting(
         "ruff",
-        "Checker of refactored programs. ruff: ruff for Python, the grammar for JavaScript and "
-        "TypeScript. strict: pylint, V8 and TypeScript's compiler.",
+        "Checker for refactored programs. ruff: ruff for Python, a parser for JavaScript and "
+        "TypeScript. strict: pylint, V8 and the TypeScript compiler.",
     )
     characters: int = setting(
         1600, "Maximum characters of prompt and answer; window and history shrink to fit.", ge=100
@@ -163,7 +163,7 @@ class Edits(BatchGenerator, Config):
     keep_moments: bool = setting(
         False,
         "Also store each edit state (file, history, window, cursor, target) in meta, for "
-        "reinforcement and evaluation.",
+        "reinforcement learning and evaluation.",
     )
     licenses: str = setting(
         ",".join(PERMISSIVE),
@@ -202,7 +202,7 @@ class Edits(BatchGenerator, Config):
 
     @property
     def _formats(self) -> Sequence[str]:
-        """The format of the texts, and its equivalents for other tokenizers."""
+        """The texts' format, and its equivalents for other tokenizers."""
         return formats.FAMILIES if self.format == formats.AUTO else (self.format,)
 
     @property
@@ -210,7 +210,7 @@ class Edits(BatchGenerator, Config):
         return [kind.strip() for kind in self.kinds.split(",") if kind.strip()]
 
     def generate_many(self, items):
-        """Returns the texts of each item, or its error, with one call of the linter.
+        """Returns each item's texts or error, calling the linter once.
 
         The error is :class:`Unsuitable`, with the reason.
         """
@@ -260,9 +260,9 @@ class Edits(BatchGenerator, Config):
             after = apply_diff(example.program, str(meta.get("diff")))
         after = _ADDRESS.sub("user@example.com", redact(after))
         _require(
-            not _SUBJECT.search(str(meta.get("subject", ""))), "subject", "not written by hand."
+            not _SUBJECT.search(str(meta.get("subject", ""))), "subject", "not a manual change."
         )
-        _require(not str(meta.get("author", "")).endswith("[bot]"), "author", "a bot's commit.")
+        _require(not str(meta.get("author", "")).endswith("[bot]"), "author", "a bot wrote it.")
         _check_change(before, after, example.language)
         return after, _Change(path, before, after)
 
@@ -284,7 +284,7 @@ class Edits(BatchGenerator, Config):
         return found
 
     def _sound(self, refactorings: Sequence[_Refactoring]) -> set[int]:
-        """Returns the ids of refactorings without new findings of the language's check."""
+        """Returns the ids of refactorings that add no findings of the language's checker."""
         found: set[int] = set()
         for language in sorted({one.language for one in refactorings}):
             own = [one for one in refactorings if one.language == language]
@@ -345,7 +345,7 @@ class Edits(BatchGenerator, Config):
         return Unsuitable(reason, "none of its edit states can be expressed.")
 
     def _edit_state(self, session: Session, rng: random.Random) -> Edit | None:
-        """Samples an edit state that fits the size limit; None if none was found."""
+        """Samples an edit state that fits the size limit; None if none fits."""
         count = len(session.hunks)
         drawn = rng.random()
         for attempt in range(_TRIES + 2):
@@ -403,7 +403,7 @@ class Edits(BatchGenerator, Config):
 
 
 def _program(text: str, language: str) -> Program | Script | None:
-    """Parses a program; None if its language is unsupported or it has errors."""
+    """Parses a program; None if its language is unsupported or it has syntax errors."""
     if language in ("javascript", "typescript"):
         from codegen.edits.javascript import script_of
 
@@ -436,7 +436,7 @@ def _outcome(example: Example) -> Edit:
         if not isinstance(edit.target, str):
             raise InputError("the proposal: proposed is not a string.")
         if not 0 <= edit.cursor <= len(edit.text):
-            raise InputError(f"the proposal: cursor is {edit.cursor}.")
+            raise InputError(f"the proposal: cursor {edit.cursor} is outside the text.")
     except InputError as error:
         raise Unsuitable("not_a_proposal", error.message) from None
     except (LookupError, TypeError, ValueError) as error:
@@ -445,9 +445,7 @@ def _outcome(example: Example) -> Edit:
         return edit
     is_seen = meta.get("shown") is True or meta.get("accepted") is True
     _require(is_seen, "unseen", "the editor did not report it as shown.")
-    _require(
-        meta.get("unchanged") is True, "changed", "the user changed the window in another way."
-    )
+    _require(meta.get("unchanged") is True, "changed", "the user changed the window differently.")
     return replace(edit, target=formats.window_text(edit), category="nothing")
 
 
@@ -484,7 +482,7 @@ def _check_change(before: str, after: str, language: str) -> None:
         )
         is_format = trees[0] is not None and trees[0] == trees[1]
         is_format &= not any("#" in line for line in (*removed, *added))
-    _require(not is_format, "formatting_only", "only the layout has changed.")
+    _require(not is_format, "formatting_only", "only the formatting changed.")
 
 
 def _bare(lines: Sequence[str]) -> list[str]:

@@ -1,10 +1,10 @@
 """Refactorings of JavaScript and TypeScript that require a consistent next edit.
 
-The subset of :mod:`codegen.edits.refactorings` that does not need types: ``rename``,
+These are the refactorings of :mod:`codegen.edits.refactorings` that do not need types: ``rename``,
 ``signature`` (a function's name), ``parameter``, ``field`` (of a constructor), ``import``,
 ``deletion`` and ``literal``. Names are resolved by the tables of :mod:`codegen.lintseq.languages`,
 and after a renaming each name must refer to the same declaration as before. The generator checks
-the programs before and after by their grammar or, optionally, by V8 and TypeScript's compiler.
+the programs before and after with their grammar or, optionally, V8 and the TypeScript compiler.
 
 Limits: exported functions are not changed, since their uses may be in other files; a script without
 modules may also be used in other files, which are not tracked.
@@ -78,13 +78,13 @@ class Script:
         return hunks_of(self.lines, pieces)
 
     def nodes(self, *kinds: str) -> Iterator[Node]:
-        """Yields the nodes of some types; only nodes with children."""
+        """Yields the nodes of the given types that have children."""
         for kind in kinds:
             yield from self.reader.nodes.get(kind, ())
 
     def places(self, binding: Binding) -> list[Node]:
-        """Returns the identifier that declares a name, and those that use it; empty if it is
-        written differently somewhere, or it is declared several times.
+        """Returns the identifiers that declare and use a name; empty if it is written differently
+        somewhere, or declared several times.
         """
         size = len(binding.name.encode())
         root = self.reader.tree.root_node
@@ -101,7 +101,7 @@ class Script:
         return leaves
 
     def references(self) -> list[tuple[int, ...]]:
-        """Returns the declarations of each use of a name, from top to bottom."""
+        """Returns the declarations that each use of a name refers to, from top to bottom."""
         found: dict[int, list[int]] = {use.leaf.start_byte: [] for use in self.reader.uses}
         for number, binding in enumerate(self.reader.bindings):
             for use in (*binding.reads, *binding.writes):
@@ -302,7 +302,7 @@ def deletion(script: Script, rng: random.Random) -> list[Hunk]:
 
 
 def _imports(script: Script) -> Iterator[tuple[int, int]]:
-    """Yields the lines of an import of one name, and of its only use, a separate statement."""
+    """Yields the lines of an import of one name and of its only use, a separate statement."""
     reader = script.reader
     for binding in reader.bindings:
         if not _is_global(binding) or script.words[binding.name] != 2:
@@ -328,7 +328,7 @@ def _imports(script: Script) -> Iterator[tuple[int, int]]:
         around = node.parent
         if is_needed or around is None or len(around.named_children) < 2:
             continue
-        if node.start_point.row == statement.start_point.row + 1:  # the same place
+        if node.start_point.row == statement.start_point.row + 1:  # adjacent lines
             continue
         yield statement.start_point.row, node.start_point.row
 

@@ -1,6 +1,6 @@
 r"""Parses editors' prompts for Zed's models: ``zeta``, ``zeta2`` and ``zeta2_1``.
 
-Zed and cursortab.nvim send such prompts to a server that completes text.
+Zed and cursortab.nvim send such prompts to a completion server.
 :func:`read_editor_prompt` converts one to an edit state, so that any model can answer it in its own
 format; :attr:`EditorPrompt.answer` writes the answer that the editor expects.
 
@@ -8,11 +8,11 @@ format; :attr:`EditorPrompt.answer` writes the answer that the editor expects.
 within the region instead of lines around it: ``<|marker_1|>block<|marker_2|>block<|marker_3|>``.
 The answer is the new text between two tags.
 
-"No edit" is an empty answer, in ``zeta`` the unchanged region. Zed would insert NO_EDITS, the word
-from Zeta 2's training, as the new text.
+"No edit" is an empty answer, or in ``zeta`` the unchanged region. Zed would insert NO_EDITS, the
+word from Zeta 2's training, as the new text.
 
 Limits: the edit state's file is the excerpt in the prompt. Only history changes of that file are
-read; one whose lines were changed later has no location and is placed after the end.
+read; a change whose lines changed again has no location and is placed after the end.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LONGEST, _HISTORY, _HUNKS = 200_000, 20_000, 12  # characters of prompt and his
 
 @dataclass(frozen=True, slots=True)
 class EditorPrompt:
-    """A prompt of an editor.
+    """An editor's prompt.
 
     Attributes:
         edit: edit state; its window is the region that the model may rewrite.
@@ -57,7 +57,7 @@ def read_editor_prompt(prompt: str) -> EditorPrompt | None:
     """Parses a prompt; None if it is not in one of the formats.
 
     Raises:
-        InputError: if it is in one of them and a part is missing.
+        InputError: if it is in one of the formats but lacks a part.
     """
     is_zeta = prompt.startswith(_ZETA)
     if not is_zeta and not (
@@ -65,7 +65,7 @@ def read_editor_prompt(prompt: str) -> EditorPrompt | None:
     ):
         return None  # probably an ordinary infilling prompt
     if len(prompt) > _LONGEST:
-        raise InputError(f"The prompt of a next edit has over {_LONGEST} characters.")
+        raise InputError(f"The next-edit prompt has over {_LONGEST} characters.")
     if is_zeta:
         return _read_zeta(prompt)
     below, frame, head = prompt.removeprefix(_SUFFIX).partition(_PREFIX)
@@ -163,7 +163,7 @@ def _edit_state(
     """Builds the edit state with the region as its window.
 
     Args:
-        cursor: the mark of the cursor in the region.
+        cursor: the cursor mark in the region.
         events: paths and diffs without file names, oldest first.
     """
     if region.count(cursor) != 1:

@@ -10,11 +10,11 @@ Some change the program; others remove a part of it, and the hunks restore it (`
 - ``field``: a parameter of ``__init__`` -> ``self.NAME = NAME``.
 - ``import``: the only line that uses a module -> its import. ``deletion``: the line's removal ->
   the import's removal.
-- ``variable``: a variable for an expression -> the variable in place of the expression.
+- ``variable``: a variable for an expression -> the variable instead of the expression.
 - ``literal``: one of several equal constants -> the others.
 - ``annotation``: the return type of one function -> the same type on another.
 - ``docstring``: a parameter's name -> its entry in the docstring, and its uses.
-- ``test``: a test next to a function, from the examples in its docstring -> the same for others.
+- ``test``: a test next to a function, from the examples in its docstring -> tests for others.
 
 Uncertain refactorings are skipped: each checks the syntax tree, and :func:`refactored` compiles the
 program before and after. The generator runs a linter on many programs at once. Limits: attributes
@@ -303,7 +303,7 @@ def _swapped(program: Program, pair: Sequence[ast.expr | ast.arg]) -> list[Piece
 
 
 def literal(program: Program, rng: random.Random) -> list[Hunk]:
-    """Changes a number or string that a function has on several lines."""
+    """Changes a number or string that occurs on several lines of a function."""
     for function in shuffled(program.functions, rng):
         places: dict[tuple[type, object], list[Piece]] = defaultdict(list)
         docs = {id(n.value) for n in ast.walk(function) if isinstance(n, ast.Expr)}
@@ -413,7 +413,7 @@ def without_import(pairs: Iterable[tuple[int, int]], rng: random.Random) -> list
 
 
 def _imports(program: Program) -> Iterator[tuple[int, int]]:
-    """Yields the lines of an import of one name, and of its only use, a separate statement."""
+    """Yields the lines of an import of one name and of its only use, a separate statement."""
     counted = Counter(n.id for n in program.nodes if isinstance(n, ast.Name))
     words = Counter(re.findall(r"\w+", program.text))
     single = {
@@ -550,7 +550,7 @@ _BUILTINS = {*dir(builtins)} - {"print"}
 
 
 def add_test(program: Program, rng: random.Random) -> list[Hunk]:
-    """Adds a test after a function, from its docstring's examples, then tests of the next two."""
+    """Adds a test after a function, from its docstring's examples, then tests for two others."""
     found: dict[str, Hunk] = {}
     defined = Counter(f.name for f in program.functions)
     defined.update(n.id for n in program.nodes if isinstance(n, ast.Name) and _is_store(n))
@@ -564,7 +564,7 @@ def add_test(program: Program, rng: random.Random) -> list[Hunk]:
         name = f"test_{function.name.lstrip('_')}"
         asserts = _asserts(function) if name not in {*program.names, *found} else []
         line = function.end_lineno
-        while re.match(r"[ \t]+#", "".join(program.lines[line : line + 1])):  # its comments
+        while re.match(r"[ \t]+#", "".join(program.lines[line : line + 1])):  # skip its comments
             line += 1
         last = program.lines[line - 1]
         end = last[len(last.rstrip("\r\n")) :]
@@ -596,8 +596,8 @@ def _asserts(function: ast.FunctionDef) -> list[str]:
 def _assertion(name: str, example: doctest.Example) -> str:
     """Converts an example to an assertion; empty if it is not a call with a literal value.
 
-    The call may be inside calls of built-in functions. Values whose text depends on an order are
-    not literal.
+    The call may be inside calls of built-in functions. Values whose text depends on an order do
+    not count as literals.
 
     Raises:
         SyntaxError, ValueError, TypeError: if it is not an expression with a literal value.

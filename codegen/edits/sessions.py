@@ -6,7 +6,7 @@ plausible location. The target applies the other hunks within the window. Catego
 
 - ``here``: the next hunk is within a line of the cursor; ``above``, ``below``: it is in the window;
 - ``jump``: it is elsewhere, and the cursor was moved there;
-- ``unfinished``: the last hunk is cut in the middle, and its rest comes first;
+- ``unfinished``: the last hunk is cut in the middle, and the target completes it;
 - ``nothing``: all hunks are applied, or the last edit was undone; the window does not change.
 """
 
@@ -43,7 +43,7 @@ def lines_of(text: str) -> list[str]:
 
 
 class _Matcher(difflib.SequenceMatcher[str]):
-    """Raises an error for very repetitive texts, whose comparison takes cubic time."""
+    """Matcher that rejects very repetitive texts, whose comparison takes cubic time."""
 
     def __init__(self, old: Sequence[str], new: Sequence[str], most_work: int) -> None:
         super().__init__(None, old, new, autojunk=False)
@@ -68,7 +68,7 @@ def difference(old: Sequence[str], new: Sequence[str], most_work: int = 100_000_
         most_work: maximum pairs of equal lines to compare; the default takes a few seconds.
 
     Raises:
-        InputError: if the limit is exceeded, since both repeat the same lines many times.
+        InputError: if the limit is exceeded because both repeat the same lines many times.
     """
     matcher = _Matcher(old, new, most_work)
     return [
@@ -121,7 +121,7 @@ def apply_diff(old: str, diff: str) -> str:
 def _diff_hunks(diff: str) -> Iterator[tuple[int, int, list[tuple[str, str]]]]:
     """Yields the first old line, number of old lines, and marked lines of each hunk.
 
-    A hunk's end follows from its header's counts: a removed line may look like a file's header.
+    A hunk's end follows from its header's counts, as a removed line may look like a file's header.
     """
     rows = iter(lines_of(diff))
     row = next(rows, None)
@@ -178,8 +178,8 @@ def marked(mark: str, lines: Sequence[str]) -> str:
 def anchored(lines: Sequence[str], hunk: Hunk, floor: int) -> tuple[int, int]:
     """Returns the smallest range around a hunk whose lines have their first match there.
 
-    It grows upwards to ``floor``, where the search begins, then downwards. It is empty only if
-    there are no lines.
+    The range grows upwards to ``floor``, where the search begins, then downwards, and is empty
+    only if there are no lines.
     """
     start, end = hunk.start, hunk.end
     while (start == end or find(lines, lines[start:end], floor) != start) and (
@@ -203,7 +203,7 @@ def find(lines: Sequence[str], wanted: Sequence[str], floor: int) -> int:
 
 _PARSED_LINES = 3000
 _NAME = re.compile(r"[^\W\d]\w+")
-# Weights of a pause after each kind of character, as Zed splits commits.
+# Weights of a pause after each kind of character, as in Zed's commit splitting.
 _PAUSES = ((",;:([{", 10), (")]}", 8), ("+-*/=<>.", 5), (" \t", 6), ("\n", 8))
 
 
@@ -306,8 +306,7 @@ class Session:
 def ordered(path: str, old: str, new: str, rng: random.Random) -> Session:
     """Orders the hunks of a change as a user might.
 
-    Mostly top to bottom, often starting from a hunk in the middle, sometimes bottom up or in random
-    order.
+    The order is mostly top to bottom, often starting in the middle, sometimes bottom up or random.
     """
     lines = lines_of(old)
     hunks = difference(lines, lines_of(new))
@@ -323,10 +322,10 @@ def ordered(path: str, old: str, new: str, rng: random.Random) -> Session:
 
 
 def next_edit(session: Session, done: int, view: View) -> Edit:
-    """Returns the edit state after ``done`` hunks, with others remaining, and its category.
+    """Returns the edit state after ``done`` hunks, with its category; more hunks must remain.
 
-    The cursor is at the end of the last edit if the next one is in the window there, else at the
-    next one.
+    The cursor is at the end of the last edit if the next edit is in the window there, else at
+    the next edit.
     """
     start, end = session.next_lines(done)
     found = session.state(done, view)
@@ -368,7 +367,7 @@ def _pause(text: str, place: int) -> int:
 
 
 def nothing(session: Session, view: View, rng: random.Random) -> Edit:
-    """Returns an edit state without a next edit: all done, moved on, or the last edit undone."""
+    """Returns an edit state without a next edit: all hunks applied, or the last edit undone."""
     count = len(session.hunks)
     kind = rng.random()
     if kind < 0.2:  # the last edit was undone

@@ -96,9 +96,9 @@ def make_plan(
 
     Each epoch is a new permutation; a batch may span two epochs, so no example is skipped. With
     ``row_length``, a step's examples are packed into rows of at most that many tokens; otherwise
-    each has its own row, and rows of similar length share a micro-batch. Neither changes the step's
-    gradient if examples are isolated. With ``shares``, each domain has its own permutations, and at
-    every step its number of examples so far is within one of its exact share.
+    each has its own row, and rows of similar length share a micro-batch. Neither layout changes the
+    step's gradient if examples are isolated. With ``shares``, each domain has its own permutations,
+    and its number of examples so far is always within 1 of the exact value.
     """
     lengths = ExampleLengths.of(examples)
     if shares:
@@ -142,7 +142,7 @@ def make_mixture(
     row_length: int = 0,
     isolation: Isolation = "example",
 ) -> StepPlan:
-    """Plans chunks of as many examples as domains: Mixture-of-Instructions (arXiv 2404.18410).
+    """Plans chunks as large as the number of domains: Mixture-of-Instructions (arXiv 2404.18410).
 
     With ``mixture.balance`` each chunk has one example per domain, and small domains repeat;
     otherwise examples keep their order. ``mixture.order`` sorts a chunk by domain name, shuffles
@@ -193,7 +193,7 @@ def make_mixture(
 def make_curriculum(
     examples: Sequence[EncodedExample], curriculum: Curriculum, *, steps: int, seed: int
 ) -> StepPlan:
-    """Plans steps of equal tokens and one length each, short lengths first.
+    """Plans steps with equal token counts and one length each, short lengths first.
 
     Source: Pouransari et al., "Dataset Decomposition: Faster LLM Training with Variable Sequence
     Length Curriculum", NeurIPS 2024 (arXiv 2405.13226), section 3.2 and appendix B.2.
@@ -203,7 +203,7 @@ def make_curriculum(
     their tokens. The first step has the longest length, so out-of-memory errors appear at once.
 
     Args:
-        examples: pieces of texts (mode ``decompose``) or whole texts (``bucket``).
+        examples: chunks of texts (mode ``decompose``) or whole texts (``bucket``).
         curriculum: lengths, odds and cycles.
     """
     lengths = ExampleLengths.of(examples)
@@ -231,7 +231,7 @@ def make_curriculum(
 
 
 def grid(least: int, longest: int) -> list[int]:
-    """Returns the lengths least, 2 least, ... up to the first that is at least ``longest``."""
+    """Returns ``least``, 2 ``least``, ... up to the first length that is at least ``longest``."""
     sizes = [least]
     while sizes[-1] < longest:
         sizes.append(2 * sizes[-1])
@@ -257,8 +257,8 @@ def draw_order(
 ) -> list[int]:
     """Returns the length index of each step; index i occurs ``counts[i]`` times.
 
-    In each cycle, short lengths have larger odds and run out first, so it ends with long ones
-    (algorithm in appendix B.2).
+    Short lengths have larger odds and run out first, so each cycle ends with long ones (algorithm
+    in appendix B.2).
 
     Args:
         counts: number of steps of each length, shortest first.
@@ -281,9 +281,7 @@ def _split(counts: Sequence[int], cycles: int) -> list[list[int]]:
 
 
 def apportion(total: int, weights: Sequence[float]) -> list[int]:
-    """Divides ``total`` by weights into integers: rounded down, the rest to the largest
-    remainders.
-    """
+    """Divides ``total`` into integers in proportion to weights (largest-remainder method)."""
     shares = [total * weight / sum(weights) for weight in weights]
     counts = [int(share) for share in shares]
     by_remainder = sorted(range(len(shares)), key=lambda i: (counts[i] - shares[i], i))
@@ -339,7 +337,7 @@ def _rows(
     micro_batch_size: int,
     row_length: int,
 ) -> list[list[Row]]:
-    """Returns a step's micro-batches: its chunks, packed if ``row_length`` is set, by length."""
+    """Returns a step's micro-batches, sorted by length; chunks are packed if ``row_length``."""
 
     def length(chunk: tuple[int, ...]) -> int:
         return sum(int(slots[number]) for number in chunk)

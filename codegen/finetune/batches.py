@@ -117,8 +117,8 @@ def collate(
         examples: all examples of the run, or a mapping from number to example for the rows.
         rows: example numbers of each row; at least one row.
         pad: padding token id.
-        isolation: which examples of a row attend to each other: none (``example``), the examples
-            of a chunk, or all (``none``).
+        isolation: attention between a row's examples: none (``example``), within chunks
+            (``chunk``), or between all (``none``).
         width: minimum row width.
         successors: also keep the logits of the next states (SequenceMatch).
     """
@@ -192,7 +192,7 @@ def share_of(micro_batches: Sequence[Any], rank: int, world: int) -> list[tuple[
     """Returns the micro-batches of a step for one of ``world`` processes, and whether each counts.
 
     All processes run the same number, so that none waits for another: a process without any left
-    repeats its first one, whose losses do not count.
+    repeats the step's first one, whose losses do not count.
     """
     rounds = -(-len(micro_batches) // world)
     share = []
@@ -294,7 +294,7 @@ class InfillingSteps(StepDataset):
 
     Args:
         model: corrupts and collates the examples. Which tokens are removed depends only on (seed,
-            step, example). They are not masked; draws of similar length share a micro-batch.
+            step, example). Draws of similar length share a micro-batch.
         examples, plan, rank, world: see :class:`StepDataset`.
         rows: draws per micro-batch.
     """
@@ -342,7 +342,7 @@ def joined(parts: Sequence[RowLayout], *, isolated: bool) -> RowLayout:
 
     Args:
         parts: layouts in row order, at least one.
-        isolated: the parts do not attend to each other, and positions restart in each. Otherwise a
+        isolated: if True, parts do not attend to each other, and positions restart in each. Else a
             part attends to the remaining tokens of the earlier parts and continues their positions.
     """
     ends, positions, start, depth = [], [], 0, 0
@@ -357,7 +357,7 @@ def joined(parts: Sequence[RowLayout], *, isolated: bool) -> RowLayout:
 
 
 def padded(layout: RowLayout, width: int) -> RowLayout:
-    """Closes a row and pads it to ``width`` slots; a padding slot attends only to itself."""
+    """Pads a row to ``width`` slots and limits ``end``; a padding slot attends only to itself."""
     length = len(layout)
     fill = np.arange(length, width)
     return RowLayout(
@@ -367,9 +367,9 @@ def padded(layout: RowLayout, width: int) -> RowLayout:
 
 
 def cumulative_lengths(layout: RowLayout) -> list[int] | None:
-    """Returns the borders [0, ..., S] of a row's blocks (variable-length kernels' ``cu_seqlens``).
+    """Returns a row's block boundaries [0, ..., S] (variable-length kernels' ``cu_seqlens``).
 
-    None unless the row consists of causal blocks that do not attend to each other.
+    Returns None unless the row consists of causal blocks that do not attend to each other.
     """
     borders, end = [0], np.minimum(layout.end, len(layout))
     while borders[-1] < len(layout):
@@ -386,8 +386,8 @@ class CausalBlocks:
     """The causal blocks of B rows of S slots.
 
     Attributes:
-        borders: block borders [0, ..., S] of each row.
-        calls: the number of layers that used them.
+        borders: block boundaries [0, ..., S] of each row.
+        calls: number of layers that used the blocks.
     """
 
     borders: list[list[int]]
@@ -408,7 +408,7 @@ def mask_inputs(
     closed: Sequence[RowLayout],
     attention: Attention = "dense",
 ) -> dict[str, Any]:
-    """Returns the keyword arguments that make a transformers model attend by the layouts.
+    """Returns keyword arguments for a transformers model to use the layouts' attention patterns.
 
     Args:
         closed: the same layouts, padded to one width.
@@ -463,8 +463,8 @@ def attending(model: Any, attention: Attention) -> Iterator[None]:
 def check(model: Any, attention: Attention) -> Attention:
     """Returns the attention backend that a model can be trained with.
 
-    Encodes two short blocks with it and with a dense mask. ``auto`` becomes ``dense`` for a model
-    that drops extra attention arguments, and, with a warning, if the logits differ.
+    Encodes two short blocks with the backend and with a dense mask. ``auto`` becomes ``dense`` for
+    a model that drops extra attention arguments, and, with a warning, if the logits differ.
     """
     from codegen.decoding.passes import logits_agree
 
@@ -492,7 +492,7 @@ def check(model: Any, attention: Attention) -> Attention:
     if logits_agree(model, blockwise, logits(plain)):
         return attention
     warnings.warn(
-        "Blockwise attention and a dense mask give different logits here; using dense masks.",
+        "Blockwise attention and a dense mask give different logits; using dense masks.",
         RuntimeWarning,
         stacklevel=2,
     )

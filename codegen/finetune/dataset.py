@@ -56,7 +56,7 @@ class Dataset:
         held_out_texts: held-out rows that are texts, not conversations.
         counts: examples, tokens, mask coverage, dropped and cut texts; the same for ``held_out``.
         longest_response: length of the longest trained part in tokens, for a new model.
-        has_weights: whether the actions of an example have weights.
+        has_weights: whether any action has a weight.
         trained_tokens: ids of vocabulary tokens that the model has not learned yet; an adapter
             also trains their embeddings.
         backspace: backspace token id, if a text has backspaces.
@@ -163,13 +163,13 @@ def _require_examples(
     if not examples:
         reasons = ", ".join(f"{n} {reason}" for reason, n in stats.dropped.items()) or "no text"
         raise InputError(
-            f"No training text of {', '.join(paths)} can be trained on ({reasons}).",
+            f"No usable training text in {', '.join(paths)} ({reasons}).",
             "Raise max_length, or look at the data with: codegen data inspect.",
         )
 
 
 def _counts(examples: Sequence[EncodedExample], stats: EncodingStats) -> dict[str, Any]:
-    """Returns examples, tokens, mask coverage and losses, for the log and the report."""
+    """Returns counts of examples, tokens and dropped texts, and the mask coverage."""
     lengths = ExampleLengths.of(examples)
     tokens, trained = int(lengths.slots.sum()), int(lengths.trained.sum())
     return {
@@ -192,7 +192,7 @@ def read_training_rows(path: str, limit: int = 0) -> Iterator[TrainingText | Mes
         limit: maximum number of rows; 0 for all.
 
     Raises:
-        InputError: naming a row that cannot be trained on, and the reason.
+        InputError: if a row cannot be trained on; says why.
     """
     if is_puzzles(path):
         texts: Iterable[TrainingText | Messages] = Puzzles.parse(path).texts()
@@ -225,7 +225,7 @@ def read_pairs(
 
 
 def source_digests(paths: Iterable[str]) -> list[str]:
-    """Returns the identity of the rows: a digest of each file; for the hub, only the name."""
+    """Returns a digest of each data file; for the hub, only the dataset's name."""
     identities = []
     for path in paths:
         if path.startswith(_HUB):
@@ -246,7 +246,7 @@ def _rows(path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _parquet_files(path: str) -> list[Path]:
-    """Returns the Parquet files of a path; empty if it has data files of this toolkit."""
+    """Returns the Parquet files of a path; empty if the path has this toolkit's data files."""
     folder = Path(path)
     if folder.is_file():
         return [folder] if folder.suffix == ".parquet" else []
@@ -257,7 +257,7 @@ def parse_row(row: Any, where: str) -> TrainingText | Messages:
     """Parses one row into a record.
 
     Raises:
-        InputError: naming ``where`` and the error.
+        InputError: if the row is invalid.
     """
     if not isinstance(row, Mapping):
         raise InputError(f"{where}: expected a JSON object, got {type(row).__name__}.")
@@ -304,7 +304,7 @@ def _conversation(
     if kept[-1]["role"] != "assistant":
         raise InputError(
             f"{where}: the conversation ends with a {kept[-1]['role']} message.",
-            "End it with the assistant message that the model learns.",
+            "End the conversation with the assistant message to train.",
         )
     if train[0]:
         raise InputError(
@@ -314,7 +314,7 @@ def _conversation(
     tools = _json(row.get("tools", ()), where, "tools")
     arguments = _json(row.get("chat_template_kwargs", {}), where, "chat_template_kwargs")
     if not isinstance(tools, (list, tuple)) or not isinstance(arguments, Mapping):
-        raise InputError(f"{where}: tools must be a list, chat_template_kwargs a mapping.")
+        raise InputError(f"{where}: tools must be a list and chat_template_kwargs a mapping.")
     return Messages(name, tuple(kept), tuple(train), tuple(tools), arguments)
 
 
@@ -325,7 +325,7 @@ def _message(given: Any, place: str) -> tuple[dict[str, Any], bool | None]:
     message = {key: value for key, value in given.items() if value is not None}
     trained, role = message.pop("train", None), message.get("role")
     if role not in ROLES:
-        raise InputError(f"{place} has the unknown role {role!r}.", f"Roles: {', '.join(ROLES)}.")
+        raise InputError(f"{place} has the unknown role {role!r}.", f"Choose {', '.join(ROLES)}.")
     if trained is not None and not isinstance(trained, bool):
         raise InputError(f"{place}: train is {trained!r}; it must be true or false.")
     calls = message.get("tool_calls")
@@ -361,7 +361,7 @@ def _json(value: Any, where: str, name: str) -> Any:
 
 @dataclass
 class EncodingStats:
-    """Counts of the rows of an iterator, complete after its last example.
+    """Counts of encoded and dropped rows, complete after the iterator's last example.
 
     Attributes:
         dropped, dropped_tokens: reason -> number of dropped texts, and of their tokens.
@@ -430,11 +430,11 @@ def encode_pieces(
     most: int,
     seed: int | None,
 ) -> Iterator[EncodedExample]:
-    """Yields the tokens of (domain, text) pairs in pieces of 2^k, each token predicted once.
+    """Yields the tokens of (domain, text) pairs in chunks of 2^k, each token predicted once.
 
     Args:
         stats: receives the number of lost tokens.
-        least, most: minimum and maximum piece length; ``most`` is rounded down to a power of two.
+        least, most: minimum and maximum chunk length; ``most`` is rounded down to a power of two.
         seed: random seed for the lengths; None for the longest that fit (:func:`decompose`).
 
     Raises:
@@ -461,17 +461,17 @@ def encode_pieces(
 
 
 def decompose(length: int, least: int, most: int, rng: random.Random | None = None) -> list[int]:
-    """Returns the lengths of a document's pieces in order, powers of two in [least, most].
+    """Returns the lengths of a document's chunks in order, powers of two in [least, most].
 
-    Source: Dataset Decomposition (arXiv 2405.13226), section 3.1. A document is split into pieces
-    of ``most`` while enough tokens are left, then into the binary digits of the rest, the largest
-    first; a rest below ``least`` is lost.
+    Source: Dataset Decomposition (arXiv 2405.13226), section 3.1. A document is split into chunks
+    of ``most`` while enough tokens are left, then by the binary digits of the remainder, the
+    largest first; a remainder below ``least`` is lost.
 
     Args:
         length: document length in tokens.
         rng: if given, a document longer than ``most`` is split into random lengths with odds
             1, 2, 4, ... from the longest to the shortest, so each length gets equally many of its
-            tokens (as in the released code); if None, into pieces of ``most``.
+            tokens (as in the released code); if None, into chunks of ``most``.
     """
     sizes = [most]
     while sizes[-1] > least:
@@ -580,7 +580,7 @@ class CachedExamples(Sequence[EncodedExample]):
 def cached(
     folder: Path, key: str, examples: Iterable[EncodedExample], stats: EncodingStats
 ) -> CachedExamples:
-    """Opens the cache with this key; if it is missing, one process writes it.
+    """Opens the cache with this key; if absent, one process writes the cache.
 
     Args:
         folder: directory of caches.

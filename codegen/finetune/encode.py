@@ -1,9 +1,9 @@
 """Converts training texts and conversations to token ids and loss masks.
 
 The loss mask follows from a text's segments, without searching for markers. Consecutive trained (or
-untrained) segments are tokenized together, so no token straddles the border between prompt and
-response; generation cuts there, too. Trained segments may have different weights; a token across
-their border gets the larger one, and the end token has weight 1. A text with backspaces
+untrained) segments are tokenized together, so no token straddles the boundary between prompt
+and response; generation splits there, too. Trained segments may have different weights; a token
+across their boundary gets the larger weight, and the end token has weight 1. A text with backspaces
 (:mod:`codegen.methods.backspace`) is already tokenized: a removed token keeps its slot, and later
 tokens do not attend to it.
 
@@ -124,7 +124,7 @@ class EncodedExample:
         *,
         final: bool = True,
     ) -> EncodedExample:
-        """Builds the example of a trajectory with backspaces."""
+        """Builds an example from a trajectory with backspaces."""
         return cls(
             example_id,
             list(stack.tokens),
@@ -145,7 +145,7 @@ class EncodedExample:
         *,
         final: bool,
     ) -> EncodedExample:
-        """Builds an example from runs of (tokens, whether they are trained, or their weights)."""
+        """Builds an example from (tokens, training flag or token weights) runs."""
         ids: list[int] = []
         nodes: list[int] = []
         weights: list[float] = []
@@ -180,7 +180,7 @@ class EncodedExample:
         )
 
     def to_row(self) -> dict[str, Any]:
-        """Returns the row of a table; actions and layout are empty if the text is plain."""
+        """Returns a table row; ``nodes``, ``targets`` and the layout are empty for plain texts."""
         has_layout = not self.layout.is_causal
         follows = [slot - 1 for slot in self.then] == self.nodes and all(
             slot < len(self) and self.ids[slot] == target
@@ -202,7 +202,7 @@ class EncodedExample:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> EncodedExample:
-        """Builds the example of a table's row."""
+        """Builds an example from a table row."""
         ids, then = row["ids"], row["then"]
         layout = causal(len(ids))
         if row["end"]:
@@ -232,13 +232,13 @@ _CUT = "\ufdd0"
 
 
 class RenderedText(NamedTuple):
-    """A text and its trained ranges in order; it is tokenized in pieces between cuts."""
+    """A text and its trained ranges in order; parts between cuts are tokenized separately."""
 
     text: str
     trained: tuple[TextSpan, ...]
 
     def runs(self) -> list[tuple[str, bool]]:
-        """Returns the pieces in text order, and whether each is trained."""
+        """Returns the parts in text order, and whether each is trained."""
         runs, at = [], 0
         for start, stop in self.trained:
             runs += [(self.text[at:start], False), (self.text[start:stop], True)]
@@ -287,8 +287,8 @@ class Renderer:
         """Returns the texts of a conversation; empty if no message is trained.
 
         Raises:
-            InputError: naming the conversation, if the template rejects it or renders an answer
-                differently from inference.
+            InputError: if the template rejects the conversation or renders an answer differently
+                from inference.
         """
         wanted = [number for number, trained in enumerate(conversation.train) if trained]
         if not wanted:
@@ -320,7 +320,7 @@ class Renderer:
             if not upto.startswith(head) or end < 0:
                 raise InputError(
                     f"Conversation {conversation.id!r}: the chat template renders message "
-                    f"{number + 1} differently than at inference, after the answer's opening.",
+                    f"{number + 1} differently than at inference, after the generation prompt.",
                     "Set chat_template_kwargs (such as enable_thinking: false), or add or remove "
                     "the message's reasoning_content.",
                 )
@@ -398,7 +398,7 @@ def _with_text_arguments(message: Mapping[str, Any]) -> dict[str, Any]:
 def set_template_arguments(
     tokenizer: Any, arguments: Mapping[str, bool | int | float | str]
 ) -> None:
-    """Sets defaults of the chat template's variables, in place.
+    """Sets default values of chat template variables, in place.
 
     They are stored in the template, which is saved with the model, so every server renders prompts
     as in training.
@@ -485,9 +485,9 @@ class TextEncoder:
         """Encodes one text.
 
         Raises:
-            InputError: if its trajectory is invalid, or was made for another tokenizer or format;
-                if the model lacks a required special token; if it looks like several turns
-                of a conversation; or, for infilling, if it is not a prompt and a response.
+            InputError: if the trajectory is invalid or made for another tokenizer or format, the
+                model lacks a required special token, or the text looks like several turns of a
+                conversation or, for infilling, is not a prompt and a response.
         """
         if self.infilling:
             _require_flags(text, "An infilling model")
@@ -525,7 +525,7 @@ class TextEncoder:
     def _run(
         self, run: Sequence[Segment], kept: tuple[str, ...]
     ) -> tuple[list[int], bool | list[float]]:
-        """Returns the tokens of segments, and whether they are trained, or their weights."""
+        """Returns the tokens of segments, and their training flag or token weights."""
         text = "".join(segment.text for segment in run)
         trained = bool(run[0].train)
         pieces = _pieces(self._pattern(kept, special=trained), text)
@@ -549,7 +549,7 @@ class TextEncoder:
         return ids, weights
 
     def _pattern(self, kept: tuple[str, ...], *, special: bool) -> re.Pattern[str]:
-        """Returns a pattern that matches text which must not become a control token."""
+        """Returns a pattern that matches text that must not become a control token."""
         if (special, kept) not in self._patterns:
             tokens = [token for token in self._control[special] if token not in kept]
             self._patterns[special, kept] = chat.control_pattern(tokens)
@@ -650,6 +650,6 @@ def _require_one_answer(text: TrainingText) -> None:
 
 
 def _pieces(control: re.Pattern[str], text: str) -> list[str]:
-    """Returns the text, split inside everything that spells a control token."""
+    """Splits the text inside each spelled-out control token."""
     cuts = [match.start() + 1 for match in control.finditer(text)]
     return [text[start:stop] for start, stop in pairwise([0, *cuts, len(text)])]

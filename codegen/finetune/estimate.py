@@ -1,10 +1,10 @@
-"""Estimates a recipe's memory by part, tokens, steps and operations before the run.
+"""Estimates a run's memory by part, tokens, steps and floating-point operations in advance.
 
-One optimizer step on the widest rows runs on tensors without data, with the real code of the
-model, its adapter, checkpointing and the loss. Every live storage is counted. The sizes of the
-optimizer state and of packed 4-bit weights are computed.
+One optimizer step on the widest rows runs on fake tensors (without data), with the real code of the
+model, its adapter, checkpointing and the loss. All live tensor storages are counted. The sizes of
+the optimizer state and of packed 4-bit weights are computed.
 
-Limits: one process; CPU kernels, which keep the same tensors as GPU kernels; excludes
+Limits: one process; assumes that GPU kernels keep the same tensors as CPU kernels; excludes
 fragmentation, the CUDA context (about 0.5 GB) and Python (about 0.5 GB).
 """
 
@@ -49,7 +49,7 @@ _CHECKPOINTS = 3  # two are kept, and a third is written before the oldest is de
 
 @dataclass(frozen=True, slots=True)
 class ResourceEstimate:
-    """The estimate of a run.
+    """Estimated resources of a run.
 
     Attributes:
         parameters, trained_parameters: number of weights in the model.
@@ -80,11 +80,11 @@ class ResourceEstimate:
 
 
 def estimate(recipe: Recipe) -> ResourceEstimate:
-    """Estimates a run from its data and its model's configuration, without loading weights.
+    """Estimates a run's resources from its data and model configuration, without the weights.
 
     Raises:
         ConfigError: unless the recipe trains an existing model by maximum likelihood.
-        CodegenError: for errors in the data or the model, as in the run.
+        CodegenError: for the same data and model errors as in the run.
     """
     if recipe.model == NEW or recipe.loss != "mle" or recipe.objective != "sft":
         raise ConfigError(
@@ -127,7 +127,7 @@ def _widest(examples: Sequence[EncodedExample], plan: StepPlan) -> MicroBatch:
 
 
 def _without_weights(recipe: Recipe) -> Any:
-    """Builds the recipe's model from tensors without data."""
+    """Builds the recipe's model with fake tensors."""
     from transformers import AutoModelForCausalLM
 
     place, _ = resolve(recipe.model)
@@ -161,7 +161,7 @@ def _without_weights(recipe: Recipe) -> Any:
 
 
 class StorageTracker(TorchDispatchMode):
-    """Counts the bytes of all live storages, starting with a model's."""
+    """Counts the bytes of all live tensor storages, starting with a model's."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()

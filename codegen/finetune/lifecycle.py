@@ -2,7 +2,7 @@
 
 A run can be killed at any time; rerunning the same command resumes from its last complete
 checkpoint and yields the same weights. A finished run with more ``steps`` or ``epochs`` is
-extended, with the same weights as one run of that length. A directory of another recipe raises an
+extended, with the same weights as one run of that length. Another recipe's directory raises an
 error. Under ``accelerate launch`` or ``torchrun`` every process reads the data and runs its part of
 each step; rank 0 writes.
 """
@@ -120,7 +120,7 @@ def train(
         on_message: called with notes for the user, such as dropped texts or the resumed step.
 
     Raises:
-        ConfigError, InputError, ResumeError, ModelError: with the remedy, before training starts.
+        ConfigError, InputError, ResumeError, ModelError: before training starts, with a remedy.
         MachineError: if the disk becomes full.
     """
     output = Path(recipe.output)
@@ -147,7 +147,7 @@ def train(
     with directory.open():
         stored = directory.read(directory.settings_file)
         begun = result_path.is_file() or last_whole_checkpoint(output) is not None
-        is_used = not _holds_only_caches(output / TOKENS)  # another rank may have started one
+        is_used = not _holds_only_caches(output / TOKENS)  # another rank may have started a cache
         refuse_links(output / CHECKPOINTS)
         refuse_links(output / STATE)
         if not begun and stored is None:
@@ -194,7 +194,7 @@ def _finish(trained: TrainedModel, output: Path, say: Say) -> TrainingResult:
 
 
 def check_packages(recipe: Recipe) -> None:
-    """Raises a ConfigError for a tracker, method, objective or optimizer without its package."""
+    """Raises a ConfigError if a tracker, method, objective or optimizer lacks its package."""
     if recipe.objective != "sft":
         optional_deps.require("trl")
     for key, value in {"method": recipe.method, "optimizer": recipe.optimizer}.items():
@@ -245,14 +245,14 @@ def read_result(output: str | Path) -> TrainingResult:
         for key in ("losses", "learning_rates", "evaluations"):
             row[key] = curve(row[key])
         row["parts"] = {name: curve(points) for name, points in row["parts"].items()}
-        known = {item.name for item in fields(TrainingResult)}  # another version has others
+        known = {item.name for item in fields(TrainingResult)}  # other versions have other fields
         return TrainingResult(**{key: value for key, value in row.items() if key in known})
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not the result of a fine-tuning run: {error}.") from None
 
 
 def last_whole_checkpoint(output: Path) -> Path | None:
-    """Returns the latest completely written checkpoint of a run; None without one."""
+    """Returns the latest completely written checkpoint of a run; None if absent."""
     folders = (output / CHECKPOINTS).glob("checkpoint-*")
     whole = {
         int(match[1]): path
@@ -273,7 +273,7 @@ def _remove_traces(directory: RunDirectory) -> None:
 
 
 def _is_longer(recipe: Recipe, finished: Mapping[str, Any]) -> bool:
-    """Returns True if a recipe has more steps (or epochs) than the finished one."""
+    """Returns True if a recipe has more steps (or epochs) than the finished run."""
     if recipe.epochs:
         return 0 < finished.get("epochs", 0) < recipe.epochs
     return finished["steps"] < recipe.steps
@@ -312,7 +312,7 @@ def _means_full_disk(error: Exception, folder: Path) -> bool:
 
 
 def save_model(trained: TrainedModel, output: Path) -> None:
-    """Writes the final model to a temporary directory and moves it, so it is complete or absent."""
+    """Writes the final model to a temporary directory, which is then renamed."""
     trainer, recipe, base = trained.trainer, trained.recipe, trained.base
     accelerator = trainer.accelerator
     is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
@@ -454,7 +454,7 @@ def training_readme(
     ]
     if evaluations:
         best = min(loss for _, loss in evaluations)
-        lines.append(f"- Held-out loss: {evaluations[-1][1]:.4f} at the last, {best:.4f} at best.")
+        lines.append(f"- Held-out loss: {evaluations[-1][1]:.4f} last, {best:.4f} best.")
     for name, points in parts.items():
         if name in ("reward", "solved"):
             lines.append(

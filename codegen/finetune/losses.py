@@ -2,9 +2,9 @@ r"""Training losses, summed over the micro-batches of an optimizer step.
 
 The loss is the weighted mean over the step's trained actions (each has weight 1 unless the data has
 weights), so the gradient does not depend on how the step is split into micro-batches, rows and
-processes. Losses are subclasses of :class:`Likelihood`: at several depths of a model, an infilling
-model's own loss, and SequenceMatch, cross entropy plus a penalty that ties consecutive state
-values.
+processes. Subclasses of :class:`Likelihood` are the likelihoods at several depths of a model, an
+infilling model's own loss, and SequenceMatch: cross entropy plus a penalty that ties consecutive
+state values.
 
 Source: Cundy and Ermon, "SequenceMatch: Imitation Learning for Autoregressive Sequence Modelling
 with Backtracking", ICLR 2024 (arXiv 2306.05426), sections 3 and 4; inverse soft Q-learning (Garg et
@@ -24,8 +24,8 @@ Since ``sum_t gamma^t x_t`` telescopes, with ``phi(x) = x - g(x)`` the loss is (
     -J = - sum_t gamma^t log p(a_t | s_t) + sum_t gamma^t g(x_t) + gamma^N / (1 - gamma) g(x_end)
 
 exactly, for whole trajectories and, without the last term, for truncated ones. alpha = 0 and
-gamma = 1 are maximum likelihood. Gradients flow through ``V(s_{t+1})``. Where noise executed
-another token, ``a_t`` is the label and ``s_{t+1}`` the resulting state (section 4.1).
+gamma = 1 are maximum likelihood. Gradients flow through ``V(s_{t+1})``. Where noise replaced
+the executed token, ``a_t`` is the label and ``s_{t+1}`` the resulting state (section 4.1).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Likelihood:
         logits_mb: see :func:`negative_log_likelihood`.
 
     Attributes:
-        own: the model's own samples, which are trained on, too; each checkpoint contains them.
+        own: the model's samples that are also trained on; each checkpoint contains them.
     """
 
     own: OwnSamples | None = None
@@ -149,7 +149,7 @@ class NestedLikelihood(Likelihood):
 
 
 class InfillingLoss(Likelihood):
-    """The mean of the model's own losses over the draws of a step."""
+    """The infilling model's losses, averaged over a step's draws."""
 
     def losses(self, model: Any, batch: Any, step: int, sums: LossSums) -> Tensor:
         losses = model(**batch.inputs)
@@ -267,7 +267,7 @@ _SAMPLES_AT_ONCE = 32
 
 
 class FlatActions(NamedTuple):
-    """T actions of R trajectories, flat.
+    """T concatenated actions of R trajectories.
 
     Attributes:
         chosen: logit of the target (or, on model trajectories, executed) action, float [T].
@@ -346,14 +346,14 @@ def sequence_match(
 
 
 def _without(log_sum: Tensor, logit: Tensor, where: Tensor) -> Tensor:
-    """Returns log(exp(log_sum) - exp(logit)) where marked: removes an action from a logsumexp."""
+    """Removes an action from a logsumexp where True: returns log(exp(log_sum) - exp(logit))."""
     # 1 - p(action), clamped above 0 where float32 underflows.
     left = (-torch.expm1((logit - log_sum).clamp(max=-1e-6))).log()
     return torch.where(where, log_sum + left, log_sum)
 
 
 class SequenceMatchLoss(Likelihood):
-    """The loss of a run; alpha rises from 0 during the first ``ramp`` of the steps.
+    """SequenceMatch loss; alpha rises from 0 over the first fraction ``ramp`` of the steps.
 
     Args:
         backspace: backspace token id, or None.

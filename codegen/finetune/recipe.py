@@ -44,8 +44,8 @@ class Encoding(NamedTuple):
 
     Attributes:
         systems: domain -> system prompt.
-        infilling: whether the model inserts tokens anywhere instead of left to right.
-        pieces: shortest piece and random seed of ``curriculum.mode: decompose``, else empty.
+        infilling: whether the model inserts tokens anywhere, not only at the end.
+        pieces: shortest chunk and random seed of ``curriculum.mode: decompose``, else empty.
     """
 
     format: Format
@@ -72,7 +72,7 @@ class Mixture(Config):
     """Mixture-of-Instructions (arXiv 2404.18410); the settings are independent."""
 
     shares: dict[Text, float] = setting({}, "fraction of the examples from each domain")
-    balance: bool = setting(False, "chunks with one example per domain; small domains repeat")
+    balance: bool = setting(False, "use chunks of one example per domain; small domains repeat")
     order: Literal["fixed", "random", "default_first"] = setting(
         "fixed", "order of the domains in a chunk"
     )
@@ -88,12 +88,12 @@ class Curriculum(Config):
     tokens_per_step: int = setting(8192, "slots per step; replaces batch_size", ge=8)
     micro_batch_tokens: int = setting(2048, "slots per pass; replaces micro_batch_size", ge=8)
     least: int = setting(32, "shortest length in tokens", ge=2)
-    odds: Odds = setting("grow_p2", "odds of the lengths; all except uniform start with short ones")
+    odds: Odds = setting("grow_p2", "length odds; all except uniform start with short lengths")
     cycles: int = setting(1, "repetitions of the curriculum", ge=1, le=10_000)
 
 
 class SequenceMatch(Config):
-    """The loss of SequenceMatch (arXiv 2306.05426), for texts with backspaces or plain ones."""
+    """SequenceMatch loss (arXiv 2306.05426), for texts with or without backspaces."""
 
     alpha: float = setting(0.01, "weight of the penalty", ge=0, le=100)
     gamma: float = setting(0.998, "discount", ge=0.5, le=1)
@@ -129,18 +129,18 @@ class Network(Config):
 
     kind: Literal["insertion", "flexible_masks", "fixed_masks", "llama"] = setting(
         "insertion",
-        "tokens inserted anywhere (ILM), masks inserted and filled (FlexMDM), masks of "
-        "a fixed number filled (MDM), or left to right",
+        "insert tokens anywhere (ILM), insert and fill masks (FlexMDM), fill a fixed "
+        "number of masks (MDM), or generate left to right",
     )
     layers: int = setting(4, "number of layers", ge=1, le=100)
     width: int = setting(128, "width of the hidden states", ge=8, le=16384)
     heads: int = setting(4, "attention heads; twice their number must divide width", ge=1, le=256)
-    mixes_neighbours: bool = setting(False, "add each token's projected neighbor embeddings")
+    mixes_neighbours: bool = setting(False, "add neighbors' projected embeddings to tokens")
     rope_step: float = setting(
-        1.0, "fastest rotary angle per token; pi separates odd from even", ge=0.01, le=3.1416
+        1.0, "largest rotary angle per token, rad; pi separates odd from even", ge=0.01, le=3.1416
     )
     final_norm: bool = setting(False, "final norm before the heads")
-    prefix_apart: bool = setting(False, "encode the prompt once, shared by all deletions")
+    prefix_apart: bool = setting(False, "encode the prompt once for all deletions")
     match_keys: bool = setting(
         False, "initialize keys as queries, so that equal tokens attend to each other at once"
     )
@@ -164,16 +164,16 @@ class Network(Config):
 class Evaluation(Config):
     """Evaluation during training: loss on held-out texts, and exact matches of responses."""
 
-    data: Text | tuple[Text, ...] = setting((), "held-out data, in the forms of data")
+    data: Text | tuple[Text, ...] = setting((), "held-out data, same formats as data")
     every: int = setting(50, "steps between evaluations", ge=1)
     patience: int = setting(0, "stop after N evaluations without a lower loss; 0: never", ge=0)
-    keep: Literal["best", "last"] = setting("best", "which weights to save at the end")
-    answers: int = setting(0, "held-out prompts completed and compared at the end", ge=0)
-    watch: int = setting(0, "number of these compared at each evaluation", ge=0)
+    keep: Literal["best", "last"] = setting("best", "weights to save at the end")
+    answers: int = setting(0, "held-out prompts to complete and compare at the end", ge=0)
+    watch: int = setting(0, "held-out prompts to compare at each evaluation", ge=0)
 
 
 class GRPO(Config):
-    """Reinforcement by group-relative advantages (GRPO, arXiv 2402.03300), on TRL."""
+    """Group-relative policy optimization (GRPO, arXiv 2402.03300), on TRL."""
 
     task: str = setting("", "task whose problems are the prompts (eval tasks, or file:PATH)")
     source: str = setting("", "task data that replaces the default: a file or data directory")
@@ -196,13 +196,13 @@ class GRPO(Config):
     def _check(self) -> None:
         _refuse_if(
             not any(self.rewards.values()),
-            "grpo.rewards has no reward with a weight.",
+            "grpo.rewards needs a nonzero weight.",
             "Set at least one, such as passed: 1.0.",
         )
 
 
 class DPO(Config):
-    """Preferences, on TRL (DPO, arXiv 2305.18290)."""
+    """Direct preference optimization (DPO, arXiv 2305.18290), on TRL."""
 
     beta: float = setting(0.1, "strength of the constraint to the initial model", gt=0, le=100)
     trl: dict[Text, Any] = setting({}, "other settings of TRL's DPOConfig, such as loss_type")
@@ -243,21 +243,19 @@ class Recipe(Config):
         "conversations: all answers in one text, one text per answer, or only the last "
         "one; auto splits if the template renders earlier answers differently",
     )
-    network: Network = _section(Network, "for model: new")
+    network: Network = _section(Network, "settings for model: new")
     decoder: Literal["sample", "edit_sequence", "backspace", "insertion"] = setting(
         "sample", "decoder for the model's outputs"
     )
     loss: Literal["mle", "sequencematch", "sorted"] = setting("mle", "training loss")
-    dpo: DPO = _section(DPO, "for objective: dpo")
-    grpo: GRPO = _section(GRPO, "for objective: grpo")
-    sequencematch: SequenceMatch = _section(SequenceMatch, "for loss: sequencematch")
-    sorted: Sorted = _section(
-        Sorted, "nested drafts: for loss: sorted, and for mle as its baseline"
-    )
+    dpo: DPO = _section(DPO, "settings for objective: dpo")
+    grpo: GRPO = _section(GRPO, "settings for objective: grpo")
+    sequencematch: SequenceMatch = _section(SequenceMatch, "settings for loss: sequencematch")
+    sorted: Sorted = _section(Sorted, "nested drafts, for loss: sorted and its baseline mle")
     batch_size: int = setting(8, "examples per optimizer step", ge=1, le=65536)
     micro_batch_size: int = setting(2, "rows per forward pass", ge=1, le=4096)
     max_length: int = setting(512, "longest example in tokens", ge=8, le=1_048_576)
-    overlong: Overlong = setting("drop", "handling of longer examples; they are counted")
+    overlong: Overlong = setting("drop", "handling of longer examples, which are counted")
     token_cache: str = setting("", "directory of shared token caches; default: OUTPUT/tokens")
     packing: Literal["none", "best_fit"] = setting(
         "none", "best_fit: pack a step's examples into shared rows"
@@ -267,7 +265,7 @@ class Recipe(Config):
     attention: Attention = setting(
         "auto", "auto: attend per causal block where possible, else a dense mask"
     )
-    mixture: Mixture = _section(Mixture, "for data of several domains")
+    mixture: Mixture = _section(Mixture, "settings for data with several domains")
     curriculum: Curriculum = _section(Curriculum, "curriculum of sequence lengths")
     evaluation: Evaluation = _section(Evaluation, "evaluation on held-out texts")
     report_to: Text | Texts = setting(
@@ -276,13 +274,13 @@ class Recipe(Config):
     push_to: str = setting("", "org/name of a hub repository for the model; private by default")
     optimizer: Literal["adamw", "muon", "adamw_8bit", "adafactor"] = setting(
         "adamw",
-        "muon: for the layers' matrices, AdamW for the rest; adamw_8bit needs bitsandbytes",
+        "muon: Muon for the layers' matrices, AdamW otherwise; adamw_8bit needs bitsandbytes",
     )
     learning_rate: float = setting(3e-4, "peak learning rate", ge=0, le=1)
     muon_rate: float = setting(0.02, "Muon learning rate", ge=0, le=1)
     schedule: Literal["linear", "cosine", "constant", "wsd"] = setting(
         "linear",
-        "learning rate after the warmup; wsd (warmup, stable, decay) decays only at the "
+        "learning rate schedule after warmup; wsd (warmup, stable, decay) decays only at the "
         "end; runs with constant and wsd can be extended",
     )
     decay: float = setting(0.2, "wsd: fraction of the steps for the decay", ge=0, le=1)
@@ -334,17 +332,17 @@ class Recipe(Config):
         _refuse_if(
             self.objective == "grpo" and not self.grpo.task,
             "objective: grpo needs a task.",
-            "Set grpo.task to one of codegen eval tasks, or to file:PROBLEMS.jsonl.",
+            "Set grpo.task to a task from `codegen eval tasks`, or to file:PROBLEMS.jsonl.",
         )
         _refuse_if(
-            used, f"objective: {self.objective} does not support {', '.join(used)}.", "Remove it."
+            used, f"objective: {self.objective} does not support {', '.join(used)}.", "Change it."
         )
 
     def _check_data(self) -> None:
         needs_none = self.objective == "grpo"
         _refuse_if(
             needs_none and self.data,
-            "objective: grpo samples its own data from a task's problems.",
+            "objective: grpo generates its data from a task's problems.",
             "Remove data; for your own problems set grpo.task: file:PROBLEMS.jsonl.",
         )
         _refuse_if(
@@ -378,7 +376,7 @@ class Recipe(Config):
         )
         _refuse_if(
             shares and (set(shares) != set(domains) or min(shares.values()) <= 0),
-            f"mixture.shares has {', '.join(sorted(shares))}, data has the domains {listed}.",
+            f"mixture.shares has {', '.join(sorted(shares))}; data has the domains {listed}.",
             "Set a share above 0 for each domain of data.",
         )
         _refuse_if(
@@ -419,7 +417,7 @@ class Recipe(Config):
             "attention": self.attention != "auto",
         }
         used = [name for name, is_used in others.items() if is_used and self.infilling]
-        _refuse_if(used, f"decoder: insertion does not support {', '.join(used)}.", "Remove it.")
+        _refuse_if(used, f"decoder: insertion does not support {', '.join(used)}.", "Change it.")
 
     def _check_method(self) -> None:
         match, exits = self.sequencematch, self.sorted.exits
@@ -446,7 +444,7 @@ class Recipe(Config):
 
     @property
     def infilling(self) -> bool:
-        """True if the model inserts tokens anywhere instead of left to right."""
+        """True if the model inserts tokens anywhere, not only at the end."""
         return self.decoder == "insertion"
 
     @property
@@ -500,7 +498,7 @@ class Recipe(Config):
         return self.row_length or self.max_length * (len(self.domains) if self.uses_mixture else 1)
 
     def for_examples(self, count: int) -> Recipe:
-        """Returns the recipe with its ``steps``, given ``count`` examples per epoch."""
+        """Returns the recipe with ``steps`` set, given ``count`` examples per epoch."""
         steps = self.steps or max(1, math.ceil(self.epochs * count / self.batch_size))
         return self.model_copy(update={"steps": steps})
 
@@ -551,7 +549,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises:
         InputError: if the recipe does not exist or is not YAML.
-        ConfigError: naming the key that is unknown, missing, of a wrong type or out of range.
+        ConfigError: if a key is unknown, missing, of a wrong type or out of range.
     """
     recipes = built_in()
     if not Path(path).is_file():

@@ -1,7 +1,7 @@
 """Fine-tuning on texts, from the rows of a recipe to its trained weights, in reading order.
 
 :func:`train_sft` has the stages: :func:`prepare` reads and encodes the rows and plans the steps,
-the model gets trainable weights, transformers' Trainer runs the steps. The objectives on TRL
+the model gets trainable weights, and transformers' Trainer runs the steps. The TRL objectives
 (:mod:`.trl_runner`) share the settings, checkpoints and optimizers.
 
 A dataset item is one optimizer step instead of a micro-batch: the plan defines its micro-batches,
@@ -236,7 +236,7 @@ def _build_trainer(
     output: Path,
     on_step: OnStep | None,
 ) -> StepTrainer:
-    """Builds the trainer of a model with trainable weights.
+    """Builds the trainer for a model with trainable weights.
 
     Raises:
         ConfigError: if the model, the machine or the launch does not support the settings.
@@ -497,7 +497,7 @@ class RunCallback(TrainerCallback):
     """Reports steps, aborts on a non-finite loss, and completes checkpoints.
 
     Args:
-        recipe, output: the run's recipe, with its ``steps``, and directory.
+        recipe, output: the run's recipe, with ``steps`` set, and directory.
         on_step: called after each step with (step, steps, value).
         own: the model's own samples, saved with each checkpoint.
     """
@@ -541,7 +541,7 @@ class RunCallback(TrainerCallback):
                 self._keep(folder, state)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Keeps the checkpoint if the run was killed before doing so."""
+        """Keeps the checkpoint if the run was killed before keeping it."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         is_kept = folder.is_dir() and state.global_step == self.kept_step
         if is_kept and state.is_world_process_zero:
@@ -549,7 +549,7 @@ class RunCallback(TrainerCallback):
 
     def _keep(self, folder: Path, state: Any) -> None:
         partial = new_folder(self.kept_in)
-        best = Path(state.best_model_checkpoint or folder)  # it may remain the best
+        best = Path(state.best_model_checkpoint or folder)  # may remain best when extended
         for kept in {folder, best} if best.is_dir() else {folder}:
             copy_checkpoint(kept, partial / kept.name)
         shutil.rmtree(self.kept_in, ignore_errors=True)
@@ -569,7 +569,7 @@ def copy_checkpoint(folder: Path, place: Path) -> None:
 
 
 def keep_tensorboard_in(trainer: Trainer, output: Path) -> None:
-    """Sets TensorBoard's directory, in a run's directory."""
+    """Sets TensorBoard's directory to one in the run's directory."""
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
             callback.logging_dir = str(output / "tensorboard")
@@ -578,10 +578,10 @@ def keep_tensorboard_in(trainer: Trainer, output: Path) -> None:
 def exact_match(
     loaded: LoadedModel, texts: Sequence[TrainingText], format: Format, decoder: str, seed: int
 ) -> dict[str, Any]:
-    """Returns the fraction of exact matches with its 95% Wilson interval, and the first wrong ones.
+    """Returns the fraction of exact matches with its 95% Wilson interval, and the first mismatches.
 
     Args:
-        loaded: completes the prompts of the texts greedily.
+        loaded: model that completes the prompts greedily.
         texts: held-out texts; their trained parts are the expected completions, compared by words.
     """
     from codegen.core.generation import Decoder, Request, SamplingParams, samples

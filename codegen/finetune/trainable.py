@@ -1,4 +1,4 @@
-"""The model of a run: loaded or new, cut to its first layers, with trainable weights; optimizers.
+"""A run's model (loaded or new, possibly truncated, with trainable weights) and optimizers.
 
 :func:`load_model` loads the recipe's model; for ``model: new``, :func:`new_tokenizer` and
 :func:`init_model` make a small random one. :func:`make_trainable` enables gradients or adds an
@@ -56,12 +56,12 @@ def load_model(
     Raises:
         ConfigError: if the decoder does not support the model, or this machine does not support 4
             bits.
-        ModelError: if it does not load.
+        ModelError: if the model does not load.
     """
     wanted = torch.float32 if grows else base_dtype(method, dtype)
     loaded = load(name, dtype=wanted, bits=4 if method == "qlora" else 0, trained=True)
     if hasattr(loaded.model, "peft_config"):
-        # A new adapter would replace the model's own; loading in float32 merges that one.
+        # A new adapter would replace the model's own; loading in float32 merges the old one.
         if method == "qlora":
             raise ConfigError(
                 f"{name} is an adapter; method: qlora needs a base model.",
@@ -103,7 +103,7 @@ def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
     configuration for the drafter; without exits, removes stored ones.
 
     Raises:
-        ConfigError: if it has fewer layers.
+        ConfigError: if the model has fewer layers.
         ModelError: if the model cannot be split at these depths.
     """
     from codegen.decoding.strategies.sorted import Nested, parts_of
@@ -175,7 +175,7 @@ def continue_adapter(model: Any, lora: LoRA, base: LoadedModel) -> None:
     """Copies the weights of an earlier adapter into the model's new one.
 
     Raises:
-        ConfigError: naming a setting or tensor that differs between the adapter and the recipe.
+        ConfigError: if a setting or tensor differs between the adapter and the recipe.
         ModelError: if the directory contains no adapter of this model.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
@@ -186,9 +186,9 @@ def continue_adapter(model: Any, lora: LoRA, base: LoadedModel) -> None:
         if (then := settings.get(key, getattr(now, key))) != getattr(now, key):
             setting = {"r": "rank"}.get(key, key.removeprefix("lora_").removeprefix("use_"))
             raise ConfigError(
-                f"The adapter {lora.adapter} has {setting} {then}, lora.{setting} is "
+                f"The adapter {lora.adapter} has {setting} {then}, but lora.{setting} is "
                 f"{getattr(now, key)}.",
-                "Set the adapter's settings, or remove lora.adapter to train a new one.",
+                "Set lora to the adapter's settings, or remove lora.adapter to train a new one.",
             )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an extended vocabulary is stored whole
@@ -231,7 +231,7 @@ def check_rows(model: Any, name: str, lengths: ExampleLengths, plan: StepPlan) -
     limit = getattr(config, "max_position_embeddings", None)
     if limit and deepest > limit:
         raise ConfigError(
-            f"Rows reach position {deepest}, {name} supports {limit}.", "Lower max_length."
+            f"Rows have {deepest} positions; {name} supports {limit}.", "Lower max_length."
         )
     own_masks = has_shared or not lengths.all_causal
     window = getattr(config, "sliding_window", None)
@@ -249,8 +249,8 @@ def check_rows(model: Any, name: str, lengths: ExampleLengths, plan: StepPlan) -
 def add_embedding(model: Any, new: int, tokens: int) -> None:
     """Adds an embedding for a new token to the model.
 
-    It is the mean of the others plus a little noise, so that the model does not predict it
-    everywhere but has a gradient for it.
+    The embedding is the mean of the others plus a little noise, so that the model does not predict
+    the token everywhere but has a gradient for it.
     """
     if new >= model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(tokens, mean_resizing=False)
@@ -348,7 +348,7 @@ def _new_infilling_model(network: Network, tokenizer: Any, longest: int) -> Any:
 
 
 def _new_llama(network: Network, tokenizer: Any) -> Any:
-    """Builds a Llama; its gated feed-forward layers are narrower, to keep the weight count."""
+    """Builds a Llama; its gated feed-forward layers are narrower, to keep the parameter count."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -374,7 +374,7 @@ def _new_llama(network: Network, tokenizer: Any) -> Any:
 
 
 def new_tokenizer(name: str, texts: Iterable[TrainingText]) -> Any:
-    """Returns a new model's tokenizer: learned from its texts, or an existing one.
+    """Returns a new model's tokenizer: learned from the texts, or an existing one.
 
     Missing special tokens for infilling are added, except with ``words``.
     """
@@ -392,7 +392,7 @@ def new_tokenizer(name: str, texts: Iterable[TrainingText]) -> Any:
 
 
 def words_tokenizer(words: Iterable[str]) -> Any:
-    """Builds a tokenizer with one token per blank-separated word; numbers come first, ascending."""
+    """Builds a tokenizer with one token per whitespace-separated word; numbers first, ascending."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -401,7 +401,7 @@ def words_tokenizer(words: Iterable[str]) -> Any:
     vocabulary = {word: number for number, word in enumerate([*special, *ordered])}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL["unk_token"]))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    core.decoder = decoders.WordPiece(prefix=" ", cleanup=False)  # a blank between all words
+    core.decoder = decoders.WordPiece(prefix=" ", cleanup=False)  # a space between all words
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         **SPECIAL,
@@ -411,7 +411,7 @@ def words_tokenizer(words: Iterable[str]) -> Any:
 
 
 def own_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer | None:
-    """Returns the recipe's optimizer if transformers does not build it."""
+    """Returns the recipe's optimizer if transformers lacks it, else None."""
     if recipe.optimizer != "muon":
         return None
     return muon_and_adamw(model, recipe.muon_rate, recipe.learning_rate, recipe.weight_decay)
@@ -457,7 +457,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
 def muon_and_adamw(
     model: torch.nn.Module, muon_rate: float, learning_rate: float, weight_decay: float
 ) -> MuonAndAdamW:
-    """Builds Muon for the trained matrices of the layers and AdamW for the rest."""
+    """Builds Muon for the layers' trained matrices and AdamW for other weights."""
     trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     inside = {name for name, weight in trained if ".layers." in name and weight.dim() == 2}
     matrices = [weight for name, weight in trained if name in inside]

@@ -1,16 +1,16 @@
-"""Objectives trained by TRL: preferences (DPO) and reinforcement (GRPO).
+"""Objectives trained with TRL: preferences (DPO) and reinforcement learning (GRPO).
 
 TRL's trainers are subclasses of transformers' Trainer, so settings, checkpoints, curves and the
-saved model are the same as for texts; a section's ``trl`` has settings specific to TRL.
+saved model are the same as for SFT; a section's ``trl`` has settings specific to TRL.
 
 ``objective: dpo`` (arXiv 2305.18290) compares each answer's likelihood with its initial value, so
 it needs the initial model: the model without its adapter or, with ``method: full``, a second copy.
-Prompts and answers are tokenized as in training on texts and at inference; TRL's own dataset
-preparation is not used.
+Prompts and answers are tokenized as in SFT and at inference; TRL's own dataset preparation is not
+used.
 
 ``objective: grpo`` (arXiv 2402.03300) uses ``batch_size`` problems per step and a group of samples
-of each; a sample's advantage is its reward minus the group's mean. The sandbox tests programs while
-the model generates the next ones. The problems of a step depend only on the seed and the step, so
+for each; a sample's advantage is its reward minus the group's mean. The sandbox tests programs
+while the model generates the next ones. A step's problems depend only on the seed and the step, so
 runs can be resumed and extended. Samples, verdicts and rewards of every step are kept in
 ``rollouts.jsonl`` in the run's directory, one line per sample in step order: ``step`` (from 1),
 ``problem_id``, ``index``, ``completion``, ``program``, ``status``, ``trust``, ``message``,
@@ -109,7 +109,7 @@ def trl_config(
 
 @contextlib.contextmanager
 def _refusals(name: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Converts these errors of a TRL class to a ConfigError about rejected settings."""
+    """Converts errors of these kinds from a TRL class to a ConfigError."""
     try:
         yield
     except kinds as error:
@@ -120,7 +120,7 @@ def batch_sizes(recipe: Recipe, rows: int) -> dict[str, int]:
     """Returns TRL's settings that divide a step's rows among forward passes and processes.
 
     Raises:
-        ConfigError: if they cannot be divided evenly.
+        ConfigError: if the rows cannot be divided evenly.
     """
     at_once = min(recipe.micro_batch_size, rows)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -130,7 +130,7 @@ def batch_sizes(recipe: Recipe, rows: int) -> dict[str, int]:
         raise ConfigError(
             f"batch_size {recipe.batch_size}{samples} is not a multiple of micro_batch_size "
             f"{at_once}{times}.",
-            f"Choose a multiple: objective: {recipe.objective} needs equally large forward passes.",
+            f"Choose a multiple: objective: {recipe.objective} needs equal-sized forward passes.",
         )
     return {
         "per_device_train_batch_size": at_once,
@@ -212,7 +212,7 @@ def train_dpo(
     """Trains a DPO recipe; see :func:`codegen.finetune.sft.train_sft`.
 
     Raises:
-        ConfigError, InputError, ModelError: with the remedy, before training starts.
+        ConfigError, InputError, ModelError: for unsuitable settings, data or models.
     """
     loaded = _load(recipe)
     set_template_arguments(loaded.tokenizer, recipe.chat_template_kwargs)
@@ -255,7 +255,7 @@ def read_encoded_pairs(recipe: Recipe, tokenizer: Any) -> tuple[list[Pair], dict
     and their counts.
 
     Raises:
-        InputError: naming a row that is not a pair, or if no pair is left.
+        InputError: if a row is not a pair, or no pair is left.
     """
     encoder = TextEncoder(tokenizer, recipe.format, turns=recipe.turns)
     pairs: list[Pair] = []
@@ -309,7 +309,7 @@ def train_grpo(
 
     Raises:
         ConfigError, InputError: for settings that the task, the model or TRL does not support.
-        SandboxError: if this machine has no sandbox.
+        SandboxError: if this machine does not support the sandbox.
     """
     settings = recipe.grpo
     task = tasks.load(settings.task, settings.source or None)
@@ -356,12 +356,12 @@ def train_grpo(
             train_dataset=datasets.Dataset.from_list(rows).select(order),
         )
         reference: Any = trainer.ref_model
-        if reference is not None:  # TRL reads it from disk, without an adapter
+        if reference is not None:  # TRL loads it from disk, without an adapter
             reference.load_state_dict(loaded.model.state_dict())
         counts = {"examples": len(problems), "dropped": {}}
         trained = train_with(trainer, loaded, recipe, output, checkpoint, counts, on_step, say)
     if judge.failures:
-        say(f"The sandbox failed with {plural(judge.failures, 'program')}; they got no reward.")
+        say(f"The sandbox failed on {plural(judge.failures, 'program')}; they got no reward.")
     return trained
 
 
@@ -374,8 +374,8 @@ def _check_trust(judge: Judge, problems: Sequence[Any], say: Say) -> None:
     refused = [problem for problem in problems if judge.refuses(problem)]
     if len(refused) == len(problems):
         raise ConfigError(
-            f"The tests of all {len(problems)} problems are less safe than {judge.trust}: a "
-            "program could forge their results.",
+            f"The tests of all {len(problems)} problems have less trust than {judge.trust}: "
+            "a program could forge their results.",
             "Rewrite the tests as plain assertions, or allow it: -o grpo.trust=in_sandbox.",
         )
     if refused:
@@ -422,7 +422,7 @@ class JudgingTrainer(GRPOTrainer):
 
 
 def problems_of(step: int, recipe: Recipe, count: int) -> list[int]:
-    """Returns the problem indices of a step; each pass covers all problems once, in random order.
+    """Returns the problem indices of a step; each epoch covers all problems once, shuffled.
 
     Args:
         step: step index, from 0.
@@ -477,7 +477,7 @@ def rollouts_path(output: Path, process: int = 0) -> Path:
 
 
 def cut_after(path: Path, step: int) -> None:
-    """Removes the lines of later steps, which are rerun, and an incomplete last line.
+    """Removes the lines of steps after ``step``, which are rerun, and an incomplete last line.
 
     Raises:
         InputError: if the path is a link or not a regular file.
@@ -597,7 +597,7 @@ class Rollouts:
         trainer_state: Any,
         **_: Any,
     ) -> list[float | None]:
-        """Returns the reward of each sample of the batch, for TRL; writes the records.
+        """Returns the reward of each sample in the batch; writes the records.
 
         Raises:
             ConfigError, InputError, CodegenError: see :func:`codegen.rewards.rewards_of`.
@@ -621,7 +621,7 @@ class Rollouts:
         return totals
 
     def _pass_at_k(self, judged: Sequence[TestedSample]) -> dict[int, float]:
-        """Returns the batch's pass@k on all tests; k is the minimum of samples per problem."""
+        """Returns the batch's pass@k on all tests; k is the minimum of the samples per problem."""
         groups: dict[str, list[bool]] = {}
         for one in judged:
             if one.solved is not None:

@@ -1,7 +1,7 @@
 """Generation: requests and completions, the backends, and the decoders.
 
 Read :mod:`~codegen.core.generation` first, then :mod:`~codegen.generation.decoders` and one
-backend. This module opens backends, by name or by what a model is, and imports no model library.
+backend. This module opens backends, by name or by model, and imports no model library.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def backend_class(name: str) -> type[Backend]:
     """Loads a backend's class (:mod:`codegen.core.plugins`) and the packages it needs.
 
     Raises:
-        ConfigError: for an unknown name.
+        ConfigError: if the name is unknown.
         CodegenError: if the plugin package is broken.
     """
     return plugins.load("backends", name)
@@ -45,7 +45,7 @@ def open_backend(name: str, model: str, **options: Any) -> Backend:
         options: the backend's own options; None values are omitted.
 
     Raises:
-        ConfigError: for an unknown backend or option.
+        ConfigError: if the backend or an option is unknown.
         ModelError: if the model does not exist.
     """
     given = {key: value for key, value in options.items() if value is not None}
@@ -69,7 +69,7 @@ def local_backend(model: str, decoder: str | None = None) -> str:
         decoder: name of the decoder; None for the model's default.
 
     Raises:
-        ModelError: for a missing GGUF file.
+        ModelError: if a GGUF file is missing.
     """
     from codegen.models.gguf import find_gguf
     from codegen.models.pretrained import MODELS
@@ -83,8 +83,8 @@ def local_backend(model: str, decoder: str | None = None) -> str:
 def editor_backend(model: str) -> str:
     """Returns the name of the backend that completes in editors, like :func:`local_backend`.
 
-    A pretrained model whose weights are on this machine is run by our own engine: after an edit
-    it encodes a few tokens again, llama.cpp everything after the edit.
+    A pretrained model whose weights are on this machine is run by our own engine: it re-encodes a
+    few tokens after an edit, while llama.cpp re-encodes everything after the edit.
     """
     from codegen.models.pretrained import MODELS
 

@@ -151,7 +151,7 @@ def _opened(spec: ModelSpec, cache_path: str, ledger_path: str, _process: int) -
 
 
 def cache_key(identity: Mapping[str, Any], request: Request, params: SamplingParams) -> bytes:
-    """Returns a completion's key: a hash of the model's identity and all that determines it.
+    """Returns a completion's key: a hash of the model's identity, the request and the parameters.
 
     Args:
         identity: the model's identity, with a server's URL as ``url``.
@@ -207,7 +207,7 @@ class CachedAnswer:
 
 
 class ResponseCache:
-    """A dictionary of completions on disk; a context manager.
+    """Completions on disk, by key; a context manager.
 
     Raises (each method):
         InputError: if the file is corrupt, not a cache, or not writable.
@@ -250,7 +250,7 @@ class ResponseCache:
         return CachedAnswer(text, finish_reason, row[1], row[2], meta)
 
     def put(self, key: bytes, model: str, found: CachedAnswer) -> None:
-        """Stores an entry; keeps existing ones. Skips empty text, a possible server error."""
+        """Stores an entry unless its key exists; skips empty text, a possible server error."""
         if not found.text:
             return
         # Lone surrogates, which SQLite's text cannot represent, survive as JSON escapes.
@@ -284,8 +284,7 @@ class ResponseCache:
         except sqlite3.OperationalError as error:
             raise InputError(
                 f"The response cache {self.path} cannot be used: {error}.",
-                "It must be a writable file on a local disk with free space; "
-                "or choose another --cache.",
+                "Use a writable file on a local disk with free space, or choose another --cache.",
             ) from None
         except sqlite3.DatabaseError as error:
             raise self._damaged(error) from None
@@ -386,7 +385,7 @@ class CostLog:
             raise self._unusable(error) from None
 
     def add(self, spent: Totals) -> None:
-        """Adds to the sums."""
+        """Adds counts to the sums."""
         line = " ".join(map(str, astuple(spent))) + "\n"
         try:
             os.write(self._file, line.encode("ascii"))  # a short line is appended whole

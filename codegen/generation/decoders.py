@@ -1,11 +1,11 @@
-"""Decoders: a reader (text to program) and a strategy (how tokens are chosen).
+"""Decoders: a reader (text to program) and a strategy (token selection).
 
 Readers: ``sample`` returns the text as the program; ``edit_sequence`` resolves it as a LintSeq edit
-sequence. The completion's ``meta`` counts malformed hunks: one with wrong line numbers is applied
-as in the published resolver, one that cannot be parsed or placed is skipped. ``mended`` counts, by
-kind, deviations from the published format that were still understood.
+sequence. The completion's ``meta`` counts malformed hunks: those with wrong line numbers are
+applied as in the published resolver; those that cannot be parsed or placed are skipped. ``mended``
+counts, by kind, deviations from the published format that were still understood.
 
-Strategies, each with its own options; a name without one samples token by token:
+Strategies, each with its own options; a name without a strategy samples token by token:
 
 * ``rpg``, ``repetition_penalty``, ``no_repeat_ngram`` and ``dry`` change the logits
   (``codegen.decoding.rpg``);
@@ -62,7 +62,8 @@ class Reader:
     Attributes:
         about: one line for the help.
         read: function from the model's text and finish reason to a program.
-        stop: its stop strings, if it ignores the request's (they would cut its actions).
+        stop: stop strings instead of the request's, which would cut actions; None for the
+            request's.
     """
 
     about: str
@@ -72,7 +73,7 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class StrategySpec:
-    """A way to choose tokens.
+    """Strategy for choosing tokens.
 
     Attributes:
         about: one line for the help.
@@ -170,7 +171,7 @@ def _read_edits(text: str, finish_reason: FinishReason) -> Decoded:
 
 
 class NoOptions(Config):
-    """Options of strategies without any."""
+    """Empty options, for strategies without any."""
 
 
 class DraftOptions(Config):
@@ -260,7 +261,7 @@ class InsertionOptions(Config):
     stages: int = Field(
         2, ge=1, le=2, description="sample slot and token jointly (1) or in turn (2)"
     )
-    slot_temperature: float = Field(0.0, ge=0, le=100, description="slot temperature in two stages")
+    slot_temperature: float = Field(0.0, ge=0, le=100, description="slot temperature if stages = 2")
     stop_threshold: float = Field(0.5, ge=0, le=1, description="stop probability threshold")
     insist: bool = Field(False, description="insert in the first step regardless of the stop head")
     insertions: int = Field(1, ge=1, le=1024, description="maximum insertions per step")
@@ -357,7 +358,7 @@ def find_decoder(decoder: Decoder) -> ResolvedDecoder:
     """Looks up a decoder's parts and validates the strategy's options.
 
     Raises:
-        ConfigError: for an unknown name or option; lists the known ones.
+        ConfigError: if a name or option is unknown; lists the known ones.
     """
     names = decoder.name.split("+")
     parts = {name: _part(name) for name in names}

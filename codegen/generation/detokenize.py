@@ -1,4 +1,4 @@
-"""Encoding of requests, and incremental decoding of completions, for backends with tokens."""
+"""Encoding of requests and incremental decoding of completions, for token-based backends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TextStream:
     """Decodes one completion, one token at a time.
 
     A token that ends within a UTF-8 character adds no text until the character is complete. Special
-    tokens other than the marks add none.
+    tokens other than the marks add no text.
 
     Args:
         tokenizer: the fast tokenizer's backend.
@@ -61,8 +61,8 @@ class TextStream:
         """Adds the next token; sets ``stopped`` at a stop string.
 
         Returns:
-            The new text. A possible beginning of a stop string is held back until the next call,
-            or :meth:`flush`, shows that it is not.
+            The new text. Text that may begin a stop string is held back until the next call, or
+            :meth:`flush`, rules that out.
         """
         piece = self._marks.get(token) or self._stream.step(self._tokenizer, token) or ""
         # A stop string can begin in the text before this piece.
@@ -76,7 +76,7 @@ class TextStream:
         return self._show(len(self._raw) - self._possible_stop())
 
     def flush(self) -> str:
-        """Returns the text held back, after the last token."""
+        """Returns the text held back; called after the last token."""
         return self._show(len(self._raw))
 
     def _possible_stop(self) -> int:
@@ -106,12 +106,12 @@ def encode(
     """Returns the prompt's tokens, without those that healing removes.
 
     Args:
-        vocabulary: the bytes of its tokens.
+        vocabulary: the tokenizer's tokens as bytes.
         heals: True if the decoder supports token healing.
 
     Raises:
-        ModelError: for a chat request to a model without a chat template, and for an empty prompt
-            where the tokenizer has no token to start from.
+        ModelError: if the model of a chat request has no chat template, or the prompt is empty and
+            the tokenizer has no token to start from.
     """
     if request.chat:
         return HealedPrompt(
@@ -131,8 +131,8 @@ def stream_of(
 def end_tokens(tokenizer: Any, *configs: Any) -> frozenset[int]:
     """Returns all ids that end a sequence.
 
-    They come from the tokenizer, the chat template, since the end of a turn need not be the end of
-    a sequence, and the given configurations (of the model and of its generation).
+    Sources are the tokenizer, the chat template, since the end of a turn need not be the end of a
+    sequence, and the given model and generation configurations.
     """
     ids: set[int] = set()
     if tokenizer.chat_template:

@@ -1,7 +1,7 @@
 """Settings of model servers, and the named servers in ``models.toml``.
 
-:class:`Endpoint`, like :class:`codegen.generation.LocalModel`, is picklable: it knows its model's
-identity without opening it, and opens its backend.
+:class:`Endpoint`, like :class:`codegen.generation.LocalModel`, is picklable: it returns its model's
+identity without opening the model, and opens its backend.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Endpoint:
         retries: retries of a request that failed temporarily; ten times as many if the server
             is too busy (429).
         backoff_s: mean wait before the first retry in seconds; doubles each time, up to a minute.
-        longest_wait_s: the run is aborted if a server requests a longer wait, in seconds.
+        longest_wait_s: maximum wait requested by a server in seconds; a longer one aborts the run.
         body: extra fields of the request body as (name, JSON); ``null`` removes a field.
             ``(("max_tokens", "null"), ("max_completion_tokens", "2000"))`` suits models that reject
             ``max_tokens``.
@@ -89,7 +89,7 @@ class Endpoint:
                 )
 
     def identity(self) -> dict[str, Any]:
-        """Returns the settings that determine the completions; not the URL, since a server may
+        """Returns the settings that determine the completions, without the URL, since a server may
         move.
         """
         return {"model": self.model, "body": self.extra()}
@@ -150,14 +150,14 @@ def _check_variable(name: str) -> None:
     """Rejects invalid variable names, and likely API keys without showing them.
 
     Raises:
-        ConfigError: if it may be a key.
+        ConfigError: if the name is invalid or may be a key.
     """
     is_name = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
     if name and (
         not is_name or (len(name) >= 20 and not name.isupper() and _IS_MIXED.search(name))
     ):
         raise ConfigError(
-            "--api-key-env is not the name of an environment variable; it looks like an API key.",
+            "--api-key-env must be an environment variable's name, but looks like an API key.",
             "Put the key into a variable (export MY_KEY=...) and pass its name: "
             "--api-key-env MY_KEY.",
         )
@@ -167,7 +167,7 @@ def _check_url(url: str) -> None:
     """Rejects URLs that are not HTTP or contain secrets, since manifests record them.
 
     Raises:
-        ConfigError: without showing a password.
+        ConfigError: if the URL is rejected; shows no password.
     """
     parts = _parts(url)
     if parts is None:
@@ -208,7 +208,7 @@ class EndpointSettings(Config):
     """Request settings and prices of a server."""
 
     api_key_env: str = setting("", "Environment variable with the API key.")
-    concurrency: int = setting(8, "Requests in flight at once.", ge=1, le=1000)
+    concurrency: int = setting(8, "Maximum concurrent requests.", ge=1, le=1000)
     price_in: float = keyed(0.0, "Price per million prompt tokens.", ge=0)
     price_out: float = keyed(0.0, "Price per million completion tokens.", ge=0)
     request_timeout: float = keyed(120.0, "Time limit for one request in seconds.", gt=0)
@@ -239,10 +239,10 @@ class _Address(Config):
     url: str = setting(
         ..., "Base URL of an OpenAI-compatible server, such as http://host/v1.", metavar="URL"
     )
-    model: str = setting("", "Name of the model on that server.", shown="NAME")
+    model: str = setting("", "Name of the model on the server.", shown="NAME")
     chat: bool | None = setting(
         None,
-        "Whether the model is an instruction-tuned or a base model.",
+        "Use the model as an instruction-tuned or a base model.",
         flags=("--chat/--text",),
         shown="chat",
     )
@@ -303,7 +303,7 @@ def add_endpoint(name: str, endpoint: NamedEndpoint) -> Path:
     """
     if not _NAME.fullmatch(name) or name in _own_names():
         raise ConfigError(
-            f"{name!r} cannot be the name of an endpoint.",
+            f"{name!r} is not a valid endpoint name.",
             f"Use letters, digits, '.', '_' and '-', but none of: {', '.join(_own_names())}.",
         )
     table = endpoint.model_dump(exclude_defaults=True)
@@ -328,7 +328,7 @@ def check_name(name: str) -> None:
     """Checks that a name is a named server, a path or a hub id.
 
     Raises:
-        ModelError: with the nearest name.
+        ModelError: if it is none of these; suggests the nearest name.
     """
     is_file = name.endswith(".gguf") or Path(name).exists()
     if is_file or name in _own_names() or not _NAME.fullmatch(name):
@@ -391,7 +391,7 @@ def _put(name: str, table: dict[str, Any] | None) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         directory = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(directory, fcntl.LOCK_EX)  # keep concurrent additions
+            fcntl.flock(directory, fcntl.LOCK_EX)  # protects concurrent additions
             _read()  # raises if it is not TOML
             document = tomlkit.parse(_text())
             if table is not None:

@@ -9,7 +9,7 @@ the other sequences in the batch, and on the length of the cached prompt. With o
 therefore encoded whole, and equal seeds produce equal text. With several slots they often do not,
 and prompt states are reused.
 
-Limits: readers only, since llama.cpp shows no logits; no token healing.
+Limits: no decoders except readers, since llama.cpp exposes no logits; no token healing.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class LlamaBackend(OpenAIBackend):
     """Completes requests with a GGUF file.
 
     Args:
-        server: runs the file; stopped with this object.
+        server: process that runs the file; stopped with this object.
     """
 
     kind = "llamacpp"
 
     def __init__(self, server: LlamaServer) -> None:
-        # A local request may wait long, and retrying a failed one does not help.
+        # A local request may wait a long time, and retrying a failed one does not help.
         endpoint = Endpoint(
             server.url,
             server.model,
@@ -57,7 +57,7 @@ class LlamaBackend(OpenAIBackend):
         )
         super().__init__(endpoint, server.api_key)
         self.server = server
-        self.about = {}  # its port changes at each start
+        self.about = {}  # the server's port changes at each start
         self.style = "chat" if server.header.chat_template else "continue"
         self.parameters = server.header.parameters if server.header.shards == 1 else None
 
@@ -86,7 +86,7 @@ class LlamaBackend(OpenAIBackend):
         """See :class:`OpenAIBackend`.
 
         Raises:
-            ModelUnusable: if llama.cpp exited; with the reason.
+            ModelUnusable: if llama.cpp exited; contains the reason.
         """
         try:
             for made in super().generate(requests, params, decoder, on_text):
@@ -109,7 +109,7 @@ class LlamaBackend(OpenAIBackend):
     def _explained(self, error: RequestFailed) -> RequestFailed:
         """Omits the server from an error, since the user did not start it."""
         words = error.message.partition(f"{self.model!r}: ")[2] or error.message
-        remedy = "Raise it with -o engine.context=TOKENS." if "context size" in words else ""
+        remedy = "Set a larger -o engine.context=TOKENS." if "context size" in words else ""
         return RequestFailed(f"{self.model}: {words}", error.remedy or remedy)
 
 

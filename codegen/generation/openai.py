@@ -1,6 +1,6 @@
 """The ``openai`` backend: models on servers with an OpenAI-compatible API.
 
-vLLM, SGLang, Ollama, llama.cpp, OpenAI and others. :class:`codegen.generation.endpoints.Endpoint`
+Examples: vLLM, SGLang, Ollama, llama.cpp, OpenAI. :class:`codegen.generation.endpoints.Endpoint`
 sets the server and model; :class:`OpenAIBackend` completes requests concurrently. Chat requests go
 to ``/chat/completions``, others to ``/completions``, if the server has it. With ``on_text`` the
 text is streamed. :class:`RateLimiter` limits rate and cost.
@@ -19,11 +19,11 @@ header, and never appears in errors, caches, manifests or logs (:mod:`codegen.co
 A completion's ``meta`` contains ``usage``, the reported counts (including cached and reasoning
 tokens, for example), and ``served_model`` if the server reports another model than requested.
 
-Stop strings are sent to the server. If it rejects so many (OpenAI and vLLM accept four), it gets
-the first four, and its completions are cut here at the others.
+Stop strings are sent to the server. If it rejects their number (OpenAI and vLLM accept four), only
+the first four are sent, and completions are cut here at the others.
 
 Limits: no token healing (the server tokenizes). Servers do not report whether ``eos`` or a stop
-string ended a completion; with stop strings it counts as ``stop``. If a server ignores ``seed``,
+string ended a completion; with stop strings the reason is ``stop``. If a server ignores ``seed``,
 its answers vary, and a run is reproducible only from its cache.
 """
 
@@ -63,11 +63,11 @@ FAILURES_IN_A_ROW = 10
 _MOST_STOPS = 4  # limit of OpenAI's API
 MAX_RESPONSE_BYTES = 64 * 2**20  # per response
 _LONGEST_BACKOFF_S = 60.0
-_BUSY_PATIENCE = 10  # times as many retries: 429 only asks to slow down
+_BUSY_PATIENCE = 10  # factor for retries after 429, which only means to slow down
 _LISTED = 8  # names of models in a message
 _FATAL = {
     401: "Pass the name of an environment variable with a valid key with --api-key-env.",
-    402: "Pay, or use another endpoint; finished answers are kept.",
+    402: "Add credit, or use another endpoint; finished answers are kept.",
     403: "Use a key with access to this model, set by --api-key-env.",
     404: "Check --endpoint (it ends in /v1 for most servers) and --model.",
     405: "Check --endpoint (it ends in /v1 for most servers).",
@@ -79,7 +79,7 @@ _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
 
 
 class OpenAIBackend(Backend):
-    """Completes requests with an endpoint; thread-safe.
+    """Completes requests through an endpoint; thread-safe.
 
     Args:
         key: the API key; None reads the endpoint's environment variable.
@@ -101,7 +101,7 @@ class OpenAIBackend(Backend):
             most_bytes=MAX_RESPONSE_BYTES,
         )
         self._pace = RateLimiter(endpoint)
-        self._most_stops: int | None = None  # None if no stops were rejected
+        self._most_stops: int | None = None  # None if no stop strings were rejected
         self._lock = threading.Lock()  # guards the fields below
         self._failures_in_a_row = 0
         self._answered = False
@@ -121,7 +121,7 @@ class OpenAIBackend(Backend):
         return cls(Endpoint(model=model, **options))
 
     def identity(self, decoder: Decoder) -> dict[str, Any]:
-        """Returns the extra body fields. Not the URL: a server may move during a run."""
+        """Returns the extra body fields, without the URL, as a server may move during a run."""
         extra = self.endpoint.extra()
         return {"body": extra} if extra else {}
 
@@ -130,8 +130,8 @@ class OpenAIBackend(Backend):
         is in flight.
 
         After an interrupt, no request is sent or awaited. Each completion that the caller takes
-        allows one more request, so a caller that saves each one loses at most as many as are in
-        flight at once.
+        allows one more request, so a caller that saves each completion loses at most those in
+        flight.
         """
         resolved = supported(decoder, self)
         numbered = enumerate(requests)
@@ -157,7 +157,7 @@ class OpenAIBackend(Backend):
                 events.put(error)
             events.put(None)
 
-        # Daemons, so that an interrupted process can exit.
+        # Daemon threads, so that an interrupted process can exit.
         threads = [threading.Thread(target=work, daemon=True) for _ in first]
         slots = threading.Semaphore(len(threads))
         running, fatal = len(threads), None
@@ -218,7 +218,7 @@ class OpenAIBackend(Backend):
                 wasted=_sums(wasted),
                 retries=len(wasted) - 1,
             )
-        whole = found.text.removeprefix(request.prefill)  # llama.cpp repeats it
+        whole = found.text.removeprefix(request.prefill)  # llama.cpp repeats the prefill
         text, reason = whole, _finish_reason(found.finish_reason, bool(stops))
         if cuts:
             text = cut_at_stop(text, stops)
@@ -270,7 +270,7 @@ class OpenAIBackend(Backend):
         """Returns the first completion from the server.
 
         Raises:
-            RequestFailure: if there is none, and retrying would not help.
+            RequestFailure: if the server returns none, and a retry would not help.
             RequestCancelled, CostLimitReached: see :class:`RateLimiter`.
         """
         tries = 0
@@ -300,7 +300,7 @@ class OpenAIBackend(Backend):
 
     def _may_retry(self, failure: RequestFailure, tries: int) -> bool:
         if (failure.unreachable or failure.page) and not self._answered:
-            return False  # most likely a wrong URL: fail at once
+            return False  # most likely a wrong URL: fail immediately
         if failure.code in _SPENT or failure.wait_s > self.endpoint.longest_wait_s:
             return False
         patience = _BUSY_PATIENCE if failure.status == 429 else 1
@@ -328,12 +328,12 @@ class OpenAIBackend(Backend):
         if in_a_row < FAILURES_IN_A_ROW or self._is_alive(chat):
             return RequestFailed(message)
         raise ModelUnusable(
-            f"{message} It is failure {in_a_row} in a row.",
+            f"{message} This is failure {in_a_row} in a row.",
             "Fix this error and run the same command again: finished answers are kept.",
         ) from None
 
     def _is_alive(self, chat: bool) -> bool:
-        """Returns True if the server answers a trivial request: the failures are the requests'."""
+        """Returns True if the server answers a trivial request, so only some requests fail."""
         body = self._body(Request("Say yes.", chat=chat), SamplingParams(16), (), 0)
         try:
             row = self.send("/chat/completions" if chat else "/completions", body)
@@ -393,7 +393,7 @@ class ServerCompletion:
 
 
 def _fatal_remedy(failure: RequestFailure, url: str) -> str:
-    """Returns the remedy of a failure that all requests share; empty for other failures."""
+    """Returns the remedy for a failure that all requests share; empty for other failures."""
     if failure.unreachable:
         hint = "Start the server there, or check" if is_loopback(url) else "Check"
         return f"{hint} --endpoint. Then run the same command again: finished answers are kept."
@@ -412,7 +412,7 @@ def _fatal_remedy(failure: RequestFailure, url: str) -> str:
 
 
 def _add_part(row: dict[str, Any], part: Mapping[str, Any], on_piece: OnPiece) -> str:
-    """Adds a part of a stream to a completion object and returns the part's text."""
+    """Adds a stream event to a completion object and returns the event's text."""
     if part.get("usage"):
         row["usage"] = part["usage"]
     choices = part.get("choices")
@@ -441,7 +441,7 @@ def read_completion(row: Any, model: str) -> ServerCompletion:
     """Reads a completion object.
 
     Raises:
-        RequestFailure: (transient) if it is not one.
+        RequestFailure: if the object is invalid; transient.
     """
     if not isinstance(row, dict):
         raise RequestFailure("its response is not a JSON object", transient=True)
@@ -473,7 +473,7 @@ def only_model(endpoint: Endpoint) -> str:
     """Returns the name of the only model that a server lists; ignores the endpoint's model.
 
     Raises:
-        ConfigError: if it lists none or several, or does not answer.
+        ConfigError: if the server lists none or several, or does not answer.
     """
     remedy = "Choose one with --model (or --llm)."
     try:
@@ -536,7 +536,7 @@ class RequestCancelled(Exception):
 
 
 class CostLimitReached(ModelUnusable):
-    """The cost limit is reached; run again with a higher one to resume."""
+    """The cost limit is reached; run again with a higher limit to resume."""
 
     exit_code = 1
 

@@ -1,4 +1,4 @@
-"""Tests what a server supports: ``codegen models test``.
+"""Tests a server's capabilities: ``codegen models test``.
 
 Servers that speak OpenAI's protocol honor a field, reject it, or silently ignore it, and their
 documentation does not say which. Each capability is therefore tested by a small request: a used
@@ -51,7 +51,7 @@ class ProbeResult:
 def probe(endpoint: Endpoint) -> Iterator[ProbeResult]:
     """Tests each capability of a server with about ten small requests.
 
-    The first result is ``reachable``; if that is ``no``, there is no other.
+    The first result is ``reachable``; if that is ``no``, no other result follows.
 
     Raises:
         ConfigError: if the API key is not set.
@@ -73,7 +73,7 @@ def probe(endpoint: Endpoint) -> Iterator[ProbeResult]:
         detail = names or "the server lists none"
         if names and state == "no":
             detail = (
-                f"the server lists no {endpoint.model!r}, only: {names}; add it again with --model"
+                f"the server does not list {endpoint.model!r}, only {names}; re-add it with --model"
             )
         yield ProbeResult("models", state, detail)
     ask = _Asking(backend)
@@ -91,7 +91,7 @@ def probe(endpoint: Endpoint) -> Iterator[ProbeResult]:
 def _tried(
     name: str, attempt: Callable[[], tuple[State, str]]
 ) -> Generator[ProbeResult, None, bool]:
-    """Yields the result of a probe, and returns whether it is a yes."""
+    """Yields the result of a probe, and returns True if the state is ``yes``."""
     try:
         state, detail = attempt()
     except RequestFailure as failure:  # rejected by the server
@@ -102,7 +102,7 @@ def _tried(
 
 @dataclass(frozen=True, slots=True)
 class _Asking:
-    """Sends the small requests of the probes."""
+    """Sends the probes' small requests."""
 
     backend: OpenAIBackend
 

@@ -1,8 +1,8 @@
 """Sequences of requests in which each depends on the last completion, run concurrently.
 
-Each example is a *plan*: a coroutine that yields requests and is sent their completions.
-:func:`run_plans` advances many plans, so that their requests go out together. :class:`ModelClient`
-contains the settings shared by data generators that use a model.
+Each example is a *plan*: a coroutine that yields requests and receives their completions.
+:func:`run_plans` advances many plans, so that their requests are sent together.
+:class:`ModelClient` contains the settings shared by data generators that use a model.
 
 A completion that cannot be used raises :class:`Unusable`; the data engine counts the example as
 skipped for its ``reason``: ``truncated`` (reached the token limit), ``content_filter`` (withheld by
@@ -40,11 +40,11 @@ class Unusable(Skip):
 
 @dataclass(frozen=True, slots=True)
 class ModelClient:
-    """A model as a data generator uses it; can be pickled.
+    """Model settings of a data generator; can be pickled.
 
     Attributes:
-        cache: file of its completions; empty for none.
-        ledger: file that counts the new ones; empty for none.
+        cache: completion cache file; empty for none.
+        ledger: file that counts new completions; empty for none.
         prices: token prices, for the cost in an example's ``meta``.
     """
 
@@ -78,7 +78,7 @@ class ModelClient:
         }
 
     def run(self, plans: Sequence[Plan[T]]) -> list[T | Exception]:
-        """Runs plans; returns each one's result or exception.
+        """Runs plans; returns each plan's result or exception.
 
         Raises:
             ConfigError: if the model cannot complete any request, or a file cannot be used.
@@ -150,7 +150,7 @@ def run_plans(
                 waiting[number] = plan.send(made)
         except StopIteration as end:
             results[number] = end.value
-        except Exception as error:  # noqa: BLE001 - one example's; the engine counts it
+        except Exception as error:  # noqa: BLE001 - affects one example; the engine counts it
             results[number] = error
 
     for number in range(len(plans)):

@@ -64,14 +64,14 @@ class TransformersBackend(Backend):
 
     Args:
         loaded: the model, from :func:`codegen.models.load`, or its name.
-        batch_size: rows decoded at once. Memory grows with it; on a CPU 32 to 64 is a good value.
+        batch_size: sequences decoded at once; memory grows with it. On a CPU, use 32 to 64.
         window: number of batches whose requests are decoded together; later requests replace
-            finished rows. With 1, batches are separate, so a run can be repeated exactly from any
-            batch.
-        infinite: for contexts beyond the model's length (:mod:`codegen.decoding.long_context`).
+            finished sequences. With 1, batches are separate, so a run can be repeated exactly from
+            any batch.
+        infinite: settings for longer contexts (:mod:`codegen.decoding.long_context`).
 
     Raises:
-        ModelError: if there is no such model, or its tokenizer cannot stream.
+        ModelError: if the model does not exist, or its tokenizer cannot stream.
     """
 
     kind = "transformers"
@@ -111,13 +111,13 @@ class TransformersBackend(Backend):
         """Opens a model by its name.
 
         Args:
-            model: as :func:`codegen.models.load` takes it.
+            model: model name, see :func:`codegen.models.load`.
             options: arguments of the class; ``options``, see
                 :class:`codegen.models.LoadOptions`.
 
         Raises:
-            ConfigError: for an invalid option.
-            MachineError: for an option whose package is not installed.
+            ConfigError: if an option is invalid.
+            MachineError: if an option's package is not installed.
         """
         settings = parse_config(LoadOptions, dict(options.pop("options", None) or {}), "-o engine")
         made = cls(settings.load(model), **options)
@@ -153,11 +153,11 @@ class TransformersBackend(Backend):
     def generate(self, requests, params, decoder, on_text=None):
         """Yields completions batch by batch, in request order.
 
-        A prompt that exceeds the model's context fails alone, before its batch.
+        A prompt that exceeds the model's context fails alone, before its batch runs.
 
         Raises:
             ModelError: if the model does not support the decoder.
-            ConfigError: for an unknown decoder or option.
+            ConfigError: if the decoder or an option is unknown.
         """
         resolved = decoders.supported(decoder, self)
         if isinstance(options := resolved.options, decoders.InsertionOptions):
@@ -173,7 +173,7 @@ class TransformersBackend(Backend):
         if resolved.method == "superposed" and params.temperature:
             raise ConfigError(
                 "superposed is deterministic and cannot sample at a temperature.",
-                "Remove --temperature; the decoder's own is -o temperature=0.06.",
+                "Remove --temperature; the decoder's option is -o temperature=0.06.",
             )
         numbered = enumerate(requests)
         apart = resolved.method in ("rsd", "superposed")  # no refill of finished rows
@@ -200,7 +200,7 @@ class TransformersBackend(Backend):
         """Returns the request as a row.
 
         Raises:
-            ModelError: if it is too long for the model, or the model has no chat template.
+            ModelError: if the request is too long for the model, or the model has no chat template.
         """
         tokenizer = self.loaded.tokenizer
         prompt = encode(request, tokenizer, self.vocabulary, heals=resolved.strategy.heals)
@@ -310,7 +310,7 @@ class TransformersBackend(Backend):
             raise ModelError(
                 f"The model {self.loaded.name!r} has no token {BKSPC}, which the decoder backspace"
                 " needs.",
-                "Fine-tune it on data of: codegen data backspace.",
+                "Fine-tune it on data from: codegen data backspace.",
             )
         return token
 
@@ -365,7 +365,7 @@ class TransformersBackend(Backend):
         return self._drafting[name]
 
     def _sorted(self, batch: Sequence[_Running], settings: decoders.SortedOptions) -> Speculation:
-        """Returns a drafter for each row; they share the nested model, not its states."""
+        """Builds a drafter for each row; drafters share the nested model, not its states."""
         key = settings.draft, settings.exits
         if key not in self._nested:
             draft = self._draft_model(settings.draft)
@@ -393,7 +393,7 @@ class TransformersBackend(Backend):
     def _speculation(
         self, batch: Sequence[_Running], method: str, options: decoders.DraftOptions
     ) -> Speculation:
-        """Returns a drafter for each row of a batch; they share no state."""
+        """Builds a drafter for each row of a batch; drafters share no state."""
         drafters = [self._maker.chain(decoders.DRAFTERS[method]) for _ in batch]
         contexts = [self._maker.context(running.request.original) for running in batch]
         planner = self._planner
@@ -412,7 +412,7 @@ def _count_ngrams(
     """Returns the n-grams of the code that the options name, None without code.
 
     Raises:
-        InputError: if there is no code to read.
+        InputError: if no code can be read.
     """
     if not options.code:
         return None
@@ -439,7 +439,7 @@ def _count_ngrams(
 def _check_sorted(draft: LoadedModel) -> None:
     """Rejects a draft model whose early layers were not trained to draft.
 
-    The loss that trained its exits is in its configuration or, for older models, in the card.
+    The loss that trained the exits is in the configuration or, for older models, in the card.
     """
     config = draft.model.config.get_text_config()
     loss = getattr(config, "exit_loss", None) or draft.card.recipe.get("loss")
@@ -475,8 +475,8 @@ def fill_requests(
     truncate them.
 
     Raises:
-        ModelError: if the model writes from left to right, or cannot fill gaps.
-        ConfigError: for a prompt without the gap marker.
+        ModelError: if the model generates from left to right, or cannot fill gaps.
+        ConfigError: if a prompt lacks the gap marker.
     """
     from codegen.decoding.insertion import FillingModel, FillOptions, FixedMaskLM, GapRow, Insertion
     from codegen.decoding.loop import decode

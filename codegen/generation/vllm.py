@@ -226,7 +226,7 @@ class VllmBackend(Backend):
         """Returns an engine for strategies with this requirement; starts vLLM if necessary.
 
         Raises:
-            ModelError, ConfigError: as :class:`VllmEngine`; if two drafters are requested.
+            ModelError, ConfigError: as :class:`VllmEngine`, and if two drafters are requested.
         """
         if "speculative_config" not in (self._options or {}):
             requires = requires if requires == "drafts" else ""  # the penalties are always loaded
@@ -276,18 +276,18 @@ class VllmBackend(Backend):
 
         Raises:
             ModelError: if vLLM does not start.
-            ConfigError: for an unknown decoder or option, or one that vLLM cannot run.
+            ConfigError: if the decoder or an option is unknown, or vLLM cannot run it.
         """
         resolved = supported(decoder, self)
         if isinstance(resolved.options, DraftOptions) and resolved.options.token_cost is not None:
             raise ConfigError(
-                "token_cost: vLLM's drafts have fixed costs.",
+                "token_cost cannot be set: vLLM's drafts have fixed costs.",
                 "Remove it, or use --backend transformers.",
             )
         engine = self.engine(resolved.strategy.requires)
         if params.temperature and engine.drafts and not engine.v2:
             raise ConfigError(
-                "Drafts with a temperature: when vLLM's model runner V1 verifies drafts, a"
+                "Drafts require temperature 0: when vLLM's model runner V1 verifies drafts, a"
                 " request's seed does not determine its samples.",
                 "Set the temperature to 0, disable drafts, or use --backend transformers.",
             )
@@ -310,7 +310,7 @@ class VllmBackend(Backend):
 
 @dataclass(slots=True)
 class _Running:
-    """A request in flight; ``codegen.decoding.loop.Row`` explains the fields of the same names."""
+    """A request in flight; ``codegen.decoding.loop.Row`` documents the fields of the same names."""
 
     number: int
     request: Request
@@ -341,7 +341,7 @@ class _Calls:
         """Starts a request.
 
         Raises:
-            ModelError: if it is too long for vLLM.
+            ModelError: if the request is too long for vLLM.
         """
         backend, resolved, holds = self.backend, self.resolved, self.engine.holds
         heals = resolved.strategy.heals
@@ -476,7 +476,7 @@ class VllmEngine:
     Args:
         place: directory or hub id of the model.
         requires: the strategy's requirement: ``drafts`` loads our drafters, ``logits`` the
-            repetition penalties, which are also loaded if nothing drafts.
+            repetition penalties, which are also loaded without drafts.
         adapter: LoRA adapter to apply, None for none.
         batch_size: maximum requests per step, by default vLLM's.
         options: arguments of vLLM's ``LLM`` (``tensor_parallel_size``,
@@ -491,7 +491,7 @@ class VllmEngine:
 
     Raises:
         ModelError: if vLLM is not installed, or cannot start with this model or machine.
-        ConfigError: for an option that is unknown to vLLM or set by this backend.
+        ConfigError: if an option is unknown to vLLM or set by this backend.
     """
 
     def __init__(
@@ -556,7 +556,7 @@ class VllmEngine:
         """Adds a request; its name must be unique among running requests.
 
         Raises:
-            ConfigError: for values outside vLLM's bounds, such as a temperature above 2.
+            ConfigError: if a value is outside vLLM's bounds, such as a temperature above 2.
         """
         try:
             params = self._vllm.SamplingParams(
@@ -597,7 +597,7 @@ class VllmEngine:
 
 
 def import_vllm() -> Any:
-    """Imports ``vllm`` with the log and process settings described above.
+    """Imports ``vllm`` with the module docstring's log and process settings.
 
     Raises:
         ModelError: if it is not installed or fails to load.
@@ -625,7 +625,7 @@ def _check_runner(requires: str, drafts: bool) -> None:
     """Checks that vLLM's model runner on this machine supports the combination.
 
     Raises:
-        ConfigError: for penalties with vLLM's own drafts without V2 (no Triton, or V1 is set).
+        ConfigError: if penalties and vLLM's drafts are combined without V2 (no Triton, or V1 set).
     """
     from vllm import envs  # type: ignore[reportMissingImports]
     from vllm.triton_utils import HAS_TRITON  # type: ignore[reportMissingImports]
@@ -653,7 +653,7 @@ def _defaults(device: str, batch_size: int | None) -> dict[str, Any]:
 
 
 def _drafting(requires: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Returns the settings for drafts and penalties; removes their source options."""
+    """Returns the settings for drafts and penalties; removes the options that it reads."""
     most = options.pop("num_speculative_tokens", DRAFTED)
     theirs = options.pop("speculative_config", None)
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:

@@ -14,8 +14,8 @@ uniformly (``char`` spans are sampled directly, since there are too many):
 
 The prompt of a text equals the evaluation's prompt of the same style. ``meta`` has ``kind``,
 ``span``, ``style`` and the sentinels (``special_tokens``), which fine-tuning requires in the
-model's vocabulary; with the style ``auto`` it replaces them by another family's
-(``other_tokens``) that are in the vocabulary.
+model's vocabulary; with the style ``auto``, fine-tuning replaces missing ones by another family's
+sentinels (``other_tokens``) that are in the vocabulary.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Infilling(Config):
     style: str = setting(
         "auto",
         "Sentinels and order of a model family, as in codegen eval run: auto (prefix, suffix, "
-        "middle, in the sentinels of the fine-tuned model), fim-qwen, fim-qwen-spm, "
+        "middle, with the fine-tuned model's sentinels), fim-qwen, fim-qwen-spm, "
         "fim-starcoder, fim-starcoder-spm, fim-santacoder, fim-deepseek, fim-codellama and others.",
     )
     spans: str = setting(
@@ -72,10 +72,10 @@ class Infilling(Config):
         metavar="KIND,...",
     )
     loss: Literal["middle", "all"] = keyed(
-        "middle", "Train on the middle, or on everything, as in pre-training."
+        "middle", "Trained part: the middle, or all, as in pre-training."
     )
     rate: float = keyed(
-        1.0, "Fraction of infilling texts; the others are whole programs.", ge=0, le=1
+        1.0, "Fraction of infilling texts; other texts are whole programs.", ge=0, le=1
     )
     sequences: int = setting(1, "Training texts per program.", ge=1)
 
@@ -113,10 +113,10 @@ class Infilling(Config):
         return same if self.style == "auto" else []
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
-        """Yields the texts of one example; text k does not depend on their number.
+        """Yields the texts of one example; text k does not depend on ``sequences``.
 
         Raises:
-            Unsuitable: with the reason.
+            UnsuitableProgram: if the program has no span, or contains a sentinel.
         """
         program = example.program
         if not program.strip():
@@ -171,7 +171,7 @@ class CharSpan(NamedTuple):
 
 
 def spans_of(kind: str, program: str, rng: random.Random) -> list[CharSpan]:
-    """Returns the spans of a kind; empty without any, or if the kind needs Python.
+    """Returns the spans of a kind; empty if none exist, or the program cannot be parsed.
 
     Args:
         rng: random generator for spans of ``line`` and ``char``.
@@ -195,7 +195,7 @@ def _anywhere(program: str, rng: random.Random) -> CharSpan:
 
 
 def _lines(program: str, rng: random.Random) -> Iterator[CharSpan]:
-    """Yields a random number of lines from each line with code."""
+    """Yields spans of a random number of lines, one from each line with code."""
     starts = [0]
     for line in re.findall(r"[^\n]*\n|[^\n]+", program):
         starts.append(starts[-1] + len(line))
@@ -206,7 +206,7 @@ def _lines(program: str, rng: random.Random) -> Iterator[CharSpan]:
 
 
 class _Places:
-    """Maps lines and UTF-8 columns of the syntax tree to characters."""
+    """Maps lines and UTF-8 columns of the syntax tree to character indices."""
 
     def __init__(self, program: str) -> None:
         # ast counts lines as the tokenizer does: at line feeds, carriage returns, or both.
@@ -220,11 +220,11 @@ class _Places:
         self.length = len(program)
 
     def at(self, line: int, column: int) -> int:
-        """Returns the character at a line, from 1, and a column in UTF-8 bytes."""
+        """Returns the character index for a line, from 1, and a column in UTF-8 bytes."""
         return self._starts[line - 1] + characters(self._lines[line - 1], column)
 
     def line(self, line: int) -> int:
-        """Returns the first character of a line, or the program's end."""
+        """Returns the index of a line's first character, or the program's length."""
         return min(self._starts[line - 1], self.length)
 
 

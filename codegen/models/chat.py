@@ -43,7 +43,7 @@ def control_tokens(tokenizer: Any, *, special: bool = False) -> list[str]:
     ``<end_of_turn>`` of Gemma).
 
     Args:
-        special: only tokens marked as special. Others, such as ``<think>``, are part of answers.
+        special: only tokens marked as special. Unmarked ones like ``<think>`` are part of answers.
     """
     added = tokenizer.added_tokens_decoder.values()
     found = {str(token) for token in added if token.special or not special}
@@ -134,7 +134,7 @@ def _fill(
             raise TemplateFailure("the conversation is empty")
         template = tokenizer.get_chat_template(tools=list(tools) or None)
         if not isinstance(template, str):
-            raise TemplateFailure("it is not a string")
+            raise TemplateFailure("the template is not a string")
         return _process.fill(
             template,
             {

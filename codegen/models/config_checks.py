@@ -1,9 +1,9 @@
 """Checks the settings in a model's directory before transformers or peft reads them.
 
 A directory from an untrusted source contains weights and settings. Settings can name files outside
-of it, files that are unpickled, code to fetch, and attention or quantization kernels to fetch from
-the hub. These functions remove settings that the user must choose, and reject references to other
-files or code. transformers is imported only inside the functions.
+it, files that are unpickled, code to fetch, and attention or quantization kernels on the hub.
+These functions remove settings that the user must choose, and reject references to other files or
+code. transformers is imported only inside the functions.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def vetted_config(place: str, kind: Any = None) -> Any:
 
     Raises:
         ModelError: if the model needs its own code or kernels, or names other files.
-        OSError, ValueError: from transformers, if it cannot be read.
+        OSError, ValueError: if transformers cannot read the configuration.
     """
     from transformers import CONFIG_MAPPING, PretrainedConfig
 
@@ -103,7 +103,7 @@ def vet_tokenizer(place: str) -> None:
             # A path from another machine is harmless if it does not exist here.
             if Path(value).exists() or Path(place, value).exists():
                 raise ModelError(
-                    f"{place}/{_TOKENIZER} names the file {_short(value)}, which is outside of "
+                    f"{place}/{_TOKENIZER} names the file {_short(value)}, which is outside "
                     "the model's directory.",
                     f"Remove {key} from it.",
                 ) from None
@@ -124,7 +124,7 @@ def vet_adapter(place: str) -> None:
         )
     if row and row.get("megatron_config") is not None:
         raise ModelError(
-            f"{place}/{_ADAPTER} sets megatron_config, which imports a module that it names.",
+            f"{place}/{_ADAPTER} sets megatron_config, which would import a module.",
             "Remove it.",
         )
     _check_ranks(place, row or {})
@@ -180,10 +180,10 @@ def _check_index(place: str) -> None:
 
 
 def read_object(place: str, name: str, most: int = _MOST_BYTES) -> dict[str, Any] | None:
-    """Returns the JSON object in a model's file; None without the file.
+    """Returns the JSON object in a model's file; None if the file is missing.
 
     Raises:
-        ModelError: if it is not a JSON object.
+        ModelError: if the file is not a JSON object.
     """
     if Path(place).is_dir():
         path = Path(place, name)

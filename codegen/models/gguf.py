@@ -1,4 +1,4 @@
-"""GGUF files: finding them by name, reading their headers, and their fingerprints.
+"""Finds GGUF files by name, reads their headers and computes their fingerprints.
 
 This module does not use the library ``gguf``, for two reasons: files are untrusted, so counts are
 checked before they are used; and the vocabulary is skipped instead of loaded, so reading a header
@@ -30,7 +30,7 @@ _NUMBERS = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"
 }  # fmt: skip
 _STRING, _ARRAY = 8, 9
-# Limits far above any model's needs, for corrupt or hostile files.
+# Limits far above any model's needs, to reject corrupt or malicious files.
 _MOST_KEYS, _MOST_TENSORS, _MOST_ITEMS, _MOST_TEXT = 1 << 16, 1 << 20, 1 << 26, 1 << 24
 _TENSOR_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 10: "Q2_K",
@@ -58,7 +58,7 @@ class Header:
 
     @property
     def architecture(self) -> str:
-        """llama.cpp's name of the architecture."""
+        """The architecture's name in llama.cpp."""
         return str(self.keys.get("general.architecture", ""))
 
     @property
@@ -80,7 +80,7 @@ class Header:
 
 
 def find_gguf(name: str) -> Path | None:
-    """Returns the GGUF file of a model's name; None if the name is not a GGUF model's.
+    """Returns the GGUF file for a model name; None if the name does not refer to a GGUF model.
 
     The name is a file ``*.gguf``, or a directory without ``config.json`` that contains one GGUF
     model. For a split model, returns the first part.
@@ -125,7 +125,7 @@ def find_gguf(name: str) -> Path | None:
 
 
 def gguf_of(name: str) -> Path | None:
-    """Returns the file as :func:`find_gguf`, but fetches a missing pretrained model.
+    """Returns the file like :func:`find_gguf`, but fetches a missing pretrained model.
 
     Raises:
         ModelError: as :func:`find_gguf`, or if a file cannot be fetched.
@@ -163,7 +163,7 @@ def read_header(path: Path) -> Header:
     """Reads the header of a GGUF file.
 
     Raises:
-        InputError: if it is not a file, is not in GGUF, or its header is corrupt.
+        InputError: if it is not a GGUF file, or its header is corrupt.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -211,7 +211,7 @@ def _value(file: BinaryIO, kind: int, fim: list[str] | None = None) -> Any:
         return _text(file)
     if kind != _ARRAY:
         if kind not in _NUMBERS:
-            raise ValueError(f"a value of the unknown type {kind}")
+            raise ValueError(f"unknown value type {kind}")
         return _number(file, _NUMBERS[kind])
     items, count = _number(file, "I"), _bounded(_number(file, "Q"), _MOST_ITEMS, "items")
     if items == _STRING and fim is not None:

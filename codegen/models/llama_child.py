@@ -20,7 +20,7 @@ def main() -> None:
     """Serves until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     output = os.dup(1)
-    os.dup2(2, 1)  # redirects other output
+    os.dup2(2, 1)  # other output goes to stderr
     line = b""
     while not line.endswith(b"\n"):  # unbuffered: must not read ahead
         byte = os.read(0, 1)
@@ -32,7 +32,7 @@ def main() -> None:
     # watch it, since the binding holds the GIL while it loads a model.
     fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
-    if select.select([0], [], [], 0)[0]:  # closed before that
+    if select.select([0], [], [], 0)[0]:  # the pipe is already closed
         return
 
     os.environ["GGML_NO_BACKTRACE"] = "1"  # a failed assertion would start a debugger

@@ -5,7 +5,7 @@ key. The key is sent through the child's standard input, so it is not in an argu
 environment or a file. llama.cpp aborts its process on some corrupt files; only the child dies, and
 the caller gets a one-line error. The weights stay quantized.
 
-Limits: the child is not a sandbox; a file made to exploit llama.cpp runs with the user's rights.
+Limits: the child is not a sandbox; a file that exploits llama.cpp gains the user's rights.
 Whether the context fits into memory is known only when llama.cpp starts.
 """
 
@@ -32,7 +32,7 @@ from codegen.models.gguf import read_header
 
 CHILD = Path(__file__).with_name("llama_child.py")
 _CONTEXT = 4096  # default maximum; memory grows with it
-_LEAST_CONTEXT = 256  # llama.cpp rounds up to multiples of it
+_LEAST_CONTEXT = 256  # llama.cpp rounds up to its multiples
 _LOG_TAIL = 65536
 _MOMENT_S = 0.2
 _REMEDY = "Check that the file is complete and that llama.cpp supports its architecture."
@@ -73,13 +73,13 @@ class LlamaServer:
     Attributes:
         url: base URL of its routes, without ``/v1``.
         api_key: the bearer token that every route but ``/health`` requires.
-        model: the model's name on the server: the file name.
+        model: the model's name on the server, which is the file name.
         header: the header of the file.
 
     Raises:
         ConfigError: if the context is longer than the model's.
         InputError: if it is not a GGUF file, or its header is corrupt.
-        ModelError: if the binding is missing, or the model does not load; with llama.cpp's reason.
+        ModelError: if the binding is missing, or llama.cpp cannot load the model; has its reason.
     """
 
     def __init__(

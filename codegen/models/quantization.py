@@ -1,14 +1,14 @@
 """Quantized weights for decoding on a CPU, where reading the weights takes most of the time.
 
-Each linear layer keeps its own weights for passes of many tokens, which are bound by arithmetic,
+Each linear layer keeps its own weights for passes of many tokens, which are compute-bound,
 and gets a quantized copy for passes of few tokens. The copy has four bits, with a scale and an
 offset per 32 inputs, if that reproduces the layer's weights (they came from a quantized file, as
 for the embedded model); else eight bits with a scale per output.
 
-With one thread the products are the kernels of :mod:`codegen.kernels.cpu`, for any number of rows:
+With one thread, the kernels of :mod:`codegen.kernels.cpu` compute the products for any row count:
 float32 on a CPU with AVX2, bfloat16 on a CPU that multiplies it natively. They round rows to eight
-bits, with a scale per 32 inputs (docs/kernels.md has the loss). Without these kernels or with
-several threads, bfloat16 uses PyTorch's, for few rows. Other layers are unchanged.
+bits, with a scale per 32 inputs (docs/kernels.md lists the loss). Without these kernels or with
+several threads, bfloat16 uses PyTorch's kernels for few rows. Other layers are unchanged.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _SAME = 0.015  # maximum relative error of reproduced weights; other weights hav
 # Maximum rows for which quantized weights are faster: with our kernels, and with PyTorch's by bits.
 _ANY = 1 << 30
 _FEW = {4: 12, 8: 4}
-MIN_WEIGHTS = 64 * 64  # smaller layers are not worth it
+MIN_WEIGHTS = 64 * 64  # smaller layers are not quantized
 _AT_ONCE = 4096  # outputs quantized at a time, for less memory; a multiple of 32
 
-# PyTorch's kernels, without public names.
+# PyTorch kernels without public names.
 _int8_product: Any = getattr(torch, "_weight_int8pack_mm", None)
 _int4_product: Any = getattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu", None)
 _int4_pack: Any = getattr(torch.ops.aten, "_convert_weight_to_int4pack_for_cpu", None)
@@ -45,7 +45,7 @@ class QuantizedWeights:
     Attributes:
         bits: bits per weight.
         most: maximum rows for which it is faster than the original weights.
-        product: rows [Q, I] of the weights' type to [Q, O].
+        product: maps rows [Q, I] of the weights' dtype to [Q, O].
     """
 
     bits: int
@@ -56,11 +56,11 @@ class QuantizedWeights:
 def quantized_copy(
     weight: torch.Tensor, bits: int = 0, compiled: bool | None = None
 ) -> QuantizedWeights | None:
-    """Returns a quantized copy of weights [O, I]; None if it would not help.
+    """Returns a quantized copy of weights [O, I]; None if it is too small or unsupported.
 
     Args:
         bits: 4 or 8; 0 for four if they reproduce the weights, else eight.
-        compiled: True for our kernels; None for True with one thread.
+        compiled: True uses our kernels; None uses them only with one thread.
     """
     compiled = cpu.preferable(weight.dtype) if compiled is None else compiled
     theirs = None not in (_int8_product, _int4_product, _int4_pack)
@@ -78,9 +78,9 @@ def quantized_copy(
 def quantized_product(
     layers: Sequence[nn.Linear], bits: int = 0, compiled: bool | None = None
 ) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """Joins layers with the same inputs into one product with concatenated outputs; None as above.
+    """Joins layers with the same inputs into one product with concatenated outputs, if possible.
 
-    The layers are unchanged and compute passes with more rows. The arguments are the same as in
+    The layers are unchanged and compute passes with more rows. The arguments and None are as in
     :func:`quantized_copy`.
     """
     weights = torch.cat([layer.weight.detach() for layer in layers])
@@ -127,7 +127,7 @@ def add_quantized_weights(model: nn.Module) -> dict[int, int]:
     """Adds quantized copies to the linear layers of a model on a CPU.
 
     Returns:
-        The number of layers by bits; empty if it would not help.
+        The number of quantized layers by bits.
     """
     changed: dict[int, int] = {}
     for parent in list(model.modules()):

@@ -34,7 +34,7 @@ class Scored:
     """The reward of one sample.
 
     Attributes:
-        value: the reward; None without one, for example if the sandbox failed or the tests are
+        value: the reward; None if missing, for example if the sandbox failed or the tests are
             unusable. Such a sample must count neither for nor against the model.
         reason: short explanation.
     """
@@ -217,7 +217,7 @@ def length(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
 
 
 def edit_size(samples: Sequence[Sample], _: Sequence[Verdict]) -> list[Scored]:
-    """Returns minus the fraction of the given program's lines changed or added, at least -1.
+    """Returns the negative fraction of the original program's lines changed or added, at least -1.
 
     None if the task has no program to change.
     """

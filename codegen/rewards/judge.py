@@ -1,8 +1,8 @@
 """Tests completions in the sandbox, in the background, and rewards them; also for TRL's trainers.
 
-:class:`Judge` is the evaluation for reinforcement: it extracts programs from completions and runs
-each distinct program once in the sandbox, while the model samples the next ones. A sandbox failure
-is retried and counted, and yields no reward.
+:class:`Judge` evaluates samples for reinforcement learning: it extracts programs from completions
+and runs each distinct program once in the sandbox, while the model samples the next ones. A sandbox
+failure is retried and counted, and yields no reward.
 
 :class:`SandboxReward` is a reward function for scripts that use TRL's trainers.
 """
@@ -46,8 +46,8 @@ class TestedSample:
         sample: the sample, with ``program``, ``tests``, ``original`` and ``measures`` in its
             ``meta`` (see :mod:`codegen.rewards.builtin`).
         verdict: verdict on the tests that are visible to rewards.
-        solved: whether it passes all tests, including hidden ones; None if it was not tested.
-        suspects: kinds of :mod:`codegen.rewards.suspicious`.
+        solved: whether the sample passes all tests, including hidden ones; None if untested.
+        suspects: kinds from :mod:`codegen.rewards.suspicious`.
     """
 
     sample: Sample
@@ -79,7 +79,7 @@ class Judge:
         hidden: fraction of each problem's tests that is hidden from rewards.
         constants: whether to measure the score of constant programs (for the reward ``share``).
         workers: number of sandboxes; 0 for one per core.
-        cpu_s: limit of CPU seconds per program; 0 for the task's own limit.
+        cpu_s: maximum CPU seconds per program; 0 for the task's limit.
         service: URLs of sandbox services; by default those in ``CODEGEN_SANDBOX_URL``, or else a
             local sandbox.
         trust: minimum trust of tests; programs with less are ``refused`` and get no reward.
@@ -192,7 +192,7 @@ class Judge:
         """Returns the results of programs, from the cache or the sandbox.
 
         Raises:
-            NotScored: if the sandbox failed with all of them.
+            NotScored: if the sandbox failed on all programs.
         """
         if len(self._known) > _MOST_KEPT:
             self._known.clear()
@@ -268,7 +268,7 @@ def _verdict(outcome: Outcome, tests: TestResults | None = None) -> Verdict:
 def combine(
     judged: Sequence[TestedSample], weights: Mapping[str, float]
 ) -> tuple[list[float | None], dict[str, list[Scored]]]:
-    """Returns the weighted sum of rewards of each sample, and the rewards by name.
+    """Returns each sample's weighted sum of rewards, and the rewards by name.
 
     Args:
         judged: tested samples, in any order.
@@ -336,7 +336,7 @@ def sample_of(
 def metrics_of(
     judged: Sequence[TestedSample], parts: Mapping[str, Sequence[Scored]]
 ) -> dict[str, float]:
-    """Returns means over samples: of each reward, and rates of solved, suspects and failures.
+    """Returns each reward's mean over samples, and rates of solved, suspicious and failed samples.
 
     ``solved`` counts samples that pass all tests, including hidden ones.
     """

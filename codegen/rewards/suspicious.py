@@ -1,8 +1,8 @@
 """Finds programs that seem to target the reward instead of the task: a metric, not a verdict.
 
-A linter for Python. It finds tricks known from reinforcement with tests in the program's process.
-In the sandbox they gain nothing, but their frequency shows what a policy has learned before. Honest
-programs do some of these things, too, and a program can hide them.
+A linter for Python. It finds tricks known from reinforcement learning with tests in the program's
+process. In the sandbox they gain nothing, but their frequency shows what a policy has learned
+before. Honest programs do some of these things, too, and a program can hide them.
 """
 
 from __future__ import annotations

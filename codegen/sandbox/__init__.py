@@ -7,12 +7,12 @@
     >>> Sandbox().run(program, calls=["f(1)", ("f", [2])]).values  # opened for this call only
     (2, 3)
 
-Each program runs in its own process without network, files or neighbors, under limits on time,
-memory and output. Its tests run in another sandbox and get only the plain values it returns, or in
-its process without the values that they expect. ``ClusterSandbox`` does the same on a Ray cluster.
+Each program runs in its own process without network, files or other processes, under limits on
+time, memory and output. Its tests run in another sandbox and get only the plain values it returns,
+or run in its process without their expected values. ``ClusterSandbox`` runs on a Ray cluster.
 
 See ``jobs`` for the modes, ``blinding`` for tests without expected values, ``isolation`` for the
-layers, ``protocol.wire`` for returnable values, ``judge`` for the statuses.
+protection layers, ``protocol.wire`` for returnable values, ``judge`` for the statuses.
 
 docs/sandbox.md has the design, the measurements, and a comparison with other harnesses.
 

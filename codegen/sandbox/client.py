@@ -4,7 +4,7 @@
     >>> client.run(Job("def f(x): return x + 1", test="assert f(1) == 2")).status
     'passed'
 
-A client has the ``run`` and ``map`` of :class:`~codegen.sandbox.Sandbox`. Running a job twice
+A client has ``run`` and ``map``, like :class:`~codegen.sandbox.Sandbox`. Running a job twice
 is harmless, so all service failures are retried: a full service (429), a stopping or faulty service
 (503), or an unreachable one. With several services a job goes to the least busy one and, after a
 failure, to another.
@@ -65,12 +65,12 @@ _SHOWN = 200
 
 
 class _Again(Exception):
-    """A request must be retried."""
+    """Signal that a request must be retried."""
 
 
 @dataclass(eq=False, slots=True)
 class _Service:
-    """The state of one service in this client."""
+    """Client-side state of one service."""
 
     http: Client
     in_flight: int = 0
@@ -85,7 +85,7 @@ class _Service:
 
 
 class AsyncSandboxClient:
-    """An asynchronous client for one event loop; :class:`SandboxClient` needs none.
+    """Asynchronous client for one event loop; without one, use :class:`SandboxClient`.
 
     Args:
         urls: URL of one service, or of several with equal settings.
@@ -149,7 +149,7 @@ class AsyncSandboxClient:
         """Returns the services' settings that determine verdicts.
 
         Raises:
-            SandboxError: if the services' settings differ. MachineError: if none answers.
+            SandboxError: if the services' settings differ. MachineError: if no service answers.
         """
         self._enter_loop()
         found: list[dict[str, Any]] = []
@@ -283,7 +283,7 @@ class AsyncSandboxClient:
             self._admitting = asyncio.Lock()
 
     def _check(self, error: Exception) -> None:
-        """Raises the error of a permanent failure."""
+        """Raises an error if a failure is permanent."""
         if not isinstance(error, RequestFailure) or error.status in (0, 200, 408, 429, 499):
             return
         if error.status in (401, 403, 421):
@@ -322,7 +322,7 @@ class AsyncSandboxClient:
                     raise MachineError(
                         f"The sandbox service at {service.http.base} returned no verdict in "
                         f"{self.patience_s:g} s: {said[:_SHOWN]}.",
-                        "Check that it is running (GET /health), and its log.",
+                        "Check that it is running (GET /health), and read its log.",
                     ) from None
             else:
                 service.failures = 0
@@ -343,7 +343,7 @@ def _checked(url: str, token_env: str) -> str:
         )
     if parts.scheme not in ("http", "https") or not parts.host or parts.query:
         raise ConfigError(
-            f"{url!r:.100} is not the URL of a service.", "Use a form like http://127.0.0.1:8080"
+            f"{url!r:.100} is not a service URL.", "Use a form like http://127.0.0.1:8080"
         )
     return url.rstrip("/").removesuffix("/run_code")
 

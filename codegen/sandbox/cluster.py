@@ -1,7 +1,7 @@
 """The sandbox on every CPU of a Ray cluster, for runs of thousands of programs.
 
-One Ray actor per CPU has a sandbox of one worker; Ray restarts dead actors and resends their jobs.
-Only our own records pass between processes; they contain a program's results as plain values.
+Each CPU has a Ray actor with a one-worker sandbox; Ray restarts dead actors and resends their jobs.
+Only this package's records pass between processes, with a program's results as plain values.
 
 Verdicts must not depend on the node, so the sandboxes of all nodes must have equal descriptions.
 
@@ -32,7 +32,7 @@ TRIES = 3
 
 
 class ClusterSandbox:
-    """A :class:`Sandbox` over the actors of a Ray cluster. A context manager.
+    """A :class:`Sandbox` on the actors of a Ray cluster; a context manager.
 
     Args:
         address: cluster address, see :func:`codegen.core.cluster.connected`.
@@ -111,7 +111,7 @@ class ClusterSandbox:
     def map(self, items: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome], None, None]:
         """Runs jobs and yields their outcomes in completion order.
 
-        The input is read some batches ahead.
+        The input is read a few batches ahead.
 
         Raises:
             InputError: for an unusable job. SandboxError: if the sandbox is not open.
@@ -149,7 +149,7 @@ class ClusterSandbox:
         try:
             return ray.get(task)
         except ray.exceptions.RayError as error:
-            reason = f"the worker of the cluster failed {TRIES} times: {last_line(error)}"
+            reason = f"the cluster's worker failed {TRIES} times: {last_line(error)}"
             return [Outcome("infra_error", job.trust, message=reason) for job in jobs]
 
     def _running(self) -> ModuleType:
@@ -161,7 +161,7 @@ class ClusterSandbox:
 
 
 class _Worker:
-    """An actor: an open sandbox."""
+    """Ray actor with an open sandbox."""
 
     def __init__(
         self,

@@ -27,8 +27,8 @@ MODES: tuple[Mode, ...] = ("isolated", "blinded", "stdio", "in_sandbox", "calls"
 WALL_FACTOR = 3.0
 PYTHON = "python"
 
-# The name of a function, its arguments and its named arguments; the name of a global variable and
-# None, to read it; or an expression.
+# A function's name, its positional and its named arguments; a global variable's name and None, to
+# read the variable; or an expression.
 Call = tuple[str, Sequence[Any] | None] | tuple[str, Sequence[Any], Mapping[str, Any]] | str
 
 
@@ -83,8 +83,8 @@ class Job:
     """One program to run, and how to score it.
 
     Modes:
-        - ``isolated``: ``setup`` and ``test`` run in another sandbox than the program, where each
-          function of the program is a proxy. The test consists of plain statements; then its
+        - ``isolated``: ``setup`` and ``test`` run in another sandbox, where each
+          function of the program is a proxy. The test's statements run first; then its
           definitions are called: ``check(entry_point)`` if ``entry_point`` is set, functions
           ``test…``, and classes of :mod:`unittest`. Tests that need more than plain values and
           functions are ``blinded`` (:attr:`mechanism`).
@@ -93,8 +93,8 @@ class Job:
         - ``stdio``: the program runs as a script, with ``stdin``, to its end (exit status 0); its
           standard output, including its child processes', is compared with ``expected_stdout``,
           ignoring whitespace at the ends of lines and blank lines at the end. None: no comparison.
-        - ``in_sandbox``: setup, program and test in one process. For tests that need the program's
-          objects; the program could forge the verdict.
+        - ``in_sandbox``: setup, program and test run in one process, for tests that need the
+          program's objects; the program could forge the verdict.
         - ``calls``: evaluates ``calls`` in order and returns the values. A call is a function's
           name, its arguments and optionally its named arguments; or a name and None, to read a
           global variable; or an expression over the program's names. After an exception the
@@ -103,11 +103,11 @@ class Job:
     In another ``language`` (:mod:`.languages`) the modes are
 
         - ``stdio``: as above.
-        - ``isolated``: ``test`` is appended to the program; the file of answers that it writes
+        - ``isolated``: ``test`` is appended to the program; the answers file that it writes
           (:mod:`.program_side.command_job`) is compared with ``expected_stdout`` outside. Printed
           output is dropped.
-        - ``in_sandbox``: ``test`` is appended to the program; it passes by exit status 0 after its
-          last statement has returned the job's token.
+        - ``in_sandbox``: ``test`` is appended to the program; it passes with exit status 0 after
+          its last statement has returned the job's token.
 
     Attributes:
         entry_point: the function under test; the program must define it.
@@ -116,7 +116,7 @@ class Job:
         language: a name or alias from :mod:`.languages`.
         calls: see mode ``calls``; arguments are plain values (see ``protocol.wire``).
         plain: the tests need only plain values and functions, so no analysis is necessary.
-        least_trust: minimum grade; a job whose verdict has a lower one is ``refused``.
+        least_trust: minimum grade; a job whose verdict has a lower grade is ``refused``.
     """
 
     program: str
@@ -135,7 +135,7 @@ class Job:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise InputError(
-                f"Unknown sandbox mode {self.mode!r}.", f"Modes are: {', '.join(MODES)}."
+                f"Unknown sandbox mode {self.mode!r}.", f"Choose one of: {', '.join(MODES)}."
             )
         for name in ("program", "test", "entry_point", "setup", "stdin", "expected_stdout"):
             value = getattr(self, name)
@@ -144,7 +144,7 @@ class Job:
 
     @property
     def is_foreign(self) -> bool:
-        """True if the program is in another language than Python."""
+        """True if the program is not in Python."""
         return self.language != PYTHON
 
     @property
@@ -154,8 +154,8 @@ class Job:
 
     @property
     def blinded(self) -> Blinded | None:
-        """The tests in two parts, if they run in the program's process; this depends only on the
-        tests.
+        """The tests in two parts if they run in the program's process, else None; depends only on
+        the tests.
         """
         if self.plain or self.is_foreign or self.mode not in ("isolated", "blinded"):
             return None
@@ -241,18 +241,18 @@ class ScriptJob:
                 )
         for names, what in ((self.files, "files"), (self.fetch, "fetch")):
             if len(names) > MOST_FILES:
-                raise InputError(f"The script's {what} are {len(names)}; at most {MOST_FILES}.")
+                raise InputError(f"Script {what}: {len(names)} entries; at most {MOST_FILES}.")
             for name in names:
                 inner_path(name, f"The script's {what}")
         if sum(map(len, self.files.values())) > self.limits.file_mib << 20:
             raise InputError(f"The script's files are larger than {self.limits.file_mib} MiB.")
         folders = {str(p) for name in self.files for p in PurePosixPath(name).parents}
         if both := folders.intersection(self.files):
-            raise InputError(f"The script's files name {min(both)!r} as a file and as a directory.")
+            raise InputError(f"The script's files use {min(both)!r} as a file and as a directory.")
 
     @property
     def is_foreign(self) -> bool:
-        """True if the program is in another language than Python."""
+        """True if the program is not in Python."""
         return self.language != PYTHON
 
     @property
@@ -398,7 +398,7 @@ def tests_payload(job: Job, token: str) -> bytes:
 
 
 def code_of(text: str, file_name: str) -> str | GivenCode:
-    """Compiles code of the dataset for a process of tests (``GivenCode`` in
+    """Compiles the dataset's code for a test process (``GivenCode`` in
     :mod:`.tests_side.analysis`). Returns the source itself if it is too long to cache or does not
     compile, so that the process reports the error.
     """

@@ -27,7 +27,7 @@ class JudgedStatus:
 
     Attributes:
         wall: whether to rerun it alone before recording ``timeout``.
-        again: whether to rerun it in another process of tests before recording it.
+        again: whether to rerun it in another test process before recording it.
     """
 
     status: Status
@@ -46,7 +46,7 @@ class TestsReport:
 
 
 def parse_report(row: Any) -> TestsReport | None:
-    """Reads a verdict decoded from JSON; None if it is malformed."""
+    """Reads a verdict decoded from JSON; returns None if it is malformed."""
     try:
         report = TestsReport(row["status"], row["message"], row["values"])
     except (KeyError, TypeError):
@@ -96,7 +96,7 @@ def judge(
 
 
 def judge_script(script: ScriptJob, program: JobEnded, output_bytes: int) -> JudgedStatus:
-    """Returns the status of a program without tests, by how it exited."""
+    """Returns the status of a program without tests, based on its exit."""
     if program.reason == "output" or output_bytes > script.most_output:
         return JudgedStatus("output_limit", f"more than {script.most_output} bytes of output")
     if ended := _ended_at_a_limit(script, program):
@@ -142,7 +142,7 @@ def _no_report(tests: JobEnded, heard: bool) -> JudgedStatus:
     # The kernel sends SIGKILL if the machine's memory is exhausted.
     if heard and tests.signal not in (0, signal.SIGKILL):
         name = signal_name(tests.signal)
-        message = f"an answer of the program killed the tests' process with signal {name}"
+        message = f"the program's answer killed the tests' process with signal {name}"
         return JudgedStatus("crashed", message, again=True)
     cause = f"signal {signal_name(tests.signal)}" if tests.signal else f"code {tests.exit_code}"
     return JudgedStatus("infra_error", f"the tests' process exited with {cause} and no verdict")

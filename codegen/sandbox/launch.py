@@ -7,8 +7,8 @@ Backends, tried in this order unless one is selected:
 - ``unsafe_local``: no sandbox, only on request.
 
 With each of them, the sandbox's root has the Python runtime at a world-traversable path and the
-system's libraries and tools, all read-only, and nothing else of the host. Directories of installed
-Python packages are excluded, since they may contain the datasets' solutions.
+system's libraries and tools, all read-only, and nothing else from the host. Directories of
+installed Python packages are excluded, since they may contain the datasets' solutions.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ NO_PACKAGES = Packages()
 SLOTS = 8  # simultaneous jobs per zygote, including exiting ones
 PYTHON_AT = "/opt/python"
 CODE_AT = "/opt/sandbox"
-# The packages that run in a sandbox, by its role, and the module of the jobs there. They use only
-# the standard library and each other, and are imported as parts of a package codegen_sandbox.
+# By the sandbox's role: the packages that run in it, and the module of its jobs. They use only the
+# standard library and each other, and are imported as parts of a package codegen_sandbox.
 CODE: dict[Role, tuple[str, ...]] = {
     "program": ("isolation", "protocol", "program_side"),
     "tests": ("isolation", "protocol", "tests_side"),
@@ -117,7 +117,7 @@ class ZygoteProcess:
 
 
 def ways(backend: str) -> Iterator[LaunchMode]:
-    """Yields the ways to try, best first, for a backend's name or ``auto``.
+    """Yields the launch modes to try, best first, for a backend's name or ``auto``.
 
     Raises:
         SandboxError: for an unknown name.
@@ -143,11 +143,11 @@ def start(
 ) -> ZygoteProcess:
     """Starts a zygote and waits until its test job reports the layers in force.
 
-    The calling thread must live as long as the zygote: the kernel kills the sandbox with that
-    thread. With ``core``, all its processes start on that processor.
+    The calling thread must live as long as the zygote: the kernel kills the sandbox when
+    the thread exits. With ``core``, all its processes start on that processor.
 
     Raises:
-        SandboxError: if it does not start, with the reason.
+        SandboxError: if the zygote does not start; contains the reason.
     """
     config = zygote_settings(way, role)
     uids = range(config["uid_base"], config["uid_base"] + config["slots"])
@@ -210,7 +210,7 @@ def start(
 
 
 def memory_file(data: bytes, *, append: bool = False) -> int:
-    """Returns a file in memory with ``data``, positioned at its start, to send to a sandbox."""
+    """Returns a memory file's descriptor, at the start of ``data``, to send to a sandbox."""
     fd = os.memfd_create("job", os.MFD_CLOEXEC)
     written = 0
     while written < len(data):
@@ -222,7 +222,7 @@ def memory_file(data: bytes, *, append: bool = False) -> int:
 
 @contextlib.contextmanager
 def _on(core: int | None) -> Iterator[None]:
-    """Runs the calling thread, and what it starts, on one processor; None changes nothing."""
+    """Pins the calling thread, and processes it starts, to a processor; None changes nothing."""
     if core is None:
         yield
         return
@@ -239,10 +239,10 @@ def _on(core: int | None) -> Iterator[None]:
 def choose(
     backend: str, core: int | None = None, packages: Packages = NO_PACKAGES
 ) -> tuple[LaunchMode, ZygoteProcess]:
-    """Returns the first working way with a running zygote for programs.
+    """Returns the first launch mode that works, with a running zygote for programs.
 
     Raises:
-        SandboxError: if none works, with the reason for each.
+        SandboxError: if none works; contains the reason for each.
     """
     reasons = []
     if backend in ("auto", "bwrap") and not shutil.which("bwrap"):
@@ -357,7 +357,7 @@ def _bwrap_options(way: LaunchMode, layout: RootDirectory, texts: Sequence[int])
 
 
 def _files(uids: range) -> dict[str, str]:
-    """Returns files that programs expect: in ``/etc`` the names of the machine and its users."""
+    """Returns files that programs expect, such as host and user names in ``/etc``."""
     users = [(0, "root"), (INNER_UID, "sandbox"), *((uid, "sandbox") for uid in uids)]
     return {
         "/etc/hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",

@@ -31,7 +31,7 @@ class Packages:
     """The packages that programs may import besides the standard library.
 
     Attributes:
-        modules: modules to import before a program starts, to save its time.
+        modules: modules to import before a program starts, to save it time.
         versions: versions of all distributions; "directory" for a directory.
         entries: (path here, name in the sandbox's package directory).
         folders: requested directories, each searched for modules.
@@ -113,7 +113,7 @@ def find_packages(names: Sequence[str]) -> Packages:
     requirements; and directories (a name with a slash).
 
     Raises:
-        ConfigError: for a package that is not installed, or an editable installation.
+        ConfigError: for a package that is not installed, or installed in editable mode.
     """
     entries: dict[str, str] = {}
     versions: dict[str, str] = {}

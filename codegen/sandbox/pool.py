@@ -6,9 +6,10 @@ driver makes a socket pair, passes one end to each side, and waits until the pro
 the tests have sent their verdict over a socket that only they have. The programs' zygote enforces
 the programs' time limits; the driver's own deadline is for unresponsive sandboxes.
 
-A job that was stopped only by the wall-clock limit is rerun once, with twice the time and no other
-jobs except idle ones; on a pool that is never idle, after ``PendingJob.patience_s`` with others. A
-job whose sandbox broke is rerun once in a new worker, then becomes ``infra_error``.
+A job that was stopped only by the wall-clock limit is rerun once, with twice the time, while no
+other jobs run except idle ones; on a pool that is never idle, next to others after
+``PendingJob.patience_s``. A job whose sandbox broke is rerun once in a new worker, then becomes
+``infra_error``.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ END_GRACE_S = 1.0
 ALONE_WALL_FACTOR = 2  # other processes may load the machine too
 RESTING_SHARE = 0.05
 MAX_TESTER_PACKET = 1 << 17
-MAX_INLINE_BYTES = 60_000  # per order to a process of tests, which reads 64 KiB at a time
+MAX_INLINE_BYTES = 60_000  # per order to a test process, which reads 64 KiB at a time
 MAX_VERDICT_BYTES = 8 << 20
 MAX_RESULTS_HEAD = 1 << 18
 
@@ -75,7 +76,7 @@ class PendingJob:
     job: Job | ScriptJob
     done: Done
     token: str
-    tests: bytes  # the payload of the process of tests
+    tests: bytes  # the test process's payload
     patience_s: float = math.inf  # maximum wait for a rerun without other jobs
     command: CommandJob | None = None  # for a program in another language
     owner: str = ""  # owner of the tests; different owners never share a process
@@ -83,7 +84,7 @@ class PendingJob:
     attempts: int = 0
     alone: bool = False
     alone_by: float = math.inf
-    rested: bool = False  # it was mostly idle until the wall-clock limit
+    rested: bool = False  # the job was mostly idle until the wall-clock limit
     cancelled: bool = False
 
 
@@ -103,7 +104,7 @@ class _Run:
     stderr: int | None = None
     results: int | None = None  # file that a script's process writes at its end
     end_by: float | None = None  # deadline of a program whose tests are done
-    note: int | None = None  # file in which the tests' process notes data from the program
+    note: int | None = None  # file where the tests' process marks that the program sent data
 
 
 @dataclass(eq=False)
@@ -148,7 +149,7 @@ class Pool:
 
     Args:
         backend: see :mod:`.launch`.
-        workers: maximum number of pairs of sandboxes.
+        workers: maximum number of sandbox pairs.
     """
 
     def __init__(self, backend: str, workers: int, packages: Packages = launch.NO_PACKAGES) -> None:
@@ -172,10 +173,10 @@ class Pool:
         self._thread = threading.Thread(target=self._main, name="sandbox", daemon=True)
 
     def start(self) -> launch.ZygoteProcess:
-        """Starts and returns the first sandbox, which describes itself.
+        """Starts and returns the first sandbox, which has reported its properties.
 
         Raises:
-            SandboxError: if this machine has none.
+            SandboxError: if this machine cannot run one.
         """
         self._thread.start()
         try:
@@ -283,7 +284,7 @@ class Pool:
             self._check_deadlines()
 
     def _patience_s(self) -> float:
-        """Returns the time until the next check of deadlines."""
+        """Returns the seconds until the next deadline check."""
         ending = any(run.end_by for worker in self.workers for run in worker.runs.values())
         return 0.1 if ending else 1.0
 
@@ -385,7 +386,7 @@ class Pool:
         to_close: list[int] = []
         try:
             self._start(worker, task, self._next_id, to_close)
-        except OSError as error:  # such as no descriptors left
+        except OSError as error:  # such as too many open files
             self._broken(task, f"a job cannot be sent: {error.strerror}")
         finally:
             for fd in to_close:
@@ -546,7 +547,7 @@ class Pool:
         tester.job = None
         if not again or number is None:
             self._dismiss(worker, tester)
-        if report is _NO_VERDICT or number is None:  # tests that write to the process's own socket
+        if report is _NO_VERDICT or number is None:  # the tests wrote to the process's socket
             with contextlib.suppress(OSError):  # errors surface on socket read
                 worker.tests.control.send(JobRequest(tester.number, kill=True).pack())
         if number is None:
@@ -633,8 +634,8 @@ _NO_VERDICT = TestsReport("bad_test", "the tests sent an invalid verdict", [])
 
 
 def _read_verdict(packet: bytes, fds: Sequence[int]) -> tuple[TestsReport | None, float, bool]:
-    """Reads the message of a process of tests: the verdict, its CPU seconds, and whether it can run
-    another job. Untrusted, since a program may attack its tests. Closes the descriptors.
+    """Reads a test process's message: the verdict, its CPU seconds, and whether it can run another
+    job. It is untrusted, since a program may attack its tests. Closes the descriptors.
     """
     try:
         message = json.loads(packet)
@@ -658,7 +659,7 @@ def read_results(data: bytes, asked: Sequence[str]) -> tuple[int, dict[str, byte
     The program controls them, so only requested names are accepted.
 
     Returns:
-        The status, the files, and the names; a failure status if they are unreadable.
+        The status, the files, and the names; a failure status if the data is unreadable.
     """
     head, _, rest = data.partition(b"\n")
     try:

@@ -54,7 +54,7 @@ class Probe:
 
 
 def probe() -> list[Probe]:
-    """Runs the ten probes in a sandbox of one worker; takes a few seconds.
+    """Runs the ten probes in a sandbox with one worker; takes a few seconds.
 
     On a machine without a safe backend the list has one failed probe with the reason.
     """

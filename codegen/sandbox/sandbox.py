@@ -28,16 +28,16 @@ PATIENCE_S = 5.0  # maximum wait of a job that must be rerun alone
 
 
 class Sandbox:
-    """Runs untrusted programs safely. A context manager.
+    """Context manager that runs untrusted programs safely.
 
     Leaving it, or any exit of this process, stops everything that runs in it.
 
     Args:
-        workers: number of pairs of sandboxes, each with a few jobs in flight; by default one per
+        workers: number of sandbox pairs, each with a few jobs in flight; by default one per
             core that this process may use. They are started on demand.
         unsafe_local: whether to run programs without a sandbox if the machine has none.
-        backend: ``auto``, or ``bwrap``, ``namespaces`` or ``unsafe_local`` to use only that one;
-            the last requires ``unsafe_local=True`` as well.
+        backend: ``auto``, or ``bwrap``, ``namespaces`` or ``unsafe_local`` to use only that
+            backend; ``unsafe_local`` requires ``unsafe_local=True`` as well.
         packages: installed packages that programs and tests may import, such as ``numpy``, with
             their requirements; or directories, by names with a slash. They are mounted read-only.
         languages: languages of programs besides Python, see :mod:`.languages`; their compilers and
@@ -132,17 +132,17 @@ class Sandbox:
 
     @property
     def capacity(self) -> int:
-        """The number of simultaneous jobs."""
+        """Maximum number of simultaneous jobs."""
         return self._running().capacity
 
     @property
     def process_ids(self) -> list[int]:
-        """Process ids of the programs' sandboxes; a broken one is replaced by another."""
+        """Process ids of the programs' sandboxes; a broken sandbox is replaced."""
         return [worker.programs.process.pid for worker in self._running().workers]
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The languages of its programs, by canonical name."""
+        """Canonical names of the supported languages."""
         return (PYTHON, *self._toolchains)
 
     def describe(self) -> dict[str, Any]:
@@ -173,12 +173,12 @@ class Sandbox:
             limits: for source, the limits.
 
         Raises:
-            InputError: for an unusable job (an argument of ``calls`` that is not a plain value).
+            InputError: for an unusable job (such as ``calls`` with an argument that is not plain).
             SandboxError: if the sandbox broke, or none can be opened.
         """
         if not isinstance(program, (Job, ScriptJob, str)):
             raise InputError(
-                f"program must be a string, a Job or a Script, not {type(program).__name__}."
+                f"program must be a string, a Job or a ScriptJob, not {type(program).__name__}."
             )
         if isinstance(calls, str) or not isinstance(calls, Sequence):
             raise InputError("calls must be a list.", "For a single call, pass calls=[...].")
@@ -199,7 +199,7 @@ class Sandbox:
         """Checks a program in another language for errors without running it.
 
         The language's own checker finds syntax errors, in compiled languages also type errors. The
-        status is ``passed`` without errors, else ``compile_error`` with a message.
+        status is ``passed`` if it finds none, else ``compile_error`` with a message.
 
         Raises:
             ConfigError, InputError: for an unknown language, or one that the sandbox was not
@@ -292,7 +292,7 @@ class Sandbox:
                 task.cancelled = True
 
     def _submit(self, job: Job | ScriptJob, done: Done, owner: str = "") -> PendingJob:
-        """Queues a job, or the build of its program first."""
+        """Queues a job, or first the build of its program."""
         pool = self._running()
         if not job.is_foreign:
             return pool.submit(job, done, owner)

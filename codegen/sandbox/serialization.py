@@ -27,11 +27,11 @@ def job_row(job: Job, key: str = "", cache: bool = True) -> Row:
     """Returns a job as the body of ``/v1/judge``; default fields are omitted.
 
     Raises:
-        InputError: for a call with arguments that JSON lacks, and for a job without expected
-            output.
+        InputError: for a call with arguments that JSON cannot represent, and for a job without
+            expected output.
     """
     if job.expected_stdout is None:
-        raise InputError("A job without expected output has no verdict.", "Send a Script.")
+        raise InputError("A job without expected output has no verdict.", "Send a ScriptJob.")
     row: Row = {}
     for item in fields(Job):
         value = getattr(job, item.name)

@@ -1,6 +1,6 @@
-"""Verdicts for rewards, adapters and other harnesses, which do not open sandboxes.
+"""Verdicts for rewards, adapters and other harnesses that do not open sandboxes.
 
-Programs run in the services that ``CODEGEN_SANDBOX_URL`` names (several with commas), else in a
+Programs run in the services that ``CODEGEN_SANDBOX_URL`` lists (comma-separated), else in a
 sandbox in this process. A failing sandbox is retried twice. Then :class:`NotScored` is raised: a
 sandbox failure must never count as a wrong program.
 """
@@ -55,7 +55,7 @@ def choose_sandbox(
 
     Args:
         trust: minimum trust of the tests.
-        settings: further arguments of a local :class:`Sandbox`; a service has its own.
+        settings: other arguments of a local :class:`Sandbox`; a service has its own.
     """
     if urls := service or [url for url in os.environ.get(URL_ENV, "").split(",") if url]:
         return SandboxClient(urls, patience_s=PATIENCE_S, least_trust=trust)
@@ -63,7 +63,7 @@ def choose_sandbox(
 
 
 def shared_sandbox(trust: Trust = "blinded") -> Sandbox | SandboxClient:
-    """Returns the sandbox that all threads of this process share; it ends with the process."""
+    """Returns the sandbox that all threads of this process share; it closes at process exit."""
     key = os.getpid(), os.environ.get(URL_ENV, ""), trust
     with _locks.setdefault(os.getpid(), threading.Lock()):
         if key not in _shared:
@@ -72,7 +72,7 @@ def shared_sandbox(trust: Trust = "blinded") -> Sandbox | SandboxClient:
 
 
 def close_shared(*broken: Sandbox | SandboxClient) -> None:
-    """Closes the shared sandboxes, or only broken ones; the next job opens another."""
+    """Closes all shared sandboxes, or only ``broken`` ones; the next job opens another."""
     with _locks.setdefault(os.getpid(), threading.Lock()):
         for key in [key for key, one in _shared.items() if not broken or one in broken]:
             _shared.pop(key).close()
@@ -87,7 +87,7 @@ def run_jobs(
         partial: omit jobs without a score, unless the sandbox fails on any program.
 
     Raises:
-        NotScored: if one has no score. InputError: for an invalid job.
+        NotScored: if a job has no score. InputError: for an invalid job.
     """
 
     def run(keys: Sequence[Key]) -> Iterator[tuple[Key, Outcome]]:
@@ -124,7 +124,7 @@ def _works(trust: Trust) -> bool:
 def scored(
     run: Run[Key, AnyResult], keys: Iterable[Key], unscored: Sequence[Status] = UNJUDGED
 ) -> dict[Key, AnyResult]:
-    """Returns a result for each key, as :func:`retried`.
+    """Returns a result for each key, with retries like :func:`retried`.
 
     Raises:
         NotScored: if the sandbox failed, or a result's status is one of ``unscored``; by default
@@ -134,7 +134,7 @@ def scored(
     retried(run, keys, found)
     for result in found.values():
         if result.status in unscored:
-            raise NotScored(f"The sandbox gave no verdict ({result.status}): {result.message}")
+            raise NotScored(f"The sandbox returned no verdict ({result.status}): {result.message}")
     return found
 
 
@@ -145,7 +145,7 @@ def retried(run: Run[Key, AnyResult], keys: Iterable[Key], found: dict[Key, AnyR
         run: yields the results of keys, in any order.
 
     Raises:
-        NotScored: if the last attempt failed; ``found`` has the results until then.
+        NotScored: if the last attempt failed; ``found`` has the results so far.
     """
     left: list[Key] = [*keys]
     error: Exception | None = None

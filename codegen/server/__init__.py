@@ -5,7 +5,7 @@ A :class:`~codegen.server.completion.engine.CompletionEngine` serves both LSP an
 - ``completion``: ``requests`` (requests, completions and limits), ``prompts`` (sentinels, window
   and layout), ``engine`` (the latest request per document, earlier suggestions), ``schedule`` (the
   queue and continuous batching), ``model`` and ``model_worker`` (a model in this process, with the
-  documents' caches), ``upstream`` (a server instead of the model), ``postprocess`` (where a
+  documents' caches), ``upstream`` (a remote server instead of the model), ``postprocess`` (where a
   suggestion ends).
 - ``context``: ``document`` (an open document's text), ``workspace`` (snippets of other files:
   ``sources`` reads them, ``symbols`` describes them, ``snippets`` selects and ranks).

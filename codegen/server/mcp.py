@@ -2,8 +2,8 @@
 
 An agent can read data directories and runs, score runs and create new ones, run and test programs,
 query databases, and complete code. The command line sets the directories, databases and model that
-it may use (:class:`AgentPermissions`). Paths outside of the directories are rejected, also through
-symbolic links; databases are read-only; programs run in the sandbox.
+it may use (:class:`AgentPermissions`). Paths outside the directories are rejected, including
+through symbolic links; databases are read-only; programs run in the sandbox.
 
 Each tool is a method of :class:`Tools`; the agent reads its docstring. Results are bounded
 (:func:`bounded`) and marked where they were cut; an error is one line.
@@ -89,13 +89,13 @@ class AgentPermissions:
     """Resources and limits of an agent.
 
     Attributes:
-        roots: directories that it may read, and write runs into.
+        roots: directories that the agent may read, and write runs into.
         databases: name -> file or URL; read-only.
-        model: model options for ``codegen eval run``; empty for no model.
+        model: model options for ``codegen eval run``; empty without a model.
         languages: programming languages, in addition to Python.
         samples: maximum samples per call of ``eval_run``.
         seconds: maximum seconds per call of ``eval_run`` or ``eval_score``.
-        rows: maximum rows of a database's answer.
+        rows: maximum rows per database answer.
     """
 
     roots: tuple[Path, ...] = ()
@@ -125,10 +125,10 @@ class AgentPermissions:
         return found
 
     def folder(self, given: str) -> Path:
-        """Returns an existing file or directory below one of the roots, without links in its path.
+        """Returns an existing file or directory below one of the roots, without links inside.
 
         Raises:
-            InputError: otherwise.
+            InputError: if the path is outside the roots, missing or contains links.
         """
         found = self.path(given)
         if not found.exists():
@@ -138,10 +138,10 @@ class AgentPermissions:
         return found
 
     def run(self, given: str) -> Path:
-        """Returns an existing directory below one of the roots, without links in its path.
+        """Returns an existing directory below one of the roots, without links inside.
 
         Raises:
-            InputError: otherwise.
+            InputError: if the path is outside the roots, missing, a file or contains links.
         """
         found = self.folder(given)
         if not found.is_dir():
@@ -294,7 +294,7 @@ class Tools:
         return bounded({"plan": plan, "started": True, **found})
 
     def _task(self, name: str) -> str:
-        """Returns a task's name; the file of ``file:PATH`` and its problems must be in a root."""
+        """Returns a task's name; a ``file:PATH`` file and its problems must be inside a root."""
         if name.startswith("-"):
             raise InputError(f"{name!r:.80} is not a task.", "Call eval_tasks to list them.")
         if not name.startswith(FILE):
@@ -313,8 +313,8 @@ class Tools:
         """Runs a ``codegen`` command as a child process; reports its log as progress.
 
         Raises:
-            CodegenError: with its last line, if it failed.
-            MachineError: if it reached the time limit; it can be resumed.
+            CodegenError: if the command failed; contains its last line.
+            MachineError: if the command reached the time limit; it can be resumed.
         """
         argv = [sys.executable, "-m", "codegen", *words, "--json"]
         pipe = asyncio.subprocess.PIPE
@@ -352,7 +352,7 @@ class Tools:
         try:
             return json.loads(printed)
         except ValueError:
-            last = next((line for line in reversed(lines) if line), "it printed nothing")
+            last = next((line for line in reversed(lines) if line), "The command printed nothing.")
             raise CodegenError(last.removeprefix("Error: ")) from None
 
     def run_code(
@@ -493,7 +493,7 @@ class _Server(MCPServer):
         """Calls a tool by name.
 
         Raises:
-            ToolError: in one line.
+            ToolError: if the tool fails; one line.
         """
         try:
             return await super().call_tool(name, arguments, context)
@@ -534,7 +534,7 @@ def make_server(tools: Tools) -> MCPServer:
 
 
 def make_app(server: MCPServer) -> Starlette:
-    """Returns streamable HTTP at ``/mcp`` without sessions, to be wrapped in a :class:`Guard`.
+    """Returns a streamable HTTP app at ``/mcp``, without sessions; wrap it in a :class:`Guard`.
 
     Serve it within ``server.session_manager.run()``.
     """

@@ -1,6 +1,6 @@
-"""Counters and latencies of this process, without contents of documents.
+"""Counters and latencies of this process; they contain no document text.
 
-``/metrics`` shows them in Prometheus's text format, the log in one line.
+``/metrics`` shows them in Prometheus's text format, and the log in one line.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Metrics:
         self._of(Counter, name).inc(by)
 
     def observe(self, stages: Mapping[str, float]) -> None:
-        """Adds durations in seconds."""
+        """Records durations by stage, in seconds."""
         for stage, seconds in stages.items():
             self._latest[stage].append(seconds)
             self._seconds.labels(stage).observe(seconds)
@@ -59,7 +59,7 @@ class Metrics:
         return int(self.registry.get_sample_value(f"{_PREFIX}{name}_total") or 0)
 
     def quantile(self, stage: str, share: float) -> float | None:
-        """Returns a quantile of a stage's latest durations, in seconds; None without any."""
+        """Returns a quantile of a stage's latest durations, in seconds; None without data."""
         ordered = sorted(self._latest[stage].copy())
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
 

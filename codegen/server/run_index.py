@@ -37,12 +37,12 @@ class Run:
     """One run.
 
     Attributes:
-        name: its path, relative if the searched directory was.
+        name: path, relative if the searched directory was.
         state: ``stopped`` if it is neither finished nor locked by a process.
-        what: its task, data or model in a few words.
+        what: short description: task, data or model.
         when: latest modification time of its files, in seconds since 1970.
         bytes: total size of the directory.
-        numbers: its main results, the most important first.
+        numbers: main results, the most important first.
         resume: command that resumes a stopped run.
     """
 
@@ -68,12 +68,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A kind of run: detection and description.
+    """Kind of run, with its detection and description.
 
     Attributes:
         settings: possible settings files.
-        holds: dotted keys; the file must have all keys of one of these tuples.
-        done: files of which a finished run has at least one.
+        holds: tuples of dotted keys; the file must have all keys of one tuple.
+        done: files that mark a finished run; one of them suffices.
         locks: files locked by a process while it writes.
         describe: (settings, directory) -> description of the run, and its results.
         command: command that resumes the run; fields of the settings in braces.
@@ -92,7 +92,7 @@ def find_runs(places: Iterable[str | os.PathLike[str]]) -> list[Run]:
     """Finds the runs in and below directories, sorted by name.
 
     Raises:
-        InputError: if one is not a directory.
+        InputError: if a path is not a directory.
     """
     found: dict[Path, Run] = {}
     seen: set[Path] = set()
@@ -223,7 +223,7 @@ def _numbers(row: Any, keys: Mapping[str, str]) -> dict[str, float]:
 
 
 def _size(folder: Path) -> tuple[int, float]:
-    """Returns the total bytes of all files below, and the latest change of a top-level file."""
+    """Returns the total bytes and the latest modification time of all files in a directory."""
     size, when = 0, 0.0
     for here, _, files in os.walk(folder):
         for name in files:

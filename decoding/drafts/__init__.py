@@ -3,9 +3,9 @@
 - ``protocol``: the interface between a loop and its drafters;
 - ``edits`` drafts the new version of a file from the old one, also in diffs and SEARCH/REPLACE
   blocks;
-- ``lookup`` drafts continuations of the same earlier text, or the target's likely candidates after
-  the same token before;
-- ``chain`` builds a row's drafters and picks the draft that expects the most tokens; ``planner``
+- ``lookup`` drafts continuations of the same earlier text, or the target's latest candidates after
+  the same token;
+- ``chain`` builds a row's drafters and picks the draft with the most expected tokens; ``planner``
   trims drafts to the profitable length;
 - ``vllm_proposer`` and ``vllm_worker`` are vLLM plugins. Only the last imports torch.
 """

@@ -1,8 +1,8 @@
-"""Several drafters for one row; the draft that expects the most accepted tokens is used.
+"""Several drafters for one row; the draft with the most expected accepted tokens is used.
 
 A drafter's estimate of its success is corrected by its past success in the row (``trust``),
-separately for drafts that it was sure of and others. Unused drafts are also compared with the
-emitted tokens, which costs no verification: a failing drafter is skipped, and returns as soon as
+separately for confident drafts and others. Unused drafts are also compared with the emitted
+tokens, which costs no verification: a failing drafter is skipped, and used again as soon as
 it would have been correct. ``planner`` decides whether a draft is worth its cost.
 
 No code here reads a clock.
@@ -19,7 +19,7 @@ from codegen.decoding.drafts.lookup import RecyclingDrafter, SuffixDrafter
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.suffix import SuffixStore
 
-_SURE = 0.9  # probability of the first token
+_SURE = 0.9  # minimum probability of a confident draft's first token
 _WEIGHT = 4.0  # initial weight, in tokens, of a drafter's own estimate
 _FORGET = 0.9  # decay per draft
 
@@ -60,7 +60,7 @@ class DrafterChain(Drafter):
             drafter.begin(prompt, context)
 
     def draft(self, limit: int) -> Draft:
-        """Returns the draft with the most expected tokens; of equal ones the first.
+        """Returns the draft with the most expected tokens; ties: the first.
 
         Its probabilities are corrected, and its ``source`` is the drafter's name.
         """
@@ -82,7 +82,7 @@ class DrafterChain(Drafter):
         return Draft(draft.tokens, draft.parents, corrected, chosen)
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """Compares the drafts with the emitted tokens, and passes those to every drafter."""
+        """Compares the drafts with the emitted tokens; passes the tokens to every drafter."""
         for name, draft in self._made.items():
             expected = _expected(draft, len(tokens))
             self._trust[name, _sure(draft)].learn(len(draft.path(tokens)), expected)

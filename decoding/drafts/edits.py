@@ -1,4 +1,4 @@
-"""Drafts of edits: the new version of a file from the old one, and diffs of it.
+"""Drafts of edits: a file's new version from its old version, and diffs of a file.
 
 **Rewritten files** (a cursor into the old file). The draft is the text at the cursor. Where the row
 and the original diverge, the cursor is reset:
@@ -7,19 +7,19 @@ and the original diverge, the cursor is reset:
   token was deleted); at the next line that begins with it, if they diverged at a line's start
   (lines were deleted); else by the guess that was more often correct so far, a replaced token or an
   inserted one;
-- later: after the place where the original has the longest tail of the row, at least two tokens;
-  of equally long ones the nearest to the point of divergence. Else, after a whole line, at the next
-  line if lines were replaced one by one, or if they were inserted.
+- later: after the original's longest match of the row's tail, at least two tokens; ties: the
+  nearest to the point of divergence. Else, after a whole line, at the next line by the guess that
+  lines were replaced one by one, or that lines were inserted.
 
 The point of divergence is kept until a few tokens agree again, so a wrong guess costs only one
-draft. As a tree, the draft also has the second guess while the cursor is unsure. Speculative edits
-are known from products (Cursor, Zed, OpenAI's predicted outputs), not from a paper; these rules are
-new.
+draft. As a tree, the draft also has the second guess while the cursor is uncertain. Speculative
+edits are known from products (Cursor, Zed, OpenAI's predicted outputs), not from a paper; these
+rules are new.
 
 **Diffs** (unified hunks and SEARCH/REPLACE blocks). The row's text is followed line by line. Within
 a hunk, the draft is the rest of the old line that the row has begun to keep (or remove) and the
-lines after it with the same sign; for an added line it is the rest of the line that it replaces,
-after the characters that both share. After ``<<<<<<< SEARCH`` the file is drafted from the end of
+lines after it with the same sign; for an added line it is the rest of the replaced line after the
+characters that both share. After ``<<<<<<< SEARCH`` the file is drafted from the end of
 the last block, and after ``=======`` from the searched lines, both by an edit cursor. Elsewhere
 only the next header is drafted.
 
@@ -40,24 +40,24 @@ from dataclasses import dataclass, field
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
 _RECENT = 16  # last tokens of the row that are searched for in the original
-_LOOKED_AT = 32  # candidate places on each side of the point of divergence
+_LOOKED_AT = 32  # candidate positions on each side of the point of divergence
 _AHEAD = 1024  # maximum deleted tokens
-_AGREED = 3  # tokens that make a guess certain
-_LONGEST, _SHORTEST = 64, 8  # tokens of a draft
+_AGREED = 3  # agreeing tokens that make a guess certain
+_LONGEST, _SHORTEST = 64, 8  # limits on a draft's tokens
 _LEAST = 0.2  # minimum probability of the last drafted token
 _OWN_WAY = 8  # differing tokens before drafts get shorter
 _FORGET = 0.9
-_PRIOR = 100  # assumed tokens between two edits before any is seen
+_PRIOR = 100  # assumed tokens between edits before the first edit
 _DOUBT = 1.5  # as for suffix drafts: after n agreeing tokens, the next weighs n / (n + 1.5)
 _GUESS = 0.6  # probability that a guess is correct
 
 
 class CursorDrafter(Drafter):
-    """Drafts from ``Context.original``.
+    """Drafter of the text at a cursor into ``Context.original``.
 
     A draft ends where the row's rate of edits makes its last token less likely than 0.2.
-    While the row differs from the original, drafts are halved each round; once it has differed
-    for longer than it ever agreed, drafts soon stop until it agrees again.
+    While the row differs from the original, drafts are halved each round; once the row has differed
+    for longer than it agreed, drafts soon stop until it agrees again.
 
     Args:
         line_ends: ids of the tokens that contain a line break.
@@ -80,18 +80,18 @@ class CursorDrafter(Drafter):
     def reset(self, original: Sequence[int], at: int = 0) -> None:
         """Switches to another original, with the cursor at one of its tokens."""
         self._original = list(original)
-        self._lines = [0]  # where lines start
+        self._lines = [0]  # line starts
         self._lines += [i + 1 for i, t in enumerate(self._original) if t in self.line_ends]
         self._at = at
         self._other: int | None = None  # the second guess
         self._run = _AGREED  # tokens that agreed since the cursor was set
         self._parted = at  # position where row and original diverged
-        self._pairs: dict[tuple[int, int], list[int]] = {}  # where each two tokens end
+        self._pairs: dict[tuple[int, int], list[int]] = {}  # ends of each token pair
         for i, pair in enumerate(itertools.pairwise(self._original)):
             self._pairs.setdefault(pair, []).append(i + 1)
         self._recent: list[int] = []  # the row's last tokens
-        self._tail: list[int] = []  # tokens emitted since then
-        self._tail_lines = 0  # line ends among them
+        self._tail: list[int] = []  # tokens emitted since the divergence
+        self._tail_lines = 0  # line ends in the tail
         self._length = _LONGEST
 
     @property
@@ -101,7 +101,7 @@ class CursorDrafter(Drafter):
 
     @property
     def next(self) -> int | None:
-        """The original's token at the cursor; None if the row differs from it, or at its end."""
+        """The original's token at the cursor; None after a divergence or at the original's end."""
         is_there = self._run >= _AGREED and self._at < len(self._original)
         return self._original[self._at] if is_there else None
 
@@ -178,7 +178,7 @@ class CursorDrafter(Drafter):
         return at < len(self._original) and self._original[at] == token
 
     def _agree(self) -> None:
-        """Called when the cursor is certain again; counts the guess that was in fact correct."""
+        """Called when the cursor is certain again; counts the guess that proved correct."""
         skipped = self._at - self._run - self._parted
         emitted = len(self._tail) - self._run
         counts = self._right[self._at_line_start(self._parted)]
@@ -212,7 +212,7 @@ class CursorDrafter(Drafter):
         return inserted, replaced
 
     def _deleted(self, token: int, at_start: bool) -> int | None:
-        """Returns the place after the token's next occurrence, or the start of a later line."""
+        """Returns the position after the token if it is one of the next two or begins a line."""
         for skipped in (1, 2):
             if self._has(self._parted + skipped, token):
                 return self._parted + skipped + 1
@@ -226,8 +226,8 @@ class CursorDrafter(Drafter):
         return None
 
     def _behind_tail(self) -> int | None:
-        """Returns the place after the original's longest match of the row's tail, at least two
-        tokens; of equally long ones the nearest to the point of divergence.
+        """Returns the position after the original's longest match of the row's tail, at least two
+        tokens; ties: the nearest to the point of divergence.
         """
         original, row = self._original, self._recent
         ends = self._pairs.get((row[-2], row[-1]), ())
@@ -260,15 +260,15 @@ _HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+\d+(?:,(\d{1,9}))? @@")
 _SEARCH, _DIVIDER, _REPLACE = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE"
 _NEXT = "@@ -"
 _REGION = 200  # lines of the file encoded for the cursor
-_LINES = 8  # lines of a draft within a hunk
+_LINES = 8  # maximum lines of a draft within a hunk
 _SHARED = 3  # characters that an added line and the one it replaces must share
-_RATE = 0.95  # probability of a hunk's token given the one before
+_RATE = 0.95  # probability of a hunk's token given the previous one
 
 
 @dataclass(slots=True)
 class _Hunk:
     """The state of a hunk: the next old line, the lines left on either side, and the lines removed
-    and added since the last kept one.
+    and added since the last kept line.
     """
 
     at: int
@@ -296,7 +296,7 @@ class _Hunk:
 
 @dataclass(eq=False)
 class DiffDrafter(Drafter):
-    """Drafts from ``Context.source``, the text of the file that the diff changes.
+    """Drafter for diffs of ``Context.source``, the text of the file that the diff changes.
 
     Args:
         encode: text to token ids, without special tokens.
@@ -317,7 +317,7 @@ class DiffDrafter(Drafter):
         self.cursor.begin((), Context())
         self._source = context.source.split("\n")
         self._line: list[int] = []  # tokens of the unfinished line
-        self._started = ""  # its beginning, if the last token of the line before contained it
+        self._started = ""  # the line's beginning, if the previous line's last token has it
         self._hunk: _Hunk | None = None
         self._searched: list[str] | None = None  # lines of the SEARCH part so far
         self._after = 0  # line of the file after the last block
@@ -393,7 +393,7 @@ class DiffDrafter(Drafter):
         return "\n".join(["".join(lines) + rest, *(sign + line for line in following), ""])
 
     def _jump(self, line: str, rest: str) -> None:
-        """Moves the cursor after the first searched line, if it is not where expected."""
+        """Moves the cursor after the first searched line, if that line is not where expected."""
         found = self._find([line])
         if found is not None and found != self._after:
             self._draft_from(self._region(found + 1), rest)
@@ -402,7 +402,7 @@ class DiffDrafter(Drafter):
         return self._source[first : first + _REGION]
 
     def _find(self, lines: list[str]) -> int | None:
-        """Returns the first of these lines: after the last block if possible, else anywhere."""
+        """Returns the index of these lines: after the last block if possible, else anywhere."""
         size = len(lines)
         last = len(self._source) - size + 1
         for i in (*range(self._after, last), *range(min(self._after, last))):

@@ -2,9 +2,9 @@
 
 **Suffix drafts**: continuations of the same earlier text, in this row or in past responses.
 
-After SuffixDecoding (Oliaro et al. 2024, arXiv 2411.04975): one index of the row's prompt and
-output, and one of past responses. The draft with the larger sum of probabilities is used; the row's
-own in a tie. Unlike in the paper, a match has no maximum length, and short matches lower the
+As in SuffixDecoding (Oliaro et al. 2024, arXiv 2411.04975), one index has the row's prompt and
+output, and one has past responses. The draft with the larger sum of probabilities is used; in a
+tie, the row's own. Unlike in the paper, a match has no maximum length, and short matches lower the
 probabilities: after n agreeing tokens, of the match and the draft, the next is multiplied by n / (n
 + 1.5).
 
@@ -12,9 +12,9 @@ probabilities: after n agreeing tokens, of the match and the draft, the next is 
 
 A table has, for each token, the target's most likely successors when the token was last verified,
 accepted or not. The draft is a tree grown from the table. A node's probability is the product, on
-its path, of the frequency with which the next token had its rank. The paper's tree of 80 nodes is
-fixed; ours is the most likely tree for the ranks seen in the row, which needs no tuning. The table
-is a dictionary and grows with the tokens seen, not with the vocabulary.
+its path, of the frequencies with which emitted tokens had these ranks. The paper's tree of 80 nodes
+is fixed; ours is the most likely tree for the row's ranks, which needs no tuning. The table is a
+dictionary and grows with the verified tokens, not with the vocabulary.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.suffix import SuffixIndex, SuffixStore
 
 _CONTEXT = 256  # last tokens of the row that are searched for in past responses
-_SAMPLE = 32  # places used to estimate probabilities
+_SAMPLE = 32  # positions used to estimate probabilities
 _DOUBT = 1.5  # measured on code, answers and an agent's traces: docs/drafts.md
 
 
 @dataclass(eq=False)
 class SuffixDrafter(Drafter):
-    """Drafts from the row itself and from a store of past responses.
+    """Drafter that copies from the row itself and from a store of past responses.
 
     Args:
         store: past responses, to which the row's is added when it finishes; None for the row only.
@@ -64,7 +64,7 @@ class SuffixDrafter(Drafter):
         self._own.append(self._sequence, self._row)
 
     def draft(self, limit: int) -> Draft:
-        """Returns the better of two drafts."""
+        """Returns the better of the row's and the store's draft."""
         options = (
             limit, self.factor, 0.0, self.min_probability, self.tree, _SAMPLE, self.min_match,
         )  # fmt: skip
@@ -90,7 +90,7 @@ class SuffixDrafter(Drafter):
 
 
 def _doubted(parents: Sequence[int], probabilities: Sequence[float], match: int) -> list[float]:
-    """Lowers the nodes' probabilities, more if fewer tokens agreed before."""
+    """Lowers the nodes' probabilities: the fewer tokens agreed before, the more."""
     lengths: list[int] = []
     factors: list[float] = []
     for parent in parents:
@@ -107,7 +107,7 @@ _MISSED = 8.0
 
 
 class RecyclingDrafter(Drafter):
-    """Drafts from the target's earlier candidates.
+    """Drafter that uses the target's earlier candidates.
 
     Args:
         candidates: successors kept per token.

@@ -37,8 +37,8 @@ _COMMON = 0.5  # discount on time that the last rows share, as any may end early
 _FEW, _CHEAP = 4, 1.25
 _FOLLOW = 0.2  # update rate of measured times and the pace
 _OUTLIER = 3.0  # limit on a measured time, relative to the known one
-# For widths that were not measured: a matrix of more rows may need another kernel (_JUMP), and a
-# token costs as much as in a prompt, whose pass omits the head; before any prompt, a whole pass.
+# Estimates for unmeasured widths: more rows may need another kernel (_JUMP), and a token costs as
+# much as in a prompt, whose pass omits the head, or a whole pass before any prompt.
 _JUMP = 0.5
 _JUMP_OF_BATCH = 0.25
 _PROMPT_FACTOR = 1.5
@@ -109,7 +109,7 @@ class PassCosts(Costs):
         return start + token * (width - below)
 
     def share(self, rows: int) -> float:
-        """Estimates from a smaller batch, else from prompts."""
+        """Estimates the fraction from a smaller batch, else from prompts."""
         plain = self._plain[rows]
         row = self._prompt_token
         if fewer := [count for count in self._plain if count < rows]:
@@ -136,7 +136,7 @@ class PassCosts(Costs):
 
 @dataclass(frozen=True)
 class SharedCosts(Costs):
-    """The costs of one of several requests whose passes run together, each with its own width.
+    """The costs of one request whose passes run with other requests' passes of any width.
 
     A pass's cost is its tokens' total cost, and requests divide a plain pass equally.
 
@@ -232,8 +232,8 @@ class Planner:
         return [share + common * among for among in last]
 
     def _width(self, drafts: Sequence[Draft], rows: int, most: int) -> int:
-        """Returns the width with the largest gain; 1 if none gains."""
-        gains = [0.0] * (most + 1)  # by width - 1: the expected gain of the last place
+        """Returns the width with the largest gain; 1 if no width gains."""
+        gains = [0.0] * (most + 1)  # by width - 1: the expected gain of the last position
         for draft, value in zip(drafts, self._values, strict=True):
             for place, probability in enumerate(sorted(draft.probabilities, reverse=True), 1):
                 gains[place] += value * probability
@@ -254,9 +254,9 @@ class Planner:
         """Records a pass.
 
         Args:
-            rows, width: its shape.
+            rows, width: shape of the pass.
             emitted: tokens added to each row of the last plan.
-            seconds: its duration; None if unknown.
+            seconds: duration of the pass; None if unknown.
         """
         if seconds is not None:
             self.costs.add(rows, width, seconds)

@@ -107,7 +107,7 @@ class Context:
 
 
 class Drafter(Protocol):
-    """Drafts the continuation of one row; :meth:`observe` and :meth:`finish` are optional.
+    """Drafter of one row's continuation; :meth:`observe` and :meth:`finish` are optional.
 
     Attributes:
         candidates: number of the target's most likely tokens that :meth:`observe` gets per

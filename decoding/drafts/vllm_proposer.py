@@ -8,7 +8,7 @@ Every request gets drafts from its own text and from past responses (``SuffixDra
 that rewrites a file, or changes it by a diff, passes the file in ``extra_args`` of its
 ``SamplingParams`` (``vllm_xargs`` over HTTP); that file's drafts take precedence::
 
-    {"original": "the text of the file"}      {"tenant": "whose past responses may be drafted from"}
+    {"original": "the text of the file"}      {"tenant": "owner of past responses to draft from"}
 
 vLLM passes only tokens to a proposer; ``DraftWorker``, as vLLM's worker, provides access to the
 requests. A proposer without it raises an error.
@@ -18,8 +18,8 @@ The settings are the same as for vLLM's suffix method: ``num_speculative_tokens`
 past responses. A match has no maximum length, so ``_max_tree_depth`` has no effect.
 
 Drafts are chains, as vLLM does not verify trees. Token recycling needs the target's logits and is
-unsupported. A finished request is released at the batch's next step, so the last ones stay until
-another request comes.
+unsupported. A finished request is released at the batch's next step, so the last requests stay
+until another request arrives.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ class _Row:
 
 
 class DraftProposer:
-    """Drafts for a batch; vLLM makes one per worker.
+    """Proposer of a batch's drafts; vLLM creates one per worker.
 
     Args:
         vllm_config: vLLM's config; its tokenizer is loaded with the first original.
 
     Attributes:
         suffix_options: options of the suffix drafters; ``store`` has past responses, if kept.
-        rows: requests that are drafted for, by vLLM's request id.
+        rows: state of the drafted requests, by vLLM's request id.
     """
 
     def __init__(self, vllm_config: Any) -> None:
@@ -103,7 +103,7 @@ class DraftProposer:
         token_ids_cpu: np.ndarray,
         slot_mappings: Any = None,
     ) -> list[list[int]]:
-        """Returns one draft for each request of the batch; empty if absent.
+        """Returns one draft, which may be empty, for each request of the batch.
 
         Args:
             sampled_token_ids: the latest tokens of each request; empty while its prompt is encoded.

@@ -1,9 +1,9 @@
-"""Cache editing: the key-value cache of a text during editing.
+"""Cache editing: a key-value cache that follows a text's edits.
 
-``cache`` follows edits (PIE, arXiv 2407.03157, with repairs) in a
+``cache`` applies edits (PIE, arXiv 2407.03157, with repairs) to a
 :class:`~codegen.decoding.cache.KVCache`; ``plan`` selects reusable states and finds moved text;
 ``rotation`` finds how a position rotates a key and rejects unsupported models; ``forward`` runs
-passes, including fast ones of few tokens. ``lexical`` finds the statement at the cursor, which is
+passes, with a fast path for few tokens. ``lexical`` finds the statement at the cursor, which is
 always re-encoded, and edits that change the lexical state of the text after them.
 """
 

@@ -1,16 +1,16 @@
-"""A cache that follows a text's edits: Positional Integrity Encoding and its repairs.
+"""A cache that follows a text's edits: Positional Integrity Encoding (PIE) with repairs.
 
 When tokens in the middle of a cached sequence change, :meth:`EditableCache.update` encodes only the
 new ones. Tokens after the edit keep their states, and their keys are rotated to the new positions
 (He et al., PIE, arXiv 2407.03157). These states are approximate, as they were encoded after the old
-text. If a definition changes while the user types a use of it, this alone is little better than
-ignoring the edit; re-encoding the typed line repairs it. So the last tokens are always re-encoded
-if stale, and :meth:`recompute` encodes all stale ones, from left to right, when there is time.
+text. If a definition changes while the user types a use of it, PIE alone is little better than
+ignoring the edit; re-encoding the typed line fixes that. So the last tokens are always re-encoded
+if stale, and :meth:`recompute` encodes all stale tokens, from left to right, when there is time.
 
-Beyond the paper: an update encodes all its places in one pass; a run of tokens is found wherever it
-moved (cut and paste); removed tokens are kept for a while. If the text before a token returns to
-what it was when the token was encoded (undo, redo, a suggestion that is typed), the token's states
-are known to be exact.
+Beyond the paper: an update encodes all new tokens in one pass; moved runs of tokens are found (cut
+and paste); states of removed tokens are kept for a while. If the text before a token is the same as
+when the token was encoded (after undo, redo or typing a suggestion), the token's states are known
+to be exact.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class PassRequest:
 
     Attributes:
         cache: the cache.
-        places: ascending places of its sequence to encode, int64 [Q].
-        keep: number of last places with logits.
+        places: ascending positions of its sequence to encode, int64 [Q].
+        keep: number of last positions whose logits are returned.
     """
 
     cache: EditableCache
@@ -85,11 +85,11 @@ class PassRequest:
 
 
 class EditableCache:
-    """One model's states of one text.
+    """One model's cached states for one text.
 
     :meth:`update`, :meth:`extend` and :meth:`recompute` run their forward passes themselves;
-    :meth:`updating`, :meth:`extending` and :meth:`recomputing` yield them to a driver that runs the
-    passes of several caches together.
+    :meth:`updating`, :meth:`extending` and :meth:`recomputing` yield the passes to a driver, which
+    batches several caches.
 
     The sequence is the last context given to :meth:`update`, followed by the tokens added by
     :meth:`extend`. A cache must not be used by several threads at once; several caches may share a
@@ -99,11 +99,11 @@ class EditableCache:
         model: a decoder-only model with rotary positions, loaded with ``sdpa`` attention.
         policy: rules for reuse and repair.
         step: runs passes of few tokens instead of the model.
-        sample: the tokens of a usual text to check the step with.
+        sample: token ids of typical text to check the step with.
 
     Attributes:
         kv: keys and values by slot.
-        ledger: the sequence, and which slot has the states of each place.
+        ledger: the sequence, and the slot of each position.
 
     Raises:
         ModelError: if the model's architecture does not support editing in the cache.
@@ -140,7 +140,7 @@ class EditableCache:
 
     @property
     def token_ids(self) -> list[int]:
-        """The sequence."""
+        """The sequence's token ids."""
         return self.ledger.sequence.tolist()
 
     @property
@@ -183,8 +183,8 @@ class EditableCache:
     def in_doubt(self, logits: torch.Tensor) -> bool:
         """Returns True if stale states may have changed the most likely token.
 
-        They shift logits by some tenths, and by more if the start of the sequence has changed. If
-        two tokens are nearly as likely, the choice is certain only after :meth:`recompute`.
+        Stale states shift logits by some tenths, and by more if the sequence's start has changed.
+        If two tokens are nearly as likely, only :meth:`recompute` makes the choice certain.
 
         Args:
             logits: logits of one or several tokens, [V] or [Q, V].
@@ -209,14 +209,14 @@ class EditableCache:
         Args:
             token_ids: the whole new context, at least one token.
             tail: number of tokens at the end that are re-encoded if stale: the cursor's line and
-                its surrounding statement. None for the policy's number.
+                its surrounding statement. None for ``policy.tail``.
             statement: start and end of another range that is re-encoded if stale: the cursor's
                 statement, in prompts where it is not at the end.
             stop: called between forward passes; if it returns true, the update ends early.
 
         Raises:
             ModelError: if the sequence is too long for the model.
-            ValueError: without tokens.
+            ValueError: if ``token_ids`` is empty.
         """
         return run_alone(self.updating(token_ids, tail=tail, statement=statement, stop=stop))
 
@@ -297,7 +297,7 @@ class EditableCache:
 
         Raises:
             ModelError: if the sequence is too long for the model.
-            ValueError: without tokens.
+            ValueError: if ``token_ids`` is empty.
         """
         return run_alone(self.extending(token_ids))
 
@@ -335,7 +335,7 @@ class EditableCache:
 
     @torch.inference_mode()
     def _arrange(self, plan: ReusePlan) -> int:
-        """Applies a plan and turns moved keys; returns how many tokens moved."""
+        """Applies a plan and rotates moved keys; returns the number of moved tokens."""
         ledger = self.ledger
         kept = np.flatnonzero(~plan.fresh)
         order = np.full(len(plan.tokens), -1, dtype=np.int64)
@@ -359,7 +359,7 @@ class EditableCache:
         """Sets the sequence's tokens.
 
         Args:
-            order: the tokens' slots, int64 [N'], N' <= N; -1, or no entry, for an empty slot.
+            order: the tokens' slots, int64 [N'], N' <= N; -1 or no entry: take an empty slot.
             tokens: int64 [N].
             marks: marks of the tokens.
         """
@@ -392,9 +392,9 @@ class EditableCache:
         self.kv.slots.position_of = self._tensor(self.ledger.positions())
 
     def _encode(self, places: NDArray[np.int64], stop: Stop | None) -> Passes[bool]:
-        """Encodes these places of the sequence, in order; returns whether it finished.
+        """Encodes these positions of the sequence, in order; returns True if all were encoded.
 
-        If not, the sequence is cut before the first place without states.
+        Otherwise the sequence is cut before the first position without states.
         """
         chunk = self.policy.chunk
         for start in range(0, len(places), chunk):
@@ -408,11 +408,11 @@ class EditableCache:
         return True
 
     def _forward(self, places: NDArray[np.int64], keep: int) -> Passes[torch.Tensor]:
-        """Runs one pass over these places; each attends to all places before it.
+        """Runs one pass over these positions; each attends to all positions before it.
 
         Args:
-            places: ascending places of the sequence, int64 [Q].
-            keep: number of last places with logits.
+            places: ascending positions of the sequence, int64 [Q].
+            keep: number of last positions with logits.
 
         Returns:
             Logits [keep, V].
@@ -458,7 +458,7 @@ class EditableCache:
         return found
 
     def _run(self, places: NDArray[np.int64], keep: int) -> torch.Tensor:
-        """Runs the model on these places; returns logits [keep, V]."""
+        """Runs the model on these positions; returns logits [keep, V]."""
         return forward(self.model, self.kv, self.ledger, places, keep, self._step)
 
     def _cut(self, length: int) -> None:
@@ -510,7 +510,7 @@ class EditedRow:
         if behind := tokens[self._context :]:
             logits = (yield from self.cache.extending(behind))[-1]
         self._length = len(self.cache) - 1
-        return logits.clone()[None, None]  # the strategy may change them
+        return logits.clone()[None, None]  # the strategy may change the result
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
         """Encodes chains; see :class:`codegen.decoding.sequences.Sequences`."""

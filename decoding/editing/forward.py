@@ -1,15 +1,15 @@
-"""Forward passes over some places of a sequence edited in its cache.
+"""Forward passes over some positions of an edited sequence.
 
 :class:`DecodeStep` is a fast pass of few tokens, for models built like Llama. Between two
-keystrokes a completion takes some passes of one token and one of a few dozen. With quantized
-weights the products are so short that a model's own ``forward`` spends most of its time on other
+keystrokes a completion takes one pass of a few dozen tokens and some of one. With quantized
+weights, matrix products are so fast that a model's own ``forward`` spends most of its time on other
 work: attention designed for many queries, masks, sixty small operations per layer. Here a layer is
 four products (queries, keys and values in one; gate and up in one), one in-place attention over the
 slots, two norms, a rotation and a gate. If all products are quantized, the whole pass is one call
 of :class:`codegen.kernels.cpu.CompiledPass`; otherwise the parts are computed one by one.
 
-The tokens may belong to several sequences with separate caches. They share one reading of the
-weights, which takes most of the time of such a pass.
+The tokens may belong to several sequences with separate caches. They share one read of the
+weights, which takes most of such a pass's time.
 
 The model is not changed; its own parameters are used, or quantized copies of them. Only classes
 with known code are supported (:data:`KNOWN`), and before a step is used its logits are compared
@@ -38,9 +38,9 @@ from codegen.decoding.editing.plan import Ledger, prefix_marks
 from codegen.decoding.editing.rotation import Support
 from codegen.kernels import cpu
 
-_CHECKED = 6  # tokens
-_MOST_ROWS = 16  # per pass; above it PyTorch's products are faster
-_READ = 256  # tokens of a prompt per pass
+_CHECKED = 6  # tokens to compare
+_MOST_ROWS = 16  # per pass; with more, PyTorch's products are faster
+_READ = 256  # prompt tokens per pass
 
 
 Product = Callable[[torch.Tensor], torch.Tensor]
@@ -84,16 +84,16 @@ class _Layer:
 
 
 class DecodeStep:
-    """A forward pass of few tokens over states in slots.
+    """A fast forward pass of few tokens over cached states.
 
     Args:
         model: a model that :func:`can_step` accepts.
         join: makes the products; :func:`plain_product` for the model's own weights.
-        most: maximum sequence length for which the step is used; None for any number.
+        most: maximum tokens of a pass for which the step is used; None for any number.
 
     Attributes:
-        together: maximum tokens of several sequences in one pass. With more, other kernels
-            (:class:`codegen.kernels.cpu.Product`) would run than for each sequence alone.
+        together: maximum tokens of several sequences in one pass. Larger passes would run other
+            kernels (:class:`codegen.kernels.cpu.Product`) than each sequence alone.
     """
 
     def __init__(self, model: PreTrainedModel, join: Join, *, most: int | None) -> None:
@@ -128,7 +128,7 @@ class DecodeStep:
         return tuple(sorted({part.bits for part in parts if isinstance(part, cpu.Product)}))
 
     def _compiled(self, config: Any) -> cpu.CompiledPass | None:
-        """Returns the whole pass in one call, if all products are compiled."""
+        """Returns the whole pass as one compiled call, if all products are compiled."""
         layers = [tuple(vars(layer).values()) for layer in self._layers]
         parts = [self._head, *(part for layer in layers for part in layer)]
         compiled = all(isinstance(part, (torch.Tensor, cpu.Product)) for part in parts)
@@ -186,12 +186,12 @@ class DecodeStep:
         )
 
     def of_rows(self, tokens: torch.Tensor, cache: KVCache, keep: int) -> torch.Tensor:
-        """Encodes the decoding loop's placed chains of tokens of several rows.
+        """Encodes placed chains of tokens, one per row of the decoding loop.
 
         Args:
             tokens: int64 [B, Q].
             cache: the cache with the placed tokens; slot s of a row has position s.
-            keep: number of a row's last tokens with logits.
+            keep: number of last tokens per row with logits.
 
         Returns:
             Logits [B, keep, V].
@@ -306,7 +306,7 @@ class DecodeStep:
 
 
 def can_step(model: PreTrainedModel) -> bool:
-    """Returns True if a model is one of :data:`KNOWN`, without any other modules."""
+    """Returns True if a model is one of :data:`KNOWN`, without extra modules."""
     prefix = KNOWN.get(type(model).__name__)
     if prefix is None or not type(model).__module__.startswith("transformers.models."):
         return False
@@ -352,10 +352,10 @@ def decode_with(model: PreTrainedModel, join: Join) -> bool:
 
 
 def own_step(model: PreTrainedModel) -> DecodeStep | None:
-    """Returns the short pass for the decoding loop on a CPU, with unchanged weights.
+    """Returns the decoding loop's fast step on a CPU, or None if unsupported.
 
-    Or with the products of :func:`decode_with`. None for a dtype without kernels, for other models,
-    while the model has hooks, and if the logits differ from the model's.
+    It uses the model's weights or the products of :func:`decode_with`. None for a dtype without
+    kernels, for other models, while the model has hooks, and if its logits differ.
     """
     fits = model.dtype in cpu.KERNELS and can_step(model)
     hooks = any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
@@ -430,13 +430,13 @@ def forward(
     keep: int,
     step: DecodeStep | None = None,
 ) -> torch.Tensor:
-    """Encodes places of the sequence; each attends to all places before it.
+    """Encodes positions of the sequence; each attends to all positions before it.
 
     Args:
         model: the model.
         kv, ledger: the sequence's cache and ledger.
-        places: ascending places of the sequence, int64 [Q].
-        keep: number of last places with logits.
+        places: ascending positions of the sequence, int64 [Q].
+        keep: number of last positions with logits.
         step: used instead of the model for up to ``step.most`` tokens.
 
     Returns:
@@ -452,7 +452,7 @@ def forward(
 
 
 def begin(kv: KVCache, ledger: Ledger, places: NDArray[np.int64]) -> torch.Tensor:
-    """Places the next tokens in the cache; returns their places as a tensor, int64 [Q]."""
+    """Places the next tokens in the cache; returns their positions as a tensor, int64 [Q]."""
     assert kv.slots.position_of is not None
     device = kv.slots.position_of.device
     positions = to_tensor(places, device)
@@ -463,7 +463,7 @@ def begin(kv: KVCache, ledger: Ledger, places: NDArray[np.int64]) -> torch.Tenso
 
 
 def step_rows(kv: KVCache, ledger: Ledger, positions: torch.Tensor, keep: int) -> StepRows:
-    """Returns the step's input for the places returned by :func:`begin`."""
+    """Returns the step's input for the positions returned by :func:`begin`."""
     device = positions.device
     tokens = to_tensor(ledger.sequence[positions.cpu().numpy()], device)
     return StepRows(tokens, cpu.SequenceRows(positions, to_tensor(ledger.order, device)), kv, keep)
@@ -478,12 +478,12 @@ def check_agreement(
 ) -> None:
     """Checks on a few tokens that a model computes the same logits with and without the cache.
 
-    They differ if the model ignores the given mask or positions, or if the step is not the model's
-    own computation.
+    They differ if the model ignores the given mask or positions, or if the step does not compute
+    the model's function.
 
     Args:
-        sample: the tokens of a usual text, because quantized weights lose far more on tokens that
-            the model never saw; by default, tokens spread over the vocabulary.
+        sample: token ids of typical text, because quantized weights are far less accurate on tokens
+            unseen in training; by default, tokens spread over the vocabulary.
 
     Raises:
         ModelError: if the logits differ.
@@ -510,7 +510,7 @@ def check_agreement(
                 "Run the model without it (codegen serve lsp -o precision=full), and report this.",
             )
         raise ModelError(
-            f"{support.name} cannot be edited in its cache: its logits change when it is "
+            f"{support.name} cannot be edited in its cache: its logits change when it "
             "receives a mask and positions.",
             "Use another model, or encode the whole context each time.",
         )
@@ -525,7 +525,7 @@ def to_tensor(values: NDArray[np.int64], device: torch.device) -> torch.Tensor:
 def _grouped_attention(device: torch.device, queries: int) -> Iterator[None]:
     """Keeps transformers from repeating the keys and values that several heads share.
 
-    With a mask it repeats them, which on a CPU takes longer than the attention itself at four
+    Repeating, which happens with a mask, takes longer on a CPU than the attention itself at four
     thousand tokens. Single queries are not affected.
     """
     name = "TRANSFORMERS_SDPA_FORCE_GQA"

@@ -1,9 +1,9 @@
-"""The statement at a cursor, and whether an edit changes the lexical state of the text after it.
+"""Lexical analysis: the statement at a cursor, and edits that change how later text is read.
 
-Texts are read with the tables of :mod:`codegen.decoding.rpg.languages`. Offsets are in characters.
+Text is read with the tables of :mod:`codegen.decoding.rpg.languages`. Offsets are in characters.
 
-Limits: those tables' limits. Regular expressions and raw strings of languages other than Python
-are not recognized either, so a quote in one may be taken for the start of a string.
+Limits: as for those tables; also, regular expressions and raw strings of languages other than
+Python are not recognized, so a quote in one may be taken for the start of a string.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LexicalPrefix:
     Attributes:
         state: lexical state at the offset.
         line: start of the line.
-        statement: start of the statement, at the latest at the line's start.
+        statement: start of the statement, not after the line's start.
     """
 
     state: LexicalState
@@ -93,7 +93,7 @@ def reads_otherwise(old: str, new: str, language: LexerSpec = PYTHON) -> bool:
     """Returns True if the edit opens or closes a string, comment or bracket for later text."""
     start = common_prefix(old, new)
     shared = common_prefix(old[start:][::-1], new[start:][::-1])
-    # At the end of the edit's last line, so that a comment on it does not count.
+    # Compare at the end of the edit's last line, so that a comment on that line does not count.
     line_end = new.find("\n", len(new) - shared)
     if line_end < 0:
         return False
@@ -103,7 +103,7 @@ def reads_otherwise(old: str, new: str, language: LexerSpec = PYTHON) -> bool:
 
 
 def tail_tokens(ends: Sequence[int], start: int, *, least: int = 16, most: int = 96) -> int:
-    """Returns how many of the last tokens end after ``start``, within bounds.
+    """Returns the number of last tokens that end after ``start``, within bounds.
 
     Args:
         ends: end of each token in the text, ascending.
@@ -143,9 +143,7 @@ def _lexer_of(language: LexerSpec) -> _Lexer:
 
 @lru_cache(maxsize=64)
 def _end_of(quote: Quote) -> re.Pattern[str]:
-    """Returns a regex up to the end of a string or comment: its closing mark or, for some, a line
-    break.
-    """
+    """Returns a regex that matches through a quote's closing mark or, if one-line, a newline."""
     close = re.escape(quote.close.decode())
     if not quote.multiline:
         close += r"|\n"

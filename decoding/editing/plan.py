@@ -1,8 +1,8 @@
-"""Assignment of tokens to slots: stale slots, and slots that are reused after an edit.
+"""Assignment of tokens to slots, with reuse of slots after an edit.
 
 A *mark* is a hash of a token and all tokens before it. A slot keeps the mark of the text in which
-it was encoded. It is *current* while its token still has that mark, else *stale*; it is *exact* if
-it is current and everything before it was exact when it was encoded.
+it was encoded. The slot is *current* while its token still has that mark, else *stale*; it is
+*exact* if it is current and all slots before it were exact when it was encoded.
 
 :func:`find_spans` finds reusable runs. Unlike a diff it ignores order, so text that was cut and
 pasted elsewhere is found too.
@@ -23,10 +23,10 @@ Tokens = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Marks = NDArray[np.uint64]
 
-_MOST_SPANS = 64  # reused per update, longest first
-_MOST_CANDIDATES = 8  # old places tried per new place
+_MOST_SPANS = 64  # spans reused per update, longest first
+_MOST_CANDIDATES = 8  # old positions tried per new position
 _EMPTY = -1  # encoded_at of a slot without states
-# The ledger's arrays, with their values for unused slots.
+# The ledger's arrays and their values for unused slots.
 _FIELDS = {
     "token": 0, "turned_for": 0, "encoded_at": _EMPTY, "mark": 0, "clean": False, "removed": 0,
 }  # fmt: skip
@@ -34,23 +34,23 @@ _FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class EditPolicy:
-    """Rules by which a cache follows edits.
+    """Policy for reusing and repairing states after edits.
 
     Attributes:
-        min_span: length of the shortest run that is reused after an edit, in tokens; shorter runs
-            are re-encoded, which costs little and keeps more states correct.
+        min_span: minimum tokens of a run that is reused after an edit; shorter runs are
+            re-encoded, which costs little and keeps more states correct.
         tail: default number of tokens at the end that an update never leaves stale.
         sink: tokens at the start of the sequence whose states cannot be reused elsewhere, since the
             first tokens attract the attention of all others.
-        keep_removed: tokens kept after their removal, for undo, paste and typed suggestions.
+        keep_removed: removed tokens whose states are kept for undo, paste and typed suggestions.
         chunk: maximum tokens per forward pass.
-        doubt: while states are stale, the choice of a token is certain if its logit leads the
-            second by this much (:meth:`EditableCache.in_doubt`).
-        doubt_after_start: the same after a change of one of the first ``start`` tokens, which get
-            much attention, so that all states shift by more.
+        doubt: minimum lead in logits at which the top token is certain while states are stale
+            (:meth:`EditableCache.in_doubt`).
+        doubt_after_start: the same after a change in the first ``start`` tokens, which get much
+            attention, so all states shift by more.
         start: see ``doubt_after_start``.
-        rotate: False keeps moved keys rotated for their old positions: "conflict fast encoding",
-            the paper's baseline, for comparisons only.
+        rotate: False leaves moved keys at their old rotation: the paper's baseline "conflict fast
+            encoding", for comparisons only.
     """
 
     min_span: int = 16
@@ -66,16 +66,16 @@ class EditPolicy:
 
 @dataclass(frozen=True, slots=True)
 class EditReport:
-    """Result of an update. ``reused + encoded`` is the number of tokens of the sequence.
+    """Result of an update. ``reused + encoded`` is the sequence's length.
 
     Attributes:
         reused: tokens whose cached states were reused.
         moved: reused tokens whose position changed.
         encoded: tokens encoded by the model.
-        stale: reused tokens that were encoded after a text other than the current one.
+        stale: reused tokens that were encoded after a different text.
         exact: True if all states equal those of encoding the whole sequence, up to rounding.
         seconds: wall time.
-        complete: False if ``stop`` interrupted the update; the sequence then ends there.
+        complete: False if ``stop`` interrupted the update, which also cuts the sequence there.
     """
 
     reused: int
@@ -90,12 +90,12 @@ class EditReport:
 def prefix_marks(tokens: Tokens, before: Marks | None = None) -> Marks:
     """Returns the mark of each token of a sequence, uint64 [N].
 
-    A mark is the sum, modulo 2^64, of a 64-bit mix (splitmix64) of each token so far with its
+    A mark is the sum, modulo 2^64, of a 64-bit mix (splitmix64) of each token so far and its
     position.
 
     Args:
-        tokens: the sequence, or its tokens after those with the marks ``before``.
-        before: the marks of the tokens before.
+        tokens: the sequence, or its remaining tokens if ``before`` is given.
+        before: the marks of the preceding tokens.
     """
     start = 0 if before is None else len(before)
     position = np.arange(start + 1, start + len(tokens) + 1, dtype=np.uint64)
@@ -109,14 +109,14 @@ def prefix_marks(tokens: Tokens, before: Marks | None = None) -> Marks:
 
 @dataclass
 class ReusePlan:
-    """Slots that are reused for a sequence of N tokens, and tokens to encode.
+    """Slots to reuse and tokens to encode for a sequence of N tokens.
 
     Attributes:
         tokens: int64 [N].
         marks: marks of the tokens, uint64 [N].
         slots: the reused slots, int64 [N]; -1 for none.
-        fresh: tokens to encode, bool [N]; True without a slot.
-        current: True if the reused slot was encoded in this text, bool [N].
+        fresh: tokens to encode, bool [N]; True for tokens without a slot.
+        current: tokens whose reused slot was encoded in this text, bool [N].
     """
 
     tokens: Tokens
@@ -127,15 +127,15 @@ class ReusePlan:
 
 
 class Ledger:
-    """The host's data for each slot (arrays over slots), and the sequence of slots.
+    """Host-side data of each slot (arrays over slots), and the sequence of slots.
 
     Attributes:
         token: the token id.
         turned_for: the position that the keys are rotated for.
-        encoded_at: position of its encoding; -1 for an empty slot.
-        mark: the mark of the text in which it was encoded, including its own token.
-        clean: True if everything before it was exact at that time.
-        removed: time at which it left the sequence; 0 while in it.
+        encoded_at: the position at which the slot was encoded; -1 for an empty slot.
+        mark: the mark of the text in which the slot was encoded, up to its token.
+        clean: True if all slots before it were exact at that time.
+        removed: time at which the slot left the sequence; 0 while in the sequence.
         order: the slots of the sequence, by position.
         marks: the sequence's marks.
     """
@@ -158,7 +158,7 @@ class Ledger:
 
     @property
     def current(self) -> Flags:
-        """Flags of the sequence's tokens that were encoded after the current text."""
+        """Flags for tokens that were encoded after the text that now precedes them."""
         return self.mark[self.order] == self.marks
 
     @property
@@ -182,7 +182,7 @@ class Ledger:
 
         Args:
             tokens: int64 [N], N > 0.
-            again: tokens that must not be stale, bool [N].
+            again: tokens that must be current, bool [N].
             policy: rules for reuse.
         """
         size = len(tokens)
@@ -202,7 +202,7 @@ class Ledger:
         return ReusePlan(tokens, marks, slots, fresh, current & ~fresh)
 
     def _same_text(self, marks: Marks) -> NDArray[np.int64]:
-        """Returns a slot per token that was encoded in the same text; -1 if none."""
+        """Returns each token's slot that was encoded in the same text; -1 if none."""
         found = np.full(len(marks), -1, dtype=np.int64)
         held = np.flatnonzero(self.encoded_at != _EMPTY)
         if not len(held):
@@ -237,8 +237,8 @@ class Ledger:
             slots[start : start + span.size] = pool[span.source : span.source + span.size]
 
     def _pool(self, used: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns the unused slots with states in text order: the sequence first, then the latest
-        removed slots. -1 separates slots that were not neighbors.
+        """Returns unused slots with states in text order: the sequence's, then removed slots, the
+        latest first. -1 separates slots that were not neighbors.
         """
         free = self.encoded_at != _EMPTY
         free[used[used >= 0]] = False
@@ -251,13 +251,13 @@ class Ledger:
         return np.insert(pool, np.flatnonzero(apart) + 1, -1)
 
     def held(self) -> NDArray[np.int64]:
-        """Returns the slots with states or in the sequence."""
+        """Returns the slots that have states or are in the sequence."""
         used = self.encoded_at != _EMPTY
         used[self.order] = True
         return np.flatnonzero(used)
 
     def take(self, slots: NDArray[np.int64]) -> None:
-        """Keeps only these slots, in this order; they include the sequence's slots."""
+        """Keeps only these slots, in this order; they must include the sequence's slots."""
         place = np.full(len(self.token), -1, dtype=np.int64)
         place[slots] = np.arange(len(slots))
         self.order = place[self.order]
@@ -298,11 +298,11 @@ class Ledger:
         self.arrange(order, self.token[order], self.marks[:length])
 
     def begin(self, places: NDArray[np.int64]) -> None:
-        """Marks the slots of these places as empty; they are about to be written."""
+        """Marks the slots at these positions as empty before a pass writes them."""
         self.encoded_at[self.order[places]] = _EMPTY
 
     def encoded(self, places: NDArray[np.int64]) -> None:
-        """Records that the slots of these places have been written."""
+        """Records that the slots at these positions have been written."""
         slots = self.order[places]
         self.encoded_at[slots] = self.turned_for[slots] = places
         self.mark[slots] = self.marks[places]
@@ -313,20 +313,20 @@ class Ledger:
 
     @property
     def valid(self) -> int:
-        """Number of tokens from the start that have states without a gap."""
+        """Number of leading tokens that all have states."""
         empty = np.flatnonzero(self.encoded_at[self.order] == _EMPTY)
         return int(empty[0]) if len(empty) else len(self.order)
 
 
 def _fill(slots: NDArray[np.int64], start: int, source: NDArray[np.int64]) -> None:
-    """Fills places from ``start`` on without a slot with unused slots of ``source``."""
+    """Assigns unused slots of ``source`` to positions from ``start`` on that have no slot."""
     target = slots[start : start + len(source)]
     free = (target < 0) & ~np.isin(source, slots)
     target[free] = source[free]
 
 
 class MatchedSpan(NamedTuple):
-    """``new[start : start + size]`` equals ``old[source : source + size]``."""
+    """A match: ``new[start : start + size]`` equals ``old[source : source + size]``."""
 
     start: int
     source: int
@@ -343,8 +343,8 @@ def common_prefix(one: Tokens, other: Tokens) -> int:
 def find_spans(old: Tokens, new: Tokens, *, shortest: int) -> list[MatchedSpan]:
     """Finds spans of ``new`` that are in ``old``, from left to right, disjoint on both sides.
 
-    Greedy: takes the longest run at each place of ``new``; of equally long ones, the one that
-    continues the span before. Takes linear time except for repetitions.
+    Greedy: takes the longest run at each position of ``new``; ties go to the run that continues the
+    previous span. Takes linear time unless runs repeat.
 
     Args:
         old, new: token ids, int64 [M] and [N]; negative ids in ``old`` match nothing.
@@ -389,7 +389,7 @@ def _places(old: Tokens, size: int) -> dict[bytes, list[int]]:
 
 
 def _nearest(places: list[int] | tuple[()], expected: int) -> list[int]:
-    """Returns a few of the places, nearest to the expected place first."""
+    """Returns a few of the positions, nearest to the expected one first."""
     if len(places) <= 1:
         return list(places)
     return sorted(places, key=lambda place: abs(place - expected))[:_MOST_CANDIDATES]

@@ -1,11 +1,11 @@
-"""Models that can be edited in their cache, and the rotation of their cached keys by position.
+"""Models that support cache editing, and how positions rotate their cached keys.
 
 Keys are cached with rotary positions (RoPE, arXiv 2104.09864): channels form pairs, and pair t of a
 key at position p is rotated by the angle p * f_t. Moving a key by D positions adds a rotation by
 D * f_t, the same for every token, head and old position (PIE, arXiv 2407.03157).
 
-Architectures differ in which channels form a pair (halves or neighbors), how many rotate, with
-which frequencies, and in which cached tensor they are. :func:`find_rotations` probes the model: a
+Architectures differ in which channels form a pair (halves or neighbors), how many rotate, at which
+frequencies, and in which cached tensor. :func:`find_rotations` probes the model: a
 sequence of one token attends only to itself, so its keys at two positions differ only by the
 rotation. One forward pass over some tokens at two positions shows which candidate (or no rotation)
 explains each layer best.
@@ -18,7 +18,7 @@ Unsupported, with the reason:
 - a layer whose states no candidate explains (learned positions);
 - models whose logits through the cache differ from a plain forward pass's;
 - ``dynamic`` (NTK) and ``longrope`` scaling beyond the original length: frequencies depend on the
-  longest length seen, so keys of different lengths do not fit together.
+  longest length so far, so keys cached at different lengths are incompatible.
 
 Sliding windows are supported: all states are kept, and the mask applies the window.
 """
@@ -40,7 +40,7 @@ from codegen.decoding.passes import cache_argument, check_architecture, check_at
 
 _PROBED = (1, 18)  # positions within any model's range
 _TOKENS = 4
-# The largest unexplained part of the states' norm; _ROUGH for 16-bit types.
+# Maximum unexplained fraction of the states' norm; _ROUGH for 16-bit types.
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 _ROUGH = 1e-2
 BOUND_TO_LENGTH = ("dynamic", "longrope")  # rope types
@@ -53,10 +53,10 @@ class Support:
     """A model's properties that editing depends on.
 
     Attributes:
-        name: the class's name.
+        name: the model's class name.
         rotations: one per layer.
         limit: maximum tokens per sequence; None if unlimited.
-        reason: the limit's reason.
+        reason: reason for the limit.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Support:
         """Rejects sequences beyond the limit.
 
         Raises:
-            ModelError: with both lengths.
+            ModelError: if the sequence is too long; gives both lengths.
         """
         if self.limit is not None and length > self.limit:
             raise ModelError(
@@ -81,14 +81,14 @@ _known: weakref.WeakKeyDictionary[PreTrainedModel, Support] = weakref.WeakKeyDic
 
 
 def examine(model: PreTrainedModel) -> Support:
-    """Returns a model's support for editing; examined once per model.
+    """Returns a model's support for editing, cached per model.
 
     Raises:
         ModelError: if the model is unsupported.
     """
     if model not in _known:
         check_architecture(model)
-        check_attention_only(model, "edits in the cache")
+        check_attention_only(model, "cache edits")
         limit, reason = _limit(model.config.get_text_config())
         _known[model] = Support(type(model).__name__, find_rotations(model), limit, reason)
     return _known[model]
@@ -114,7 +114,7 @@ def _limit(config: Any) -> tuple[int | None, str]:
 
 
 def rope_settings(config: Any) -> list[dict[str, Any]]:
-    """Returns the settings of rotary positions: one, or one per kind of layer."""
+    """Returns the rotary position settings: one, or one per kind of layer."""
     settings = getattr(config, "rope_parameters", None) or {}
     nested = [value for value in settings.values() if isinstance(value, dict)]
     return nested or [settings]
@@ -168,7 +168,7 @@ def _frequencies(model: PreTrainedModel) -> list[torch.Tensor]:
 def _identify(
     keys: torch.Tensor, values: torch.Tensor, tables: Sequence[torch.Tensor]
 ) -> tuple[Rotation | None, bool]:
-    """Returns the candidate that explains a layer's states best, and True if it is good enough.
+    """Returns the rotation that best explains a layer's states, and True if it is good enough.
 
     Args:
         keys, values: [2 T, H, 1, D] and [2 T, H', 1, D'], of T tokens at the first position and
@@ -200,5 +200,5 @@ def _identify(
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Returns the norm of the difference, relative to the norm."""
+    """Returns the norm of the difference, relative to the norm of ``other``."""
     return float((one.float() - other.float()).norm() / other.float().norm())

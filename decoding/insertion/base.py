@@ -4,9 +4,9 @@ For training, a model corrupts a :class:`~codegen.decoding.insertion.text.Text` 
 (``corrupt``) and learns to restore it (``forward`` returns a loss per text). For decoding, it
 completes texts with gaps (``fill``), using :class:`Insertion` as the loop's strategy.
 
-:class:`TokenEncoder` is bidirectional, pre-norm, with rotary positions, without causal mask and
-time. Source: Patel et al., "Insertion Language Models", 2025 (arXiv 2505.05755), section 3 and the
-released code: no biases in attention, ReLU, by default no layer norm after the last layer.
+:class:`TokenEncoder` is bidirectional and pre-norm, with rotary positions and without causal mask
+or time input. Source: Patel et al., "Insertion Language Models", 2025 (arXiv 2505.05755), section 3
+and the released code: no biases in attention, ReLU, by default no layer norm after the last layer.
 
 With ``prefix_apart``, which is not in the paper, the prefix attends only to itself. Its keys and
 values are then the same for all bodies: for many corruptions of one text in training and for all
@@ -45,7 +45,7 @@ Memory = list[tuple[Tensor, Tensor]]  # per layer: rotated keys, values [G, head
 
 
 class TokenEncoder(nn.Module):
-    """Encodes token ids to hidden states."""
+    """Encoder from token ids to hidden states."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class TokenEncoder(nn.Module):
         self.theta, self.step = config.rope_theta, config.rope_step
 
     def match_keys(self) -> None:
-        """Initializes keys equal to queries, so that equal tokens attend to each other at once.
+        """Initializes keys equal to queries, so equal tokens attend to each other from the start.
 
         Source: Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers", 2023 (arXiv
         2305.09828), in its simplest form.
@@ -198,7 +198,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class CorruptedText:
     """A corrupted text, and the tokens to restore, in order; similar lengths are batched together.
 
-    Subclasses add the places of the tokens.
+    Subclasses add the tokens' positions.
     """
 
     text: Text
@@ -232,13 +232,13 @@ class FillOptions:
         stages: for :class:`InsertionLM`: 1 samples slot and token from their joint distribution; 2
             samples the slot, then a token for it (as in all runs of the paper).
         slot_temperature: temperature of the slot in two stages; 0 in the paper.
-        stop_threshold: probability of stopping at which a text is finished (in the paper 0.5 for
+        stop_threshold: minimum stop probability at which a text is finished (in the paper 0.5 for
             planning, 0.9 for text, 0.8 for infilling).
         insist: True ignores the stop head in the first step (for infilling).
         insertions: maximum insertions per step and text, never into neighboring slots.
-        least_share: minimum probability of more insertions in a step, relative to the best one.
-        steps: time steps for models with masks; 0 for one per token.
-        order: fill order of models with masks: the most certain masks first, or random ones.
+        least_share: minimum probability of a step's additional insertions, relative to its best.
+        steps: time steps of masked models; 0 for one per token.
+        order: fill order of masked models: the most confident masks first, or random ones.
     """
 
     max_new_tokens: int = 256
@@ -283,7 +283,7 @@ def sum_by_row(values: Tensor, places: Tensor) -> Tensor:
 
 
 class FillingModel(PreTrainedModel):
-    """Base class of the models; see the module."""
+    """Base class of models that fill gaps; see the module."""
 
     config_class = EncoderConfig
     config: Any
@@ -346,7 +346,7 @@ class FillingModel(PreTrainedModel):
 
 
 def at(states: Tensor, places: Tensor) -> Tensor:
-    """Returns states [B, S, ...] at some places, [N, ...].
+    """Returns states [B, S, ...] at some positions, [N, ...].
 
     Args:
         states: states of a batch.
@@ -356,7 +356,7 @@ def at(states: Tensor, places: Tensor) -> Tensor:
 
 
 def numbers(marks: Tensor) -> Tensor:
-    """Returns the numbers of marks, bool [B, S], in row-major order, int64 [N]."""
+    """Returns the row-major indices of marks, bool [B, S]: int64 [N]."""
     return marks.flatten().nonzero()[:, 0]
 
 
@@ -367,7 +367,7 @@ class RunningBatch:
 
     Attributes:
         batch: B unfinished texts.
-        rows: their numbers.
+        rows: numbers of these texts.
         given: bool [B, S], the tokens that were present at the start.
         steps: forward passes so far.
     """
@@ -444,7 +444,7 @@ class GapRow(Row):
 
 
 class Insertion(Strategy):
-    """Fills :class:`GapRow` objects together, each with its own randomness.
+    """Strategy that fills :class:`GapRow` objects together, each with its own generator.
 
     Args:
         options: fill options; token limit, temperature and top-p come from the batch.

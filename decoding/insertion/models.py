@@ -1,8 +1,8 @@
-"""The three models: insertions, masked diffusion of flexible length, and of fixed length.
+"""The three models: insertion, and masked diffusion of flexible or fixed length.
 
-**Insertions**: one joint softmax over slots and tokens, and a head that stops.
+**Insertions**: one joint softmax over slots and tokens, and a stop head.
 
-Source: Patel et al., "Insertion Language Models", 2025 (arXiv 2505.05755), section 3; decoding by
+Source: Patel et al., "Insertion Language Models", 2025 (arXiv 2505.05755), section 3; decoding with
 one or several insertions per step follows section 3.3 and the released code. There, a finished text
 stays in the batch and gets a masked dummy token per step; here it leaves the batch.
 
@@ -12,10 +12,10 @@ schedules. Every token has an insertion time T1, uniform on [0, 1], and an unmas
 uniform on [T1, 1]. At time t it is missing (t < T1), a mask (T1 <= t < T2) or present. The network
 predicts the token at each mask and the expected number of missing tokens in each slot.
 
-Unlike the insertion language model's bag of tokens, the loss is a bound on the likelihood, and a
+Unlike the insertion model's bag-of-tokens loss, this loss is a bound on the likelihood, and a
 step can fill any number of tokens.
 
-Decoding (section 4 and the released code, Euler steps) takes steps of time. In a step from t to
+Decoding (section 4 and the released code) takes Euler steps in time. In a step from t to
 t + dt a slot gets g dt / (1 - t) masks in expectation, where g is the expected number of tokens
 missing there, and a mask becomes a token with probability dt / (1 - t). With ``order: confident``
 the same number of masks is filled, but those with the most likely tokens. Unlike in the released
@@ -73,7 +73,7 @@ class DroppedText(CorruptedText):
     """A text with some of its tokens removed.
 
     Attributes:
-        slots: each missing token's slot, as the number of places right of ``[BOS]``.
+        slots: each missing token's slot, as an offset from the slot of ``[BOS]``.
     """
 
     slots: list[int]
@@ -82,8 +82,8 @@ class DroppedText(CorruptedText):
 def drop(text: Text, rng: np.random.Generator, infill_rate: float = 0.0) -> DroppedText:
     """Removes a random subset of tokens.
 
-    Its size is uniform from none to all, as in the released code (in the paper's text it starts at
-    one, which would never train stopping), and so is the subset of that size. With probability
+    The size is uniform from none to all, as in the released code (in the paper it starts at one,
+    which would never train stopping), and so is the subset of that size. With probability
     ``infill_rate`` only tokens of one random span are removed, and only its slots are open.
     """
     size = len(text.body)
@@ -105,7 +105,7 @@ def drop(text: Text, rng: np.random.Generator, infill_rate: float = 0.0) -> Drop
 
 
 class InsertionLM(FillingModel):
-    """Model of insertions at any place; see the module."""
+    """Model that inserts tokens at any position; see the module."""
 
     config_class = InsertionConfig
     config: InsertionConfig
@@ -145,7 +145,7 @@ class InsertionLM(FillingModel):
         Args:
             batch: batch of texts.
             memory: the prefixes' keys and values.
-            slots: the numbers of the open slots, int64 [K], if known.
+            slots: row-major indices of the open slots, int64 [K], if known.
 
         Returns:
             float [K, V], for the K marks of ``batch.open_slots`` in row-major order; float [B, 2].
@@ -181,7 +181,7 @@ class InsertionLM(FillingModel):
     def fill(
         self, texts: Sequence[Text], options: FillOptions, rngs: Sequence[np.random.Generator]
     ) -> list[FilledText]:
-        """Inserts tokens until the stop head ends each text, or it has ``max_new_tokens`` new ones.
+        """Inserts tokens until the stop head or ``max_new_tokens`` ends each text.
 
         A text without an open slot is finished immediately.
         """
@@ -243,7 +243,7 @@ def pick(
 
     Args:
         logits: float32 [K, V], logits of the open slots.
-        slots: their numbers in row-major order, int64 [K]; each row has one.
+        slots: their row-major indices, int64 [K]; at least one per row.
         uniforms: float64 [2, B, S] in [0, 1).
         budget: int64 [B], insertions left, at least 1.
         options: fill options.
@@ -278,7 +278,7 @@ def pick(
 
 
 def _add_others(where: Tensor, joint: Tensor, budget: Tensor, options: FillOptions) -> None:
-    """Marks additional slots by falling joint logits of slot and token [B, S], without neighbors.
+    """Marks additional slots by descending joint logits of slot and token [B, S]; no neighbors.
 
     Two insertions into neighboring slots would be chosen independently of each other.
     """
@@ -300,7 +300,7 @@ _LATEST = 0.999  # latest training time, as weights grow like 1 / (1 - t)
 
 @dataclass(frozen=True, slots=True)
 class InterpolatedText(CorruptedText):
-    """A text at a time between empty and whole, with masks.
+    """A masked text at a time between empty (0) and complete (1).
 
     Attributes:
         gaps: number of missing tokens per slot, starting with the slot of ``[BOS]``.
@@ -348,7 +348,7 @@ class FlexibleMaskLM(FillingModel):
         return interpolate(text, self.config.mask_token_id, rng)
 
     def collate(self, corrupted: Sequence[InterpolatedText]) -> dict[str, Any]:
-        """Returns the texts with masks, the masks' tokens, the slots' gaps, and the times."""
+        """Returns the masked texts, the masks' tokens, the slots' gaps, and the times."""
         return {
             **super().collate(corrupted),
             "gaps": torch.tensor([g for item in corrupted for g in item.gaps]).float(),
@@ -368,11 +368,11 @@ class FlexibleMaskLM(FillingModel):
             batch: batch of texts.
             time: float [B].
             memory: the prefixes' keys and values.
-            places: the numbers of the masks, int64 [M], and of the open slots, int64 [K], if
-                known.
+            places: row-major indices of the masks, int64 [M], and of the open slots, int64 [K],
+                if known.
 
         Returns:
-            Logits, float [M, V]; the logarithms of the numbers for the open slots, float [K].
+            Logits, float [M, V]; logarithms of the expected numbers at the open slots, float [K].
         """
         masks, slots = places or (self.masks(batch), batch.open_slots)
         hidden = self.encoder(batch, memory, self.time_mlp(time.to(self.dtype)[:, None]))
@@ -419,7 +419,7 @@ class FlexibleMaskLM(FillingModel):
         steps = options.steps or DEFAULT_STEPS
         for step in range(steps + 1):
             share = 1 / max(steps - step, 1)  # dt / (1 - t)
-            uniforms = running.uniforms(3)  # tokens, which are filled, new masks: [3, B, S]
+            uniforms = running.uniforms(3)  # for tokens, masks to fill, new masks: [3, B, S]
             gaps = self._fill(running.batch, memory, step / steps, uniforms, share, options)
             running.steps += 1
             if step < steps:
@@ -447,7 +447,7 @@ class FlexibleMaskLM(FillingModel):
         """Replaces a fraction ``share`` of the masks by tokens, in place.
 
         Returns:
-            The expected numbers of missing tokens, float64 [K].
+            The expected numbers of missing tokens at the open slots, float64 [K].
         """
         masks = self.masks(batch)
         given = numbers(masks), numbers(batch.open_slots), uniforms[0][masks]
@@ -465,7 +465,7 @@ class FlexibleMaskLM(FillingModel):
 
 
 def _nearest(rates: Tensor) -> Tensor:
-    """Rounds rates to whole numbers, float64 [B, S], keeping running sums nearest to the rates'.
+    """Rounds rates to whole numbers, float64 [B, S], so that running sums stay nearest.
 
     Used in the last step, as no later step corrects random errors.
     """
@@ -497,7 +497,7 @@ def _chosen(
     if options.order == "random":
         return drawn
     rank = torch.full(masks.shape, -torch.inf, device=masks.device).masked_scatter(masks, sure)
-    place = rank.argsort(-1, descending=True).argsort(-1)  # 0 for the most certain
+    place = rank.argsort(-1, descending=True).argsort(-1)  # 0 for the most confident
     return masks & (place < drawn.sum(-1, keepdim=True))
 
 
@@ -524,7 +524,7 @@ class FixedMaskLM(FillingModel):
         return CorruptedText(Text(text.prefix, body), targets)
 
     def scores(self, batch: TextBatch, places: Tensor, memory: Memory | None = None) -> Tensor:
-        """Computes logits [M, V] at the masks, whose places are as in :func:`.base.at`."""
+        """Computes logits [M, V] at the masks; for ``places`` see :func:`.base.at`."""
         return self.head(at(self.encoder(batch, memory), places))
 
     def forward(self, targets: Tensor, **inputs: Tensor) -> Losses:
@@ -544,7 +544,7 @@ class FixedMaskLM(FillingModel):
     def fill(
         self, texts: Sequence[Text], options: FillOptions, rngs: Sequence[np.random.Generator]
     ) -> list[FilledText]:
-        """Fills an equal number of masks per step, the most certain first or in random order.
+        """Fills an equal number of masks per step, the most confident first or in random order.
 
         Raises:
             ValueError: if a text has a body, as a model of fixed length cannot fill gaps.

@@ -1,4 +1,4 @@
-"""Configurations and texts of the models: ``[CLS] prefix [BOS] body`` with slots between.
+"""Model configurations, and texts ``[CLS] prefix [BOS] body`` with slots between tokens.
 
 Slot k is immediately after token k. The body's first slot is after ``[BOS]``; no token is
 inserted after ``[CLS]`` or into the prefix.
@@ -36,13 +36,13 @@ class EncoderConfig(PretrainedConfig):
             distinguishes odd from even positions; pi does.
         final_norm: True adds a layer norm before the heads; not in the paper's runs.
         mixes_neighbours: True adds linear maps of a token's neighbors to its embedding,
-            so that no layers have to learn to attend there; not in the paper.
+            so that no layer must learn to attend to them; not in the paper.
         marks_open_slots: True adds a learned vector to tokens before open slots, so that the
-            stop head sees the gaps to fill (for infilling).
+            stop head can detect gaps to fill (for infilling).
         prefix_apart: True lets the prefix attend only to itself (:mod:`.base`); not published.
         initializer_range: standard deviation of the initial weights.
         cls_token_id, bos_token_id, pad_token_id, mask_token_id: see :class:`TextBatch`.
-        forbidden_token_ids: tokens that are never generated: the special ones.
+        forbidden_token_ids: special tokens, which are never generated.
     """
 
     vocab_size: int = 32
@@ -132,7 +132,7 @@ class Text:
         prefix: token ids of the prompt.
         body: token ids, without an end of sequence.
         open: for each slot, starting with the slot of ``[BOS]``, True if insertion is allowed: one
-            more flag than the body has tokens. Empty for all.
+            more flag than the body has tokens. Empty: all slots are open.
     """
 
     prefix: Sequence[int]
@@ -145,7 +145,7 @@ class Text:
 
     @property
     def slots(self) -> list[bool]:
-        """``open`` with a flag per slot."""
+        """One flag per slot, as in ``open``."""
         return list(self.open) or [True] * (len(self.body) + 1)
 
 
@@ -248,7 +248,7 @@ class TextBatch:
         return len(self.input_ids)
 
     def positions(self) -> Tensor:
-        """Places in the whole text, including the prefix, int64 [B, S]."""
+        """Returns positions in the whole text, including the prefix, int64 [B, S]."""
         place = torch.arange(self.input_ids.shape[1], device=self.input_ids.device)
         return place + (place > 0) * self.shift[:, None]
 
@@ -259,7 +259,7 @@ class TextBatch:
 
     @property
     def starts(self) -> Tensor:
-        """Place of ``[BOS]``, int64 [B]."""
+        """Position of ``[BOS]``, int64 [B]."""
         return (self.kinds != BODY).sum(-1) - 1
 
     def take(self, rows: Tensor) -> TextBatch:
@@ -285,7 +285,7 @@ class TextBatch:
 
         Args:
             where: bool [B, S].
-            tokens: int64 [B, S], read where marked.
+            tokens: int64 [B, S], used where marked.
 
         Returns:
             The longer texts; slots of new tokens are open.

@@ -44,18 +44,18 @@ class LexerSpec:
     """Table of one language.
 
     Attributes:
-        name, also: the languages that it serves, as in :data:`codegen.core.languages.LANGUAGES`.
+        name, also: the languages' names, as in :data:`codegen.core.languages.LANGUAGES`.
         keywords: names that are separate symbols.
         operators: operators of two bytes or more; any byte outside names, numbers and
             quotes is an operator too.
         quotes: strings and comments.
         newline: condition for a newline to end a statement outside brackets: ``always``;
-            ``complete``, after a symbol that can end one (Go's rule, close to JavaScript's);
+            ``complete``, after a symbol that can end a statement (as in Go, nearly in JavaScript);
             ``directive``, in a line that begins with ``#``; ``never``.
         indented: True if indentation is part of a signature; else braces make blocks.
         block_words: keywords that make a statement's ``{`` the start of a block.
-        list_words: keywords of statements in whose block a comma ends an item.
-        newline_in_brackets: True if a newline ends an element like a statement.
+        list_words: keywords of statements whose block has comma-separated items.
+        newline_in_brackets: True if a newline also ends an element of a bracket.
         block_after: symbols before a ``{`` that opens a block.
         only_statements: keywords that cannot be inside brackets; at a line's start they show that
             a bracket was left open.
@@ -237,12 +237,12 @@ def find_language(name: str) -> LexerSpec:
     """Returns the language with a name or alias.
 
     Raises:
-        ConfigError: for an unknown language, with the known ones.
+        ConfigError: if the language is unknown; lists the known ones.
     """
     found = _BY_NAME.get(name.lower())
     if found is None:
         known = ", ".join(language.name for language in LANGUAGES)
-        raise ConfigError(f"Unknown language {name!r}.", f"Languages are: {known}.")
+        raise ConfigError(f"Unknown language {name!r}.", f"Choose one of: {known}.")
     return found
 
 
@@ -253,7 +253,7 @@ def find_language(name: str) -> LexerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Scanner:
-    """A language's compiled expression.
+    """A language's compiled lexer.
 
     Attributes:
         pattern: matches one terminal; the number of the matching group is its kind.
@@ -269,8 +269,8 @@ def scanner_of(language: LexerSpec) -> Scanner:
     """Builds the scanner of a language.
 
     Its terminals are prefix-closed: a partial terminal at the text's end is matched up to the end.
-    So a lexer that waits whenever a match reaches the end finds the same terminals however the text
-    is split. Terminals that are not prefix-closed (``...`` with ``..``, ``'''`` with ``''``) get
+    So a lexer that waits whenever a match reaches the end finds the same terminals for any split of
+    the text. Terminals that are not prefix-closed (``...`` with ``..``, ``'''`` with ``''``) get
     extra operators, or an expression that matches only at the end and makes the lexer wait.
     """
     space = rb"[ \t\f\v]+"

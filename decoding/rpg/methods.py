@@ -43,7 +43,7 @@ from codegen.decoding.rpg.penalties import (
 
 # Tokens with these bytes end a repetition for DRY, as in its original implementation.
 _BREAKERS = frozenset(b'\n:"*')
-_MOST_BACK = 64  # tokens that can be removed without rereading the text
+_MOST_BACK = 64  # tokens that can be removed without a restart from the prompt
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Method:
     def of(
         cls, options: Options, tokens: Sequence[bytes | None], eos: Iterable[int] = ()
     ) -> Method:
-        """Creates a method for a vocabulary: the bytes of its tokens, None for special ones."""
+        """Creates a method for a vocabulary, given as each token's bytes; None: a special token."""
         return cls(options, CriticalTokens(tokens), frozenset(eos))
 
     def rule(self) -> Rule:
@@ -81,11 +81,11 @@ class Method:
 
 
 class Follower:
-    """A rule in step with a list of tokens that grows, and may lose its last tokens.
+    """A rule kept in step with a token list that grows and may lose its last tokens.
 
     Args:
         method: the method, which creates the rule.
-        prompt: the tokens before the list.
+        prompt: the tokens that precede the list.
     """
 
     def __init__(self, method: Method, prompt: Sequence[int]) -> None:
@@ -96,7 +96,7 @@ class Follower:
         self._rule = self._method.rule()
         push_all(self._rule, self._prompt)
         self._seen: list[int] = []
-        self._before: list[Any] = []  # states before each of the last seen tokens
+        self._before: list[Any] = []  # states before each of the last tokens
 
     def penalties(self, tokens: Sequence[int]) -> Sequence[Penalty]:
         """Returns the penalties after these tokens."""
@@ -120,7 +120,7 @@ class Follower:
 
 
 class Penalized(Strategy):
-    """Plain decoding with logits changed by a rule.
+    """Plain decoding with logits that a rule changes.
 
     Args:
         method: creates each row's rule, which reads the prompt at the first step.
@@ -148,7 +148,7 @@ _ROUNDS = 4  # steps whose states are kept
 
 
 class PenaltyProcessor(LogitsProcessor):
-    """Applies one method to every row.
+    """A logits processor that applies one method to every row.
 
     Rows are recognized by their tokens, not by their indices: beams may be reordered, prompts may
     change, and speculative decoding may remove tokens. A processor can be reused. The state of a
@@ -184,7 +184,7 @@ class PenaltyProcessor(LogitsProcessor):
             options: the method's options.
 
         Raises:
-            ConfigError: for an unknown method or option.
+            ConfigError: if the method or an option is unknown.
         """
         settings = read_options(name, options)
         end: Any = tokenizer.eos_token_id

@@ -17,8 +17,8 @@ the weights. Once e reaches k_min, z is lowered by
 
     min(cap, strength * (1 + growth * (e - k_min)))
 
-and the logits of the end of the sequence or the closing bracket are raised by ``bonus`` times the
-same amount. Copies in cycles of the same tokens have weight 1, in strings and outside.
+and the logits of the end-of-sequence tokens or the closing bracket are raised by ``bonus`` times
+the same amount. Copies in token cycles have weight 1, inside strings and outside.
 
 Limits: see ``structure``; a boundary inside a token is not detected.
 
@@ -51,7 +51,7 @@ from codegen.decoding.rpg.repetition import TokenLags
 from codegen.decoding.rpg.structure import Repetition, StructureTracker
 from codegen.kernels.vocabulary import penalize
 
-# Shorter cycles of tokens are not penalized: 0, 0, 0, 0 and ====.
+# Shorter token cycles, such as 0, 0, 0, 0 and ====, are not penalized.
 _LEAST_CYCLE = 24
 _SPACES = b" \t\r\n\f\v"
 _NAME_BYTES = frozenset(
@@ -65,7 +65,7 @@ Kind = Literal["add", "scale", "multiply"]
 
 
 class Penalty(NamedTuple):
-    """A change of some logits z of one row.
+    """A change to some logits z of one row.
 
     Attributes:
         ids: token ids, int64, each once.
@@ -81,7 +81,7 @@ class Penalty(NamedTuple):
 
 
 class Rule(Protocol):
-    """State of one row."""
+    """A rule with the state of one row."""
 
     def push(self, token: int) -> None:
         """Appends the next token of the prompt or output."""
@@ -169,7 +169,7 @@ def _tables(penalties: Sequence[tuple[int, Penalty]]) -> tuple[torch.Tensor, tor
 
     Returns:
         Rows and ids, int64 [2, N]; and float64 [3, N]: the factor of positive logits, the factor of
-        others, and the addend.
+        other logits, and the addend.
     """
     counts = [len(penalty.ids) for _, penalty in penalties]
     rows = np.repeat([row for row, _ in penalties], counts)
@@ -185,11 +185,11 @@ def _tables(penalties: Sequence[tuple[int, Penalty]]) -> tuple[torch.Tensor, tor
 
 
 class CriticalTokens:
-    """The token ids that would begin a given text: the critical tokens of a repetition.
+    """Lookup of the token ids that can begin a text: the critical tokens of a repetition.
 
     Many tokens can begin a text: ``elif`` after two of four columns can begin with ``"  elif"``,
-    ``"  el"`` and others. They are looked up in a sorted table of the vocabulary, built once per
-    tokenizer; results are cached, as the same keywords recur.
+    ``"  el"`` and others. The sorted table of the vocabulary is built once per tokenizer; results
+    are cached, as the same keywords recur.
 
     Args:
         tokens: bytes of each token id, None for special and unused ids
@@ -202,9 +202,9 @@ class CriticalTokens:
 
     @cached_property
     def _tables(self) -> dict[bytes | None, tuple[list[bytes], list[int]]]:
-        """Returns sorted bodies (tokens without leading whitespace) with their ids, by whitespace.
+        """Sorted bodies (tokens without leading whitespace) and ids, keyed by that whitespace.
 
-        All bodies are under None.
+        The key None has all bodies.
         """
         rows: dict[bytes | None, list[tuple[bytes, int]]] = {None: []}
         for index, token in enumerate(self.tokens):
@@ -222,9 +222,9 @@ class CriticalTokens:
     def beginning(self, text: bytes, margin: bytes | None) -> np.ndarray:
         """Returns the ids of the tokens that begin ``margin`` followed by ``text``, int64, sorted.
 
-        A token counts if it has the margin and then either a beginning of the text or all of it. If
-        the text ends in a letter of a name, no other such letter may follow (``printer`` does not
-        begin ``print``). Tokens of only whitespace do not count.
+        A token matches if it is the margin and a prefix of the text, or begins with both in full.
+        If the text ends in a name character, no other may follow (``printer`` does not begin
+        ``print``). Tokens of only whitespace do not match.
 
         Args:
             text: the next text, not empty.
@@ -293,7 +293,7 @@ class GrammarRule:
         return self._ours() if self.options.mode == "ours" else self._paper()
 
     def snapshot(self) -> tuple[Any, ...]:
-        """Returns the state, an immutable value."""
+        """Returns the immutable state."""
         return self._structure.snapshot(), self._cycle
 
     def restore(self, state: tuple[Any, ...]) -> None:
@@ -356,7 +356,7 @@ class GrammarRule:
 
 
 class RepetitionPenalty(History):
-    """Lowers the probability of every token of the row so far, once per token."""
+    """Penalty on every token id in the row so far, once per id."""
 
     def __init__(self, options: RepetitionPenaltyOptions) -> None:
         super().__init__()
@@ -384,7 +384,7 @@ class RepetitionPenalty(History):
 
 
 class NoRepeatNgram(History):
-    """Forbids a token that would complete an n-gram for the second time."""
+    """Ban on tokens that would repeat an n-gram."""
 
     def __init__(self, options: NoRepeatNgramOptions) -> None:
         super().__init__()

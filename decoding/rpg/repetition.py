@@ -1,7 +1,7 @@
 """Repetitions at the end of a growing sequence, and differences between the copies.
 
 **Squares** are found by counters, one per lag, in O(P) per item. For a sequence s and each lag
-p <= P, ``run[p]`` is the number of trailing places t with s[t] = s[t-p]. The sequence then ends in
+p <= P, ``run[p]`` counts the trailing positions t with s[t] = s[t-p]. The sequence then ends in
 k = 1 + run[p] // p equal copies of a block of p items, and the smallest p with k >= 2 is the block
 that repeats. The paper finds it by a suffix array over the whole text (Dong et al. 2025, arXiv
 2505.10402, section 3.2). The counters return the same result for periods up to P, at a cost per
@@ -11,22 +11,22 @@ All states are immutable: pushing an item creates a new state, so an old one can
 forked at no cost.
 
 **Weights** distinguish a loop from a table that the user wants. Code repeats structure everywhere:
-imports, tables, assertions. Differences between copies are found in their *pieces*: the
-runs of letters and of digits in its names, numbers and strings.
+imports, tables, assertions. Differences between copies are found in their *pieces*: the runs of
+letters or digits in their names, numbers and strings.
 
 ===============================================================================  ======
-compared with the copy before,                                                   weight
+compared with the previous copy,                                                 weight
 ===============================================================================  ======
-no words are new, or numbers and single letters continue by the same steps          1
+nothing is new, or numbers and single letters continue by the same steps            1
 some numbers continue by the same steps, and other numbers or words are new      1/2
 other numbers are new, but no words                                              1/4
 words are new and no numbers continue                                            0
 ===============================================================================  ======
 
-A copy of weight 0 halves the total so far. Elements of brackets have half the weight, since data
-repeats more than statements, and new numbers without a word at most a quarter. A block of two or
-more statements has weight 1/2 at least: in real code it rarely occurs four times in a row,
-regardless of its contents (measured: docs/rpg.md).
+A copy of weight 0 halves the total so far. Elements of brackets weigh half, since data repeats more
+than statements; with new numbers and no words, at most a quarter. A block of two or more statements
+weighs at least 1/2: in real code it rarely occurs four times in a row, regardless of its contents
+(measured: docs/rpg.md).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _BLOCK = 0.5
 
 
 class Square(NamedTuple):
-    """The sequence ends in ``copies`` equal blocks of ``period`` items.
+    """A repetition: the sequence ends in ``copies`` equal blocks of ``period`` items.
 
     Attributes:
         period: items in a block.
@@ -63,7 +63,7 @@ class Stream(NamedTuple):
 
     Attributes:
         keys: the last P keys, the latest first.
-        items: the items of these keys and of P keys more.
+        items: the last 2 P items, the latest first.
         runs: ``run[p]`` at index p - 1.
     """
 
@@ -89,7 +89,7 @@ class Stream(NamedTuple):
         return Stream((key, *self.keys[: period - 1]), items, runs)
 
     def square(self) -> Square | None:
-        """Returns the smallest block that the sequence ends in twice or more."""
+        """Returns the shortest block that the sequence ends with at least twice, if any."""
         for period, run in enumerate(self.runs, 1):
             if run >= period:
                 return Square(period, 1 + run // period, run)
@@ -97,10 +97,10 @@ class Stream(NamedTuple):
 
 
 class TokenLags:
-    """The counters for token ids, for P up to some hundreds; immutable.
+    """Counters for token ids, with P up to a few hundred; immutable.
 
     Attributes:
-        window: int32 [P], the last tokens, the latest first; -1 before the first.
+        window: int32 [P], the last tokens, the latest first, padded with -1.
         runs: int32 [P], ``run[p]`` at index p - 1.
     """
 
@@ -125,7 +125,7 @@ class TokenLags:
         return TokenLags(window, runs)
 
     def square(self) -> Square | None:
-        """Returns the smallest block that the tokens end in twice or more."""
+        """Returns the shortest block that the tokens end with at least twice, if any."""
         found = self.runs >= _lags(len(self.runs))
         period = int(found.argmax()) + 1
         if not found[period - 1]:
@@ -178,7 +178,7 @@ def weight(copies: Sequence[tuple[bytes, ...]], block: bool, bracketed: bool) ->
     Args:
         copies: names, numbers and strings of each copy, the oldest first.
         block: True if the block has several statements.
-        bracketed: True if it consists of elements of a bracket.
+        bracketed: True if the block consists of elements of a bracket.
     """
     read = [_pieces(words) for words in copies]
     total = 0.0
@@ -202,7 +202,7 @@ def weight(copies: Sequence[tuple[bytes, ...]], block: bool, bracketed: bool) ->
 def _counts(
     one: _Pieces, other: _Pieces, steps: tuple[int, ...] | None, before: tuple[int, ...] | None
 ) -> float:
-    """Returns the weight of a copy after another one."""
+    """Returns the weight of copy ``other`` after copy ``one``."""
     if one == other:
         return 1.0
     new = not other.words <= one.words

@@ -1,12 +1,12 @@
 """Follows the structure of an unfinished program byte by byte.
 
-An incremental lexer (with the tables of ``languages``) feeds a stack of brackets, blocks, and in
-Python indentation. Each level of the stack has a stream of signatures with lag counters
+An incremental lexer (with the tables of ``languages``) feeds a stack of brackets, blocks and, in
+Python, indentation. Each level of the stack has a stream of signatures with lag counters
 (``repetition``):
 
 - A block's items are statements. A signature is the tuple of a statement's symbols: unchanged
   keywords and operators, NAME, NUM, STR, CMT, and ``()``, ``[]`` or ``{}`` for a bracketed group.
-  In Python it begins with the change of indentation since the statement before; elsewhere braces
+  In Python it begins with the change in indentation since the last statement; elsewhere braces
   are symbols and end statements. Headers, bodies and closing braces share one stream, so a repeated
   ``elif ...:`` with its body is a block of two statements.
 - A bracket's items are the elements between its commas.
@@ -15,9 +15,9 @@ A comment is an item if it is on separate lines; other comments are skipped. A b
 item O(P). All parts of the state are immutable, so :meth:`StructureTracker.snapshot` costs O(1).
 
 The method follows Dong et al. 2025 (RPG, arXiv 2505.10402), section 3, without a grammar: the
-reduction to statements needs only the symbols and the starts of statements.
+reduction to statements needs only the statements' symbols and starts.
 
-Limits: the limits of ``languages``; a bracket that is never closed hides the following text, until
+Limits: see also ``languages``; a bracket that is never closed hides the following text, until
 a keyword that cannot be in brackets begins a line (Python) or an outer brace is closed; a boundary
 inside a token (``", "`` ends one string and opens the next) is not detected before that token.
 """
@@ -50,11 +50,11 @@ from codegen.decoding.rpg.repetition import Square, Stream, weight
 Signature = tuple[Any, ...]
 
 PERIOD = 32  # P: maximum signatures of a block
-_MOST_SYMBOLS = 48  # per signature; additional ones are hashed into the last
+_MOST_SYMBOLS = 48  # per signature; later symbols are hashed into the last
 _MOST_WORDS = 64  # names, numbers and strings kept per item
 _MOST_TEXT = 80  # bytes kept per string
 _COPIES_READ = 12  # copies whose words are compared
-_COPIES_SHOWN = 4  # copies whose beginnings may begin the next copy
+_COPIES_SHOWN = 4  # copies whose anchors may begin the next copy
 
 _NO_SYMBOLS: Signature = ()
 _NAME, _NUM, _STR, _CMT = b"NAME", b"NUM", b"STR", b"CMT"
@@ -90,12 +90,12 @@ class StructureUnit(NamedTuple):
 
 
 class Repetition(NamedTuple):
-    """The next token would begin another copy of a repeating block.
+    """A repeating block whose next copy would begin with the next token.
 
     Attributes:
-        square: its length and the number of copies so far.
+        square: the block's length and the number of copies so far.
         anchors: texts that may begin the next copy.
-        margin: whitespace that must come before it; None for any.
+        margin: whitespace that must precede the copy; None for any.
         bracketed: True if the block consists of elements of a bracket.
     """
 
@@ -105,7 +105,7 @@ class Repetition(NamedTuple):
     bracketed: bool
 
 
-# Attributes of a tracker, and of a level of its stack: the enclosing level first.
+# Attributes of a tracker and of a stack level, which begins with the enclosing level.
 _STATE = (
     "_pending", "_quote", "_ends", "_text", "_quiet", "_stack", "_fresh", "_spaces", "_last_indent",
     "_is_block", "_closer", "_blocks", "_stream", "_anchor", "_symbols", "_words", "_margin",
@@ -120,7 +120,7 @@ _level_of = attrgetter(*_LEVEL)
 
 
 class StructureTracker:
-    """Tracks one text.
+    """Tracker of one text's structure.
 
     Args:
         language: the text's language.
@@ -142,9 +142,9 @@ class StructureTracker:
         self._quotes = scanner.quotes
         self._pending = b""  # an unfinished terminal
         self._quote: Quote | None = None  # the open string or comment
-        self._ends: re.Pattern[bytes] | None = None  # matches its end
-        self._text = b""  # its first bytes
-        self._quiet = False  # True if it is skipped
+        self._ends: re.Pattern[bytes] | None = None  # matches the quote's end
+        self._text = b""  # the quote's first bytes
+        self._quiet = False  # True if the quote is skipped
         self._reset()
 
     def _reset(self) -> None:
@@ -156,7 +156,7 @@ class StructureTracker:
 
     def _open_level(self, is_block: bool, closer: bytes) -> None:
         self._is_block, self._closer = is_block, closer
-        self._blocks: tuple[bool, ...] = ()  # open braces of this level: do commas end items?
+        self._blocks: tuple[bool, ...] = ()  # per open brace: True if commas end items
         self._stream = Stream()
         self._open_item()
 
@@ -168,7 +168,7 @@ class StructureTracker:
         self._indent = self._last_indent
 
     def snapshot(self) -> tuple[Any, ...]:
-        """Returns the state, an immutable value."""
+        """Returns the immutable state."""
         return _state_of(self)
 
     def restore(self, state: tuple[Any, ...]) -> None:
@@ -195,9 +195,9 @@ class StructureTracker:
         if not self.at_boundary or (square := self._stream.square()) is None:
             return None
         items, (period, _, run) = self._stream.items, square
-        # A copy begins at its least indented item; of several, at one that does not continue
-        # another statement; of these, at the first one after the start of the repetition. Phase 0
-        # is the next item.
+        # A copy begins at its least indented item; ties go to an item that does not continue
+        # another statement, then to the first after the repetition's start. Phase 0 is the next
+        # item.
         cycle = [items[period - 1 - phase] for phase in range(period)]
         least = min(item.indent for item in cycle)
         starts = [phase for phase, item in enumerate(cycle) if item.indent == least]
@@ -228,9 +228,7 @@ class StructureTracker:
         return 1 + found * (square.copies - 1) / (seen - 1)
 
     def _rank(self, cycle: Sequence[StructureUnit], phase: int) -> int:
-        """Ranks how unlikely an item is the first of its block: high for ``except`` or a decorated
-        def.
-        """
+        """Ranks how unlikely an item begins its block: high for ``except`` or a decorated def."""
         place = 1 if self._indented else 0
         symbol = cycle[phase].signature[place]
         if symbol == b"}" or cycle[phase - 1].signature[place] == b"@":
@@ -242,7 +240,7 @@ class StructureTracker:
         return self._language.indented and self._is_block
 
     def feed(self, data: bytes) -> None:
-        """Appends text, split anywhere. Carriage returns are dropped."""
+        """Appends a chunk of text of any size. Carriage returns are dropped."""
         if b"\r" in data:
             data = data.replace(b"\r", b"")
         text = self._pending + data
@@ -306,7 +304,7 @@ class StructureTracker:
         return last not in _ENDS_STATEMENT or last in _BEFORE_VALUE
 
     def _fence(self, text: bytes, at: int, end: int) -> int:
-        """Starts a new text after a Markdown fence at a line's start."""
+        """Resets the state after a Markdown fence at the start of a line."""
         if self._fresh and self._is_block and self._anchor is None:
             self._reset()
             self._fresh = False
@@ -343,7 +341,7 @@ class StructureTracker:
             self._begin(b"")
 
     def _pass_quote(self, text: bytes, at: int) -> int:
-        """Skips to the end of the open quote, or to the last bytes that may still end it."""
+        """Skips to the end of the open quote, or to last bytes that may begin its closing mark."""
         quote, ends = self._quote, self._ends
         assert quote is not None and ends is not None
         start, size = at, len(text)

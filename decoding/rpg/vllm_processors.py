@@ -1,7 +1,7 @@
 """The rules in vLLM, for both of its model runners; importable without vLLM.
 
 ``VllmPenalties`` processes whole batches. It has the interfaces of runners V1 and V2; vLLM
-uses V2 where Triton has a device::
+uses V2 if Triton has a device::
 
     vllm serve MODEL --logits-processors codegen.decoding.rpg.vllm_processors:VllmPenalties
 
@@ -51,7 +51,7 @@ def requested(extra_args: Mapping[str, Any] | None) -> Options | None:
     """Returns the settings that a request selects; None if none.
 
     Raises:
-        ConfigError: for two methods at once, or a wrong option.
+        ConfigError: if the request names two methods or has a wrong option.
     """
     asked = [name for name in extra_args or () if name in METHODS]
     if not asked:
@@ -76,12 +76,12 @@ def requested(extra_args: Mapping[str, Any] | None) -> Options | None:
 
 
 class VllmPenalties(_V1, _V2):
-    """The penalties of a batch; vLLM creates one per engine, for either model runner.
+    """Logits processor for a whole batch; vLLM creates one per engine, for either model runner.
 
     Args:
-        vllm_config: vLLM's config; its tokenizer is loaded with the first request with a method.
-        state: the requests' tokens from runner V2; the device from V1, which is unused.
-        is_pin_memory: from V1, unused.
+        vllm_config: vLLM's config; its tokenizer is loaded when a request first names a method.
+        state: V2: the requests' tokens; V1: the device, unused.
+        is_pin_memory: V1 only, unused.
     """
 
     def __init__(self, vllm_config: Any, state: Any = None, is_pin_memory: bool = False) -> None:
@@ -100,7 +100,7 @@ class VllmPenalties(_V1, _V2):
         """Rejects a request with wrong options.
 
         Raises:
-            ValueError: vLLM responds with status 400.
+            ValueError: if an option is wrong; vLLM responds with status 400.
         """
         try:
             requested(sampling_params.extra_args)
@@ -108,11 +108,11 @@ class VllmPenalties(_V1, _V2):
             raise ValueError(str(error)) from None
 
     def is_argmax_invariant(self) -> bool:
-        """Returns False: it changes the result of greedy decoding."""
+        """Returns False, as penalties change greedy decoding."""
         return False
 
     def update_state(self, batch_update: Any) -> None:
-        """V1: follows requests that leave, join and change indices, in vLLM's order."""
+        """V1: applies removals, additions and moves of requests, in vLLM's order."""
         if batch_update is None:
             return
         for index in batch_update.removed:
@@ -144,7 +144,7 @@ class VllmPenalties(_V1, _V2):
 
         Args:
             logits: logits of the batch.
-            context: V2's layout of the batch, with a row per drafted token of a request.
+            context: V2's batch layout, with one row per drafted token of a request.
         """
         none: tuple[()] = ()
         by_row: list[Sequence[Penalty]] = [none] * len(logits)
@@ -153,7 +153,7 @@ class VllmPenalties(_V1, _V2):
                 by_row[index] = follower.penalties(list(output_ids))
         elif self._slots.keys() & set(context.idx_mapping_np.tolist()):
             layout = (context.expanded_idx_mapping, context.pos, context.input_ids)
-            # The one transfer to the host.
+            # The only transfer to the host.
             rows = zip(*torch.stack([part.long() for part in layout]).tolist(), strict=True)
             for row, (index, position, token) in enumerate(rows):
                 if slot := self._slots.get(index):
@@ -187,15 +187,15 @@ class VllmPenalties(_V1, _V2):
 class _Slot:
     """State of a request in runner V2.
 
-    Its text is assembled from the model's input: the rows of a step are, position by position,
-    the last certain token and the drafted ones. Positions of rejected tokens are fed again.
+    The text is assembled from the model's input: a step's rows are the last accepted token and the
+    drafted tokens, one per position. Positions of rejected tokens are fed again.
     """
 
     def __init__(self, method: Method) -> None:
         self._method = method
         self._follower: Follower | None = None
         self._start = 0  # number of tokens before ``_tokens``
-        self._tokens: list[int] = []  # the tokens after those, including drafts
+        self._tokens: list[int] = []  # the later tokens, including drafts
 
     def penalties(
         self, position: int, token: int, text: Callable[[int, int], list[int]]
@@ -204,8 +204,8 @@ class _Slot:
 
         Args:
             position, token: the model's input.
-            text: reads the certain tokens between two positions from the device; used when the
-                request begins, and for a prompt that is encoded in parts.
+            text: reads the accepted tokens between two positions from the device; used when the
+                request begins, and for chunked prompts.
         """
         if self._follower is None or position < self._start:
             self._follower = Follower(self._method, [*text(0, position), token])

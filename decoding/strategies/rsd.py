@@ -8,7 +8,7 @@ down the tree, and the emitted tokens follow the target's distribution exactly.
 
 Siblings must be distinct and must be tried in sampling order: recursive rejection assumes that the
 i-th is a sample from the draft's distribution without the siblings before it. The largest
-log-probabilities with Gumbel noise, in falling order, are such a sample
+log-probabilities with Gumbel noise, in descending order, are such a sample
 (Gumbel-top-k; Kool, van Hoof and Welling 2019, arXiv 1903.06059). Sorting siblings by probability,
 or omitting some by their content, would change the distribution.
 """
@@ -38,8 +38,8 @@ class DraftTree:
     Attributes:
         tokens: int64 [B, N], the tokens of nodes 1 .. N.
         parents: int64 [B, N], each node's parent.
-        alive: bool [B, N]; dead nodes pad a level if too few tokens have any probability. They come
-            after their siblings.
+        alive: bool [B, N]; dead nodes pad a level if too few tokens have nonzero probability. They
+            come after their siblings.
         widths: number of nodes of each level.
         branches: maximum children per node.
     """
@@ -151,7 +151,7 @@ class ConstantBranching:
             The new level.
         """
         rows, above, most = drawn.tokens.shape
-        branch = min(self.branching[len(tree.widths)], most)  # a sample's first items are a sample
+        branch = min(self.branching[len(tree.widths)], most)  # a sample's prefix is a sample
         keys, tokens = drawn.keys[..., :branch], drawn.tokens[..., :branch]
         alive = (keys > -torch.inf) & beam.alive[..., None]
         parents = torch.arange(above, device=tokens.device).repeat_interleave(branch)
@@ -206,7 +206,7 @@ Shape = ConstantBranching | StochasticBeam
 
 
 def largest(log_probs: torch.Tensor, k: int, noise: torch.Tensor | float = 0.0) -> SampledTokens:
-    """Returns the k largest log-probabilities [..., V]; Gumbel noise makes it a sample."""
+    """Returns the k largest log-probabilities [..., V]; Gumbel noise makes them a sample."""
     keys, tokens = (log_probs.double() + noise).topk(min(k, log_probs.shape[-1]), dim=-1)
     return SampledTokens(tokens, keys, log_probs.gather(-1, tokens))
 
@@ -217,7 +217,7 @@ def gumbel(uniforms: torch.Tensor) -> torch.Tensor:
 
 
 class RecursiveSpeculation(Strategy):
-    """A draft model grows a tree for each row; the emitted tokens follow the target's distribution.
+    """Speculative decoding with a draft tree per row; tokens follow the target's distribution.
 
     At temperature 0 the tree has the draft's most likely tokens. Node j of a row's tree is in
     slot ``cursor + j`` of both models' caches. Each row has its own random generator, and only the
@@ -260,27 +260,27 @@ class RecursiveSpeculation(Strategy):
         sizes = [model.config.get_text_config().vocab_size for model in models]
         if sizes[0] != sizes[1]:
             raise ModelError(
-                f"The draft model has {sizes[1]} tokens in its vocabulary, the model {sizes[0]}.",
+                f"The draft model's vocabulary has {sizes[1]} tokens, the target's {sizes[0]}.",
                 "Choose a draft model with the same tokenizer.",
             )
         check_supported(self.draft, batch.length)
         for model in models:
-            check_attention_only(model, "trees of drafts")
+            check_attention_only(model, "draft trees")
         longest = batch.length - batch.most
         self._rows = CachedRows(self.draft, longest, batch.most + self.limit)
 
     def begin(
         self, batch: Batch, numbers: Sequence[int], given: Sequence[list[int]], seconds: float
     ) -> None:
-        """Encodes the rows with the draft model too."""
+        """Encodes the new rows with the draft model, too."""
         run_alone(self._rows.admit(given))
         self._known += self._rows.cursors[-len(given) :]
         new = torch.tensor([[self._seeds[number], 0] for number in numbers])
         self._keys = torch.cat([self._keys, *upload(batch.device, new)])
 
     def propose(self, batch: Batch) -> Trees:
-        """Grows trees, and stores the draft's probabilities p [B, M, V] after
-        all nodes above the last level.
+        """Grows trees; stores the draft's probabilities p [B, M, V] after all nodes above the last
+        level.
         """
         rows = len(batch.numbers)
         tree, beam = DraftTree.empty(rows, batch.device), Beam.root(rows, batch.device)
@@ -314,8 +314,7 @@ class RecursiveSpeculation(Strategy):
             trees.path = trees.path[:, :depth]
             return self._walks(trees, token)
         q = distribution(logits, batch.temperature, batch.top_p)  # [B, N+1, V]
-        # Uses the shape's K instead of these trees' K, since a row's samples must not depend on
-        # others.
+        # Uses the shape's K instead of these trees' K, since samples must not depend on other rows.
         numbers = self._uniforms(batch, (depth * most + 1,))
         uniforms, last = numbers[:, :-1].view(-1, depth, most), numbers[:, -1]
         found = accept_tree(
@@ -361,7 +360,7 @@ class RecursiveSpeculation(Strategy):
     def _last(self, batch: Batch) -> Trees:
         """Returns each row's last token, or the last two if the draft's cache lacks two of any row.
 
-        The other rows then encode a token once more.
+        The other rows then re-encode a token.
         """
         cursors = self._rows.cursors
         lacking = 1 + max(c - k for c, k in zip(cursors, self._known, strict=True))

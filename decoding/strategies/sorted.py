@@ -6,18 +6,18 @@ sorted``) teaches the sub-models of a few depths to share one norm and one head.
 
 :class:`Nested` splits such a model into stages of a few layers, with an exit after each. The
 sub-model of depth d is the embedding, the first d layers, and the model's own final norm and head
-(section 3). A stage is the model's own body with some of its layers and no norm, so everything
-that the architecture does around its layers still happens.
+(section 3). A stage is the model's own body with some of its layers and no norm, so the
+architecture's computations around the layers still run.
 
-:class:`NestedRow` drafts each token at the first exit that is sure of it. In the deeper layers
-such a token has no states yet; its hidden state waits there. When a later token goes deeper, all
-waiting states go with it, in order and at their own positions. So every layer's states equal the
+:class:`NestedRow` drafts each token at the first exit that is confident. The deeper layers lack
+such a token's states; its hidden state is queued for them. When a later token goes deeper, all
+queued states go with it, in order and at their own positions. So every layer's states equal the
 full model's, regardless of the exits taken (section 3.3), and deeper layers have shorter prefixes.
 
-:class:`SortedDrafter` drafts with the ladder for the decoding loop, one row each. The host decides
-whether a token needs deeper layers, which on a CPU costs nothing. On other devices
+:class:`SortedDrafter` has one :class:`NestedRow`, its ladder, for one row of the decoding loop. The
+host decides whether a token needs deeper layers, which is free on a CPU. On other devices
 :class:`SortedSpeculation` launches a whole draft at one depth and reads it with the round's result;
-the next draft's depth is the one that the ladder would have taken for most of its tokens.
+the next draft's depth is the ladder's choice for most of this draft's tokens.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ from codegen.decoding.passes import (
 from codegen.decoding.sequences import CachedRows, Trees
 from codegen.decoding.strategies.speculative import Speculation, children_of, walk
 
-_CHECKED = 5  # tokens
-BLOCK = 1024  # tokens of one pass through a stage
-ROOM = 256  # slots to begin with
+_CHECKED = 5  # tokens to compare
+BLOCK = 1024  # maximum tokens per pass through a stage
+ROOM = 256  # initial slots
 _UNKNOWN = -1  # a token that is only on the device
-DEFAULT_THRESHOLD = 0.5  # the published script's, for all exits but the last
+DEFAULT_THRESHOLD = 0.5  # from the published script, for all exits but the last
 
 
 class ModelParts(NamedTuple):
-    """The parts of a model that sub-models are made of.
+    """The parts of a model from which sub-models are built.
 
     Attributes:
         body: the model without its head.
@@ -94,7 +94,7 @@ def _unsplittable(model: PreTrainedModel, reason: str) -> ModelError:
 
 
 def default_exits(model: PreTrainedModel) -> tuple[int, ...]:
-    """Returns the exit depths that a model was trained for; else only its full depth."""
+    """Returns the exit depths that a model was trained for, or only its full depth."""
     config = model.config.get_text_config()
     given = getattr(config, "exit_layers", None) or [config.num_hidden_layers]
     return tuple(given)
@@ -112,18 +112,18 @@ class Nested:
         limit: maximum tokens per sequence; None for any number.
 
     Raises:
-        ModelError: for exits that the model does not have, and if its stages, run in sequence,
-            compute other logits than the model (checked on a few tokens).
+        ModelError: if the model lacks an exit, or its stages, run in sequence, compute other logits
+            than the model (checked on a few tokens).
     """
 
     def __init__(self, model: PreTrainedModel, exits: Sequence[int] | None = None) -> None:
         check_architecture(model)
-        check_attention_only(model, "exits after a part of the layers")
+        check_attention_only(model, "early exits")
         config = model.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
         if len(kinds) > 1:
             found = ", ".join(sorted(kinds))
-            raise _unsplittable(model, f"it has several kinds of layers ({found})")
+            raise _unsplittable(model, f"it has several layer types ({found})")
         parts = parts_of(model)
         depth = len(parts.layers)
         self.exits = tuple(exits or default_exits(model))
@@ -131,7 +131,7 @@ class Nested:
             self.exits[-1] > depth):  # fmt: skip
             raise ModelError(
                 f"The draft has {depth} layers; it cannot exit after {list(self.exits)}.",
-                "Choose ascending depths within them.",
+                "Choose ascending depths up to that number.",
             )
         self.layers, self.device = depth, model.device
         self._norm, self._head = parts.norm, parts.head
@@ -243,7 +243,7 @@ class NestedRow:
         self._waiting: list[list[torch.Tensor]] = [[] for _ in nested.exits[:-1]]
 
     def extend(self, tokens: Sequence[int]) -> None:
-        """Appends tokens, without computing anything yet."""
+        """Appends tokens without encoding them."""
         self.tokens += tokens
 
     def cut(self, length: int) -> None:
@@ -258,13 +258,13 @@ class NestedRow:
 
     @torch.inference_mode()
     def next(self) -> DraftedToken:
-        """Returns the next token by the first exit that is sure; the row is not extended.
+        """Returns the next token from the first confident exit; does not extend the row.
 
         Raises:
             ValueError: if no token was added since the last call.
         """
         if self.filled[0] == len(self.tokens):
-            raise ValueError("the last token is encoded already: add one, or remove it first")
+            raise ValueError("the last token is encoded already; add a token or cut the row first")
         self.cache.reserve(len(self.tokens))
         stage = 0
         while True:
@@ -278,7 +278,7 @@ class NestedRow:
     def ahead(self, count: int, last: int, given: torch.Tensor) -> torch.Tensor:
         """Drafts tokens that all exit at ``last``, without a copy to the host.
 
-        The row is extended by all of them but the last one; pass them to :meth:`tell` later.
+        The row is extended by all but the last token; pass these tokens to :meth:`tell` later.
 
         Args:
             count: number of tokens.
@@ -287,7 +287,7 @@ class NestedRow:
 
         Returns:
             float64 [count, 2 + last]: each token, and the largest probability at each exit up to
-            this one.
+            ``last``.
         """
         self.cache.reserve(len(self.tokens) + count - 1)
         passed: list[list[torch.Tensor]] = [[] for _ in range(last)]
@@ -299,13 +299,13 @@ class NestedRow:
                 passed[stage].append(self._climb(stage, given))
             found.append(self._best(self._climb(last, given)))
             given = found[-1][:, :1].long()
-        # The head reads its weights once for all tokens that passed an exit.
+        # Per exit, the head's weights are read once for all tokens.
         sure = [self._best(torch.cat(hidden))[:, 1:] for hidden in passed]
         drafted = torch.cat(found)
         return torch.cat([drafted[:, :1], *sure, drafted[:, 1:]], 1)
 
     def tell(self, tokens: Sequence[int]) -> None:
-        """Sets the row's last tokens, which :meth:`ahead` appended unknown."""
+        """Sets the row's last tokens, which :meth:`ahead` appended as unknown."""
         self.tokens[len(self.tokens) - len(tokens) :] = tokens
 
     def _best(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -358,17 +358,17 @@ class ExitCounts:
 
 
 class SortedDrafter(Drafter):
-    """Drafts chains with a nested model that has the target's tokenizer.
+    """Drafter of chains from a nested model that has the target's tokenizer.
 
     Each row runs the draft model by itself, so a batch does not share its passes. Drafts do not
-    exceed the draft model's longest sequence.
+    exceed the draft model's maximum sequence length.
 
     Args:
         nested: the draft model.
         tokens: maximum tokens per draft.
         thresholds: see :class:`NestedRow`; or one for all exits. At 1 all tokens go to the last
             exit.
-        least: a draft ends when the product of its probabilities falls to this.
+        least: a draft ends when the product of its probabilities falls to this value.
         tally: collects counts by exit, over any number of rows.
     """
 
@@ -396,12 +396,12 @@ class SortedDrafter(Drafter):
         """Restarts with a prompt, which the first draft encodes."""
         self._row = list(prompt)
         self.ladder = NestedRow(self.nested, self.thresholds)
-        self._steps: list[DraftedToken] = []  # steps of the draft
+        self._steps: list[DraftedToken] = []  # tokens of the current draft
         self._exit = len(self.thresholds)  # exit of the next draft launched ahead
-        self._length = self.tokens  # its maximum length
+        self._length = self.tokens  # maximum length of that draft
 
     def draft(self, limit: int) -> Draft:
-        """Drafts a chain; each token is the most likely one at the first exit that is sure."""
+        """Drafts a chain; each token is the most likely one at the first confident exit."""
         most = self.most(limit)
         self.lacking()
         steps: list[DraftedToken] = []
@@ -441,9 +441,9 @@ class SortedDrafter(Drafter):
     def read_ahead(self, found: Sequence[Sequence[float]]) -> Draft:
         """Reads the result of :meth:`ahead`; decides depth and length of the next such draft.
 
-        The depth is the ladder's choice for most tokens, or one more exit than this draft's if it
-        was not sure. A draft is at most one token longer than the last one; it is cut where the
-        last one's product of probabilities fell to ``least``.
+        The depth is the ladder's choice for most tokens, or the exit after this draft's if no exit
+        was confident. The length is at most one more than the number of tokens up to which this
+        draft's product of probabilities is above ``least``.
         """
         steps = [DraftedToken(int(token), sure[-1], self._exit) for token, *sure in found]
         self.ladder.tell([step.token for step in steps[:-1]])
@@ -455,12 +455,12 @@ class SortedDrafter(Drafter):
         return draft
 
     def _wanted(self, sure: Sequence[float]) -> int:
-        """Returns the first exit that is sure by its probability; if none is, the next number."""
+        """Returns the first exit whose probability is above its threshold, or the next exit."""
         pairs = enumerate(zip(sure, self.thresholds, strict=False))
         return next((exit_ for exit_, (p, least) in pairs if p > least), len(sure))
 
     def _drafted(self, steps: list[DraftedToken]) -> Draft:
-        """Counts a draft."""
+        """Builds a draft and counts its tokens."""
         self._steps = steps
         for step in steps:
             self.tally.drafted[step.exit] += 1
@@ -482,13 +482,13 @@ class SortedDrafter(Drafter):
 
 
 class SortedSpeculation(Speculation):
-    """Verifies the drafts of :class:`SortedDrafter`, one per row.
+    """Speculative decoding with one :class:`SortedDrafter` per row.
 
     Args:
         drafters: one per row, in order.
         limit: maximum tokens per draft.
         ahead: True launches a whole draft and reads it with the round's result, so that a round
-            copies once in each direction; by default on devices other than the CPU.
+            copies once in each direction; None: on devices other than the CPU.
     """
 
     drafters: Sequence[SortedDrafter]  # pyrefly: ignore[bad-override-mutable-attribute]
@@ -499,7 +499,7 @@ class SortedSpeculation(Speculation):
         super().__init__(drafters, limit=limit)
         self._wanted = ahead
         self._ahead: torch.Tensor | None = None  # this round's drafts, by node, [B, W, ...]
-        self._sizes: list[tuple[int, ...]] = []  # of each of them, (tokens, columns)
+        self._sizes: list[tuple[int, ...]] = []  # shape of each draft, (tokens, columns)
 
     def propose(self, batch: Batch) -> Trees:
         """Drafts with the nested models; see :class:`Strategy`."""
@@ -523,7 +523,7 @@ class SortedSpeculation(Speculation):
         trees = batch.trees(torch.tensor([[0] * (most - len(row)) + row for row in given]))
         batch.sequences.make_room(padded_width(1 + max(0, *counts), batch.device))
         trees.cursors = torch.tensor(batch.sequences.cursors)
-        trees.upload(batch.device)  # the one transfer to the device
+        trees.upload(batch.device)  # the only transfer to the device
         drafts = [
             drafter.ahead(count, row[None, most - len(lacking) :]) if count > 0 else None
             for drafter, count, row, lacking in zip(ours, counts, trees.tokens, given, strict=True)

@@ -77,7 +77,7 @@ def tree_tensors(
 
 
 class Speculation(Strategy):
-    """The target verifies the drafts of one drafter per row.
+    """Speculative decoding with one drafter per row.
 
     Args:
         drafters: one per row, in order.
@@ -107,7 +107,7 @@ class Speculation(Strategy):
         self.drafted = self.emitted = 0
         self.drafts: list[Draft] = []
         self._children: list[Children] = []
-        self._fed: list[int] = []  # the tokens of the nodes 0
+        self._fed: list[int] = []  # the token of each row's node 0
         self._best: list[list[list[int]]] = []  # [B][W], the most likely tokens after each node
         self._began = 0.0
         self._seconds = 0.0  # duration of this round's pass
@@ -121,7 +121,7 @@ class Speculation(Strategy):
         """Checks that the model can verify drafts.
 
         Raises:
-            ModelError: for a model that cannot verify drafts.
+            ModelError: if the model's recurrent layers take one token per pass.
         """
         if batch.sequences.drafts == "none":
             raise ModelError(
@@ -180,7 +180,7 @@ class Speculation(Strategy):
         found = chosen[..., None]
         if candidates := self.candidates(len(batch.numbers)):
             found = torch.cat([found, logits.topk(candidates).indices], dim=-1)
-        found = download(found)  # the one transfer to the host
+        found = download(found)  # the only transfer to the host
         self._seconds = self.clock(batch.device) - self._began
         self._best = [[node[1:] for node in row] for row in found] if candidates else []
         tokens = [[node[0] for node in row] for row in found]
@@ -190,7 +190,7 @@ class Speculation(Strategy):
         ]
 
     def candidates(self, rows: int) -> int:
-        """Returns how many likely next tokens a drafter requests; 0 if wide passes are costly."""
+        """Returns the number of likely next tokens to observe; 0 if wide passes are costly."""
         if self.planner is not None and not self.planner.is_cheap(rows):
             return 0
         return max((drafter.candidates for drafter in self.drafters), default=0)

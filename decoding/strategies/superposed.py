@@ -52,12 +52,12 @@ class SuperposedConfig:
 
 @dataclass(slots=True)
 class Suggestion:
-    """One of the drafts.
+    """One draft.
 
     Attributes:
-        tokens: its ids, without the end-of-sequence token.
+        tokens: token ids, without the end-of-sequence token.
         score: the method's log-probability.
-        finished: True if an end-of-sequence token ended it.
+        finished: True if an end-of-sequence token ended the draft.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -104,18 +104,18 @@ def superpose(
 ) -> list[Suggestion]:
     """Generates several continuations of a prompt, best first, with one pass per position.
 
-    With one draft and without n-grams it is greedy decoding.
+    With one draft and without n-grams, this is greedy decoding.
 
     Args:
         model: loaded with ``sdpa`` attention.
         prompt: token ids, at least one.
-        drafts: number of drafts; fewer are returned if fewer have any probability.
+        drafts: number of drafts; fewer are returned if fewer have nonzero probability.
         max_new_tokens: maximum tokens per draft.
         eos: token ids that end a draft.
-        settings, ngrams: see these classes.
+        settings, ngrams: see :class:`SuperposedConfig` and :class:`NGrams`.
 
     Raises:
-        ModelError: see :func:`codegen.decoding.passes.check_supported`.
+        ModelError: if :func:`codegen.decoding.passes.check_supported` rejects the model.
     """
     check_supported(model, len(prompt) + max_new_tokens)
     blend = _Blend(settings, drafts, ngrams, list(prompt))
@@ -151,10 +151,10 @@ def _is_decided(alive: Sequence[Suggestion], ended: Sequence[Suggestion], drafts
 
 
 class Superposition(Strategy):
-    """Rows with the same prompt are drafts of one superposition; it uses no random numbers.
+    """Strategy whose rows with the same prompt are drafts of one superposition; never samples.
 
     Args:
-        settings, ngrams: see these classes.
+        settings, ngrams: see :class:`SuperposedConfig` and :class:`NGrams`.
     """
 
     forgets = False
@@ -202,8 +202,8 @@ class _Blend:
     ) -> tuple[list[Suggestion], list[Suggestion]]:
         """Returns the drafts that continue and those that ended, by the shared logits [V].
 
-        An end counts only among the best ``drafts`` continuations, so a single draft is greedy
-        decoding. Up to ``drafts`` other drafts continue.
+        An end-of-sequence token counts only among the best ``drafts`` continuations, so a single
+        draft is greedy decoding. Up to ``drafts`` other drafts continue.
         """
         first = not alive[0].tokens
         scaled = logits.double() / (1 if first or self.drafts == 1 else self.temperature)

@@ -31,15 +31,15 @@ _OVERHEAD = 32
 class SuffixStore:
     """One index per tenant, under one budget: a tenant's text is never drafted to another.
 
-    The budget is in tokens, each response billed 32 on top. If the sum over all tenants is too
-    large, the largest tenant loses its oldest response, so that one tenant cannot displace the
+    The budget is in tokens; each response counts 32 extra tokens. If the sum over all tenants is
+    too large, the largest tenant loses its oldest response, so that one tenant cannot displace the
     others' text.
 
     Args:
-        budget: tokens over all tenants, each response billed 32 on top.
+        budget: maximum tokens over all tenants, including 32 extra tokens per response.
 
     Attributes:
-        dropped: responses that were not stored because they exceed a budget by themselves.
+        dropped: number of responses not stored because each alone exceeds the budget.
     """
 
     def __init__(self, budget: int) -> None:
@@ -51,7 +51,7 @@ class SuffixStore:
         self._billed = 0
 
     def index(self, tenant: Hashable = None) -> SuffixIndex | None:
-        """Returns the tenant's read-only responses; None if absent."""
+        """Returns the tenant's index, for reading only; None if absent."""
         return self._tenants.get(tenant)
 
     @property
@@ -62,7 +62,7 @@ class SuffixStore:
     def add(self, tokens: Sequence[int], tenant: Hashable = None) -> None:
         """Stores a response; the oldest ones beyond the budget are evicted.
 
-        A response that exceeds a budget by itself is counted in ``dropped``. Raises ``ValueError``
+        A response that alone exceeds the budget is counted in ``dropped``. Raises ``ValueError``
         and ``TypeError`` for anything other than a sequence of token ids.
         """
         index = self._tenants.get(tenant)

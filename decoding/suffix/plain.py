@@ -1,7 +1,7 @@
 """The suffix structure in plain Python, for machines without a compiler and for testing the core.
 
-Same results as the compiled core, to the last bit of a probability. A sorted list of places is
-searched with comparisons of whole texts, so appending costs some 20 to 50 microseconds per token,
+Results equal the compiled core's, to the last bit of a probability. A sorted list of positions is
+searched by comparing whole sequences, so appending costs some 20 to 50 microseconds per token,
 and more with long repetitions.
 """
 
@@ -20,7 +20,7 @@ from codegen.core.errors import CodegenError
 
 
 class BudgetError(CodegenError):
-    """Tokens do not fit: the growing sequences alone fill the index's budget."""
+    """Error that tokens do not fit: growing sequences alone fill the index's budget."""
 
 
 _OVERHEAD = 32
@@ -89,7 +89,7 @@ class SuffixIndex:
         self._budget = budget
         self._next = 1
         self._stored: dict[int, _Stored] = {}
-        self._finished: dict[int, None] = {}  # in order of finishing
+        self._finished: dict[int, None] = {}  # in completion order
         self._order: list[_Place] = []
 
     @property
@@ -119,7 +119,7 @@ class SuffixIndex:
         return stored.id
 
     def append(self, sequence: int, tokens: Sequence[int], /) -> None:
-        """Appends tokens to a sequence: all of them, or none and an exception."""
+        """Appends all tokens to a sequence, or none if it raises an exception."""
         stored = self._find(sequence)
         values = _checked(tokens)
         if stored.finished:
@@ -145,7 +145,7 @@ class SuffixIndex:
         self._finished.setdefault(stored.id)
 
     def oldest(self) -> int | None:
-        """Returns the finished sequence that is evicted next; None if none has ended."""
+        """Returns the finished sequence that is evicted next; None if none has finished."""
         return next(iter(self._finished), None)
 
     def remove(self, sequence: int, /) -> None:
@@ -168,12 +168,12 @@ class SuffixIndex:
         return list(self._stored)
 
     def count(self, text: Sequence[int], /) -> int:
-        """Counts a text's occurrences; the empty text occurs once at each token."""
+        """Counts a subsequence's occurrences; the empty one occurs once at each token."""
         tail = _checked(text)
         return self._bound(tail, len(tail), behind=True) - self._bound(tail, len(tail))
 
     def match(self, context: Sequence[int], /) -> int:
-        """Returns the length of the longest suffix of a context that occurs."""
+        """Returns the length of a context's longest suffix that is in the index."""
         tail = _checked(context)
         gap = self._bound(tail, len(tail))
         return max(self._common(tail, gap - 1), self._common(tail, gap))
@@ -198,7 +198,7 @@ class SuffixIndex:
         return self._best_draft(stored.tokens[-options.max_match :], own, own + 1, options)
 
     def check(self) -> None:
-        """Checks that the places are sorted."""
+        """Checks that the positions are sorted."""
         for left, right in zip(self._order, self._order[1:], strict=False):
             if _compare(left, right) >= 0:
                 raise SystemError("places are not sorted")
@@ -222,11 +222,11 @@ class SuffixIndex:
             self.remove(next(iter(self._finished)))
 
     def _gap(self, less: Callable[[_Place], bool]) -> int:
-        """Counts the places for which ``less`` is true; they are the first ones."""
+        """Counts the leading positions for which ``less`` is true."""
         return bisect_left(self._order, True, key=lambda place: not less(place))
 
     def _bound(self, tail: array[int], length: int, behind: bool = False) -> int:
-        """Returns the gap before, or ``behind``, the places where the last tokens end."""
+        """Returns the gap before (after, if ``behind``) the positions where the last tokens end."""
 
         def less(place: _Place) -> bool:
             sign = _against(place, tail, length)
@@ -308,7 +308,7 @@ def _common(a: array[int], a_end: int, b: array[int], b_end: int, limit: int) ->
 
 
 def _against(place: _Place, tail: array[int], length: int) -> int:
-    """Compares a place's text, read backward, with a context's last ``length`` tokens."""
+    """Compares a position's prefix, read backward, with a context's last ``length`` tokens."""
     tokens, end = place.stored.tokens, place.at + 1
     same = _common(tokens, end, tail, len(tail), length)
     if same == length:
@@ -319,7 +319,7 @@ def _against(place: _Place, tail: array[int], length: int) -> int:
 
 
 def _compare(a: _Place, b: _Place) -> int:
-    """Returns the sign of one place against another; equal texts are ordered by age."""
+    """Compares two positions' prefixes, read backward (-1, 0 or 1); ties are ordered by age."""
     same = _common(a.stored.tokens, a.at + 1, b.stored.tokens, b.at + 1, a.at + 1)
     if same <= a.at and same <= b.at:
         left, right = a.stored.tokens[a.at - same], b.stored.tokens[b.at - same]
@@ -329,7 +329,7 @@ def _compare(a: _Place, b: _Place) -> int:
 
 
 def _advance(places: list[_Place]) -> tuple[list[_Place], int]:
-    """Returns the next places, and the number of continuations and ends; a growing end is none."""
+    """Returns the next positions, and the number of continuations and finished ends."""
     moved, seen = [], 0
     for place in places:
         if place.at + 1 < len(place.stored.tokens):
@@ -341,7 +341,7 @@ def _advance(places: list[_Place]) -> tuple[list[_Place], int]:
 
 
 def _branches(places: list[_Place]) -> list[tuple[int, list[_Place]]]:
-    """Returns the different tokens, the most frequent first, then the most recent."""
+    """Groups positions by token, the most frequent first; ties: the most recent first."""
     found: dict[int, list[_Place]] = {}
     for place in places:
         found.setdefault(place.token, []).append(place)

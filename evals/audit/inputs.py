@@ -22,7 +22,7 @@ from codegen.sandbox import Job
 
 INSIDE = Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
 _MAX_RECORDED = 64
-_MAX_TEXT = 2000  # characters of a call
+_MAX_TEXT = 2000  # maximum characters per call
 _LEAST_ORDERED = 4  # minimum calls to infer an order of two arguments
 
 
@@ -38,21 +38,21 @@ class CallArgs:
 
 
 def recorder(job: Job, names: Sequence[str]) -> Job:
-    """Returns a job whose only value is the list of calls of functions that a job's tests make."""
+    """Returns a job whose only value is the list of function calls that a job's tests make."""
     parts = [job.setup, job.program, job.test]
     arguments = [parts, list(names), job.entry_point, [_MAX_RECORDED, _MAX_TEXT]]
     return Job(INSIDE, mode="calls", calls=[("_audit_record", arguments)], limits=job.limits)
 
 
 def read_calls(recorded: object) -> list[CallArgs]:
-    """Returns the calls of a recorder's value with plain positional arguments."""
+    """Returns the calls in a recorder's value that have only plain positional arguments."""
     calls = []
     for text in recorded if isinstance(recorded, list) else ():
         try:
             name, args, options = ast.literal_eval(text)
             calls += [CallArgs(name, args)] if not options else []
         except (*UNPARSABLE, TypeError):
-            continue  # an argument is not plain
+            continue  # an argument is not a literal
     return calls
 
 
@@ -131,14 +131,14 @@ def _is_sorted(value: Any) -> bool:
 
 
 def _measure(value: Any) -> Any:
-    """Returns a number, or the length of a container; None for other values."""
+    """Returns a number itself, or a container's length; None for other values."""
     if isinstance(value, (int, float)):
         return value
     return len(value) if hasattr(value, "__len__") else None
 
 
 class _Contract:
-    """The common properties of the recorded calls of the first call's function."""
+    """The common properties of the recorded calls to the first call's function."""
 
     def __init__(self, seen: Sequence[CallArgs], constants: Sequence[Any]) -> None:
         first = seen[0].name, len(seen[0].args)
@@ -162,7 +162,7 @@ class _Contract:
         return are_equal and all(measures[a] <= measures[b] for a, b in self.ordered)
 
     def changed(self, parent: CallArgs, at: int, value: Any) -> CallArgs:
-        """Changes one argument, and numbers that always equal its length."""
+        """Changes one argument of a call, and any number that always equals its length."""
         values = list(parent.args)
         values[at] = value
         for a, b in self.equal:
@@ -172,7 +172,7 @@ class _Contract:
 
 
 def constants_of(program: str) -> list[Any]:
-    """Returns the numbers and strings of a program, without docstrings."""
+    """Returns the numbers and strings in a program, without docstrings."""
     nodes = list(ast.walk(parse(program)))
     texts = {n.value for n in nodes if isinstance(n, ast.Expr)}
     values = [n.value for n in nodes if isinstance(n, ast.Constant) and n not in texts]
@@ -195,10 +195,10 @@ def vary(
     """Returns inputs like the recorded ones, the shortest first.
 
     Args:
-        seen: recorded inputs; only calls of the first one's function are varied.
+        seen: recorded inputs; only calls to the first one's function are varied.
         count: maximum number of variations.
         parents: inputs of that function to vary instead.
-        constants: values that may be special, such as the reference's.
+        constants: values that may be special, such as the reference's constants.
     """
     contract = _Contract(seen, constants)
     inputs = {str(i): i for i in parents or contract.alike}
@@ -222,7 +222,7 @@ def vary(
 
 
 def edges(count: int, rng: random.Random, parents: Sequence[CallArgs]) -> list[CallArgs]:
-    """Returns inputs that recorded ones often lack: with one number changed to 0, or one string to
+    """Returns edge cases that recorded inputs often lack: one number becomes 0, or one string gets
     another kind of characters.
     """
     inputs = {str(i): i for i in parents}

@@ -7,13 +7,13 @@ It imports nothing from this project, and defines as few names as possible.
 def _audit_call_all(
     calls: list[str], seconds: float, total: float, most: int
 ) -> list[tuple[bool, object, str, list[int]]]:
-    """Evaluates calls; returns for each whether it returned, its value, its error, and its lines.
+    """Evaluates calls; returns for each: success, value, error and executed lines.
 
-    A call that takes more CPU seconds fails with the error ``timeout``; when all calls have taken
-    `total` seconds, the others are ``skipped``.
+    A call that takes more than `seconds` of CPU time fails with the error ``timeout``; after
+    `total` seconds in all, the remaining calls are ``skipped``.
 
     Args:
-        most: maximum number of executed lines to note per call.
+        most: maximum number of executed lines to record per call.
     """
     import copy
     import signal
@@ -60,7 +60,7 @@ def _audit_call_all(
 
 
 def _audit_record(parts: list, names: list[str], entry_point: str, limits: list) -> list[str]:
-    """Runs tests; returns their calls of the named functions, except recursive ones.
+    """Runs tests; returns their calls to the named functions, except recursive ones.
 
     Args:
         parts: setup, program and tests.

@@ -1,4 +1,4 @@
-"""The audit of one problem, as a generator that yields sandbox jobs and gets their outcomes.
+"""The audit of one problem, as a generator that yields sandbox jobs and receives their outcomes.
 
 The jobs of all problems thus share one stream (:mod:`.run`), and the steps of a problem are in one
 function: :func:`audit_problem`.
@@ -34,11 +34,11 @@ MakeJob = Callable[[str], Job | Verdict]
 RUNS = 3
 MAX_PROGRAM = 1 << 18  # characters
 MAX_TESTS = 1 << 23
-_MAX_LINES = 3000  # executed lines to note per call
-_SPREAD = 12  # added tests of a problem, unless its proved mutants need more
-_TOTAL_S = 2.0  # CPU seconds of all calls of a job
+_MAX_LINES = 3000  # maximum executed lines to record per call
+_SPREAD = 12  # added tests per problem, unless its proved mutants need more
+_TOTAL_S = 2.0  # CPU seconds of all calls in a job
 _CALL_S = 0.1  # CPU seconds of the reference for one call; mutants get five times as much
-# CPU limit of a mutant: a multiple of the reference's time, and the minimum.
+# CPU limit of a mutant: a multiple of the reference's time, and the minimum in seconds.
 _SLOWER, _LEAST_S = 10, 0.5
 
 
@@ -50,7 +50,7 @@ class AuditSettings:
         mutants: maximum number per problem.
         inputs: maximum number of generated inputs per problem, in each of three rounds.
         seed: seed of mutants and inputs.
-        harness: harness in which forgers are tried.
+        harness: harness in which forgers run.
     """
 
     mutants: int = 30
@@ -65,13 +65,13 @@ class Survivor:
 
     Attributes:
         kind: class of the mistake.
-        program: the mutant, laid out by :func:`ast.unparse`.
+        program: the mutant, formatted by :func:`ast.unparse`.
         proved_by: ``suite`` (a stronger suite rejects it) and ``inputs`` (it differs from the
-            reference on a generated input); none if it may be equivalent to the reference.
+            reference on a generated input); empty if it may be equivalent to the reference.
         input: a call with different results; empty if unproved.
         expected: the reference's result, as Python prints it.
-        got: the mutant's result, or the way it failed.
-        killed: the hardened tests reject it.
+        got: the mutant's result or failure.
+        killed: whether the hardened tests reject the mutant.
     """
 
     kind: str
@@ -84,7 +84,7 @@ class Survivor:
 
     @property
     def is_proved(self) -> bool:
-        """True if it is known to be wrong."""
+        """True if the mutant is known to be wrong."""
         return bool(self.proved_by)
 
 
@@ -94,13 +94,13 @@ class AuditRow:
 
     Attributes:
         state: ``audited``; or the reason for no audit, with the fields below empty:
-            ``no_reference``, ``reference_fails``, ``flaky_reference`` (it passes some runs only),
+            ``no_reference``, ``reference_fails``, ``flaky_reference`` (it passes only some runs),
             ``tests_nothing`` (the tests pass regardless of the program), ``bad_tests`` (they are
-            not Python or cannot run), ``not_python`` (the reference),
+            not Python or cannot run), ``not_python`` (the reference is not),
             ``not_run`` (nothing to run, or packages are missing), ``too_large``, ``unreadable``,
             ``sandbox_failed`` (run the audit again).
         message: details of the state.
-        reference: the reference solution, laid out as the mutants are.
+        reference: the reference solution, formatted like the mutants.
         cpu_s, limit_s: CPU seconds of the reference, and its limit.
         modules: modules outside the standard library that the reference and the tests import.
         unstable: calls on which the reference returned different results in two runs.
@@ -109,11 +109,11 @@ class AuditRow:
         constants: constant programs that pass.
         mutants: number of mutants by class of mistake.
         survivors: mutants that pass.
-        suite: the stronger suite has the problem and accepts its reference.
+        suite: whether the stronger suite has the problem and accepts its reference.
         trust: grade of the tests, see :attr:`codegen.sandbox.Job.trust`.
-        sites, open_sites: number of assertions about the program; ones that it could forge.
+        sites, open_sites: number of assertions about the program, and the forgeable ones.
         forgers: tricks that pass in the chosen harness.
-        duplicates: similar problems of the set, and training examples that contain this one.
+        duplicates: similar problems in the set, and training examples that contain this one.
         added: assertions of the hardened tests.
     """
 
@@ -150,7 +150,7 @@ def audit_problem(
     """Audits one problem; yields batches of jobs and expects their outcomes in the same order.
 
     Args:
-        suite: makes the job of a stronger suite.
+        suite: function that makes a stronger suite's job.
 
     Raises:
         SyntaxError, ValueError, RecursionError, MemoryError: for a reference that is nested too
@@ -204,7 +204,7 @@ def audit_problem(
 
 
 def _unfit(program: str, job: Job) -> tuple[str, str] | None:
-    """Explains why a problem cannot be audited, before anything runs."""
+    """Returns state and message of a problem that cannot be audited, before anything runs."""
     if len(program) > MAX_PROGRAM or len(job.test) > MAX_TESTS:
         return "too_large", f"{len(program):,} characters of code, {len(job.test):,} of tests"
     if job.is_foreign or not compiles(program):
@@ -213,7 +213,7 @@ def _unfit(program: str, job: Job) -> tuple[str, str] | None:
 
 
 def _fault(runs: Sequence[Outcome]) -> tuple[str, str] | None:
-    """Explains why the reference's runs disqualify the problem."""
+    """Returns state and message if the reference's runs disqualify the problem."""
     failed = next((run for run in runs if not run.passed), None)
     if failed is None:
         return None
@@ -248,18 +248,18 @@ class _Subject:
         self.odd: set[CallArgs] = set()
 
     def make(self, program: str) -> Job:
-        """Returns the job of another program."""
+        """Returns the job for another program."""
         made = self.task.job(self.problem, program)
-        assert isinstance(made, Job)  # as for the reference
+        assert isinstance(made, Job)  # the reference has one, too
         return replace(made, plain=self.job.plain)
 
     def calls(
         self, program: str, inputs: Sequence[CallArgs], seconds: float = _CALL_S, lines: int = 0
     ) -> Job:
-        """Returns the job that calls a program on inputs, each for at most some CPU seconds.
+        """Returns the job that calls a program on inputs, each for at most ``seconds`` of CPU time.
 
         Args:
-            lines: number of executed lines to note per call.
+            lines: maximum number of executed lines to record per call.
         """
         arguments = [[self.view.format(i) for i in inputs], seconds, _TOTAL_S, lines]
         limits = Limits(memory_mib=self.job.limits.memory_mib, output_bytes=1 << 20)
@@ -272,7 +272,7 @@ class _Subject:
         """Runs the reference twice.
 
         Returns:
-            The inputs with results that are plain and equal, and the inputs with different ones.
+            The inputs with plain, equal results, and the inputs whose results differ.
         """
         program = ast.unparse(parse(self.job.program))  # one statement per line
         job = self.calls(program, inputs, 5 * _CALL_S if lines else _CALL_S, lines)
@@ -288,7 +288,7 @@ class _Subject:
     def explore(
         self, count: int, rng: random.Random
     ) -> Steps[tuple[dict[CallArgs, CallResult], list[CallArgs]]]:
-        """Generates inputs similar to the recorded ones, then to those that the reference accepts,
+        """Generates inputs similar to the recorded ones, then to inputs that the reference accepts,
         then at the edges of the recorded contract.
         """
         known: dict[CallArgs, CallResult] = {}
@@ -324,7 +324,7 @@ def _is_same(got: object, expected: object) -> bool:
 
 
 def _differences(outcome: Outcome, known: Mapping[CallArgs, CallResult]) -> dict[CallArgs, str]:
-    """Returns a mutant's wrong results as text."""
+    """Returns a mutant's wrong results as strings."""
     wrong = {}
     for (call, expected), got in zip(known.items(), _results(outcome), strict=False):
         if got.ok and not _is_same(got.value, expected.value):
@@ -407,8 +407,8 @@ def _check_added(subject: _Subject, row: AuditRow, added: list[str]) -> Steps[Au
 
 
 def _prove_by_suite(suite: MakeJob, reference: str, row: AuditRow) -> Steps[AuditRow]:
-    """Runs a stronger suite on a problem's survivors, if it accepts the reference, since a suite
-    may have changed the problem.
+    """Runs a stronger suite on a problem's survivors, if it accepts the reference; a suite may have
+    changed the problem.
     """
     jobs = [suite(program) for program in (reference, *(s.program for s in row.survivors))]
     first, *others = (job for job in jobs if isinstance(job, Job))

@@ -31,7 +31,7 @@ from codegen.sandbox import Job, Outcome
 
 
 class Mutant(NamedTuple):
-    """A changed program, and the class of its mistake."""
+    """A changed program and its class of mistake."""
 
     kind: str
     program: str
@@ -64,7 +64,7 @@ class _Change(NamedTuple):
 
 
 def make_mutants(program: str, count: int, rng: random.Random) -> list[Mutant]:
-    """Samples mutants, classes in turn, without duplicates.
+    """Samples mutants without duplicates, taking the classes in turn.
 
     Args:
         count: maximum number; a short program has fewer.
@@ -125,7 +125,7 @@ def _changes(parent: ast.AST) -> Iterator[_Change]:
 
 
 def _is_inert(node: ast.AST) -> bool:
-    """Returns True for imports, docstrings and the block of a script's main program."""
+    """Returns True for imports, docstrings and a script's main block."""
     match node:
         case ast.Expr(ast.Constant()) | ast.If(ast.Compare(ast.Name("__name__"))):
             return True
@@ -228,7 +228,7 @@ def _tricks() -> dict[str, Any]:
 
 
 def make_forgers(names: Sequence[str]) -> dict[str, str]:
-    """Returns programs by the name of their trick.
+    """Returns forgers by the name of their trick.
 
     Args:
         names: the functions that the tests call.

@@ -4,8 +4,8 @@ Files in ``out``: ``audit.jsonl`` (one row per problem), ``audit.json`` (the sum
 ``audit.html`` (the worst problems first, each with its proof) and ``README.md``. The journal
 ``rows.jsonl`` has the rows in completion order; a killed audit resumes from it.
 
-Results depend on the task, the settings and the sandbox, not on the number of workers; CPU times
-are measured.
+Results depend on the task, the settings and the sandbox, not on the number of workers; only CPU
+times vary.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ JOURNAL = "rows.jsonl"
 
 
 def open_task(name: str, source: str | None = None) -> tuple[Task[Any], dict[str, str]]:
-    """Loads a task to audit, and why rows cannot be read as problems, by place.
+    """Loads a task to audit; also returns place -> the reason that a row is not a problem.
 
     Args:
         name: a task, a JSONL file of :mod:`codegen.evals.tasks.custom`, or ``hub:org/name``.
 
     Raises:
-        ConfigError: for an unknown task. InputError: for data that cannot be read at all.
+        ConfigError: for an unknown task. InputError: if the data cannot be read at all.
     """
     path = name.removeprefix(FILE)
     is_rows = name.startswith((FILE, "hub:")) or Path(name).is_file()
@@ -69,10 +69,10 @@ def suite_of(task: str) -> str:
 def prepare_suite(
     suite: Task[Any], problems: Sequence[Problem], sandbox: SandboxProtocol
 ) -> dict[str, MakeJob]:
-    """Prepares the problems that a suite shares with others, which have the same numbers.
+    """Prepares a suite's problems that have the same numbers as ``problems``.
 
     Returns:
-        By the other problem's id, the function that makes the suite's job of a program.
+        Problem id -> function that makes the suite's job for a program.
     """
     known = {_number(problem): problem for problem in suite.problems()}
     shared = {p.id: known[_number(p)] for p in problems if _number(p) in known}
@@ -90,7 +90,7 @@ def interleave(
 ) -> Iterator[AuditRow]:
     """Runs the steps of many problems in one stream of jobs; yields rows in completion order.
 
-    A problem starts only when no job of the started ones is waiting, so few are open at a time.
+    A problem starts only when no job of started problems is waiting, so few are open at a time.
 
     Args:
         problems: steps by problem id.
@@ -159,18 +159,18 @@ def audit(
     """Audits a task and writes the results to ``out``; resumes an earlier audit there.
 
     Args:
-        suite: a task with stronger tests of the same problems.
-        unreadable: reasons by id, of rows that could not be read as problems.
+        suite: a task with stronger tests for the same problems.
+        unreadable: place -> reason, for rows that could not be parsed.
         overlap: similar problems and training examples by problem id.
         reseeded: a sandbox with another hash seed, in which references run once more.
-        on_progress: called with (problems done, problems).
+        on_progress: called with (problems done, total problems).
 
     Returns:
         The rows in the task's order, and the summary.
 
     Raises:
         ResumeError: if ``out`` has an audit with other settings.
-        SandboxError: if the sandbox breaks.
+        SandboxError: if the sandbox fails.
     """
     problems = list(task.problems())
     if task.needs_preparation:
@@ -206,7 +206,7 @@ def audit(
 
 
 def hardened_rows(task: Task[Any], rows: Sequence[AuditRow]) -> Iterator[str]:
-    """Yields the audited problems as JSON lines of :mod:`codegen.evals.tasks.custom`."""
+    """Yields the audited problems as JSON lines for :mod:`codegen.evals.tasks.custom`."""
     audited = {row.id: row for row in rows if row.state == "audited"}
     for problem in task.problems():
         program = task.reference(problem) if problem.id in audited else ""

@@ -1,6 +1,6 @@
-"""The numbers of an audit with Wilson's 95% intervals, and its pages.
+"""An audit's results with Wilson's 95% intervals, and its pages.
 
-The page is in the style of the report; the card is Markdown.
+The HTML page has the report's style; ``README.md`` is the card.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from codegen.evals.statistics import wilson
 from .problem import AuditRow
 
 ASSETS = Path(__file__).parent / "assets"
-MAX_SHOWN = 100  # problems with their proofs
+MAX_SHOWN = 100  # maximum problems shown with proofs
 _MAX_PROOFS = 3  # per problem
 
 CHECKS: Mapping[str, tuple[str, Callable[[AuditRow], bool]]] = {
@@ -141,7 +141,7 @@ def _code(program: str) -> list[str]:
 
 
 def badness(row: AuditRow) -> tuple[float, ...]:
-    """Returns the sort key of a problem: proved mutants, dead assertions, forgers, and so on."""
+    """Returns a problem's sort key: proved mutants, dead assertions, forgers, and so on."""
     total = sum(row.mutants.values()) or 1
     dead = len(row.dead) + len(row.constants)
     others = len(row.forgers), len(row.unstable), len(row.duplicates)
@@ -149,7 +149,7 @@ def badness(row: AuditRow) -> tuple[float, ...]:
 
 
 def read_finding(folder: str | Path) -> tuple[str, str]:
-    """Returns the task of an audit, and a report's sentence about scores on that task.
+    """Returns an audit's task, and a sentence for reports about scores on that task.
 
     Raises:
         InputError: if the directory has no audit.
@@ -162,6 +162,4 @@ def read_finding(folder: str | Path) -> tuple[str, str]:
             " proved wrong, so the score may be too high."
         )
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{folder} has no audit.", "Make one: codegen audit TASK --out DIR."
-        ) from None
+        raise InputError(f"{folder} has no audit.", "Run: codegen audit TASK --out DIR.") from None

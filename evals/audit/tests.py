@@ -1,11 +1,11 @@
-"""Changes of tests: twins, which a correct program must fail, and assertions that are added.
+"""Changes to tests: twins, which a correct program must fail, and added assertions.
 
 Twins are the same tests with one expected value changed, or one assertion negated. With a correct
 program, an assertion whose twins all pass is dead: it is never reached, or its result does not
 matter.
 
 Added assertions kill the wrong programs that a problem's tests accept: the fewest generated inputs,
-by greedy set cover, and some diverse inputs, with the reference's results. Tests are only added.
+by greedy set cover, and some diverse inputs, with the reference's results. No test is removed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from codegen.core.python_syntax import parse
 
 from .programs import TABLES
 
-MAX_TEXT = 1 << 16  # characters of tests that get twins
+MAX_TEXT = 1 << 16  # maximum characters of tests that get twins
 _MAX_ASSERTIONS = 60
 _FORMS = frozenset({"abs", "dict", "frozenset", "list", "round", "set", "sorted", "tuple"})
 _OPPOSITES = TABLES["assertions"] | {b: a for a, b in TABLES["assertions"].items()}
@@ -29,7 +29,7 @@ _OPPOSITES = TABLES["assertions"] | {b: a for a, b in TABLES["assertions"].items
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """An assertion in the tests, its text in one line, and its twins, which are whole tests."""
+    """An assertion in the tests, its text on one line, and its twins, which are whole tests."""
 
     line: int
     text: str
@@ -69,7 +69,7 @@ def _twins(tree: ast.Module, node: Any) -> Iterator[str]:
 
 
 def _expected(node: ast.AST) -> Iterator[ast.Constant]:
-    """Yields the literals that are not inputs of calls, and not tolerances."""
+    """Yields the literals that are neither call inputs nor tolerances."""
     match node:
         case ast.Call(ast.Name(name)) if name in _FORMS:
             pass
@@ -121,7 +121,7 @@ def spread_tests(lines: Sequence[set[int]], results: Sequence[str], count: int) 
 
     Args:
         lines: executed lines of the reference per input.
-        results: its result per input.
+        results: the reference's result per input.
         count: maximum number of inputs.
     """
     chosen: list[int] = []
@@ -136,7 +136,7 @@ def spread_tests(lines: Sequence[set[int]], results: Sequence[str], count: int) 
 
 
 def assertion_text(call: str, expected: Any) -> str:
-    """Returns the assertion that a call returns a value; empty if the value has no short text."""
+    """Returns an assertion that a call returns a value; empty for values without short literals."""
     text = repr(expected)
     if len(text) > _MAX_VALUE or re.search(r"\b(nan|inf)\b", text):
         return ""
@@ -145,6 +145,6 @@ def assertion_text(call: str, expected: Any) -> str:
 
 
 def with_assertions(test: str, added: Sequence[str]) -> str:
-    """Returns tests with assertions at their end."""
+    """Returns tests with assertions appended."""
     helper = [_NEAR] if any("_is_near(" in line for line in added) else []
     return "\n".join([test, *helper, *added, ""])

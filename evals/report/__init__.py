@@ -1,7 +1,7 @@
 """The report: one self-contained HTML file, and its numbers as JSON and Markdown.
 
-Modules: ``content`` (scored runs and reading them), ``numbers`` (measures in addition to the
-scores), ``charts`` (SVG), ``page`` (fills in the templates in ``assets``).
+Modules: ``content`` (reads scored runs and computes extra measures), ``charts`` (SVG), ``page``
+(fills in the templates in ``assets``).
 """
 
 from codegen.evals.report.charts import loss_picture

@@ -33,8 +33,8 @@ _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 def visible(value: object) -> str:
     """Returns a value's text, with invisible characters as code points.
 
-    Control characters, direction overrides and lone surrogates cannot hide text. Not escaped for
-    HTML.
+    So control characters, direction overrides and lone surrogates cannot hide text. The result is
+    not escaped for HTML.
     """
     return "".join(
         c if c in "\n\t" or unicodedata.category(c) not in _UNSEEN else f"\\u{ord(c):04x}"
@@ -43,7 +43,7 @@ def visible(value: object) -> str:
 
 
 def safe_text(value: object) -> str:
-    """Returns :func:`visible`, escaped for HTML and SVG."""
+    """Returns the text of :func:`visible`, escaped for HTML and SVG."""
     return escape(visible(value))
 
 
@@ -53,7 +53,7 @@ def percent(value: float, digits: int = 1) -> str:
 
 
 def pass_chart(number: int, task: str, runs: Sequence[NamedScore]) -> Markup:
-    """Returns a chart of pass@k over k; runs need two values of k. ``number`` is the task's."""
+    """Returns a chart of pass@k over k; each run needs two ks. ``number`` is the task's index."""
     return _both_widths(
         lambda width: line_chart(
             [_pass_series(run) for run in runs],
@@ -90,7 +90,7 @@ def _described(run: NamedScore) -> str:
 
 
 def verdict_chart(runs: Sequence[NamedScore], statuses: Sequence[str]) -> Markup:
-    """Returns a chart of the runs' numbers of samples by status."""
+    """Returns a chart of each run's sample counts by status."""
     rows = [
         (run.name, [(s, count) for s in statuses if (count := run.score.statuses.get(s, 0))])  # type: ignore[call-overload]
         for run in runs
@@ -115,7 +115,7 @@ def loss_chart(curves: Sequence[LossCurve], quantity: str = "Loss") -> Markup:
 
 
 def is_thinned(curve: LossCurve) -> bool:
-    """Returns True if a curve is drawn as averages of bins."""
+    """Returns True if a curve is drawn as bin averages."""
     return len(curve.points) > _MOST_POINTS
 
 
@@ -164,8 +164,8 @@ class Series:
     """A named line.
 
     Attributes:
-        points: (x, y) by rising x.
-        bands: intervals, drawn below the line.
+        points: (x, y), sorted by x.
+        bands: intervals, drawn under the line.
         solid_up_to: last x of the solid line; the rest is dotted.
     """
 
@@ -197,11 +197,11 @@ def line_chart(
     width: int = WIDE,
     legend: bool = False,
 ) -> str:
-    """Returns a line chart; ``legend`` writes the series' names in its first line.
+    """Returns a line chart; ``legend`` adds the series' names at the top.
 
     ``id_`` must be unique on the page; screen readers read ``description``.
 
-    ``width`` is :data:`WIDE` or :data:`NARROW`. Without points it has only axes.
+    ``width`` is :data:`WIDE` or :data:`NARROW`. Without points the chart has only axes.
     """
     every = [point for s in series for point in s.points] or [(0.0, 0.0)]
     xs, ys = [px for px, _ in every], [py for _, py in every]
@@ -209,7 +209,7 @@ def line_chart(
     y_ticks = linear_ticks(0.0 if y_from_zero else min(ys), max(ys))
     low, high = min(xs), max(xs)
     x_ticks = log_ticks(low, high) if x.log else linear_ticks(low, high, outer=False)
-    # A short axis of whole numbers would have several ticks with the same label.
+    # A short axis of whole numbers would otherwise have several ticks with the same label.
     x_ticks = list({x.text(tick): tick for tick in reversed(x_ticks)}.values())[::-1]
     across = _scale(low, high, _LEFT, width - _RIGHT, log=x.log)
     up = _scale(y_ticks[0], y_ticks[-1], _HEIGHT[width] - _BOTTOM, _TOP)
@@ -286,7 +286,7 @@ def stacked_bars(
     description: str,
     width: int = WIDE,
 ) -> str:
-    """Returns horizontal bars of full length: rows of (label, parts), parts of (class, count)."""
+    """Returns full-width stacked bars; a row is (label, parts), and a part is (class, count)."""
     pitch, thick, top = 52, 22, 20
     parts: list[str] = []
     for number, (label, counts) in enumerate(rows):
@@ -314,7 +314,7 @@ def stacked_bars(
 
 
 def standalone(chart: str) -> str:
-    """Returns a chart as a standalone file with namespace, style sheet and background."""
+    """Returns a chart as a standalone SVG file with namespace, style sheet and background."""
     style = (Path(__file__).parent / "assets" / "report.css").read_text(encoding="utf-8")
     head, _, inside = chart.partition(">")
     font = "svg { background: var(--paper); font-family: system-ui, sans-serif; }"
@@ -362,7 +362,7 @@ def _axes(
 def _scale(
     low: float, high: float, start: float, end: float, *, log: bool = False
 ) -> Callable[[float], float]:
-    """Maps [low, high] to [start, end]; a single value goes to the middle."""
+    """Returns a map from [low, high] to [start, end]; a single value goes to the middle."""
     on = math.log if log else float
     span = on(high) - on(low)
 
@@ -386,7 +386,7 @@ def linear_ticks(low: float, high: float, *, outer: bool = True) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Returns 1, 2, 5, 10, ... within the range, and both ends unless they touch a neighbor."""
+    """Returns 1, 2, 5, 10, ... within the range, and ``high`` unless it is near the last one."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
     return ticks + ([high] if not ticks or high / ticks[-1] > 1.35 else [])

@@ -30,7 +30,7 @@ class SampleView:
         actions: the sample's actions, if its tokens encode actions.
         finish_reason: ``eos``, ``stop`` or ``length``.
         cpu_s, memory_mib: CPU seconds and MiB of memory that the program used.
-        trust: grade of the verdict.
+        trust: trust grade of the verdict.
         output: the beginning of the program's output.
     """
 
@@ -92,7 +92,7 @@ class EditSteps:
 
 @dataclass(frozen=True, slots=True)
 class LossCurve:
-    """The loss of one fine-tuning run: (step, loss) by rising step."""
+    """The loss of one fine-tuning run: (step, loss), sorted by step."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -196,7 +196,7 @@ def _view(sample: Sample, verdict: Verdict, program: str) -> SampleView:
 
 def named_folders(arguments: Sequence[str]) -> list[tuple[str, Path]]:
     """Returns the name and directory of each ``[NAME=]DIR``."""
-    # A directory may contain an equals sign.
+    # A directory's name may contain an equals sign.
     parts = [("", a) if "=" not in a or Path(a).exists() else a.split("=", 1) for a in arguments]
     paths = [Path(folder).resolve() for _, folder in parts]
     return [
@@ -237,7 +237,7 @@ class PairedResult:
 
 
 def headline_ks(runs: Sequence[NamedScore]) -> list[int]:
-    """Returns the k to show: 1, 10 and 100 if there are enough samples; else 1 and the largest."""
+    """Returns each k to show: 1, 10 and 100 if samples suffice, else the smallest and largest."""
     known = {k for run in runs for k in run.score.estimates}
     chosen = [k for k in (1, 10, 100) if k in known]
     if len(chosen) < 2 and known:
@@ -246,7 +246,7 @@ def headline_ks(runs: Sequence[NamedScore]) -> list[int]:
 
 
 def compare_runs(runs: Sequence[NamedScore], *, seed: int = 0) -> list[PairedResult]:
-    """Compares all pairs of runs of a task (many runs: each with the first) at the headline ks."""
+    """Compares each task's runs pairwise (many runs: each with the first) at the headline ks."""
     comparisons: list[tuple[NamedScore, NamedScore, statistics.Comparison]] = []
     for group in by_task(runs).values():
         pairs = list(combinations(group, 2))
@@ -285,7 +285,7 @@ class ExtraMeasures:
 
     Attributes:
         all_pass: k -> pass^k, for the k of the score's estimates.
-        diversity, repetition: measures of the samples, if the report has them.
+        diversity, repetition: measures of the samples, if known.
         measured: number of samples that ``repetition`` covers.
     """
 
@@ -296,7 +296,7 @@ class ExtraMeasures:
 
 
 def compute(run: NamedScore, *, seed: int = 0) -> ExtraMeasures:
-    """Computes a run's measures."""
+    """Computes a run's extra measures."""
     repetition, measured = _repetition(run)
     return ExtraMeasures(
         all_pass=_all_pass(run),

@@ -1,8 +1,9 @@
 """Writes a report: one self-contained HTML file, and its numbers as JSON and Markdown next to it.
 It fills in the Jinja2 templates in ``assets``.
 
-Every value in a template is made visible and escaped, for HTML or for Markdown, unless it is this
-package's markup. The page's content security policy forbids requests and foreign scripts.
+Values in templates are escaped for HTML or Markdown, with invisible characters as code points,
+unless they are this package's markup. The page's content security policy forbids requests and
+foreign scripts.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ _MEANING: Mapping[Status, str] = {
     "refused": "not scored: the tests could be forged more easily than --trust allows",
     "infra_error": "not scored: the sandbox failed",
 }
-# Title, note, and the field of Further.diversity or .repetition; all but the last are fractions.
+# Title, note, and field of Diversity or PaperRepetition; all but the last are fractions.
 _SAMPLE_ROWS = (
     ("Distinct programs", "", "unique_text"),
     ("Distinct after renaming locals", "no comments, docstrings, layout", "unique_form"),
@@ -103,8 +104,8 @@ def write_report(
         The path of the HTML file.
 
     Raises:
-        InputError: if there are no runs, two have the same name, or a file would be overwritten
-            that is not an earlier report's JSON.
+        InputError: if there are no runs, two have the same name, or the report would overwrite
+            a file that is not an earlier report's.
     """
     out = Path(out)
     names = [run.name for run in runs]
@@ -169,7 +170,7 @@ def write_report(
 
 
 def _refuse_overwrite(what: str, path: Path, is_ours: Callable[[bytes], bool]) -> None:
-    """Raises an error for a file that is not a report's, such as the ``score.json`` of a run."""
+    """Raises an error for a file that is not a report's, such as a run's ``score.json``."""
     if path.is_file() and not is_ours(path.read_bytes()):
         raise InputError(
             f"The report's {what} would overwrite {path}, which is not a report.",
@@ -204,7 +205,7 @@ def _finite(value: object) -> object:
 
 @functools.cache
 def templates(show: Callable[[object], str], *folders: Path) -> Environment:
-    """Returns the templates' environment; ``show`` is applied to each value that they show.
+    """Returns the templates' environment, in which ``show`` formats each displayed value.
 
     Args:
         show: :func:`as_text` for HTML.
@@ -255,7 +256,7 @@ def templates(show: Callable[[object], str], *folders: Path) -> Environment:
 
 
 def _functions_of(further: Mapping[str, ExtraMeasures]) -> dict[str, Callable[..., object]]:
-    """Returns the templates' functions over the extra measures."""
+    """Returns template functions that read the extra measures."""
 
     def drawn_of_each(runs: Sequence[NamedScore]) -> int | None:
         """Returns the rarefaction's sample size, if it is the same for all runs."""
@@ -270,7 +271,7 @@ def _functions_of(further: Mapping[str, ExtraMeasures]) -> dict[str, Callable[..
 
 
 def as_text(value: object) -> str:
-    """Returns a value as the page shows it, not yet escaped."""
+    """Returns a value's displayed text, not yet escaped."""
     return value if isinstance(value, Markup) else visible(value)
 
 
@@ -339,7 +340,7 @@ def steps_of(states: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, str]]
         before = state.splitlines()
 
 
-_MOST_ALIKE = 500_000  # pairs of equal lines
+_MOST_ALIKE = 500_000  # maximum pairs of equal lines to compare
 
 
 def diff_lines(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -394,7 +395,7 @@ def _plain(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A problem: its block of samples, if any, its scores in each run, their spread."""
+    """A problem: index of its sample block, if any, its score in each run, and their spread."""
 
     id: str
     block: int | None
@@ -439,12 +440,12 @@ def _explorers(runs: Sequence[NamedScore]) -> tuple[list[_Explorer], list[str]]:
 def pack(runs: Sequence[ProblemSamples | None]) -> str:
     """Packs the samples of one problem in all runs of its task, as base64 of gzipped JSON.
 
-    A page with tens of thousands of samples thus opens quickly. Base64 has no special characters of
-    HTML; the script inserts strings as text, never as markup.
+    A page with tens of thousands of samples thus opens quickly. Base64 has no HTML special
+    characters; the script inserts strings as text, never as markup.
 
     The JSON has one object per run, or null: the prompt, and rows of (index, status, message,
     program, answer, actions, finish reason, tokens, CPU seconds, MiB, trust, output). A program
-    that is prompt and answer joined is written as 1, one that is the answer as 2.
+    that equals prompt + answer is written as 1; one that equals the answer, as 2.
     """
     rows = [None if run is None else {"p": run.prompt, "s": list(_rows(run))} for run in runs]
     text = json.dumps(rows, separators=(",", ":"))  # lone surrogates become escapes

@@ -50,7 +50,7 @@ def load(name: str, source: str | None = None) -> Task[Any]:
     Raises:
         ConfigError: for an unknown name.
         CodegenError: if the package that adds the task is broken.
-        InputError: for data that is missing or malformed, naming file, line and field.
+        InputError: if data is missing or malformed; names file, line and field.
     """
     if name.startswith(FILE):
         from codegen.evals.tasks.custom import CustomTask

@@ -66,7 +66,7 @@ class Task(ABC, Generic[AnyProblem]):
         """Returns all problems in the benchmark's order."""
 
     def style_for(self, vocabulary: Container[str], own: str = "") -> str:
-        """Returns the default style, given the model's ``own``; empty for the model's default."""
+        """Returns the default style, given the model's style ``own``; empty to use the model's."""
         return self.style
 
     def check_style(self, style: PromptStyle, vocabulary: Container[str]) -> None:
@@ -85,11 +85,11 @@ class Task(ABC, Generic[AnyProblem]):
         """Extracts the whole program from a sample, by the style in ``sample.meta["style"]``.
 
         Raises:
-            InputError: if the sample lacks its style.
+            InputError: if the sample has no style.
         """
 
     def program(self, problem: AnyProblem, sample: Sample) -> str:
-        """Returns the program of :meth:`extract`; empty if none was found."""
+        """Returns the program from :meth:`extract`; empty if none was found."""
         return self.extract(problem, sample).program
 
     @abstractmethod
@@ -129,7 +129,7 @@ class Task(ABC, Generic[AnyProblem]):
         return ()
 
     def prepare(self, problems: Sequence[AnyProblem], sandbox: SandboxProtocol) -> None:
-        """Computes what scoring ``problems`` needs and the data lacks, such as expected outputs."""
+        """Computes scoring inputs that the data of ``problems`` lacks, such as expected outputs."""
 
     def measure(self, problem: AnyProblem, sample: Sample) -> Mapping[str, float]:
         """Returns extra measures of one sample, by name; the report shows their means."""
@@ -153,12 +153,12 @@ class Task(ABC, Generic[AnyProblem]):
         """Returns the request for another attempt, with the failed answer and its tests' message.
 
         Raises:
-            ConfigError: if the task or the style does not support it.
+            ConfigError: if the task or the style does not support retries.
         """
         raise ConfigError(f"The task {self.name!r} does not support second attempts.")
 
     def remarks(self, problems: Sequence[AnyProblem]) -> Sequence[str]:
-        """Returns sentences about the scored problems, for the notes of their score."""
+        """Returns sentences about the scored problems, for the notes on their score."""
         return ()
 
     def dated(self, since: date | None, until: date | None) -> Self:
@@ -174,7 +174,7 @@ class CodeTask(Task[AnyProblem]):
     """A task over given problems; subclasses define prompts and how programs are assembled.
 
     Attributes:
-        asks: the supported kinds of prompt.
+        asks: the supported prompt kinds.
         whole_programs: whether the prompt requests a whole program, not the rest of one function;
             this selects the stop strings.
         blank_is_code: whether a completion of only whitespace may be correct.
@@ -205,7 +205,7 @@ class CodeTask(Task[AnyProblem]):
         """Loads the task with all rows of its data.
 
         Raises:
-            InputError: for missing or unreadable data, naming file, line and field.
+            InputError: if data is missing or unreadable; names file, line and field.
         """
         rows = read_rows_of(source, cls.home)
         return cls(name, description, make_problems(rows, cls.problem_of), rows.source)
@@ -215,13 +215,13 @@ class CodeTask(Task[AnyProblem]):
         """Parses a row into a problem; ``place`` is its file and line.
 
         Raises:
-            InputError: for an invalid row; names the fault.
+            InputError: if the row is invalid.
         """
         return cast(AnyProblem, problem_of_columns(cls.problem_type, place, row, **cls.columns))
 
     @property
     def by_blocks(self) -> bool:
-        """True if answers are search-and-replace blocks: true if the name ends in ``-diff``."""
+        """True if answers are search-and-replace blocks, that is, if the name ends in ``-diff``."""
         return self.name.endswith("-diff")
 
     def lacking(self, sandbox: SandboxProtocol, broken: Mapping[str, str]) -> dict[str, str]:
@@ -253,7 +253,7 @@ class CodeTask(Task[AnyProblem]):
         raise NotImplementedError
 
     def entry_point(self, problem: AnyProblem) -> str:
-        """Returns the function that the program must define; empty if any program may do."""
+        """Returns the function that the program must define; empty if none is required."""
         return getattr(problem, "entry_point", "")
 
     def preamble(self, problem: AnyProblem) -> str:
@@ -261,7 +261,7 @@ class CodeTask(Task[AnyProblem]):
         return ""
 
     def joined(self, problem: AnyProblem, completion: str) -> str:
-        """Returns the whole program of a completion that continues the prompt."""
+        """Returns the whole program for a completion of the prompt."""
         return self.code(problem) + completion
 
     def request(self, problem: AnyProblem, style: PromptStyle, index: int) -> Request:
@@ -308,7 +308,7 @@ class CodeTask(Task[AnyProblem]):
         return replace(asked, prompt=style.render(prompt=self.again(problem, sample, verdict)))
 
     def again(self, problem: AnyProblem, sample: Sample, verdict: Verdict) -> str:
-        """Returns the prompt of another attempt: problem, failed answer, and failure."""
+        """Returns the prompt for another attempt: problem, failed answer, and failure."""
         return (
             f"{self.instruction(problem)}\n\nThis answer failed:\n\n{sample.completion}\n\n"
             f"What the tests said:\n\n{verdict.status}: {verdict.message}\n\nAnswer again."

@@ -8,9 +8,9 @@ docstring ("complete"), ``chat`` the instruction ("instruct").
 The tests are ``unittest`` classes that need the program's own objects, so they run blinded; in most
 problems a program could forge some assertions (``trust`` is ``partly_blinded``). Programs may
 import the installed packages in ``--packages`` (``auto``: all that the problems import), and have
-no network. A problem with other needs is skipped with the reason; then the score is incomplete and
-not comparable with published scores. If an answer lacks the header, it is prepended, as in the
-authors' "calibrated" scores.
+no network. A problem with other requirements is skipped with the reason; then the score is
+incomplete and not comparable with published scores. A header that an answer lacks is prepended, as
+in the authors' "calibrated" scores.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from codegen.evals.tasks.base import CodeTask, modules_of
 from codegen.evals.tasks.dataset_rows import DataLocation, Problem
 from codegen.sandbox import Job, Limits, SandboxProtocol
 
-# Problems with other needs that the sandbox does not meet.
+# Other requirements that the sandbox does not meet.
 _NEEDS: Mapping[str, str] = {"BigCodeBench/1040": "needs a network (resolves localhost)"}
 
 
 @dataclass(frozen=True, slots=True)
 class BigCodeProblem(Problem):
-    """One row of the data; ``prompt`` is the code with its docstring."""
+    """One data row; ``prompt`` is the code with its docstring."""
 
     instruction: str
     header: str
@@ -40,7 +40,7 @@ class BigCodeProblem(Problem):
 
 
 class BigCodeBench(CodeTask[BigCodeProblem]):
-    """BigCodeBench-Hard."""
+    """The BigCodeBench-Hard benchmark."""
 
     home = DataLocation(
         "bigcodebench/bigcodebench_hard.json.gz", "bigcode/bigcodebench-hard:default:v0.1.4"
@@ -53,7 +53,7 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
     needs_preparation = True
 
     def prepare(self, problems: Sequence[BigCodeProblem], sandbox: SandboxProtocol) -> None:
-        """Determines the problems whose needs the sandbox does not meet."""
+        """Determines the problems whose requirements the sandbox does not meet."""
         self.reference_exceptions = self.lacking(sandbox, _NEEDS)
 
     def modules(self, problem: BigCodeProblem) -> frozenset[str]:
@@ -61,7 +61,7 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
         return modules_of(problem.prompt + problem.canonical_solution, problem.test)
 
     def instruction(self, problem: BigCodeProblem) -> str:
-        """Returns the row's instruction, which names the header to begin with."""
+        """Returns the row's instruction, which includes the required header."""
         return problem.instruction
 
     def preamble(self, problem: BigCodeProblem) -> str:
@@ -69,7 +69,7 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
         return f"{problem.header.rstrip()}\n    pass\n"
 
     def job(self, problem: BigCodeProblem, program: str) -> Job | Verdict:
-        """Returns a job with the test class in the program's process, if no package is missing."""
+        """Returns a job with the blinded test class, or ``infra_error`` if packages are missing."""
         if reason := self.reference_exceptions.get(problem.id):
             return Verdict(problem.id, 0, "infra_error", message=reason)
         return Job(
@@ -82,6 +82,6 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
 
 
 class BigCodeBenchFull(BigCodeBench):
-    """All problems."""
+    """The whole BigCodeBench benchmark."""
 
     home = DataLocation("bigcodebench/bigcodebench.json.gz", "bigcode/bigcodebench:default:v0.1.4")

@@ -1,4 +1,4 @@
-"""Many inputs for one program: each runs in a separate process and is compared outside it.
+"""Runs a program on many inputs, each in a separate process; compares results outside it.
 
 The program's side of the sandbox forks for each input. So a program may read descriptor 0, leave
 threads behind, exit or change its modules without affecting the next input, and each input has its
@@ -140,7 +140,7 @@ def with_runner(program: str, *, modules: str = "", call: str = "", cpu_s: float
 
 
 def cases_test(cases: Sequence[tuple[str, Any]], rule: str) -> str:
-    """Returns the test of a :func:`with_runner` program.
+    """Returns the test for a :func:`with_runner` program.
 
     Args:
         cases: inputs, each with its expected result.
@@ -152,7 +152,7 @@ def cases_test(cases: Sequence[tuple[str, Any]], rule: str) -> str:
     )
 
 
-# On the tests' side. ``decimals`` and ``value`` are LiveCodeBench's rules (lcb_runner,
+# Runs on the tests' side. ``decimals`` and ``value`` are LiveCodeBench's rules (lcb_runner,
 # testing_util.py: grade_stdio and grade_call_based).
 RULES = r'''
 from decimal import Decimal

@@ -6,9 +6,9 @@ sample, by ``codegen.evals.metrics``: ``tr_n`` and ``tr_s`` (repeated token 4-gr
 lower is better), ``ccp`` (compiles together with its prompt) and ``looping`` (ends in three or more
 equal copies of a snippet).
 
-The data is a file with the authors' rows (``prompt``; ``samples`` with a repetitive continuation,
-if present, is a known bad one). It has no license, so it is not shipped, and no known hub dataset:
-pass it with ``--source``.
+The data is a file with the authors' rows (``prompt``; optionally ``samples`` with a repetitive
+continuation). It has no license and no known hub dataset, so it is not shipped: pass it with
+``--source``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class RepetitionProblem(Problem):
 
 
 class CodeRepetEval(CodeTask[RepetitionProblem]):
-    """CodeRepetEval."""
+    """The CodeRepetEval benchmark."""
 
     home = DataLocation("coderepeteval/ArtificialSynthesis.jsonl.gz")
     asks = ("code",)

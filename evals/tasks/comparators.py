@@ -214,12 +214,12 @@ _JSON_INT_BITS = 1024  # decimal digits take quadratic time, and Python rejects 
 
 
 def write_value(value: object) -> str:
-    """Returns a value as JSON text: lists and scalars as in JSON, ``{"t": [...]}`` a tuple, ...
+    """Returns a value as JSON: lists and scalars unchanged, a tuple as ``{"t": [...]}``, ...
 
-    Equal values have equal texts (sets are sorted), since the text is part of a verdict's key.
+    Equal values yield equal strings (sets are sorted), since the string is part of a verdict's key.
 
     Raises:
-        TypeError: for a value that is not plain.
+        TypeError: if a value's type is not supported.
     """
     return json.dumps(_tree(value), separators=(",", ":"))
 

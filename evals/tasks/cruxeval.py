@@ -4,8 +4,8 @@
 functions each. The data is the authors' file, or ``hub:cruxeval-org/cruxeval``.
 
 The model's answer is an expression. It is evaluated in the sandbox without access to the expected
-value, and for outputs without the function, so that it cannot call it. Any input for which the
-function returns the output is correct.
+value; for ``cruxeval-o`` also without the function, so that an answer cannot call it. Any input for
+which the function returns the output is correct.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _EXAMPLES = (
 
 @dataclass(frozen=True, slots=True)
 class CruxProblem(Problem):
-    """One row of the data; ``prompt`` is the function."""
+    """One data row; ``prompt`` is the function."""
 
     input: str
     output: str
 
 
 class CruxEval(CodeTask[CruxProblem]):
-    """Requests outputs; :class:`CruxEvalInputs` requests inputs."""
+    """Output prediction; :class:`CruxEvalInputs` is input prediction."""
 
     home = DataLocation("cruxeval/cruxeval.jsonl.gz", "cruxeval-org/cruxeval")
     problem_type = CruxProblem
@@ -77,11 +77,11 @@ class CruxEval(CodeTask[CruxProblem]):
         return task + examples + question
 
     def few_shot(self, problem: CruxProblem) -> str:
-        """Returns the same prompt with the beginning of the answer."""
+        """Returns the ``instruction`` prompt with the beginning of the answer."""
         return self.instruction(problem) + "[ANSWER]\n"
 
     def code(self, problem: CruxProblem) -> str:
-        """Returns ``few_shot`` with the assertion up to the answer."""
+        """Returns the ``few_shot`` prompt with the assertion up to the answer."""
         begun = f"assert {_FUNCTION}("
         return self.few_shot(problem) + (
             f"{begun}{problem.input}) ==" if self.asks_output else begun
@@ -106,7 +106,7 @@ class CruxEval(CodeTask[CruxProblem]):
     def _program(self, problem: CruxProblem, answer: str) -> str:
         if self.asks_output:
             return f"def answer():\n    return (\n{answer}\n)\n"
-        # Arguments may use other definitions of the function's source.
+        # Arguments may use other definitions in the function's source.
         return (
             f"{problem.prompt}\n\n\n"
             "def arguments_of(*positional, **named):\n    return positional, named\n\n\n"
@@ -114,7 +114,7 @@ class CruxEval(CodeTask[CruxProblem]):
         )
 
     def job(self, problem: CruxProblem, program: str) -> Job:
-        """Returns a job that compares the answer, or calls the function with it."""
+        """Returns a job that compares the answer with the output, or calls the function with it."""
         if self.asks_output:
             return Job(program, test=f"assert answer() == ({problem.output})", plain=True)
         test = f"positional, named = answer()\nassert {_FUNCTION}(*positional, **named) == " + (
@@ -129,7 +129,7 @@ class CruxEval(CodeTask[CruxProblem]):
         return self._program(problem, problem.output if self.asks_output else problem.input)
 
     def buggy(self, problem: CruxProblem) -> Sequence[str]:
-        """Returns a wrong output, and a call of the function."""
+        """Returns a wrong output and a function call; nothing for input prediction."""
         if self.asks_output:
             return (
                 self._program(problem, f"[{problem.output}, None]"),
@@ -139,7 +139,7 @@ class CruxEval(CodeTask[CruxProblem]):
 
 
 class CruxEvalInputs(CruxEval):
-    """Requests inputs."""
+    """Input prediction."""
 
     passing = "the function returns the output for its arguments"
     asks_output = False
@@ -148,7 +148,7 @@ class CruxEvalInputs(CruxEval):
 def find_answer(text: str, *, output: bool) -> str:
     """Extracts the expression from an answer: the requested side of an assertion, or all text.
 
-    It searches the last pair of answer tags, else the last fenced block, else the whole answer.
+    Searches the last pair of answer tags, else the last fenced block, else the whole answer.
     """
     if tagged := tagged_answers(text):
         text = tagged[-1]

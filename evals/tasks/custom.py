@@ -15,8 +15,8 @@ A row is one problem. Columns:
   - ``answer``: the correct string, or a list of correct strings;
 - optional: ``entry_point``; ``setup``, code before the tests; ``solution``, a correct answer, and
   ``buggy``, a list of wrong ones, for ``codegen eval check``; ``mode`` ``in_sandbox`` for tests
-  that need program objects that cannot leave the sandbox; ``cpu_s`` and ``memory_mib``, limits of
-  one program.
+  that need program objects that cannot leave the sandbox; ``cpu_s`` and ``memory_mib``, limits per
+  program.
 
 If the prompt is code that defines the entry point, base models continue it; otherwise the prompt
 requests a whole program.
@@ -86,11 +86,11 @@ class CustomProblem(Problem):
 
 
 class CustomTask(CodeTask[CustomProblem]):
-    """A custom task over given problems."""
+    """A custom task."""
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """Loads the task of ``file:PATH``, from ``source`` instead of the path if given."""
+        """Loads the task ``file:PATH``, from ``source`` instead if given."""
         path = source or name.removeprefix(FILE)
         problems = make_problems(read_rows_of(path, DataLocation(path)), cls.problem_of)
         # Settings and reports must not contain a machine's paths.
@@ -102,7 +102,7 @@ class CustomTask(CodeTask[CustomProblem]):
         """Parses a row in the format of the module docstring."""
         kinds = [column for column in JUDGED_BY if column in row]
         if len(kinds) != 1:
-            flaw = f"has {' and '.join(kinds)}" if kinds else "does not say how to score an answer"
+            flaw = f"has {' and '.join(kinds)}" if kinds else "has no column for scoring answers"
             raise InputError(
                 f"{place}: the row {flaw}.",
                 "It needs one of: tests; calls and expected; stdin and stdout; answer.",
@@ -143,7 +143,7 @@ class CustomTask(CodeTask[CustomProblem]):
         return problem.prompt + completion if problem.is_code else completion
 
     def read(self, problem: CustomProblem, style: PromptStyle, answer: str) -> Extraction:
-        """Extracts the program, or the string that is the answer."""
+        """Extracts the program or the answer string."""
         if not problem.answers:
             return super().read(problem, style, answer)
         return Extraction(find_text(cut_at_stop(answer, self._stops(style))))

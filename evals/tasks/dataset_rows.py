@@ -1,8 +1,8 @@
-"""Reads a task's rows from a file, a dataset on the hub, or the folder of datasets.
+"""Reads a task's rows from a file, a dataset on the hub, or the dataset folder.
 
-A source is a path to ``.jsonl`` or ``.json`` (an array, or an object of rows by id), optionally
+A source is a path to ``.jsonl`` or ``.json`` (an array, or an object from ids to rows), optionally
 with ``.gz``; a data directory; or ``hub:org/name[:config][:split]``. Without a source, a task uses
-its file in the folder ``CODEGEN_TEST_DATA``, if it exists, else its dataset on the hub.
+its file in the dataset folder ``CODEGEN_TEST_DATA``, if present, else its dataset on the hub.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DataLocation:
     """Default location of a task's data.
 
     Attributes:
-        file: path in the folder of datasets.
+        file: path in the dataset folder.
         hub: dataset as ``org/name[:config][:split]``; empty if the hub has none.
     """
 
@@ -41,7 +41,7 @@ class DataLocation:
     hub: str = ""
 
     def source(self) -> str:
-        """Returns the file in the folder of datasets if it exists, else the hub's dataset.
+        """Returns the file in the dataset folder if it exists, else the hub's dataset.
 
         Raises:
             InputError: if neither exists.
@@ -66,10 +66,10 @@ class DatasetRows:
 
 
 def read_rows_of(source: str | None, home: DataLocation) -> DatasetRows:
-    """Returns the rows of a source, or of the default one.
+    """Returns the rows of a source, by default the task's, read lazily.
 
     Raises:
-        InputError: if it cannot be read, naming file and line. Rows are read lazily.
+        InputError: if the source cannot be read; names file and line.
     """
     where = source or home.source()
     if where.startswith("hub:"):
@@ -95,7 +95,7 @@ def make_problems(
     """Builds one problem per row, in order.
 
     Raises:
-        InputError: for no rows, or a duplicate id.
+        InputError: without rows, or for a duplicate id.
     """
     problems: dict[str, AnyProblem] = {}
     for place, row in rows.items:
@@ -112,7 +112,7 @@ def text_fields(place: str, row: Mapping[str, object], names: Sequence[str]) -> 
     """Returns the values of columns that must be strings.
 
     Raises:
-        InputError: naming the first column that is missing or not a string.
+        InputError: if a column is missing or not a string; names the first one.
     """
     return [text_field(place, row, name, names) for name in names]
 
@@ -151,7 +151,7 @@ def problem_of_columns(
         columns: field -> column, where the names differ; the column of ``id`` is ``task_id``.
 
     Raises:
-        InputError: naming the first column that is missing or not a string.
+        InputError: if a column is missing or not a string; names the first one.
     """
     columns = {"id": "task_id", **columns}
     named = {f.name: columns.get(f.name, f.name) for f in fields(kind)}
@@ -162,7 +162,7 @@ def problem_of_columns(
 
 
 def entry_point_field(place: str, row: Mapping[str, object], name: str = "entry_point") -> str:
-    """Returns the value of the column with a function's name."""
+    """Returns the value of a column that contains a function name."""
     value = text_field(place, row, name)
     if not value.isidentifier():
         raise InputError(f"{place}: the {name} {value!r} is not a Python identifier.")
@@ -199,7 +199,7 @@ def read_json(path: Path) -> Any:
     """Parses a JSON file, optionally gzipped.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if the file cannot be read.
     """
     try:
         return json.loads(read_text(path))
@@ -211,7 +211,7 @@ def read_text(path: Path) -> str:
     """Reads a text file, optionally gzipped.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if the file cannot be read.
     """
     try:
         return read_packed(path).decode("utf-8")

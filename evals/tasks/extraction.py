@@ -3,7 +3,7 @@
 An answer may be bare code, code in a Markdown fence, or prose with several fences. The rules, in
 order: the first fenced block that defines the requested function; the first fenced block; an
 unclosed fence (the answer was cut off), to the end; the whole answer, if it defines the function or
-is Python with a statement. Otherwise no program is found, and the reason is returned.
+parses as Python with a statement. Otherwise no program is found, and the reason is returned.
 
 Limit: code in prose without a fence is not searched for.
 
@@ -15,8 +15,8 @@ Alternatively an answer edits a program with search-and-replace blocks, aider's 
     lines that take their place
     >>>>>>> REPLACE
 
-Text around the blocks is allowed, and a fence around each. The lines are searched from the end of
-the previous block, then from the beginning; a block without lines to search for is appended. If the
+Text around the blocks and a fence around each are allowed. The search starts at the end of the
+previous block, then from the beginning; a block without lines to search for is appended. If the
 lines are not found, they may all differ by the same leading whitespace, as aider allows; any other
 difference makes the answer malformed.
 """
@@ -157,7 +157,7 @@ _TAGGED = re.compile(r"\[ANSWER\](.*?)(?:\[/ANSWER\]|\Z)", re.DOTALL)
 
 
 def tagged_answers(text: str) -> list[str]:
-    """Returns texts between ``[ANSWER]`` and ``[/ANSWER]``, in order; the last may be unclosed."""
+    """Returns strings between ``[ANSWER]`` and ``[/ANSWER]`` in order; the last may be unclosed."""
     return _TAGGED.findall(text)
 
 
@@ -229,7 +229,7 @@ def _blocks(answer: str) -> Iterator[tuple[str, str]]:
 
 
 def _found(lines: list[str], wanted: list[str], start: int) -> tuple[int, str] | None:
-    """Returns the lines' index and the indentation that the block lacks; None if missing."""
+    """Returns the lines' index and the indentation that the block lacks; None if not found."""
     if not any(line.strip() for line in wanted):
         return len(lines), ""
     places = range(start, len(lines) - len(wanted) + 1)

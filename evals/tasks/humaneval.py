@@ -65,7 +65,7 @@ SHORT = 40
 
 @dataclass(frozen=True, slots=True)
 class HumanEvalProblem(Problem):
-    """One row of the data; ``id`` is its ``task_id``."""
+    """One data row; ``id`` is its ``task_id``."""
 
     entry_point: str
     canonical_solution: str
@@ -86,12 +86,12 @@ class FunctionPrompts(CodeTask[AnyProblem]):
 
 
 def _before(code: str, function: str) -> str:
-    """Returns the code before the last definition of ``function``; empty if there is none."""
+    """Returns the code before the last definition of ``function``; empty if undefined."""
     return code.rpartition(f"def {function}(")[0]
 
 
 def _job(program: str, problem: HumanEvalProblem | InfillingProblem, reference: str) -> Job:
-    """Builds a job; the tests of HumanEval/32, 38 and 50 call other functions of the prompt."""
+    """Builds a job with the prompt's helpers, which the tests of HumanEval/32, 38 and 50 call."""
     # HumanEval/33's tests call the tested function for the expected values: use the reference.
     is_called = f"{problem.entry_point}(" in problem.test
     setup = reference if is_called else _before(reference, problem.entry_point)
@@ -99,7 +99,7 @@ def _job(program: str, problem: HumanEvalProblem | InfillingProblem, reference: 
 
 
 class HumanEval(FunctionPrompts[HumanEvalProblem]):
-    """HumanEval."""
+    """The HumanEval benchmark."""
 
     problem_type = HumanEvalProblem
 
@@ -111,7 +111,7 @@ class HumanEval(FunctionPrompts[HumanEvalProblem]):
         return cls(name, description, problems, source or _PACKAGE)
 
     def job(self, problem: HumanEvalProblem, program: str) -> Job:
-        """Returns a job that runs the tests with the prompt's helper functions on their side."""
+        """Returns a job that runs the tests with the prompt's helpers on the tests' side."""
         return _job(program, problem, self.reference(problem))
 
 
@@ -120,7 +120,7 @@ class HumanEvalShort(HumanEval):
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """Loads a source's problems and keeps the shortest ones."""
+        """Loads a source's problems and keeps those with the shortest solutions."""
         whole = HumanEval.load(name, description, source)
         problems = whole.problems()
         ranked = sorted(
@@ -130,23 +130,23 @@ class HumanEvalShort(HumanEval):
 
 
 class HumanEvalEdits(HumanEval):
-    """HumanEval with measures of the edits of the decoder ``edit_sequence``.
+    """HumanEval with edit measures for the decoder ``edit_sequence``.
 
     pass@k scores the final program. Measures of each sample that has edits:
 
     - ``valid_states``: fraction of the intermediate programs that are valid Python;
-      ``all_states_valid``.
+      ``all_states_valid``: whether all are.
     - ``malformed``: fraction of the hunks that are unparsable or have wrong numbers;
       ``mended``: fraction corrected from another form of diff (text after ``@@``, context).
     - ``complete``: whether the sequence ends instead of being cut off.
-    - ``round_trip``: whether the edits, rewritten, lead to the sample's program.
+    - ``round_trip``: whether the rewritten edits yield the sample's program.
     - ``edits``, and ``tokens_per_edit`` in the model's tokens.
     """
 
     decoder = "edit_sequence"
 
     def measure(self, problem: HumanEvalProblem, sample: Sample) -> Mapping[str, float]:
-        """Returns the measures that the class lists; none for a sample without edits."""
+        """Returns the measures that the class docstring lists; none for a sample without edits."""
         from codegen.lintseq import format_edits, resolve, states
 
         if not sample.actions:
@@ -177,7 +177,7 @@ _FIX = "Fix bugs in {name}."
 
 @dataclass(frozen=True, slots=True)
 class FixProblem(Problem):
-    """One row of the data; ``prompt`` is imports, header and docstring."""
+    """One data row; ``prompt`` is imports, header and docstring."""
 
     declaration: str
     entry_point: str
@@ -196,7 +196,7 @@ class HumanEvalFix(CodeTask[FixProblem]):
     docs = False
 
     def code(self, problem: FixProblem) -> str:
-        """Returns the task as text, then the function's head for the model to continue from."""
+        """Returns the task as text, then the function's head for the model to continue."""
         return f"{self._shown(problem)}\n\n{self._head(problem)}"
 
     def instruction(self, problem: FixProblem) -> str:
@@ -221,12 +221,12 @@ class HumanEvalFix(CodeTask[FixProblem]):
         return _before(problem.declaration, problem.entry_point)
 
     def job(self, problem: FixProblem, program: str) -> Job:
-        """Returns a job with the row's tests, which end with a call of ``check``."""
-        # The tests of 32, 38 and 50 call helper functions of the prompt.
+        """Returns a job with the row's tests, which end with a call to ``check``."""
+        # The tests of problems 32, 38 and 50 call helper functions of the prompt.
         return Job(program, test=problem.test, setup=self.preamble(problem))
 
     def buggy(self, problem: FixProblem) -> Sequence[str]:
-        """Returns the head with the bug."""
+        """Returns the prompt with the buggy solution."""
         return (problem.prompt + problem.buggy_solution,)
 
     def measure(self, problem: FixProblem, sample: Sample) -> Mapping[str, float]:
@@ -243,14 +243,14 @@ class HumanEvalFix(CodeTask[FixProblem]):
 
 
 class HumanEvalFixDocs(HumanEvalFix):
-    """HumanEvalFix, shown with docstrings."""
+    """HumanEvalFix with docstrings instead of tests."""
 
     docs = True
 
 
 @dataclass(frozen=True, slots=True)
 class InfillingProblem(Problem):
-    """One row of the data; ``prompt`` is the text before the gap."""
+    """One data row; ``prompt`` is the text before the gap."""
 
     suffix: str
     entry_point: str
@@ -268,7 +268,7 @@ _FILES = {
 
 
 class HumanEvalInfilling(CodeTask[InfillingProblem]):
-    """HumanEval-Infilling."""
+    """The HumanEval-Infilling benchmark."""
 
     problem_type = InfillingProblem
     asks = ("infill", "code", "instruction")

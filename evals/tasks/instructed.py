@@ -6,12 +6,12 @@ short ones. The answer is the whole program; with the suffix ``-diff`` it is sea
 blocks, which must match (:mod:`.extraction`). The data are the authors' files; CanItEdit is also
 ``hub:nuprl/CanItEdit``.
 
-Some programs of EditEval are parts that are inserted into a context. Some of its tests read the
+Some EditEval programs are snippets that are inserted into a context. Some EditEval tests read the
 answer's text, ``edited_code``; these run in the program's process.
 
 Measures: ``unchanged`` (the answer is the original program), ``changed_lines`` (number of non-blank
 lines removed and added), ``excess_lines`` (original lines that the answer removes or changes and
-the reference keeps) and, with ``-diff``, ``well_formed``. ExcessCode of CanItEdit's paper is
+the reference keeps) and, with ``-diff``, ``well_formed``. The ExcessCode of CanItEdit's paper is
 different: it counts changed lines that the tests do not reach.
 """
 
@@ -53,7 +53,7 @@ class EditProblem(Problem):
 
     Attributes:
         instruction: the edit in words.
-        context: program with ``{{Code}}`` where the answer goes; empty if the answer is all.
+        context: program with ``{{Code}}`` where the answer goes; empty for whole programs.
     """
 
     instruction: str
@@ -63,7 +63,7 @@ class EditProblem(Problem):
 
 
 class InstructedEdits(CodeTask[EditProblem]):
-    """A task of instructed edits."""
+    """An instructed-edit task."""
 
     whole_programs = True
     needs_preparation = True
@@ -107,7 +107,7 @@ class InstructedEdits(CodeTask[EditProblem]):
         return apply_blocks(problem.prompt, sample.completion)
 
     def job(self, problem: EditProblem, program: str) -> Job | Verdict:
-        """Returns the row's tests; in the program's process if they need its classes."""
+        """Returns a job with the row's tests, in the program's process if they need its classes."""
         if (reason := self.reference_exceptions.get(problem.id, "")).startswith("needs "):
             return Verdict(problem.id, 0, "infra_error", message=reason)
         is_beside = problem.id in _BESIDE or _TEXT in problem.test
@@ -123,7 +123,7 @@ class InstructedEdits(CodeTask[EditProblem]):
         return f"{whole}\n\n{_TEXT} = {code!r}\n" if _TEXT in problem.test else whole
 
     def reference(self, problem: EditProblem) -> str:
-        """Returns the code after the row's own edit."""
+        """Returns the code after the row's edit."""
         return problem.after
 
     def buggy(self, problem: EditProblem) -> Sequence[str]:
@@ -167,7 +167,7 @@ def _changes(old: Sequence[str], new: Sequence[str]) -> tuple[set[int], int]:
 
 
 class EditEval(InstructedEdits):
-    """EditEval."""
+    """The EditEval benchmark."""
 
     home = DataLocation("languages/editeval/edit_eval.jsonl.gz")
 
@@ -179,12 +179,12 @@ class EditEval(InstructedEdits):
         context = optional_text(place, row, "context")
         if context and _SLOT not in context:
             raise InputError(f"{place}: the context has no {_SLOT}.")
-        test = test.replace("def check():", "def test_check():")  # called like other tests
+        test = test.replace("def check():", "def test_check():")  # the runner calls test_*
         return EditProblem(id_, before, instruction.strip(), after, test, context)
 
 
 class CanItEdit(InstructedEdits):
-    """CanItEdit; ``kind`` is the kind of instruction."""
+    """The CanItEdit benchmark; ``kind`` is the instruction kind."""
 
     home = DataLocation("next_edit/can_it_edit.jsonl.gz", "nuprl/CanItEdit")
     kind = "descriptive"

@@ -1,12 +1,11 @@
 """The KoLMogorov test (Yoran et al., ICLR 2025, arXiv 2503.13992): programs that output a sequence.
 
-Without a source the sequences are random programs' outputs in the test's own language
+Without a source, the sequences are outputs of random programs in the test's language
 (``codegen.evals.kolmogorov``): this needs no data, and models cannot have seen them. With a source,
-they are chunks of 128 bytes of that file, spread evenly over it.
+they are 128-byte chunks, spread evenly over that file.
 
 A sample passes if the variable ``output`` of its program is exactly the sequence, a list of exact
-integers. ``codegen eval kolmogorov score`` computes from the samples how well the programs
-compress.
+integers. ``codegen eval kolmogorov score`` computes compression rates from the samples.
 
 Files can be any bytes, such as the paper's (text, DNA, audio). The paper's files are CC-BY-NC-4.0
 and not part of this package.
@@ -15,7 +14,7 @@ Scoring is strict: a program replaces its sequence only if its output equals it,
 list of exact integers. (The paper's released script accepts any program that runs and prints
 integers, but these do not determine the sequences.)
 
-A rate is compressed bits / bits of the sequences; lower is better. The correct programs are gzipped
+A rate is compressed bits / sequence bits; lower is better. The correct programs are gzipped
 together, as are the sequences without a correct program, and a list of flags that distinguishes
 them. The decoder (Python) is not counted, as usual.
 """
@@ -49,7 +48,7 @@ from codegen.evals.tasks.styles import PromptStyle
 from codegen.sandbox import Job, Limits, Outcome, SandboxProtocol
 
 _PROBLEMS = 500
-_LONGEST = 256  # maximum number of items of a random sequence
+_LONGEST = 256  # maximum items per random sequence
 _SEED = 0
 CPU_S = 2.0
 
@@ -81,7 +80,7 @@ def instruction(sequence: Sequence[int]) -> str:
 
 
 def as_comment(sequence: Sequence[int]) -> str:
-    """Returns the prompt as the head of a program, for models that continue code."""
+    """Returns the prompt as a comment, for models that continue code."""
     return _CODE.format(sequence=list(sequence))
 
 
@@ -89,7 +88,7 @@ def sequence_in(prompt: str, where: str = "The prompt") -> tuple[int, ...]:
     """Returns the sequence in a prompt: its longest list of integers.
 
     Raises:
-        InputError: if it has no list, or its items are not bytes.
+        InputError: if the prompt has no list, or an item is not a byte.
     """
     listed = max((at[0] for at in _LIST.finditer(prompt)), key=len, default=None)
     if listed is None:
@@ -101,9 +100,9 @@ def sequence_in(prompt: str, where: str = "The prompt") -> tuple[int, ...]:
 
 
 def find_program(answer: str) -> str:
-    """Extracts the program from an answer; empty if it has none, or if it would open a file.
+    """Extracts the program from an answer; empty if missing, or if it would open a file.
 
-    As in the paper: the text after its marker sentence, up to the end mark, without fences.
+    As in the paper, it is the text between marker sentence and end mark, without fences.
     """
     text = answer.rsplit(_MARK, 1)[-1].split(END, 1)[0]
     text = text.rsplit("```python", 1)[-1].replace("```", "").strip("\n")
@@ -139,8 +138,7 @@ def read_answers(path: str | Path) -> Iterator[Answer]:
 
     A row is a sample of ``codegen eval run kolmogorov``; or an object with ``sequence`` (integers)
     or ``prompt`` or ``instruction`` (strings with the list), and ``program`` or ``generation`` (an
-    answer that contains the program). The paper's files contain such objects written into JSON
-    strings.
+    answer that contains the program). The paper's files encode such objects as JSON strings.
 
     Raises:
         InputError: for an invalid row; names the file and the line.
@@ -164,7 +162,7 @@ def _answer(where: str, row: object) -> Answer:
     whole = isinstance(sequence, (list, tuple)) and bool(sequence)
     if not whole or not all(type(item) is int and 0 <= item <= 255 for item in sequence):
         raise InputError(
-            f"{where}: a row needs 'sequence', integers from 0 to 255, or a 'prompt' with them."
+            f"{where}: a row needs 'sequence' (integers from 0 to 255) or a 'prompt' with it."
         )
     for name, is_program in (("program", True), ("generation", False), ("completion", False)):
         if isinstance(text := row.get(name), str):
@@ -181,8 +179,8 @@ class ScoredAnswer:
     """The result of running one answer.
 
     Attributes:
-        status: ``passed`` if it ran to its end and its output is the sequence; ``wrong`` if it ran
-            and the output differs.
+        status: ``passed`` if the program finished and its output is the sequence; ``wrong`` if it
+            finished and the output differs.
         output: the output, if it is a list of integers of allowed length.
     """
 
@@ -203,17 +201,17 @@ class KolmogorovScores:
 
     Attributes:
         items, symbols: number of sequences, and total number of their items.
-        accuracy, accuracy_low, accuracy_high: fraction with the exact output, with its 95% interval
-            for other sequences like these (Wilson).
+        accuracy, accuracy_low, accuracy_high: fraction with the exact output, and its 95% Wilson
+            interval for similar sequences.
         execution: fraction whose program ran and output a list of integers.
         precision: gzipped correct programs / gzipped sequences that they solve; below 1 they beat
             gzip; None without correct programs.
         rate: the strict compression rate.
-        best_rate: each item by its program, gzip or raw, whichever is shortest, plus 2 bits to
-            identify it.
-        gzip, gzip_each: the sequences gzipped together, and separately.
-        bz2, lzma: the sequences compressed together.
-        paper_rate: ``rate`` with correct programs in the paper's bits; None unless all correct
+        best_rate: rate if each item is stored as program, gzip or raw, whichever is shortest, plus
+            2 bits that identify the choice.
+        gzip, gzip_each: gzip's rates on the joined sequences, and on each.
+        bz2, lzma: their rates on the joined sequences.
+        paper_rate: ``rate`` with program sizes in the paper's bits; None unless all correct
             programs are in the language.
         program_characters: mean length of the correct programs.
         statuses: status -> number of answers.
@@ -291,7 +289,7 @@ def score_results(results: Sequence[ScoredAnswer]) -> KolmogorovScores:
     """Computes the test's scores.
 
     Raises:
-        InputError: for no results, or some that the sandbox failed to score.
+        InputError: without results, or if the sandbox failed on some.
     """
     if not results:
         raise InputError("No answers to score.")
@@ -347,7 +345,7 @@ def _gzipped(parts: Sequence[bytes]) -> int:
 def _mixed(
     results: Sequence[ScoredAnswer], sequences: Sequence[bytes], replaced: Sequence[bool]
 ) -> int:
-    """Returns the bytes of programs, other sequences, and the flags that distinguish them."""
+    """Returns the gzipped bytes of programs, other sequences, and flags that distinguish them."""
     programs = [_text(r) for r, flag in zip(results, replaced, strict=True) if flag]
     others = [s for s, flag in zip(sequences, replaced, strict=True) if not flag]
     flags = "".join("1" if flag else "0" for flag in replaced)
@@ -383,7 +381,7 @@ class SequenceProblem(Problem):
 
 
 class Kolmogorov(CodeTask[SequenceProblem]):
-    """The task over given sequences."""
+    """The KoLMogorov test."""
 
     whole_programs = True
     passing = "its program outputs exactly the sequence, regardless of the program's length"
@@ -404,11 +402,11 @@ class Kolmogorov(CodeTask[SequenceProblem]):
         return cls(name, description, problems, source)
 
     def instruction(self, problem: SequenceProblem) -> str:
-        """Returns the question in words."""
+        """Returns the prompt in words."""
         return instruction(problem.sequence)
 
     def code(self, problem: SequenceProblem) -> str:
-        """Returns the question as a comment at the head of a program."""
+        """Returns the prompt as a comment."""
         return as_comment(problem.sequence)
 
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:
@@ -424,7 +422,7 @@ class Kolmogorov(CodeTask[SequenceProblem]):
         return Extraction(program)
 
     def job(self, problem: SequenceProblem, program: str) -> Job:
-        """Reads the variable ``output`` and compares it outside the program's process."""
+        """Returns a job that compares the variable ``output`` outside the program's process."""
         test = (
             f"output, expected = read_output(), {list(problem.sequence)}\n"
             "assert type(output) is list, 'output is not a list'\n"

@@ -1,19 +1,19 @@
 r"""LiveCodeBench, code generation (Jain et al. 2024, arXiv 2403.07974): dated contest problems.
 
 The data is a file with the authors' columns, such as ``test6.jsonl`` of their dataset (concatenate
-the files of several releases); ``-o since=`` and ``-o until=`` select problems by contest date, so
-that none is older than a model. Rows in SandboxFusion's format (``content``, ``test``, ``labels``)
+the files of several releases); ``-o since=`` and ``-o until=`` select problems by contest date, to
+exclude those older than a model. Rows in SandboxFusion's format (``content``, ``test``, ``labels``)
 are also accepted, such as its samples of LiveCodeBench and CodeContests.
 
 A problem with starter code is scored by calling ``Solution().NAME`` with the JSON values of each
-line of a test's input; the others read standard input and print. Results are compared as in the
+line of a test's input; other programs read standard input and print. Results are compared as in the
 authors' ``testing_util.py``: text line by line without trailing whitespace, or word by word as
 decimal numbers; values by ``==``, where a returned tuple counts as a list. As in their script, each
 test has 6 seconds (here of CPU time), common modules are imported for the program, and the last
 fenced block of an answer is the program. The prompt is their general one.
 
-Some private tests are base64 of zlib of a pickle. It is never unpickled: its strings are read from
-its list of operations, and a pickle that would build anything but strings and dictionaries is
+Some private tests are a base64-encoded, zlib-compressed pickle. It is never unpickled: strings are
+read from its opcodes, and a pickle that would build anything but strings and dictionaries is
 rejected.
 """
 
@@ -79,8 +79,8 @@ class ContestProblem(Problem):
     Attributes:
         question: the problem statement.
         starter: code to complete; empty for a program that reads and prints.
-        function: name of the method of ``Solution``; empty likewise.
-        tests: the row's columns of tests, unparsed.
+        function: name of the ``Solution`` method; empty for such a program.
+        tests: the row's test columns, unparsed.
         day: contest date.
         difficulty, platform: the row's values.
         place: the row's file and line.
@@ -97,14 +97,14 @@ class ContestProblem(Problem):
 
 
 class LiveCodeBench(CodeTask[ContestProblem]):
-    """Contest problems of LiveCodeBench."""
+    """LiveCodeBench's contest problems."""
 
     home = DataLocation("languages/samples/live_code_bench_v1.jsonl.gz")
     whole_programs = True
 
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, Any]) -> ContestProblem:
-        """Parses a row of either format; its tests are read when they are needed."""
+        """Parses a row of either format; its tests are parsed on demand."""
         return _official(place, row) if "question_content" in row else _of_fusion(place, row)
 
     def dated(self, since: date | None, until: date | None) -> Self:
@@ -148,7 +148,7 @@ class LiveCodeBench(CodeTask[ContestProblem]):
         return f'"""\n{question}\n"""\n\n{problem.starter.rstrip()}\n'.rstrip("\n") + "\n"
 
     def read(self, problem: ContestProblem, style: PromptStyle, answer: str) -> Extraction:
-        """Extracts the last fenced block, as the authors do; without one, by the general rules."""
+        """Extracts the last fenced block, as the authors do; else applies the general rules."""
         if style.read == "find" and (blocks := fenced_blocks(answer)):
             return Extraction(blocks[-1])
         return super().read(problem, style, answer)
@@ -156,7 +156,7 @@ class LiveCodeBench(CodeTask[ContestProblem]):
     def judge(
         self, programs: Iterable[tuple[Key, ContestProblem, str]], sandbox: SandboxProtocol
     ) -> Iterator[tuple[Key, Verdict | Outcome]]:
-        """Scores by :meth:`job`; a test that takes too long is a ``timeout``."""
+        """Scores programs by :meth:`job`; a test over its time limit yields ``timeout``."""
         for key, found in super().judge(programs, sandbox):
             yield key, with_timeouts(found)
 
@@ -253,7 +253,7 @@ def read_tests(problem: ContestProblem) -> tuple[tuple[str, str], ...]:
     """Returns a problem's inputs and expected outputs, public ones first.
 
     Raises:
-        InputError: naming the row, for unreadable or missing tests.
+        InputError: if tests are unreadable or missing; names the row.
     """
     return _read_tests(problem.place, problem.tests)
 
@@ -273,17 +273,17 @@ def _cases(place: str, tests: Any) -> list[tuple[str, str]]:
             pairs = list(zip(tests.get("inputs", ()), tests.get("outputs", ()), strict=False))
         elif isinstance(tests, list):
             pairs = [(test["input"], test["output"]) for test in tests]
-        # SandboxFusion has objects of strings.
+        # SandboxFusion wraps the strings in objects.
         pairs = [(i["stdin"], o["stdout"]) if isinstance(i, dict) else (i, o) for i, o in pairs]
     except (TypeError, LookupError):
         pairs = [(None, None)]
     if not all(isinstance(text, str) for pair in pairs for text in pair):
-        raise InputError(f"{place}: a test has an input or an output that is not a string.")
+        raise InputError(f"{place}: a test's input or output is not a string.")
     return pairs
 
 
 def _unpacked(place: str, text: str) -> Any:
-    """Parses a column's tests: JSON, or base64 of zlib of a pickle of JSON."""
+    """Parses a column's tests: JSON, or base64-encoded, zlib-compressed pickled JSON."""
     try:
         if text.lstrip()[:1] in ("[", "{"):
             return json.loads(text)
@@ -301,7 +301,7 @@ def _pickled_text(data: bytes) -> str:
     """Returns the last string in a pickle that contains only strings in dictionaries.
 
     Raises:
-        ValueError: if it would build anything else.
+        ValueError: if the pickle would build anything else.
     """
     text: str | None = None
     for operation, argument, _ in pickletools.genops(data):

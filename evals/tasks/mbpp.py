@@ -1,12 +1,12 @@
-"""MBPP (Austin et al. 2021, arXiv 2108.07732): Python problems in a sentence with three tests.
+"""MBPP (Austin et al. 2021, arXiv 2108.07732): one-sentence Python problems with three tests.
 
-``mbpp`` is all 974, ``mbpp-test`` the 500 of the paper's test split (ids 11 to 510),
+``mbpp`` has all 974, ``mbpp-test`` the 500 of the paper's test split (ids 11 to 510),
 ``mbpp-sanitized`` the 427 that the authors verified by hand. The data is the authors' file
 (``mbpp.jsonl``, ``sanitized-mbpp.json``), or ``hub:google-research-datasets/mbpp``.
 
 The prompt style ``few-shot`` is the paper's: problems 2, 3 and 4 with their solutions between
-``[BEGIN]`` and ``[DONE]``. Otherwise base models get a docstring with the problem and its first
-test (Fried et al. 2022, InCoder), since the problem alone does not name the function.
+``[BEGIN]`` and ``[DONE]``. In other styles base models get a docstring with the problem and its
+first test (Fried et al. 2022, InCoder), since the problem alone does not name the function.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _HUB = "google-research-datasets/mbpp"
 _SPLITS = ("prompt", "test", "validation", "train")
 _SHOTS = (2, 3, 4)
 
-_CPU_S = {123: 60.0}  # its reference takes ten seconds
+_CPU_S = {123: 60.0}  # the reference takes ten seconds
 
 
 @dataclass(frozen=True, slots=True)
 class MbppProblem(Problem):
-    """One row of the data; ``prompt`` is its sentence.
+    """One data row; ``prompt`` is its sentence.
 
     Attributes:
         number: the row's ``task_id``; ``id`` is "MBPP/" followed by it.
@@ -56,13 +56,13 @@ class MbppProblem(Problem):
 
 
 class Mbpp(CodeTask[MbppProblem]):
-    """MBPP.
+    """The MBPP benchmark.
 
     Args:
         shots: solved examples for the style ``few-shot``.
 
     Attributes:
-        numbers: numbers of the problems to use; None for all.
+        numbers: problem numbers to use; None for all.
     """
 
     home = DataLocation("mbpp/mbpp.jsonl.gz", f"{_HUB}:full")
@@ -132,7 +132,7 @@ class Mbpp(CodeTask[MbppProblem]):
         """Returns the paper's prompt after solved examples."""
         if not self._shots:
             raise ConfigError(
-                f"{self.source} lacks the solved examples (problems 2, 3 and 4) of few-shot.",
+                f"{self.source} lacks the solved examples (problems 2, 3 and 4) for few-shot.",
                 "Choose another prompt style, or pass the whole file with --source.",
             )
         solved = [
@@ -161,7 +161,7 @@ class Mbpp(CodeTask[MbppProblem]):
 
 
 def called_function(tests: Iterable[str], solution: str) -> str:
-    """Returns the solution's function that the tests call; empty if it is ambiguous."""
+    """Returns the solution's last function that the tests call; empty if unknown."""
     try:
         body = ast.parse(solution).body
         called = {

@@ -8,7 +8,7 @@ of a function, followed by tests in the same language.
   reference solutions. Its tests are split (:mod:`.translated`), so a program cannot reach the
   expected values.
 - HumanEvalPack (Muennighoff et al. 2023, arXiv 2308.07124, task HumanEvalSynthesize) and McEval
-  (Chai et al. 2024, arXiv 2406.07436): their own tests in the program's process. The tests' last
+  (Chai et al. 2024, arXiv 2406.07436): their own tests run in the program's process. Their last
   statement, not an exit status, shows that they ran to their end; a program can still forge it.
 
 ``console.assert``, which only prints, raises here.
@@ -56,7 +56,7 @@ _IMPORT = re.compile(r"^(?:using|import)[ \t][^\n(]*\n?", re.M)
 
 @dataclass(frozen=True, slots=True)
 class TranslatedProblem(Problem):
-    """One problem; ``test`` follows a program.
+    """One problem; ``test`` is appended to the program.
 
     ``solution`` and ``bug`` are completions of the prompt, empty if missing.
     """
@@ -73,7 +73,7 @@ class TranslatedTask(CodeTask[TranslatedProblem]):
     Attributes:
         codes: language -> its name in file names.
         hub: dataset on the hub, with ``{}`` for that name.
-        file: path in the folder of datasets, likewise.
+        file: path in the dataset folder, with ``{}`` likewise.
     """
 
     asks = ("code", "instruction")
@@ -134,7 +134,7 @@ class TranslatedTask(CodeTask[TranslatedProblem]):
         """Parses a row into a problem.
 
         Raises:
-            InputError: for an invalid row; names the fault.
+            InputError: if the row is invalid.
         """
         raise NotImplementedError
 
@@ -163,7 +163,7 @@ class TranslatedTask(CodeTask[TranslatedProblem]):
         return Extraction(self._whole(problem, code))
 
     def _whole(self, problem: TranslatedProblem, code: str) -> str:
-        """Adds the prompt's lines around the function, without the end that tests supply."""
+        """Adds the prompt lines that the function needs, without an ending that tests supply."""
         prompt = problem.prompt
         head = [line for line in prompt.splitlines() if _HEAD.match(line)]
         missing = [line for line in head if line.strip() and line.strip() not in code]
@@ -228,7 +228,7 @@ class MultiPLE(TranslatedTask):
     def problem_in(
         cls, _: SandboxLanguage, place: str, row: Mapping[str, object]
     ) -> TranslatedProblem:
-        """Parses a row into a problem; the function's name is in its tests."""
+        """Parses a row into a problem; takes the function's name from its tests."""
         id_, prompt, test = text_fields(place, row, ("name", "prompt", "tests"))
         match = _BOUND.search(test)
         name = next((part for part in match.groups() if part), "") if match else ""
@@ -240,14 +240,14 @@ class MultiPLE(TranslatedTask):
         self._expected: dict[str, str] = {}
 
     def halves(self, problem: TranslatedProblem) -> SplitTest | None:
-        """Splits the problem's test; None if it does not have the form."""
+        """Splits the problem's test; None if it has another form."""
         if problem.id not in self._halves:
             form, texts = FORMS.get(self.language.name), (problem.prompt, problem.test)
             self._halves[problem.id] = take_apart(form, *texts) if form else None
         return self._halves[problem.id]
 
     def prepare(self, problems: Sequence[TranslatedProblem], sandbox: SandboxProtocol) -> None:
-        """Computes the expected values, once per version of the language's tools.
+        """Computes the expected values, once per toolchain version.
 
         Raises:
             SandboxError: if the sandbox fails.
@@ -324,7 +324,7 @@ def _with_imports(setup: str, prompt: str) -> str:
 
 
 class OwnTests(TranslatedTask):
-    """A task with the dataset's own tests; ``names`` are its columns, in the fields' order."""
+    """A task with the dataset's own tests; ``names`` are its columns in field order."""
 
     names: ClassVar[tuple[str, ...]]
 

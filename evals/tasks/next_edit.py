@@ -1,10 +1,10 @@
 """Next edit: given a file, the edits so far and the cursor, predict the next change.
 
-Three tasks of one kind:
+Three tasks:
 
-- ``next-edit``: real commits (rows of ``repository``, ``path``, ``commit``, ``old``, ``diff``).
+- ``next-edit``: real commits (rows with ``repository``, ``path``, ``commit``, ``old``, ``diff``).
   Some hunks of each file change are applied, in a random order seeded by the row's id; the answer
-  is the rest within a window of 10 + 1 + 10 lines at the cursor, or at the next hunk if that is
+  is the other hunks in a window of 10 + 1 + 10 lines at the cursor, or at the next hunk if it is
   elsewhere (category ``jump``). Every fourth row also yields a state after the whole change, where
   no edit is the correct answer (``nothing``). The problems of one repository form one cluster.
 - ``next-edit-refactorings``: the files of unseen repositories, refactored
@@ -16,18 +16,18 @@ Use a style ``edit-FORMAT`` (:mod:`codegen.edits.formats`). A sample passes if t
 after its edit is the expected one except for whitespace at line ends. Other measures:
 
 - ``parsed``: the answer is in its format;
-- ``exact``, and ``exact_CATEGORY`` per category; ``exact_predictable``: of the states whose edit
+- ``exact``, and ``exact_CATEGORY`` per category; ``exact_predictable``: for states whose edit
   has no new words and continues the history (:func:`codegen.edits.expected_edits.is_predictable`);
   ``exact_blind``: ignores all whitespace;
 - ``similarity``: 1 - d(answer, expected) / d(before, expected), at least 0, with the Levenshtein
   distance d of words in the window (so that doing nothing is 0, not 0.9);
-- ``location``: the first changed line should change;
+- ``location``: the first changed line is one that should change;
 - ``kept``: fraction of the characters of inserted words that are in the expected text;
 - ``shown``: the answer changes something where a change is expected; ``quiet``: it changes nothing
   where no change is expected; ``no_op_precision``: fraction of answers without a change that are
   correct;
-- ``undoes``, ``breaks``, ``useful``: fractions of the answers that change something: it reverts the
-  last edit; a Python file no longer parses; at least half of the changed lines are as expected.
+- ``undoes``, ``breaks``, ``useful``: fractions of the answers with a change that revert the last
+  edit, break a Python file's syntax, or have at least half of their changed lines as expected.
 
 A source may also contain edit states: rows of :class:`codegen.core.records.Edit`, or the data
 directory that ``codegen data edits --keep-moments`` wrote, for example for training with their
@@ -68,7 +68,7 @@ from codegen.evals.tasks.styles import PromptStyle, style_of
 
 VIEW = sessions.View()
 _EVERY = 4  # every fourth row also yields a state where no edit is expected
-_KINDS = 2  # refactorings of a file
+_KINDS = 2  # refactorings per file
 _LATER = ("test",)  # excluded: later kinds would change the problems' random choices
 _WORDS = re.compile(r"\w+|[^\S\n]+|\n|[^\w\s]")
 
@@ -87,7 +87,7 @@ class NextEditProblem(Problem):
 
 
 class NextEdit(CodeTask[NextEditProblem]):
-    """Edit states of real commits."""
+    """Edit states from real commits."""
 
     home = DataLocation("next_edit/commits_test.jsonl.gz")
     asks = ("edit",)
@@ -96,7 +96,7 @@ class NextEdit(CodeTask[NextEditProblem]):
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """Loads the edit states of all rows that every format can show."""
+        """Loads the edit states of all rows that every format can represent."""
         rows = read_rows_of(source, cls.home)
         edits = [edit for place, row in rows.items for edit in cls.moments(place, row)]
         problems = [problem for problem in map(cls.problem, edits) if _can_be_shown(problem.edit)]
@@ -111,7 +111,7 @@ class NextEdit(CodeTask[NextEditProblem]):
         """Yields a row's edit states.
 
         Raises:
-            InputError: for an invalid row; names the fault.
+            InputError: if the row is invalid.
         """
         if (stored := _stored(place, row)) is not None:
             yield stored
@@ -125,13 +125,13 @@ class NextEdit(CodeTask[NextEditProblem]):
 
     @classmethod
     def problem(cls, edit: Edit) -> NextEditProblem:
-        """Builds the problem of an edit state."""
+        """Builds the problem for an edit state."""
         return NextEditProblem(
             edit.id, edit.text, edit, (formats.with_window(edit, edit.target or ""),)
         )
 
     def style_for(self, vocabulary: Container[str], own: str = "") -> str:
-        """Returns the model's ``own`` style if it names a format, else that of the tokens."""
+        """Returns the model's ``own`` style if it names a format, else one for the vocabulary."""
         return f"edit-{formats.format_for(formats.AUTO, vocabulary, own).name}"
 
     def check_style(self, style: PromptStyle, vocabulary: Container[str]) -> None:
@@ -268,9 +268,9 @@ def _is_there(before: str, after: str, target: str) -> bool:
 
 
 def kept_rate(before: str, after: str, final: str) -> float | None:
-    """Returns the fraction of the characters of inserted words that are in the ``final`` text.
+    """Returns the fraction of inserted words, by characters, that are in the ``final`` text.
 
-    None without insertions. Words are matched by the longest blocks (difflib).
+    None without insertions. Words are matched in longest common blocks (difflib).
     """
     old, new, end = (_WORDS.findall(text) for text in (before, after, final))
     inserted: set[int] = set()
@@ -316,7 +316,7 @@ def _can_be_shown(edit: Edit) -> bool:
 
 
 def _sound(edit: Edit, id_: str) -> Iterator[Edit]:
-    """Yields the edit state with its id, if its file changes by more than spaces at line ends."""
+    """Yields the edit state with its id, if it changes more than whitespace at line ends."""
     if _stripped(formats.with_window(edit, edit.target or "")) != _stripped(edit.text):
         yield replace(edit, id=id_)
 
@@ -325,7 +325,7 @@ def _stored(place: str, row: Mapping[str, object]) -> Edit | None:
     """Reads the edit state that a row contains; None for other rows.
 
     Raises:
-        InputError: for an invalid edit state; names the fault.
+        InputError: if the edit state is invalid.
     """
     meta = row.get("meta")
     moment = meta.get("moment") if isinstance(meta, Mapping) else row
@@ -362,7 +362,7 @@ class Refactorings(NextEdit):
 
     @classmethod
     def moments(cls, place: str, row: Mapping[str, object]) -> Iterator[Edit]:
-        """Yields up to two refactorings of a row's old file, and sometimes the end of one."""
+        """Yields up to two refactorings of a row's old file, and sometimes the state after one."""
         if row.get("split", "test_repository") != "test_repository":
             return
         session, rng, prefix = _session(place, row)
@@ -405,7 +405,7 @@ class Scenarios(NextEdit):
 
     @classmethod
     def problem(cls, edit: Edit) -> NextEditProblem:
-        """Builds the problem of an edit state; alternatives follow NULs in the target."""
+        """Builds the problem for an edit state; NULs separate alternatives in the target."""
         first, *more = (edit.target or "").split("\0")
         edit = replace(edit, target=first)
         return NextEditProblem(
@@ -417,7 +417,7 @@ class Scenarios(NextEdit):
 
     @classmethod
     def moments(cls, place: str, row: Mapping[str, object]) -> Iterator[Edit]:
-        """Yields the scenario's edit state; its window surrounds the cursor or the whole change."""
+        """Yields the scenario's edit state; its window covers the cursor and the whole change."""
         id_ = f"NextEdit/{text_field(place, row, 'id')}"
         try:
             recorded = _recorded(row) if "log" in row else _written(row)

@@ -1,12 +1,11 @@
-"""Aider's polyglot benchmark (Gauthier 2024), the Python part: 34 exercises of Exercism.
+"""The Python part of Aider's polyglot benchmark (Gauthier 2024): 34 Exercism exercises.
 
 A problem shows the exercise's instructions and the file to complete; the answer is the whole file
 (``aider-polyglot``, aider's format ``whole``) or search-and-replace blocks
-(``aider-polyglot-diff``, its format ``diff``). A program has two attempts: ``codegen eval run TASK
--o retry=RUN`` shows failed samples' files after the first attempt and their tests' output, as aider
-does. Aider's pass_rate_1 is pass@1 of the first run and pass_rate_2 is pass@1 of the second, which
-keeps passed samples. ``well_formed`` is the fraction of answers with a file, or with matching
-blocks.
+(``aider-polyglot-diff``, its format ``diff``). A problem has two attempts: ``codegen eval run TASK
+-o retry=RUN`` shows the model each failed sample's file and test output, as aider does.
+Aider's pass_rate_1 is pass@1 of the first run and pass_rate_2 is pass@1 of the second, which keeps
+passed samples. ``well_formed`` is the fraction of answers with a file, or with matching blocks.
 
 The data is a copy of the repository Aider-AI/polyglot-benchmark (``--source DIR``), or a file with
 one exercise per row: ``id``, ``files`` (path -> text), and lists of paths in ``solution``, ``test``
@@ -14,9 +13,9 @@ and ``example``.
 
 Differences from aider: one conversation turn instead of two, no repository map, and no other
 requests after a malformed answer. Tests that need more than plain values and functions run in the
-program's process (``in_sandbox``) and could be forged, as in aider: blinded tests report only the
-first failure. The second prompt reports the tests like pytest: the failing tests' source and the
-difference, at most 50 lines.
+program's process (``in_sandbox``) and could be forged, as in aider, since blinded tests report only
+the first failure. The second prompt reports the tests like pytest: the failing tests' source and
+the difference, at most 50 lines.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ The tests are correct, don't try and change them.
 Fix the code in {name} to resolve the errors.
 """
 _WHOLE = "Answer with the whole file {name}, in one code block."
-_LINES = 50  # maximum lines shown of the tests' output
+_LINES = 50  # maximum lines of test output shown
 _MOST_BYTES = 16 << 20  # maximum size of an exercise's file
 _DOCS = (".docs/introduction.md", ".docs/instructions.md", ".docs/instructions.append.md")
 # Exercises whose tests catch the program's own exceptions, patch its callees, or pass it objects.
@@ -77,7 +76,7 @@ class Exercise(Problem):
 
     Attributes:
         instructions: the exercise in words.
-        test: the tests, without the imports of the program.
+        test: the tests, without imports of the program.
         example: the solution.
     """
 
@@ -115,7 +114,7 @@ class Polyglot(CodeTask[Exercise]):
         def texts(column: str) -> list[tuple[str, str]]:
             names = texts_field(place, row, column)
             if not names or not {*names} <= {*files}:
-                raise InputError(f"{place}: {column!r} must be a list of paths of 'files'.")
+                raise InputError(f"{place}: {column!r} must be a list of paths in 'files'.")
             return [(name, files[name]) for name in names]
 
         if len(texts("solution")) != 1:
@@ -154,7 +153,7 @@ class Polyglot(CodeTask[Exercise]):
         return f"{problem.instructions}\n\n{addendum}\n{output}\n\n{failed}\n{shown}"
 
     def extract(self, problem: Exercise, sample: Sample) -> Extraction:
-        """Extracts the file after the answer."""
+        """Extracts the file after the answer's edits."""
         if not self.by_blocks or style_of(sample).read == "whole":
             return super().extract(problem, sample)
         return apply_blocks(self._before(problem, sample), sample.completion)
@@ -180,7 +179,7 @@ class Polyglot(CodeTask[Exercise]):
         return problem.example
 
     def buggy(self, problem: Exercise) -> Sequence[str]:
-        """Returns the original file, which has no body."""
+        """Returns the unchanged file."""
         return (problem.prompt,)
 
     def measure(self, problem: Exercise, sample: Sample) -> Mapping[str, float]:
@@ -189,7 +188,7 @@ class Polyglot(CodeTask[Exercise]):
 
 
 def test_of(tests: Sequence[tuple[str, str]], module: str) -> str:
-    """Joins test modules into one, with names of the program and of each other as globals.
+    """Joins test modules into one; names of the program and of the modules become globals.
 
     Args:
         tests: name and source of each module; the first one has the test cases.
@@ -280,7 +279,7 @@ run_all()
 
 
 def _exercises(folder: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """Yields the exercises of a copy of the repository, as rows."""
+    """Yields the exercises in a repository copy, as rows."""
     pattern = "python/exercises/practice/*/.meta/config.json"
     configs = sorted(folder.glob(pattern))
     if not configs:
@@ -294,7 +293,7 @@ def _exercises(folder: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
             named = read_json(config)["files"]
             paths = {column: list(named[column]) for column in ("solution", "test", "example")}
         except (ValueError, KeyError, TypeError):
-            raise InputError(f"{place}: not the configuration of an exercise.") from None
+            raise InputError(f"{place}: not an exercise's configuration.") from None
         wanted = [*_DOCS, *(str(path) for paths_ in paths.values() for path in paths_)]
         files = {}
         for path in wanted:

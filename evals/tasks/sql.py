@@ -1,4 +1,4 @@
-"""SQL for questions about databases of several tables, scored by execution accuracy.
+"""SQL for questions about multi-table databases, scored by execution accuracy.
 
 ``spider`` (Yu et al. 2018, arXiv 1809.08887), ``bird`` (Li et al. 2023, arXiv 2305.03111; with its
 hints) and ``everyday`` (40 questions on three small databases, some unanswerable). A row has
@@ -48,9 +48,9 @@ from codegen.sqlnet.schema import Schema
 
 _LIMITS = StatementLimits(seconds=20.0, rows=20_000)
 _FOLDERS = ("", "database", "databases", "dev_databases", "test_database")
-_MOST_BYTES = 4 << 30  # total size of an archive's databases
+_MOST_BYTES = 4 << 30  # maximum total size of an archive's databases
 _PRAGMA, _ATTACH = 19, 24  # SQLite's action codes
-SCRIPT_S, SCRIPT_PAGES = 30, 1 << 16  # limits of a script's database; pages of 4 KiB
+SCRIPT_S, SCRIPT_PAGES = 30, 1 << 16  # limits of a script's database, in seconds and 4 KiB pages
 _SCRIPT_VALUE = 1 << 24  # maximum bytes of one value
 
 
@@ -84,14 +84,14 @@ class Spider(CodeTask[SqlProblem]):
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """Loads the questions of a file that have their databases next to it."""
+        """Loads a file's questions whose databases are next to the file."""
         folder = Path(source or cls.home.source()).resolve().parent
         rows = read_rows_of(source, cls.home)
         problems = make_problems(rows, lambda place, row: _problem(place, row, folder))
         if not (there := [problem for problem in problems if problem.database.is_file()]):
             raise InputError(
-                f"No database of {rows.source} is next to it.",
-                f"Expected {folder / problems[0].database.name}; docs/tasks.md has other paths.",
+                f"No database next to {rows.source}.",
+                f"Expected {folder / problems[0].database.name}; docs/tasks.md lists other paths.",
             )
         return cls(name, description, there, rows.source)
 
@@ -125,11 +125,11 @@ class Spider(CodeTask[SqlProblem]):
         return problem.query or CANNOT
 
     def buggy(self, problem: SqlProblem) -> Sequence[str]:
-        """Returns a statement with other rows."""
+        """Returns a statement that yields wrong rows."""
         return ("SELECT 'nothing is called this'",)
 
     def measure(self, problem: SqlProblem, sample: Sample) -> Mapping[str, float]:
-        """Returns True if the answer declines."""
+        """Returns ``declined``: 1 if the answer declines, else 0."""
         return {"declined": float(self.program(problem, sample) == CANNOT)}
 
     def labels(self, problem: SqlProblem) -> Sequence[str]:
@@ -225,7 +225,7 @@ def _problem(place: str, row: Mapping[str, object], folder: Path) -> SqlProblem:
 
 @lru_cache(maxsize=1024)
 def _database(folder: Path, name: str) -> Path:
-    """Returns the file of a database; its expected path if the file is missing."""
+    """Returns a database's file, or its expected path if the file is missing."""
     for below in _FOLDERS:
         for path in (folder / below / f"{name}.sqlite", folder / below / name / f"{name}.sqlite"):
             if path.is_file():
@@ -240,7 +240,7 @@ def _database(folder: Path, name: str) -> Path:
 
 
 def cached_folder(source: Path, fill: Callable[[Path, Path], None]) -> Path:
-    """Returns a cache folder filled by ``fill(source, folder)``, keyed by the source's state."""
+    """Returns a cache folder filled by ``fill(source, folder)``, keyed by path, size and mtime."""
     about = source.stat()
     key = f"{source}\0{about.st_size}\0{about.st_mtime_ns}"
     cached = cache_folder() / "sql" / sha256(key.encode()).hexdigest()[:24]
@@ -258,7 +258,7 @@ def cached_folder(source: Path, fill: Callable[[Path, Path], None]) -> Path:
 
 
 def _run_script(script: Path, folder: Path) -> None:
-    """Creates ``made.sqlite`` with an SQL script that cannot open other files, in limited time."""
+    """Creates ``made.sqlite`` by an SQL script that cannot open other files, in limited time."""
     connection = sqlite3.connect(folder / "made.sqlite")
     connection.execute(f"PRAGMA max_page_count = {SCRIPT_PAGES}")
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _SCRIPT_VALUE)

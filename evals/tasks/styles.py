@@ -43,24 +43,24 @@ class PromptStyle(Config):
     ask: Ask = setting(
         ...,
         "code shows the code to continue, instruction states the task in words, infill shows the "
-        "code before and after, few_shot shows solved examples first, edit requests the next edit",
+        "code around a gap, few_shot shows solved examples first, edit requests the next edit",
     )
     read: Read = setting(
         ...,
-        "how the program is obtained from the answer: append puts it after the prompt, find finds "
-        "the code in it, sanitize finds it and keeps its definitions, whole uses it unchanged, "
-        "edit-FORMAT reads it as the next edit",
+        "how an answer becomes a program: append puts it after the prompt, find extracts its code, "
+        "sanitize extracts only imports, definitions and assignments, whole uses it unchanged, "
+        "edit-FORMAT applies it as the next edit",
     )
     chat: bool = setting(False, "wrap the prompt in the model's chat template")
-    template: str = setting("{prompt}", "the text of the prompt")
-    prefill: str = setting("", "beginning of the answer, which the model continues; for chat")
+    template: str = setting("{prompt}", "prompt with {prompt}, or {prefix} and {suffix}")
+    prefill: str = setting("", "beginning of the answer, which the model continues; chat only")
     stop: tuple[Text, ...] = setting(
         (), "strings that end the answer when the prompt requests one function"
     )
     program_stop: tuple[Text, ...] = setting(
         (), "strings that end the answer when the prompt requests a whole program or other text"
     )
-    max_new_tokens: int = setting(256, "maximum tokens per answer if no number is given", ge=1)
+    max_new_tokens: int = setting(256, "default maximum tokens per answer", ge=1)
     heal: bool = setting(
         True,
         "token healing: the completion may begin with the prompt's last token; disable it for "
@@ -76,7 +76,7 @@ class PromptStyle(Config):
         if self.prefill and not self.chat:
             raise ConfigError(
                 f"Prompt style {self.name!r} has a prefill without chat: true.",
-                "Put it at the end of the template.",
+                "Put the prefill at the end of the template.",
             )
         needed = ("{prefix}", "{suffix}") if self.ask == "infill" else ("{prompt}",)
         for part in needed:
@@ -108,7 +108,7 @@ STYLES: Mapping[str, PromptStyle] = {
     for form in FORMATS.values()
 }
 
-# Other toolkits' formats, read without stop strings as in their own harness.
+# Other toolkits' formats, read without stop strings as in their own harnesses.
 OUTSIDE_STYLES: Mapping[str, PromptStyle] = {
     style.name: style
     for style in (
@@ -126,10 +126,10 @@ OUTSIDE_STYLES: Mapping[str, PromptStyle] = {
 
 
 def find_style(name: str, more: Mapping[str, PromptStyle] | None = None) -> PromptStyle:
-    """Looks up a prompt style, in ``more`` (of :func:`read_styles`) first.
+    """Looks up a prompt style, first in ``more`` (from :func:`read_styles`).
 
     Raises:
-        ConfigError: for an unknown name; names the nearest one.
+        ConfigError: for an unknown name; suggests the nearest one.
     """
     known = {**STYLES, **(more or {})}
     if error := removed(name.partition("edit-")[2]):
@@ -144,8 +144,8 @@ def read_styles(path: str | Path) -> dict[str, PromptStyle]:
     """Reads the styles in a YAML file: a mapping from names to the keys of :class:`PromptStyle`.
 
     Raises:
-        InputError: if it cannot be read. ConfigError: for a key that is unknown, missing or wrong,
-            or the name of a built-in style.
+        InputError: if the file cannot be read. ConfigError: for an unknown, missing or wrong key,
+            or a built-in style's name.
     """
     rows = read_yaml(path, "file of prompt styles")
     return {str(name): _style_of_row(name, row, str(path)) for name, row in rows.items()}
@@ -154,14 +154,14 @@ def read_styles(path: str | Path) -> dict[str, PromptStyle]:
 def _style_of_row(name: object, row: object, where: str) -> PromptStyle:
     subject = f"{where}: prompt style {name!r}"
     if name in STYLES or name in OUTSIDE_STYLES:
-        raise ConfigError(f"{subject} has the name of a built-in one.", "Choose another name.")
+        raise ConfigError(f"{subject} has a built-in style's name.", "Choose another name.")
     if not isinstance(row, Mapping):
         raise ConfigError(f"{subject} must be a mapping of keys to values.")
     return parse_config(PromptStyle, {**row, "name": name}, subject)
 
 
 def meta_of(style: PromptStyle) -> dict[str, object]:
-    """Returns a sample's record of its style: the name, and the definition if not built in."""
+    """Returns a style's entries in a sample's meta: name, and definition if not built in."""
     if STYLES.get(style.name) == style:
         return {"style": style.name}
     return {"style": style.name, "style_definition": style.model_dump()}

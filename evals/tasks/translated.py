@@ -1,8 +1,8 @@
 """Splits translated tests into two programs: one makes calls, one has the expected values.
 
 MultiPL-E (Cassano et al. 2023, arXiv 2208.08227) scores a program by the exit status of a file that
-contains it and its tests, which a program can forge by exiting. But in each language its tests are
-statements of one form: a call with literal arguments, and a literal value. So each test becomes two
+contains it and its tests, which a program can forge by exiting. But in each language its tests have
+one form: a call with literal arguments, and a literal value. So each test becomes two
 programs. One follows the program under test, makes the calls and writes their results. The other
 writes the expected values in the same way. The two outputs are compared outside the sandbox, so a
 program under test never has access to an expected value.
@@ -25,12 +25,12 @@ _OPEN, _CLOSE = "([{", ")]}"
 
 @dataclass(frozen=True, slots=True)
 class SplitTest:
-    """A split test.
+    """A test split into two programs.
 
     Attributes:
         calls: code that follows the program under test.
         expected: a whole program that writes the expected values.
-        count: number of values that each of them writes.
+        count: number of values that each program writes.
     """
 
     calls: str
@@ -43,13 +43,13 @@ class TestSyntax:
     """The syntax of a language's tests.
 
     Attributes:
-        start: beginning of an assert. Its content ends at the bracket that matches the last one
-            opened here.
+        start: regex of an assert's beginning. Its content ends at the bracket that closes the last
+            one opened here.
         between: separator of the call and the value.
         answer: statement that writes a value, ``{}``.
         end: text after the content.
         stop: end of the content, if it is not a bracket.
-        call: the call in the statement, ``{}``.
+        call: template of the call in the statement, ``{}``.
         frame: program that writes the expected values: ``{head}`` is the prompt's import lines,
             ``{answers}`` the statements.
         swapped: whether the expected value comes first.
@@ -78,14 +78,14 @@ FORMS: Mapping[str, TestSyntax] = {
 
 
 def take_apart(form: TestSyntax, prompt: str, test: str) -> SplitTest | None:
-    """Splits a test; None if it does not have the form, or if the answer is a union of C++.
+    """Splits a test; None if it has another form, or if the answer is a C++ union.
 
     Args:
-        form: syntax of the dataset and the language.
+        form: test syntax of the language.
         prompt: the problem's prompt; the expected values get its import lines.
         test: the dataset's test.
     """
-    if re.search(r"^union ", prompt, re.MULTILINE):  # does not know which member it holds
+    if re.search(r"^union ", prompt, re.MULTILINE):  # does not record its active member
         return None
     code = _TEXT.sub(lambda match: "_" * len(match[0]), test)  # strings masked
     calls: list[str] = []
@@ -155,7 +155,7 @@ def _content(
 
 
 def _equals(code: str) -> int | None:
-    """Returns the start of a chain's last method if it is ``equals`` (Java) or ``Equals``."""
+    """Returns the position of a final ``.equals`` (Java) or ``.Equals`` call; None if absent."""
     depth = 0
     for at in range(len(code) - 1, -1, -1):
         if code[at] in _CLOSE:

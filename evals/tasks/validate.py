@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceGate:
-    """The results of the references.
+    """The results of running the references.
 
     Attributes:
-        total, passed: number of references run, and passed.
+        total, passed: number of references that ran, and that passed.
         failures: problem id -> "status: message" of unexpected failures.
         exceptions: problem id -> reason, for references known to fail, regardless of their result.
     """
@@ -32,7 +32,7 @@ class ReferenceGate:
 
     @classmethod
     def of(cls, verdicts: Mapping[str, Any], excepted: Mapping[str, str]) -> ReferenceGate:
-        """Builds the gate from the verdicts of the references.
+        """Builds the gate from the references' verdicts.
 
         Args:
             verdicts: problem id -> an object with a ``status`` and a ``message``.
@@ -57,7 +57,7 @@ class ReferenceGate:
 
 @dataclass(frozen=True, slots=True)
 class TaskCheck:
-    """The results of a task's own programs.
+    """The results of a task's references and known bugs.
 
     Attributes:
         references, passed: number of references, and how many passed.
@@ -101,7 +101,7 @@ def check(
         on_progress: called with (programs scored, programs to score).
 
     Raises:
-        SandboxError: if the sandbox breaks, or an expected result cannot be computed.
+        SandboxError: if the sandbox fails, or an expected result cannot be computed.
     """
     problems = list(task.problems())[::every][:limit]
     task.prepare(problems, sandbox)

@@ -13,9 +13,9 @@
 
 ``prompt`` and a scoring method (``tests``; ``calls`` and ``expected``; ``stdin`` and ``stdout``;
 ``answer``) form a row of :mod:`codegen.evals.tasks.custom`. All of its columns can be keys here;
-columns of the data that already have such a name are used directly. ``instruction`` is the prompt
+data columns that already have such a name are used directly. ``instruction`` is the prompt
 of instruction styles, if it differs. ``program`` is a template that builds the program from the
-columns and ``completion``, the code that was found in the answer.
+columns and ``completion``, the code found in the answer.
 
 Templates compute text from a row's columns and access nothing else (:mod:`codegen.core.templates`).
 """
@@ -45,7 +45,7 @@ from codegen.evals.tasks.styles import PromptStyle, find_style
 
 
 class TaskFile(Config):
-    """The keys of the file. Values are column names, or Jinja2 templates over the columns."""
+    """The keys of a task file. Values are column names, or Jinja2 templates over the columns."""
 
     problems: str | list[dict[str, Any]] = setting(
         ..., "file of rows next to this one, hub:org/name[:config][:split], or the rows"
@@ -61,8 +61,8 @@ class TaskFile(Config):
     id: str | None = setting(None, "problem id; by default the line number")
     entry_point: str | None = setting(None, "function that tests call")
     setup: str | None = setting(None, "code before the tests")
-    tests: str | list[str] | None = setting(None, "Python statements")
-    calls: str | None = setting(None, "calls, with their results in expected")
+    tests: str | list[str] | None = setting(None, "Python statements that test the program")
+    calls: str | None = setting(None, "function calls, whose results are in expected")
     expected: str | None = setting(None, "results of the calls")
     stdin: str | None = setting(None, "standard input, a string or a list")
     stdout: str | None = setting(None, "expected standard output")
@@ -70,8 +70,8 @@ class TaskFile(Config):
     solution: str | None = setting(None, "correct program")
     buggy: str | list[str] | None = setting(None, "incorrect programs")
     mode: str | None = setting(None, "test mode: isolated or in_sandbox")
-    cpu_s: float | None = setting(None, "maximum CPU seconds of a program")
-    memory_mib: int | None = setting(None, "maximum memory of a program")
+    cpu_s: float | None = setting(None, "maximum CPU seconds per program")
+    memory_mib: int | None = setting(None, "maximum MiB of memory per program")
 
 
 # Keys that are columns of ``custom``; the others describe the task.
@@ -84,7 +84,7 @@ _COLUMNS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class YamlProblem(CustomProblem):
-    """A problem with its instruction and its row of the data."""
+    """A problem with its instruction and data row."""
 
     instruction: str = ""
     row: Mapping[str, Any] = field(default_factory=dict, compare=False)
@@ -108,7 +108,7 @@ class YamlTask(CustomTask):
 
     @classmethod
     def load(cls, name: str, description: str, source: str | None = None) -> Self:
-        """Loads the task of ``file:PATH``, with ``source`` instead of its problems if given.
+        """Loads the task ``file:PATH``; ``source`` replaces the file's problems if given.
 
         Raises:
             ConfigError: for an unknown or wrong key, or an invalid template.
@@ -167,7 +167,7 @@ def _problem(
         del texts["prompt"]  # so the error reports the missing prompt
     made = {name: _value(value, row, name, place, templates) for name, value in texts.items()}
     columns = dict(row)
-    if any(kind in made for kind in JUDGED_BY):  # drop columns of other kinds
+    if any(kind in made for kind in JUDGED_BY):  # drop columns of other methods
         columns = {name: value for name, value in row.items() if name not in JUDGED_BY}
     problem = CustomTask.problem_of(place, {**columns, **made})
     fields = {name: getattr(problem, name) for name in CustomProblem.__dataclass_fields__}
@@ -178,7 +178,7 @@ def _problem(
 def _value(
     text: object, row: Mapping[str, object], key: str, place: str, templates: Templates
 ) -> object:
-    """Returns a column unchanged, or renders a template; in lists each item, and keeps numbers."""
+    """Returns a column's value, or renders a template; maps over lists and keeps numbers."""
     if isinstance(text, (list, tuple)):
         return [_value(item, row, key, place, templates) for item in text]
     if not isinstance(text, str):

@@ -1,15 +1,15 @@
-"""CPU products of few rows: weights of few bits, attention over slots, and whole passes.
+"""CPU kernels for few rows: low-bit products, attention over slots, and whole passes.
 
 A forward pass of few tokens is bound by reading the weights and the cached states. The kernels
 (C++) read them once, in few bytes, and sum in float32. There are four sets of kernels, each for
 one dtype; the CPU and PyTorch's setting ``ATEN_CPU_CAPABILITY`` decide which are available:
 
-- ``avx2`` (AVX2, FMA and F16C): float32 rows, float16 slots (a whole pass also takes float32);
+- ``avx2`` (AVX2, FMA and F16C): float32 rows, float16 slots (or float32 slots in a whole pass);
 - ``avx2_vnni`` (also AVX-VNNI), ``avx512_vnni``: the same results in less time;
 - ``avx512_bf16`` (AVX-512 BF16): bfloat16 rows and slots.
 
 :data:`KERNELS` names the sets by dtype. For other dtypes, and without a compiler, PyTorch is used;
-quantized products are then not available, as only the kernels read their layout. A row's result
+quantized products are then unavailable, as only the kernels read their layout. A row's result
 does not depend on the other rows, to the last bit.
 """
 
@@ -41,12 +41,12 @@ Addresses = NDArray[np.int64]
 
 
 def available() -> Sequence[str]:
-    """Returns the names of the sets that this CPU has."""
+    """Returns the names of the kernel sets that this CPU supports."""
     return getattr(_core, "SETS", ())  # missing in an older build
 
 
 def _kernels() -> dict[torch.dtype, str]:
-    """Returns the sets of kernels to use by dtype."""
+    """Returns the kernel sets to use, by dtype."""
     names = available()
     capability = torch.backends.cpu.get_cpu_capability()
     found: dict[torch.dtype, str] = {}
@@ -59,7 +59,7 @@ def _kernels() -> dict[torch.dtype, str]:
 
 
 KERNELS: dict[torch.dtype, str] = _kernels()
-# The dtype of the slots, by dtype of the kernels.
+# The slots' dtype, by the kernels' dtype.
 SLOTS = {torch.float32: torch.float16, torch.bfloat16: torch.bfloat16}
 
 __all__ = [
@@ -109,21 +109,21 @@ def pack8(values: torch.Tensor) -> torch.Tensor:
 
 
 class Product:
-    """A linear layer from rows [Q, I] to [Q, O], with weights of few bits or unchanged.
+    """A linear layer from rows [Q, I] to [Q, O], with low-bit or unchanged weights.
 
     Args:
         dtype: dtype of rows and results, a key of :data:`KERNELS`.
         packed: from :func:`pack4` or :func:`pack8`; or the weights of layers with the same inputs,
             ``dtype`` [O, I] each, contiguous, O a multiple of 16, I of 32. These are read in place,
             and their outputs are concatenated.
-        scales: scales of the outputs, float32 [O], for weights of eight bits.
+        scales: scales of the outputs, float32 [O], for 8-bit weights.
         bias: bias in ``dtype``, [O].
         most: number of rows up to which this product is faster than ``wide``.
         wide: the product for more rows; None to always use this one.
-        kernels: a set for this dtype of :func:`available`; by default that of :data:`KERNELS`.
+        kernels: an :func:`available` set for this dtype; by default from :data:`KERNELS`.
 
     Raises:
-        ValueError: for scales or a bias of a wrong dtype or shape.
+        ValueError: if scales or bias have a wrong dtype or shape.
     """
 
     def __init__(
@@ -157,9 +157,9 @@ class Product:
             raise ValueError("8-bit weights need float32 scales")
         for name, part in (("scales", scales), ("bias", bias)):
             if part is not None and part.shape != (self.outputs,):
-                raise ValueError(f"{name} are [{self.outputs}], not {list(part.shape)}")
+                raise ValueError(f"{name} must be [{self.outputs}], not {list(part.shape)}")
         if bias is not None and bias.dtype != dtype:
-            raise ValueError(f"the bias is {dtype}, not {bias.dtype}")
+            raise ValueError(f"bias must be {dtype}, not {bias.dtype}")
         bias = None if bias is None else bias.contiguous()
         self._tensors = packed, scales, bias
         addresses = [address, *(0 if t is None else t.data_ptr() for t in (scales, bias))]
@@ -171,7 +171,7 @@ class Product:
     def joined(
         self, bias: torch.Tensor | None, most: int, wide: Callable[[torch.Tensor], torch.Tensor]
     ) -> Product:
-        """Adds a bias to the same weights, and ``wide`` for more than ``most`` rows."""
+        """Returns a product of the same weights with a bias, and ``wide`` above ``most`` rows."""
         packed, scales, _ = self._tensors
         return Product(self.dtype, packed, scales, bias, most=most, wide=wide)
 
@@ -187,7 +187,7 @@ class Product:
             or rows.shape[1:] != (self.inputs,)
         ):
             raise ValueError(
-                f"rows are {self.dtype} [Q, {self.inputs}], not {rows.dtype} {list(rows.shape)}"
+                f"rows must be {self.dtype} [Q, {self.inputs}], not {rows.dtype} {list(rows.shape)}"
             )
         if self._wide is not None and len(rows) > self.most:
             return self._wide(rows)
@@ -249,7 +249,7 @@ class SequenceRows:
     """Consecutive rows of a pass that belong to one sequence with its states in slots.
 
     Attributes:
-        places: the rows' ascending positions, int64 [Q]; each attends to itself and all before it.
+        places: the rows' ascending positions, int64 [Q]; each attends up to and including itself.
         order: the slot of each position of the sequence, in any order, int64 [N].
     """
 
@@ -278,9 +278,9 @@ def attend(
 
     Args:
         states: queries, keys and values, rotated, [Q, heads + 2 kv_heads, D], of a dtype in
-            :data:`KERNELS`; :meth:`CompiledPass.takes` says which D are supported.
-        sequences, capacities: see :class:`CompiledPass`.
-        slots: the same for one layer, int64 [sequences, 3].
+            :data:`KERNELS`; D must satisfy :meth:`CompiledPass.takes`.
+        sequences, capacities: see :meth:`CompiledPass.__call__`.
+        slots: as there, but of one layer, int64 [sequences, 3].
         heads, kv_heads: heads is a multiple of kv_heads.
         scale: factor of the scores.
 
@@ -309,7 +309,7 @@ def attention(
     Args:
         queries: [Q, heads, D], rotated.
         keys, values: [1, kv_heads, capacity, D]; heads is a multiple of kv_heads.
-        rows: sequence of the queries.
+        rows: the queries' sequence.
         scale: factor of the scores.
 
     Returns:
@@ -346,8 +346,8 @@ class CompiledPass:
 
     Attributes:
         most: maximum rows for which quantized products are faster.
-        helpers: maximum number of threads that help while a core is free. They sleep between
-            passes, and pause for a while if helping did not save time.
+        helpers: maximum helper threads, used while a core is free. They sleep between passes, and
+            pause for a while if they did not save time.
 
     Raises:
         ValueError: if :meth:`takes` is false for these sizes.
@@ -423,7 +423,7 @@ class CompiledPass:
         """
         for part in (states, cosines, sines):
             if part.dtype != self.dtype or not part.is_contiguous() or part.device.type != "cpu":
-                raise ValueError(f"states, cosines and sines are {self.dtype}, contiguous")
+                raise ValueError(f"states, cosines, sines must be contiguous {self.dtype} on CPU")
         parts = _parts(sequences, capacities, len(states))
         if slots.shape != (self._count, len(parts), 3) or not slots.flags.c_contiguous:
             raise ValueError("slots must match the layers and sequences")
@@ -453,7 +453,7 @@ def _parts(sequences: Sequence[SequenceRows], capacities: Sequence[int], count: 
 
 
 def _helpers() -> int:
-    """Returns the number of helper threads: one per other core, within a limit."""
+    """Returns the number of helper threads: one per other core, up to a limit."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(0, min(_MOST_HELPERS, (cores or 1) - 1))
 

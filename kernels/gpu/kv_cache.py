@@ -1,4 +1,4 @@
-"""Moves states within caches, in one launch for all layers by a table of addresses, and rotates
+"""Moves states within caches, in one launch for all layers with a table of addresses, and rotates
 keys in one pass that gathers, rotates and scatters.
 """
 

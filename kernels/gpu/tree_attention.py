@@ -242,13 +242,13 @@ def launch(
 
 
 def split_count(programs: int, slots: int, multiprocessors: int) -> int:
-    """Returns the splits for two programs per multiprocessor, of 256 or more slots each."""
+    """Returns the number of splits for two programs per multiprocessor, at least 256 slots each."""
     wanted = triton.cdiv(2 * multiprocessors, programs)
     return max(1, min(wanted, triton.cdiv(slots, _LEAST_SPLIT.value)))
 
 
 def settings_of(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Mapping[str, int]:
-    """Returns block sizes, warps and stages: this device's fastest measured ones, or a guess.
+    """Returns block sizes, warps and stages: the fastest measured on this device, or a guess.
 
     They depend on T only by powers of two, so trees of other sizes rarely compile anything new.
     """
@@ -260,7 +260,7 @@ def settings_of(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Ma
 
 
 def tree_settings(settings: Mapping[str, int], nodes: int, dim: int) -> Mapping[str, int]:
-    """Returns the second launch's settings, which keeps a tile's scores and result."""
+    """Returns the settings of the second launch, which keeps a tile's scores and result."""
     return {
         "BLOCK_M": min(settings["BLOCK_M"], 64),
         "BLOCK_N": settings["BLOCK_N"],

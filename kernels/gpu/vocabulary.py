@@ -1,5 +1,5 @@
-"""Kernels over the vocabulary: penalties in one pass over their tokens; Gumbel noise by counters;
-Gumbel-top-k in two launches, first the best of each block of tokens, then the best of those.
+"""Kernels over the vocabulary: penalties in one pass over their tokens; Gumbel noise from counters;
+Gumbel-top-k in two launches, first the best of each block of tokens, then the best of all blocks.
 
 **Acceptance.** The children of all inner nodes are tried at once, with the vocabulary in blocks:
 whether a child is accepted depends only on its node's distributions, not on how the node was
@@ -96,7 +96,7 @@ def row_kernel(
     best, best_tokens, log_probs, tokens, keys, chosen, vocabulary, candidates,
     K: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Finds a row's k largest candidates, which are in ascending order of blocks; grid (R)."""
+    """Finds a row's k largest candidates, which are in ascending block order; grid (R)."""
     row = tl.program_id(0).to(tl.int64)
     c = tl.arange(0, BLOCK_C)
     left = tl.load(best + row * candidates + c, mask=c < candidates, other=float("-inf"))

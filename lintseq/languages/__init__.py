@@ -1,6 +1,6 @@
 """Languages other than Python: their grammars, pieces and dependency rules.
 
-``program_graph`` defines and applies the tables of a language; the other modules contain them.
+``program_graph`` defines and applies language tables; the other modules contain the tables.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from codegen.lintseq.languages.native import CPP, GO, RUST, C
 from codegen.lintseq.languages.program_graph import Grammar, ProgramUnits, error_line, read
 
 LANGUAGES = (C, CPP, GO, JAVA, JAVASCRIPT, RUST, TYPESCRIPT)
-# By name and by alias.
+# By language name and alias.
 GRAMMARS: Mapping[str, Grammar] = {
     name: grammar
     for grammar in LANGUAGES

@@ -1,4 +1,4 @@
-"""Java."""
+"""Grammar and rules of Java."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JavaScript and TypeScript."""
+"""Grammars and rules of JavaScript and TypeScript."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _typescript(reader: Reader) -> None:
 
 def _class(reader: Reader, class_: Node) -> None:
     """Adds edges for classes: interfaces and superclasses may require any member; object creation
-    needs the constructor, and the constructor its call of the parent's.
+    needs the constructor, and the constructor its ``super()`` call.
     """
     name, body = class_.child_by_field_name("name"), class_.child_by_field_name("body")
     inherits = any(child.type == "class_heritage" for child in class_.children)

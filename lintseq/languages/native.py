@@ -1,7 +1,7 @@
-"""C, C++, Rust and Go, in which unused imports and variables are errors.
+"""Grammars of C, C++, Rust and Go. In Go, unused imports and variables are errors.
 
-The declarations of an included file are unknown, so the directives of C and C++ come first. Rust's
-types are also inferred from later statements.
+Declarations in included files are unknown, so C and C++ directives come first. Rust also infers
+types from later statements.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ CPP = replace(
 )
 
 
-# Values whose element type is not known from the value, and uses that determine it.
+# Values that do not determine their element type, and uses that do.
 _OPEN = re.compile(
     r"::new\(\)|with_capacity|vec!\[\]|\bNone\b|default\(\)|collect\(\)|parse\(\)|into\(\)|sum\(\)"
     r"|channel\(\)|\.clone\(\)"
@@ -174,7 +174,7 @@ def _rules(reader: Reader) -> None:
     for kind in ("struct_item", "enum_item"):
         for item in reader.nodes.get(kind, ()):
             body = item.child_by_field_name("body")
-            # A parameter that no field uses is an error.
+            # A type parameter that no field uses is an error.
             if body and item.child_by_field_name("type_parameters"):
                 for field in body.named_children:
                     reader.edge(reader.unit(field), reader.unit(item))
@@ -196,7 +196,7 @@ def _rules(reader: Reader) -> None:
 
 
 def _trait(reader: Reader, implementation: Node) -> None:
-    """Adds edges for a trait's implementation: all its parts, which users of the type may need."""
+    """Adds edges for a trait's implementation: users of the type may need all its members."""
     own, body = reader.unit(implementation), implementation.child_by_field_name("body")
     for member in body.named_children if body else ():
         reader.edge(reader.unit(member), own)
@@ -342,11 +342,11 @@ def _go_methods(reader: Reader) -> None:
 
 
 def _positional(reader: Reader) -> None:
-    """Adds edges from a structure's value without field names to all fields."""
+    """Adds edges from a struct literal without field names to all fields."""
     fields: dict[str, list[int]] = {}
     for field in reader.nodes.get("field_declaration", ()):
         around = field.parent and field.parent.parent and field.parent.parent.parent
-        if around is None or around.type != "type_spec":  # a type without a name
+        if around is None or around.type != "type_spec":  # an anonymous type
             reader.edge(reader.unit(field), reader.unit(field))
             continue
         if name := around.child_by_field_name("name"):

@@ -1,10 +1,9 @@
 """The pieces of a program in a language other than Python, and their dependencies.
 
-A *unit* is a statement, a declaration or a member that shares its lines with nothing else, with all
-its lines; statements on the same line are one unit. Units nest, through whatever is between them: a
-statement's blocks, a function in an argument, a class in a function. A blank or comment line
-belongs to the line of code below it. With granularity ``line``, elements of displays on separate
-lines are units, too.
+A *unit* is a statement, declaration or member that shares its lines with no other code; statements
+on the same line are one unit. Units nest, also indirectly: in a statement's blocks, a function in
+an argument, a class in a function. A blank or comment line belongs to the line of code below it.
+With granularity ``line``, elements of bracketed lists on separate lines are units, too.
 
 As in :mod:`codegen.lintseq.dependencies`, the rules define which units are deleted together:
 
@@ -14,8 +13,8 @@ As in :mod:`codegen.lintseq.dependencies`, the rules define which units are dele
    language. The use of a member: with the members of that name that the program declares.
 3. A function with a result: with the last statement of its body, and of the blocks in which that
    statement ends.
-4. What must be used (imports and variables in Go): with its last use.
-5. The language's own rules.
+4. A name that must be used (imports and variables in Go): with its last use.
+5. Language-specific rules.
 
 Limits: no types are inferred, and members are matched by name.
 """
@@ -39,7 +38,7 @@ Fields = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Grammar:
-    """The node types of a tree-sitter grammar, by their part in an edit sequence.
+    """The node types of a tree-sitter grammar, by their role in an edit sequence.
 
     Attributes:
         name: language name in :data:`codegen.core.languages.LANGUAGES`.
@@ -64,18 +63,18 @@ class Grammar:
         implied: node type -> the names it declares without a leaf of that name (imports).
         member_names: node type -> the field with the member that it declares.
         member_uses: (node type, field) of leaves in ``names`` that name a member.
-        inherits: whether a name that no scope around it declares may be a member, and the other way
-            round a member a name in another scope, such as a namespace.
-        ignored: (node type, field) of names from elsewhere.
+        inherits: whether a name that no enclosing scope declares may be a member, and a member may
+            be a name in another scope, such as a namespace.
+        ignored: (node type, field) of leaves that do not use the program's names.
         raw: leaves whose text contains names, such as the body of a macro.
         assignments: node types of assignments, with a field ``left``.
-        assigned_later: declarations whose names, if they have no value, need every assignment.
+        assigned_later: declarations; if they have no value, reads of the name need all assignments.
         functions: function type -> the field with its result type; the last statement must stay.
         no_result: result types that mean no result.
         infers_results: whether a function without a result type may have a result.
         any_declaration: whether one of several declarations is sufficient.
         must_use: declarations of names that must be used.
-        rules: adds the language's own rules.
+        rules: function that adds language-specific rules.
     """
 
     name: str
@@ -118,7 +117,7 @@ def words(text: str) -> Words:
 
 
 def fields(**types: str) -> dict[str, tuple[str, ...]]:
-    """Inverts field -> node types; ``itself`` is a node without a field."""
+    """Inverts field -> node types; ``itself`` means children without a field."""
     return {
         kind: ("" if field == "itself" else field,)
         for field, kinds in types.items()
@@ -134,7 +133,7 @@ def text_of(node: Node) -> str:
 _WORD = re.compile(r"[^\W\d]\w*")
 _SEPARATORS = re.compile(r"[\s;,]*(?://.*|/\*[^*]*\*/\s*)?")
 _CLOSING = re.compile(r"\s*[\])};,]*\s*")
-# Comments with an effect on tools.
+# Comments that affect tools.
 _ORDERS = re.compile(r"//go:|//export|// ?@ts-|/// ?<")
 
 
@@ -149,7 +148,7 @@ def error_line(root: Node) -> int:
 
 
 class NameScope:
-    """The names that a part of a program declares."""
+    """The names declared in one scope."""
 
     def __init__(self, parent: NameScope | None, type: str) -> None:
         self.parent = parent
@@ -201,8 +200,8 @@ class Reader:
 
     Attributes:
         spans: the first and last line of each unit; unit 0 is the program.
-        parents: the unit around each.
-        last: the last unit inside each.
+        parents: the enclosing unit of each unit.
+        last: the last unit inside each unit.
         unit_of: node id -> the unit that the node forms, alone or with its neighbors.
         nodes: nodes with children, by type.
         uses, member_uses: uses of names and of members.
@@ -267,7 +266,7 @@ class Reader:
         return unit <= other <= self.last[unit]
 
     def edge(self, needed: int, dependent: int) -> None:
-        """Deletes ``dependent`` with ``needed``, unless that is the program."""
+        """Deletes ``dependent`` with ``needed``, unless it is inside, or either is the program."""
         if needed and dependent and not self.contains(needed, dependent):
             self.graph.dependents[needed].add(dependent)
 

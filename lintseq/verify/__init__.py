@@ -1,23 +1,23 @@
 """Checks of intermediate states that do not rely on the dependency rules.
 
-- ``static``: none; the rules alone.
+- ``static``: no check, only the rules.
 - ``compile``: Python compiles each state, and never runs it.
 - ``ruff``: each state parses, and ruff finds no undefined name or misplaced statement. One process
   checks many states. A test deletes lines at random and compares ruff with the compiler.
 - ``pylint``: pylint finds no error, as in the paper's code: :mod:`codegen.lintseq.verify.linter`.
 
 Other languages have two checks (:mod:`codegen.lintseq.verify.compilers`): tree-sitter's for
-``compile`` and ``ruff``, the language's own compiler for ``pylint``; ``strict`` is a name for the
-last.
+``compile`` and ``ruff``, the language's own compiler for ``pylint``. ``strict`` is an alias of
+``pylint``.
 
 Findings that the whole program also has are ignored. A fast check can be audited with pylint on a
 random sample of the states: :func:`codegen.lintseq.resampling.audited`.
 
 The ruff rules report errors, in pylint's sense, that missing lines can cause: E9
-(syntax), F404 (late ``__future__``), F50 and F52 (format strings whose arguments do not fit), F62
+(syntax), F404 (late ``__future__``), F50 and F52 (format strings whose arguments do not match), F62
 (starred assignments), F7 (misplaced ``return``, ``break``, ``yield``, broken annotations), F82
 (undefined names, also in ``__all__``, and locals used before assignment), PLE0115, PLE0117, PLE0118
-(``global`` and ``nonlocal`` without a fitting binding) and PLE1142 (misplaced ``await``). ``noqa``
+(``global`` and ``nonlocal`` without a matching binding) and PLE1142 (misplaced ``await``). ``noqa``
 comments are ignored.
 """
 
@@ -57,7 +57,7 @@ _LINE = re.compile(r"\bline \d+")
 
 
 class LintMessage(NamedTuple):
-    """A fault of a state; ``line`` counts from 1, 0 if unknown."""
+    """A fault in a state; ``line`` counts from 1, 0 if unknown."""
 
     line: int
     rule: str
@@ -128,7 +128,7 @@ def check_ruff(states: Sequence[str]) -> list[list[LintMessage]]:
 
     Raises:
         MachineError: if ruff is not installed or does not work, or the disk is full.
-        CodegenError: if it fails on one of these states.
+        CodegenError: if ruff fails on one of these states.
     """
     findings: list[list[LintMessage]] = [[] for _ in states]
     for batch in batches(enumerate(states), lambda item: len(item[1]), _BATCH_CHARACTERS):
@@ -141,7 +141,7 @@ def check_ruff(states: Sequence[str]) -> list[list[LintMessage]]:
 def batches(
     items: Iterable[Item], size: Callable[[Item], int], most: int, most_items: int | None = None
 ) -> Iterator[list[Item]]:
-    """Yields consecutive items in lists of limited total size; an oversized item is alone."""
+    """Yields batches of consecutive items with limited total size; an oversized item is alone."""
     batch: list[Item] = []
     total = 0
     for item in items:
@@ -156,7 +156,7 @@ def batches(
 
 
 def _rows(batch: Sequence[tuple[int, str]]) -> list[Mapping]:
-    """Returns ruff's findings in the states, written to numbered files, in memory if possible."""
+    """Writes the states to numbered files, in memory if possible, and returns ruff's findings."""
     in_memory = "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK | os.X_OK)
     for folder in (_MEMORY, None) if in_memory else (None,):
         try:

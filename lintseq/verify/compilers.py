@@ -1,7 +1,7 @@
 """The checks of languages other than Python.
 
 ``syntax``: tree-sitter finds no error. ``compiler``: the language's own checker finds none. It runs
-in the sandbox, since a program can have its compiler read files and fill memory. Where a checker is
+in the sandbox, since a program can make its compiler read files and fill memory. If a checker is
 slow to start, one process checks many states: V8 (JavaScript, only syntax), TypeScript's compiler
 (types, but not the modules that a program imports) and javac (types). Go, Rust, C and C++ have one
 process per state.
@@ -27,8 +27,8 @@ _MOST_STATES = 200
 _MOST_CHARACTERS = 1_000_000
 _PLACE = re.compile(r"(?:main|Main)\.\w+:(\d+)")
 
-# Language -> the language of its checker's program, and the program in the folder ``drivers``. It
-# reads states that are separated by null characters, and writes a line for each: empty if it is
+# Language -> the language and file name (in the folder ``drivers``) of the program that checks it.
+# It reads states separated by null characters, and writes a line for each: empty if the state is
 # clean, else the line of its first error, a tab and the message.
 _DRIVERS = {
     "java": ("java", "Main.java"),
@@ -54,7 +54,7 @@ def compiler_check(language: str) -> Check:
     """Returns the check that a language's compiler accepts each state.
 
     Raises:
-        MissingToolchainError: naming the package to install.
+        MissingToolchainError: if a tool is missing; names the package to install.
         SandboxError: if no sandbox can be opened.
     """
     if language in _DRIVERS:

@@ -1,4 +1,4 @@
-"""The check ``pylint``: one linter for many texts.
+"""The check ``pylint``: one linter for many states.
 
 It reports exactly the messages that LintSeq's reference code uses (Piterbarg, Pinto and Fergus,
 ICLR 2025): all E and F, W0311 (bad indentation) and W0231 (a parent's ``__init__`` is not called)
@@ -15,9 +15,9 @@ state imports are parsed, and C extensions are imported, as in the reference.
 This changes astroid for the whole process, and pylint inspects the process's live builtins and
 streams, so the linter has its own process: :mod:`codegen.lintseq.verify.linter_process`.
 
-Limits: uses internals of pylint 4 and astroid 4. A state may import another module than its program
-would, if the module is in the program's own directory; the whole program then has the same error,
-which is ignored.
+Limits: uses internals of pylint 4 and astroid 4. A state may import a different module than its
+program would, if the module is in the program's own directory; the whole program then has the same
+error, which is ignored.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from codegen.lintseq.verify import LintMessage
 
 _Table = dict[str, list[Any]]  # attributes by name, in a tree
 MODULE = "lintseq_state"  # a state's name in pylint; messages show "state"
-_YOUNG_OBJECTS = 100_000  # before a collection; a state of 100 lines makes about 10,000
+_YOUNG_OBJECTS = 100_000  # new objects per collection; a state of 100 lines has about 10,000
 _WARNINGS = ("W0231", "W0311")
 _HEADER_LINE = re.compile(r" on line (\d+)")
 # Unusual characters (also tabs), pragmas, a line of only a backslash, an encoding declaration.
@@ -86,7 +86,7 @@ class Linter:
         cached.append(ClassDef._metaclass_lookup_attribute)
         self._clear: list[Callable[[], object]] = [
             _invalidate_cache,
-            # of astroid 4.4 and later
+            # only in astroid 4.4 and later
             getattr(astroid.constraint, "clear_preceding_guards_cache", list),
             clear_inference_tip_cache,
             clear_lru_caches,
@@ -113,7 +113,7 @@ class Linter:
         findings = [
             _finding(m.msg_id, m.line, m.msg.replace(str(self.path), f"{MODULE}.py"))
             for m in reporter.messages
-            if m.msg_id[0] in "EF" or m.msg_id in _WARNINGS  # a pragma can enable others
+            if m.msg_id[0] in "EF" or m.msg_id in _WARNINGS  # a pragma can enable more
         ]
         if crash:  # checkers and trees may be half done
             self._set_up()
@@ -204,7 +204,7 @@ def _take_out(table: _Table, node: Any) -> None:
     values = table.get(node.attrname, [])
     if node in values:
         values.remove(node)
-        if not values:  # astroid takes the first of each
+        if not values:  # astroid reads the first of each list
             del table[node.attrname]
 
 

@@ -32,7 +32,7 @@ import codegen
 from codegen.core.errors import CodegenError, MachineError
 from codegen.lintseq.verify import LintMessage, batches
 
-MAX_REMEMBERED = 50_000  # verdicts, of some 200 bytes each
+MAX_REMEMBERED = 50_000  # cached results, about 200 bytes each
 # pylint itself takes about 60 MiB; a restart costs 0.4 seconds, and reparses libraries.
 MAX_MIB = 192
 MIN_CPU_S = 3.0  # minimum CPU time of a process before it is replaced
@@ -105,7 +105,7 @@ class LinterProcess:
         return [[LintMessage(*finding) for finding in findings] for findings in answer["findings"]]
 
     def _start(self) -> None:
-        # The current directory is the user's. An entry that is not a path is for an import hook.
+        # Omits the user's current directory. Entries that are not paths are for import hooks.
         others = [entry for entry in sys.path if Path(entry).resolve() != Path.cwd()]
         path = [str(Path(e).absolute()) if Path(e).exists() else e for e in others]
         home = str(Path(codegen.__file__).parent.parent)
@@ -165,7 +165,7 @@ def serve() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
         os.dup2(nothing, stream)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that its folder is removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the linter's folder is removed
     warnings.simplefilter("ignore")
 
     def answer(**message: object) -> None:

@@ -22,11 +22,11 @@ MOST_ANSWER = 32 * 2**20
 
 
 class DatabaseError(CodegenError):
-    """Error: a database cannot be opened or read, or a statement on it ran too long."""
+    """Error for a database that cannot be opened or read, or a statement that takes too long."""
 
 
 class TooSlowError(DatabaseError):
-    """A statement was cut off by its time limit."""
+    """Error for a statement that was stopped at its time limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Engine(Protocol):
 
         Raises:
             TooSlowError: if reading them takes longer than :data:`OPENING_S`.
-            DatabaseError: if it fails.
+            DatabaseError: if reading fails.
         """
         ...
 
@@ -75,7 +75,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Closes it."""
+        """Closes the engine."""
         ...
 
 
@@ -88,7 +88,7 @@ def too_slow_to_open(name: str) -> TooSlowError:
     """Returns the error for a database whose schema takes too long to read."""
     return TooSlowError(
         f"Reading the tables of {name} took longer than {OPENING_S:g} s.",
-        "One of its views may never end; copy the tables that matter into a separate file.",
+        "One of its views may never finish; copy the needed tables into a separate file.",
     )
 
 

@@ -1,13 +1,13 @@
 """A database in a child process, which is killed if it takes too long.
 
 A SQL function call cannot be interrupted within its process: ``INSTR`` on two strings of some
-megabytes takes minutes. The child sets an alarm before each request, whose default action kills it
+megabytes takes minutes. Before each request the child sets an alarm, whose default action kills it
 in any state; the parent then starts another child. The child cannot write files, and its
 memory is bounded.
 
 Messages are JSON, each preceded by its length in 8 bytes; a number or date that JSON lacks is an
-object with the type's name, anything else a string. The parent does not trust the child, since it
-has read the file.
+object with the type's name, anything else a string. The parent does not trust the child, since the
+child has read the file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from codegen.sqlnet.query import Statement, Table, UnsafeSQLError
 Kind = Literal["sqlite", "duckdb"]
 
 _GRACE_S = 0.5  # for an interrupted statement to stop by itself
-_STARTING_S = 60.0  # on a busy machine
+_STARTING_S = 60.0  # enough on a busy machine
 _MEMORY = 8 * 2**30  # bytes of address space; the engines set lower limits
 _SQLITE_MEMORY = 2**30
 _MOST_REPLY = 256 * 2**20
@@ -145,7 +145,7 @@ def _conform(kind: type, reply: Any) -> Any:
     try:
         return conform(kind, reply)
     except ValueError:
-        raise databases.DatabaseError("The database's process sent a malformed answer.") from None
+        raise databases.DatabaseError("The database process sent a malformed response.") from None
 
 
 def _unwrapped(reply: Any) -> Any:
@@ -271,7 +271,7 @@ def main() -> None:
             kind = type(error).__name__
             reply = {"error": kind, "message": error.message, "remedy": error.remedy}
         except MemoryError:
-            message = "The statement failed: it needs more memory than it may use."
+            message = "The statement failed: it exceeded the memory limit."
             reply = {"error": "DatabaseError", "message": message, "remedy": ""}
         signal.setitimer(signal.ITIMER_REAL, 0)
         _write(replies, reply)

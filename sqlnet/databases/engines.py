@@ -1,11 +1,11 @@
 """The SQLite and DuckDB engines: connections that can only read.
 
-Guards below :func:`codegen.sqlnet.sql.validate`. SQLite: a read-only connection, ``query_only``, an
-authorizer that allows the schema's tables and listed functions (already while the schema is read,
-which may run views), limits on sizes, and a time limit in the progress handler. SQLite calls that
-handler between steps, never within a function, and some functions take quadratic time on long
-texts: every file is therefore opened in a child process that can be killed
-(:mod:`codegen.sqlnet.databases.child`). DuckDB: a read-only connection with locked settings and
+Their guards, besides :func:`codegen.sqlnet.sql.validate`: SQLite has a read-only connection,
+``query_only``, an authorizer that allows the schema's tables and listed functions (already while
+the schema is read, which may run views), size limits, and a time limit in the progress handler.
+SQLite calls that handler between steps, never within a function, and some functions take quadratic
+time on long strings, so every file is opened in a child process that can be killed
+(:mod:`codegen.sqlnet.databases.child`). DuckDB has a read-only connection with locked settings and
 without access to other files, extensions or temporary files, a memory limit, and an interrupt at
 the time limit.
 
@@ -99,7 +99,7 @@ class SqliteEngine:
         connection = self.connection
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA trusted_schema = OFF")
-        # Python's functions, to ignore the case of non-ASCII text, too.
+        # Python's lower() also ignores the case of non-ASCII text.
         connection.create_function("lower", 1, _lower, deterministic=True)
         for limit, most in (
             (sqlite3.SQLITE_LIMIT_LENGTH, longest),
@@ -247,9 +247,9 @@ def _is_idle_wal(path: Path) -> bool:
 def _remedy(error: sqlite3.Error) -> str:
     text = str(error)
     if "locked" in text or "busy" in text:
-        return "Another program is writing to it: try again when that is done."
+        return "Another program is writing to the file; try again later."
     if "unable to open" in text:
-        return "If it has a log next to it (its name and -wal), copy both into a writable folder."
+        return "If the file has a log (its name and -wal), copy both into a writable folder."
     if "malformed" in text or "not a database" in text:
         return "The file is corrupt; try: sqlite3 FILE .recover"
     return ""

@@ -36,7 +36,7 @@ _REMEDY = "Pass a SQLite, DuckDB, .csv or .tsv file."
 
 
 class Database:
-    """An engine behind the gate: read-only.
+    """A read-only engine behind the gate.
 
     Attributes:
         dialect: sqlglot dialect.
@@ -60,7 +60,7 @@ class Database:
         Raises:
             UnsafeSQLError: if it is not a single SELECT on the tables; nothing is executed.
             TooSlowError: if it takes longer than the limit.
-            DatabaseError: if it fails.
+            DatabaseError: if the statement fails.
         """
         validate(statement.text, self.tables, self.dialect)
         return self.engine.query(statement, limits)
@@ -78,7 +78,7 @@ def open_database(path: str | Path, *, may_write: bool = False) -> Database:
         may_write: accept a server's role that can write.
 
     Raises:
-        InputError: if the file is missing or of another kind.
+        InputError: if the file is missing or unsupported.
         ConfigError: if duckdb or a server's driver is not installed, or the role can write.
         DatabaseError: if it is corrupt, locked, unreachable, or has no tables.
     """
@@ -125,8 +125,8 @@ class SqliteDatabase(Database):
         """Builds a table in memory, with types inferred from the values.
 
         Raises:
-            InputError: if a row has another number of values than there are columns, or SQLite
-                cannot create the table.
+            InputError: if a row's number of values is not the number of columns, or SQLite cannot
+                create the table.
         """
         return cls._in_memory([(table, columns, rows, None)], table)
 
@@ -187,7 +187,7 @@ def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
             reader = csv.reader(file, delimiter=_delimiter(path, start))
             header = next(reader, None)
             if not header:
-                raise InputError(f"{path} is empty.", "It needs a line with column names.")
+                raise InputError(f"{path} is empty.", "Add a line with column names.")
             return header, [row for row in reader if row]
     except OSError as error:
         raise cannot_read(path, error) from None
@@ -215,7 +215,7 @@ def _fill(
     for name in (table, *names):
         if "\0" in name or has_lone_surrogate(name):
             raise InputError(
-                f"{one_line(repr(name))} cannot be the name of a table or column.",
+                f"{one_line(repr(name))} is not a valid table or column name.",
                 "Rename it, or check that the file is text.",
             )
     held = []

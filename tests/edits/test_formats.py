@@ -236,7 +236,7 @@ def test_our_prompt_and_its_three_answers() -> None:
 def test_a_removed_format_is_an_error_with_a_remedy(command: str, codegen: Any) -> None:
     code, _, err = codegen(*command.split())
     assert code == 2 and err.count("\n") == 1
-    assert "The format rows was removed. Make the data again with --format hunks, and train" in err
+    assert "The format rows was removed. Regenerate the data with --format hunks, and train" in err
 
 
 def test_instinct() -> None:

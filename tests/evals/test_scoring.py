@@ -404,7 +404,7 @@ def test_what_could_be_forged_is_refused_and_counted(tmp_path: Path) -> None:
         result = score(samples, task, out=tmp_path, sandbox=opened, trust="isolated")
     assert result.statuses == {"passed": 1, "refused": 1} and not result.complete
     assert result.estimates[1].value == 0.5
-    assert any("1 of 2 samples, of 1 problems, were refused" in note for note in result.notes)
+    assert any("1 of 2 samples, in 1 problems, were refused" in note for note in result.notes)
     with Sandbox(workers=1) as opened:
         assert score(samples, task, out=tmp_path, sandbox=opened).statuses == {"passed": 2}
 

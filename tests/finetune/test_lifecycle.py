@@ -120,9 +120,9 @@ def test_an_adapter_is_trained_further(row: dict[str, Any], tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("lora", "match"),
     [
-        ({"rank": 4}, "has rank 16, lora.rank is 4"),
-        ({"alpha": 8}, "has alpha 32, lora.alpha is 8"),
-        ({"dora": True}, "has dora False, lora.dora is True"),
+        ({"rank": 4}, "has rank 16, but lora.rank is 4"),
+        ({"alpha": 8}, "has alpha 32, but lora.alpha is 8"),
+        ({"dora": True}, "has dora False, but lora.dora is True"),
         ({"targets": ["q_proj"]}, "is missing in one .* has another shape"),
     ],
 )

@@ -46,7 +46,7 @@ def test_defaults_and_overrides(tmp_path: Path) -> None:
         ({"data": {"a": ""}}, r"data is \{'a': ''\}.*mapping of names to texts"),
         ({"isolation": "chunk"}, "two domains"),
         ({"data": {"a": "p", "b": "q"}, "mixture": {"systems": {"c": "x"}}}, "domain 'c'"),
-        ({"mixture": {"shares": {"a": 1.0}}}, "mixture.shares has a, data has the domains none"),
+        ({"mixture": {"shares": {"a": 1.0}}}, "mixture.shares has a; data has the domains none"),
         ({"data": {"a": "p", "b": "q"}, "mixture": {"shares": {"a": 1.0, "b": 0.0}}},
          "Set a share above 0 for each domain of data"),
         ({"data": {"a": "p", "b": "q"}, "mixture": {"balance": True}, "batch_size": 3},

@@ -150,10 +150,10 @@ def test_settings_of_trl(recipe: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"data": "d"}, "samples its own data"),
+        ({"data": "d"}, "generates its data"),
         ({"grpo": {}}, "needs a task"),
         ({"loss": "sequencematch"}, "does not support loss"),
-        ({"grpo": {"task": "t", "rewards": {"passed": 0.0}}}, "no reward with a weight"),
+        ({"grpo": {"task": "t", "rewards": {"passed": 0.0}}}, "needs a nonzero weight"),
     ],
 )
 def test_mistakes_before_anything_is_loaded(
@@ -190,7 +190,7 @@ def test_tests_that_could_be_forged_are_told_before_the_first_step(
 ) -> None:
     row = {"id": "p", "prompt": "def f(x):", "tests": ["c = C()\nassert c.f(2) == c.f(c.f(2))"]}
     (tmp_path / "task.jsonl").write_text(json.dumps(row))
-    with pytest.raises(ConfigError, match="all 1 problems are less safe than blinded"):
+    with pytest.raises(ConfigError, match="all 1 problems have less trust than blinded"):
         run(recipe)
 
 

@@ -262,7 +262,7 @@ def test_the_table_of_models_names_their_back_ends(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", ["", "a/b", "new", "-x", ".hid", "a b", "é", "x" * 65, *MODELS])
 def test_names_that_cannot_be(name: str) -> None:
-    with pytest.raises(ConfigError, match="cannot be the name"):
+    with pytest.raises(ConfigError, match="is not a valid endpoint name"):
         add_endpoint(name, NamedEndpoint(url="http://h/v1"))
     assert find_endpoint(name) is None and not endpoints_file().exists()
 

@@ -102,7 +102,7 @@ def test_a_prompt_that_is_too_long_fails_alone(backend: LlamaBackend) -> None:
     assert made[1].error is None and made[1].text
     assert made[0].error
     assert "available context size (512 tokens)" in made[0].error.message
-    assert made[0].error.remedy == "Raise it with -o engine.context=TOKENS."
+    assert made[0].error.remedy == "Set a larger -o engine.context=TOKENS."
     assert "http" not in made[0].error.message.lower().replace("http 400", "")
 
 

@@ -245,7 +245,7 @@ def test_retry_after_as_a_date() -> None:
         (error(400, "unknown model", "model_not_found"), "--model"),
         (Reply(raw=b"404 page not found", status=404), "page not found.*--endpoint"),
         (error(402, "pay"), "HTTP 402: pay"),
-        (error(429, "quota", "insufficient_quota"), "HTTP 429: quota.*The quota is spent. Pay"),
+        (error(429, "quota", "insufficient_quota"), "HTTP 429: quota.*The quota is spent. Add"),
         (error(429, "", "insufficient_quota", Retry_After="9999"), "The quota is spent"),
         (Reply({}, 307, {"Location": "https://elsewhere.example/v1"}), "elsewhere.example"),
         (Reply(raw=b"<!DOCTYPE HTML>", status=501), "HTTP 501: .* a web page. Check --endpoint"),
@@ -295,7 +295,7 @@ def test_bad_questions_fail_alone(model: Model) -> None:
 
 def test_a_server_that_answers_nothing_ends_the_run(model: Model) -> None:
     model.answer = lambda _: error(400, "unsupported parameter: seed")
-    with pytest.raises(ModelUnusable, match=f"seed. It is failure {FAILURES_IN_A_ROW} in a row"):
+    with pytest.raises(ModelUnusable, match=f"seed. This is failure {FAILURES_IN_A_ROW} in a row"):
         ask_many(client(model, concurrency=1), [f"q{i}" for i in range(40)])
     assert len(model.bodies) == FAILURES_IN_A_ROW + 1
 

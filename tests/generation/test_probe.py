@@ -85,7 +85,7 @@ def test_a_model_that_the_server_does_not_list() -> None:
     with serving(server_that(set(OPTIONAL), set(), [])) as model:
         rows = {row.name: row for row in probe(Endpoint(model.url, "nobody"))}
         assert rows["models"].state == "no" and rows["models"].detail == (
-            "the server lists no 'nobody', only: m, other; add it again with --model"
+            "the server does not list 'nobody', only m, other; re-add it with --model"
         )
         model.listing = None  # a server without the route is there all the same
         assert states(model)["models"] == "unknown" and states(model)["chat"] == "yes"

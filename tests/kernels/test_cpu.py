@@ -183,7 +183,7 @@ def test_rows_of_another_size_or_type_are_refused(dtype: torch.dtype) -> None:
     packed, scales, _ = eight_bits(32, 64)
     other = torch.float64
     for x in (torch.zeros(1, 63).to(dtype), torch.zeros(1, 64).to(other)):
-        with pytest.raises(ValueError, match=r"rows are torch\.\w+ \[Q, 64\]"):
+        with pytest.raises(ValueError, match=r"rows must be torch\.\w+ \[Q, 64\]"):
             cpu.Product(dtype, packed, scales)(x)
     with pytest.raises(ValueError, match="scales"):
         cpu.Product(dtype, packed, torch.ones(31))

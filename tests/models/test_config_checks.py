@@ -120,7 +120,7 @@ def test_a_tokenizer_reads_no_file_from_elsewhere(folder: Path, key: str) -> Non
     secret.write_text("precious")
     for name in (str(secret), "../secret"):
         change(folder, "tokenizer_config.json", **{key: name})
-        with pytest.raises(ModelError, match="outside of the model"):
+        with pytest.raises(ModelError, match="outside the model"):
             load_tokenizer(str(folder))
     change(folder, "tokenizer_config.json", **{key: "/home/of/someone/else.json"})
     load_tokenizer(str(folder))

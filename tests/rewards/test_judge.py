@@ -175,7 +175,7 @@ def test_a_reward_function_for_trl() -> None:
     )
     assert got == [1.5, 0.0, 0.0]
     assert metrics["solved"] == pytest.approx(1 / 3)
-    with pytest.raises(InputError, match="does not say how to score an answer"):
+    with pytest.raises(InputError, match="has no column for scoring answers"):
         reward(prompts=["p"], completions=["x"], other=[1])
     assert b"Judge" not in pickle.dumps(reward)  # it runs here, and stays here
     reward.close()

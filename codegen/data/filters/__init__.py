@@ -1,9 +1,9 @@
 r"""Filters that drop examples before generation, and normal forms for comparing programs.
 
 A :class:`Filter`, such as decontamination, checks one example and runs in the workers; other
-packages add filters by an entry point (:mod:`codegen.core.plugins`). Deduplication has two parts:
-:meth:`Dedup.signature` runs in the workers; :class:`DedupIndex` decides in input order, so that
-the result is the same for any number of workers.
+packages add filters through entry points (:mod:`codegen.core.plugins`). Deduplication has two
+parts: :meth:`Dedup.signature` runs in the workers; :class:`DedupIndex` decides in input order, so
+that the result is the same for any number of workers.
 
 *Words* are runs of letters, digits and underscores in lower case, as in datatrove and open-r1:
 layout, punctuation and case are ignored. An *n-gram* of words is a 64-bit hash, the same on every
@@ -61,7 +61,7 @@ def words(text: str) -> list[str]:
 
 
 def digest(*parts: str) -> bytes:
-    """Returns a 16-byte hash of some strings."""
+    """Returns a 16-byte hash of the strings."""
     # The lengths separate the parts.
     text = "".join((",".join(str(len(part)) for part in parts), ":", *parts))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -71,7 +71,7 @@ def exact_form(program: str, language: str = "python") -> str:
     """Returns a normal form that is equal for exact duplicates.
 
     Python programs lose comments, blank lines, spaces between tokens, the width of indentation and
-    line ends within brackets; other languages lose blank lines and spaces at the ends of lines.
+    line ends within brackets; other languages lose blank lines and spaces at both ends of lines.
     """
     text = _LINE_ENDS.sub("\n", program)
     if language != "python":

@@ -11,8 +11,8 @@ Limits: paraphrases, renamed variables and rewritten solutions are not found. Te
 between words, such as Chinese, has few n-grams.
 
 Reference sets: ``humaneval``; ``mbpp`` (all 974 problems, from the hub);
-``hub:org/name[:config][:split]``; or a ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` file. It is read
-entirely, and a corrupt row aborts the run, because a problem not read cannot be filtered.
+``hub:org/name[:config][:split]``; or a ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` file. Sets are
+read entirely, and a corrupt row aborts the run, because a problem not read cannot be filtered.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 BigCodeBench, LiveCodeBench, DS-1000 and this toolkit's files."""
 
 _REMEDY = (
-    "A reference set is humaneval, mbpp, hub:org/name[:config][:split], or a .jsonl, .jsonl.gz or "
-    ".parquet file."
+    "Pass humaneval, mbpp, hub:org/name[:config][:split], or a .jsonl, .jsonl.gz or .parquet file."
 )
 
 
@@ -82,7 +81,7 @@ def open_reference(spec: str) -> ReferenceSet:
     """Reads a reference set.
 
     Raises:
-        InputError: if it cannot be found or read, is empty, or has none of the columns.
+        InputError: if the set cannot be found or read, is empty, or has none of the columns.
     """
     if spec == "humaneval":
         return ReferenceSet(spec, tuple(_humaneval()))
@@ -94,7 +93,7 @@ def open_rows(spec: str) -> tuple[str, Iterator[tuple[str, object]]]:
     """Opens a reference set or training data; returns its name and its (place, row) pairs.
 
     Raises:
-        InputError: if it cannot be found or read.
+        InputError: if the data cannot be found or read.
     """
     if spec == "mbpp":
         return spec, (row for split in _MBPP_SPLITS for row in hub_rows(f"{MBPP}:full:{split}"))
@@ -105,7 +104,7 @@ def open_rows(spec: str) -> tuple[str, Iterator[tuple[str, object]]]:
     if not path.is_file():
         raise InputError(f"No reference set {spec!r}.", _REMEDY)
     if format_of(path) is None:
-        raise InputError(f"The reference set {spec!r} has an unknown kind.", _REMEDY)
+        raise InputError(f"The reference set {spec!r} has an unknown file type.", _REMEDY)
     rows = ((str(path.parent / place), row) for place, row in sound_rows(path))
     return "_".join(path.name.split()).partition(".")[0], rows
 
@@ -184,9 +183,9 @@ class Decontamination:
         ngram: words in an n-gram.
         min_overlap: minimum fraction of a part's n-grams in a contaminated example.
         sets: name, number of problems and digest of each set.
-        parts: set, problem id, part and number of distinct n-grams of each part.
-        grams: n-gram hash -> the parts that contain it.
-        exact: digest of a part's words -> part.
+        parts: (set, problem id, part name, number of distinct n-grams) of each part.
+        grams: n-gram hash -> indices of the parts that contain it.
+        exact: digest of a part's words -> index of the part.
     """
 
     ngram: int
@@ -235,8 +234,8 @@ class Decontamination:
     def check(self, example: Example) -> Rejected | None:
         """Returns None for a clean example, else ``skipped`` with reason ``contaminated``.
 
-        The detail names one match: exact before n-grams, then the highest fraction, then the first
-        set.
+        The detail names one match: exact before n-gram matches, then the one with the highest
+        fraction, then the first.
         """
         program, instruction = words(example.program), words(example.instruction)
         bare = _without_docstrings(example.program)

@@ -1,6 +1,6 @@
 """Deduplication: signatures of examples, and decisions in input order.
 
-As in The Stack (Kocetkov et al. 2022, arXiv 2211.15533, and its published script): MinHash over
+Follows The Stack (Kocetkov et al. 2022, arXiv 2211.15533, and its published script): MinHash over
 5-grams of words, 256 permutations, Jaccard similarity 0.7. Unlike in The Stack, a candidate is
 compared before it is removed, so that the bands can be chosen for recall. The first of several
 similar programs is kept, and later programs are compared only with kept ones: a program that is
@@ -130,12 +130,12 @@ class DedupIndex:
             from datasketch import MinHashLSH
 
             bands = _bands(dedup.threshold)
-            # Hashed bands need a third of the memory. Candidates are compared.
+            # Hashed bands need a third of the memory; collisions only add candidates to compare.
             hashed: Any = hash
             self._lsh = MinHashLSH(num_perm=_PERMUTATIONS, params=bands, hashfunc=hashed)
 
     def add(self, id_: str, signature: Signature) -> Rejected | None:
-        """Adds an example, or returns its rejection, which names the equal or most similar one."""
+        """Adds an example, or returns its rejection, which names the equal or closest example."""
         if (equal := self._exact.get(signature.exact)) is not None:
             return Rejected(id_, "duplicate", f"of={equal}", "skipped")
         if similar := self._most_similar(signature):

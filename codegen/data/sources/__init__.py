@@ -2,8 +2,8 @@
 
 A source is a stream of examples and rejected inputs. ``rows`` reads tables (JSONL, Parquet, hub
 datasets), ``functions`` extracts functions from Python files, ``synthetic`` generates examples or
-takes them from a benchmark, ``git`` reads histories. Other packages add sources by an entry point
-(:mod:`codegen.core.plugins`).
+takes them from a benchmark, and ``git`` reads histories. Other packages add sources through entry
+points (:mod:`codegen.core.plugins`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Source(Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """Returns the settings that determine the inputs (JSON values); must be the same on resume.
-        They should include a digest of the content unless that needs a download: a finished
+        The settings should include a digest of the content unless that needs a download: a finished
         directory detects a changed source only by this digest.
         """
         ...
@@ -110,7 +110,7 @@ def file_digest(path: Path) -> str:
     """Returns a file's SHA-256 (hex), in about a second per gigabyte.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -140,7 +140,7 @@ class Columns:
     extra: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
-        """Returns the set columns by field name."""
+        """Returns the non-empty columns by field name."""
         named = {what: name for what, name in asdict(self).items() if name}
         return named | ({"extra": list(self.extra)} if self.extra else {})
 
@@ -159,7 +159,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """The user's options of a source.
+    """The user's options for a source.
 
     Attributes:
         columns: for rows, the column names.
@@ -180,7 +180,7 @@ class SourceOptions:
 
 
 _PATHS = (
-    "A source is a .jsonl, .jsonl.gz or .parquet file, a Python file or a directory of them, "
+    "Pass a .jsonl, .jsonl.gz or .parquet file, a Python file or directory, "
     "hub:org/name[:config][:split], stdlib, humaneval, mbpp[:split], families[:names][:count], "
     "puzzles:name[:split][:count] or git:PATH."
 )
@@ -208,7 +208,7 @@ def open_source(
             ``mbpp[:split]``, which is short for MBPP on the hub (its ``full`` configuration, by
             default ``train``) with its own columns. ``families[:name,...][:count]`` generates CoGEX
             records, ``puzzles:name[:split][:count]`` planning puzzles. ``git:PATH`` is a
-            repository, or a directory of several. Or ``name[:text]`` for a source of another
+            repository, or a directory of several. ``name[:text]`` is a source of another
             package.
         instruction_column: for rows, the column with the instruction; empty for none.
         program_column: for rows, the column with the program.
@@ -221,13 +221,13 @@ def open_source(
         keep_docstring: for functions, also keep the docstring in the program.
 
     Raises:
-        InputError: if the path does not exist, or its kind is unknown.
+        InputError: if the path does not exist, or its file type is unknown.
         ConfigError: if ``language`` is not a valid name, or set for a source that contains only
             Python.
     """
     name, _, argument = spec.partition(":")
     if not (tag := language_tag(language)):
-        raise ConfigError(f"{language!r} is not the name of a language.", "Write it as javascript.")
+        raise ConfigError(f"{language!r} is not a language name.", "Write for example javascript.")
     path = Path(spec)
     is_python = path.is_dir() or (path.suffix == ".py" and path.is_file())
     if (tag != "python" or language_column) and (name in _PYTHON or is_python):
@@ -254,13 +254,13 @@ def open_source(
 
     if kind := format_of(path):
         return RowFileSource(kind, path, spec, options)
-    raise InputError(f"The source {spec!r} has an unknown kind.", _PATHS)
+    raise InputError(f"The source {spec!r} has an unknown file type.", _PATHS)
 
 
 def language_tag(name: str) -> str:
-    """Converts a language to its Markdown block tag, ``JavaScript`` to ``javascript``.
+    """Converts a language to its Markdown block tag, such as ``JavaScript`` to ``javascript``.
 
-    Empty if the name is invalid.
+    Returns an empty string if the name is invalid.
     """
     tag = name.strip().lower()
     return tag if re.fullmatch(r"[^\s`~]{1,40}", tag) else ""

@@ -2,7 +2,7 @@
 
 A source is a Python file, a directory tree, or the running Python's standard library. The
 instruction is made from the signature and the docstring; the program is the function without its
-docstring, after the import statements of its module that it uses. Files are parsed, never imported.
+docstring, after the module's import statements that it uses. Files are parsed, never imported.
 
 Limits: module-level ``def`` statements only, not methods, nested or async functions. A function
 that uses any other name of its module (a constant, a helper, a class) is skipped as not
@@ -251,7 +251,7 @@ def without_docstring(
         index: the docstring's index among the statements of the body.
 
     Raises:
-        _Unusable: if no statement follows it, or it shares a line with other code.
+        _Unusable: if no statement follows the docstring, or it shares a line with other code.
     """
     if len(node.body) < index + 2:
         raise _Unusable("empty_body")
@@ -295,7 +295,7 @@ def signature_of(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str])
 
 
 def free_names(program: str) -> set[str]:
-    """Returns names that a program reads but neither binds at module level nor are built in.
+    """Returns names that a program reads that are neither bound at module level nor built in.
 
     Raises:
         _Unusable: if a function assigns a global, which is module state.

@@ -177,7 +177,7 @@ def _is_repository(folder: Path) -> bool:
 
 
 def _size(repository: Any, object_id: Any) -> int:
-    """Returns an object's size in bytes without reading it: it may be a compression bomb."""
+    """Returns an object's size in bytes without reading it, since it may be a compression bomb."""
     return repository.odb.read_header(object_id)[1]
 
 
@@ -188,7 +188,7 @@ def _refuse_other_repositories(folder: Path, within: Path) -> None:
         within: the user's directory; repositories inside it may share objects.
 
     Raises:
-        InputError: naming the file.
+        InputError: if a file points outside the repository.
     """
     inner = folder / ".git"
     home = inner if inner.is_dir() else folder
@@ -212,7 +212,7 @@ def _text(path: Path) -> str:
 
 def _leads_away(path: Path, target: Path | None) -> InputError:
     return InputError(
-        f"{path} leads out of its repository, to {target}.",
+        f"{path} points outside its repository, to {target}.",
         "Pass the repository itself, or a clone made by: git clone --no-local",
     )
 

@@ -82,7 +82,7 @@ def _missing_columns(missing: set[str], present: Iterable[str], where: str) -> I
     names = ", ".join(repr(name) for name in sorted(missing))
     remedy = "Set the correct names with --instruction-column, --program-column and so on."
     if missing == {"old"} and "program" in present:
-        remedy = "For programs without a change: --program-column program."
+        remedy = "For programs without a change, pass --program-column program."
     if missing == {"instruction"}:
         remedy = "Set another with --instruction-column, or '' for no instructions."
     return InputError(
@@ -248,7 +248,7 @@ def parquet_rows(
     kilobyte, a million rows may each contain the same gigabyte.
 
     Args:
-        spec: name of the file in errors.
+        spec: file name in errors.
         columns: the columns to read; None for all.
 
     Raises:

@@ -2,7 +2,7 @@
 
 A function loops over a list of integers and returns one. It consists of parts, each with a sentence
 of the instruction, some lines of the program, and an effect that computes the expected values, so
-that the program is not run. A model of a few hundred thousand parameters can learn them,
+that the program is not run. A model of a few hundred thousand parameters can learn such functions,
 and minutes of training from scratch suffice to see an effect.
 """
 

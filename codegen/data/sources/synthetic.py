@@ -2,9 +2,9 @@
 
 Puzzles (``puzzles:NAME[:SPLIT[:COUNT]]``) are star graphs: which arm leads from the source to the
 goal? Source: Patel et al., "Insertion Language Models", 2025 (arXiv 2505.05755), section 4.1, by
-the rules of the released generator; the easy ones are from Bachmann and Nagarajan, "The Pitfalls of
-Next-Token Prediction", 2024 (arXiv 2403.06963). A model that writes the path from its source must
-choose the correct arm at the center, before its own output shows which arm is correct.
+the rules of the released generator; the easy graphs are from Bachmann and Nagarajan, "The Pitfalls
+of Next-Token Prediction", 2024 (arXiv 2403.06963). A model that writes the path from its source
+must choose the correct arm at the center, before its own output shows which arm is correct.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class SyntheticSource(MeasuredSource):
 
 
 def puzzles(argument: str, _options: SourceOptions) -> SyntheticSource:
-    """The source ``puzzles:NAME[:SPLIT[:COUNT]]``: questions as instructions, answers as programs.
+    """Opens ``puzzles:NAME[:SPLIT[:COUNT]]``: questions as instructions, answers as programs.
 
     Raises:
-        ConfigError: for an unknown name or split, or a bad count.
+        ConfigError: for an unknown name or split, or an invalid count.
     """
     chosen = Puzzles.parse(f"puzzles:{argument}")
     description = {"kind": "puzzles", "puzzles": chosen.spec}
@@ -66,10 +66,10 @@ def puzzles(argument: str, _options: SourceOptions) -> SyntheticSource:
 
 
 def families(argument: str, _options: SourceOptions) -> SyntheticSource:
-    """The source ``families[:name,...][:count]``: ``count`` records, from each family in turn.
+    """Opens ``families[:name,...][:count]``: ``count`` records, from each family in turn.
 
     Raises:
-        ConfigError: for an unknown family or a bad count.
+        ConfigError: for an unknown or repeated family, or an invalid count.
     """
     parts = [part for part in argument.split(":") if part]
     count = DEFAULT_COUNT
@@ -248,7 +248,7 @@ class Puzzles:
         """Reads ``puzzles:NAME:SPLIT[:COUNT]``.
 
         Raises:
-            ConfigError: for an unknown name or split, or a bad count.
+            ConfigError: for an unknown name or split, or an invalid count.
         """
         _, *parts = spec.split(":")
         if not 1 <= len(parts) <= 3:
@@ -264,7 +264,7 @@ class Puzzles:
         if split not in SPLITS:
             raise ConfigError(f"Puzzles have no split {split!r}.", f"Choose {', '.join(SPLITS)}.")
         if count and not (count.isdecimal() and int(count)):
-            raise ConfigError(f"{spec!r} has the count {count!r}.", "Pass a number above 0.")
+            raise ConfigError(f"{spec!r} has an invalid count {count!r}.", "Pass a number above 0.")
         return cls(name, split, int(count) if count else SPLITS[split])
 
     @property

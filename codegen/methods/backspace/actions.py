@@ -8,9 +8,9 @@ token appends itself, the backspace removes the last token, EOS stops. A backspa
 the prompt is illegal; a policy must mask it.
 
 The label is the demonstrator's action, a function of the state only. If the state is a prefix of
-the correct token sequence, it is the next correct token, otherwise the backspace. So a wrong token
-is executed and is part of later states, but is never a label. In a run of wrong tokens, the first
-label is the correct token; the following labels are backspaces until the last wrong token is
+the correct token sequence, the label is the next correct token, else the backspace. So a wrong
+token is executed and is part of later states, but is never a label. In a run of wrong tokens, the
+first label is the correct token; the following labels are backspaces until the last wrong token is
 removed: m wrong tokens yield one label x[i], 2m - 1 backspace labels, then x[i] once more.
 
 The paper converts an action string into inputs, labels, mask and position ids of the same length.
@@ -139,7 +139,7 @@ def add_noise(
 
 
 def kinds(trajectory: Trajectory) -> list[Kind]:
-    """Returns the effect of each completion action: keep, add a wrong token, or remove it.
+    """Returns the kind of each completion action: kept token, wrong token or backspace.
 
     The trajectory must be valid: correct tokens are never removed.
     """
@@ -177,7 +177,7 @@ def from_text(text: TrainingText) -> Trajectory:
     """Parses and validates the trajectory of a training text.
 
     Raises:
-        InputError: naming the text, if its ``meta`` has no valid trajectory: keys or types are
+        InputError: if the text's ``meta`` has no valid trajectory: keys or types are
             wrong, lengths differ, a backspace removes the prompt, or a label is not the
             demonstrator's action in its state.
     """
@@ -239,12 +239,12 @@ def _ints(meta: Mapping[str, object], key: str, where: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class StackLayout:
-    """S slots, and T actions after the prompt.
+    """Stack-expiry layout of S slots, and T actions after the prompt.
 
     Attributes:
         tokens: token of each slot, [S].
         positions: position id of each slot, which is its stack depth, [S].
-        end: queries k <= q < end[k] attend to slot k; S if it was never removed. [S]
+        end: queries k <= q < end[k] attend to slot k; S if never removed. [S]
         nodes: slot of the state before action t: its logits are the policy's, and their logsumexp
             is V(s_t). ``nodes[0]`` is the last slot of the prompt; ``nodes[T]`` is EOS's own slot,
             the terminal state. [T + 1]
@@ -264,7 +264,7 @@ def stack_layout(trajectory: Trajectory) -> StackLayout:
     """Builds the layout of a trajectory, in O(number of actions).
 
     To pack or pad: add a row's offset to ``end`` and ``nodes``; a padding slot's ``end`` is its own
-    index + 1, and no real slot's may go beyond the first padding slot.
+    index + 1, and a real slot's must not exceed the first padding slot.
 
     Raises:
         InputError: if a backspace would remove a token of the prompt.
@@ -323,7 +323,7 @@ class TrajectoryStep:
 
 
 def steps(trajectory: Trajectory) -> list[TrajectoryStep]:
-    """Returns the states to step through; the first is the prompt's end, the last is EOS."""
+    """Returns the states to step through; the first is the prompt, the last follows EOS."""
     start = trajectory.prompt_tokens
     actions, labels = trajectory.actions[start:], (*trajectory.labels[start:], None)
     found = [TrajectoryStep(0, 0, (), None, labels[0])]
@@ -363,7 +363,7 @@ def overview(trajectory: Trajectory, decode: Decode) -> Text:
 
 
 def render(step: TrajectoryStep, trajectory: Trajectory, decode: Decode) -> Text:
-    """Renders a step: kept tokens, wrong ones in red, the removed one struck, and the label."""
+    """Renders a step: kept tokens, wrong tokens in red, a removed one struck out, and the label."""
     from rich.text import Text
 
     start = trajectory.prompt_tokens

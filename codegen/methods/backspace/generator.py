@@ -40,7 +40,7 @@ class Backspace(Config):
         "plain", "Prompt format; must match the recipe that trains on the data."
     )
     max_tokens: int = keyed(
-        0, "Drop texts with more tokens, backspaces included; 0 for no limit.", ge=0
+        0, "Maximum tokens per text, with backspaces; longer ones are dropped; 0: no limit.", ge=0
     )
     sequences: int = setting(1, "Training examples per program.", ge=1)
 
@@ -70,10 +70,10 @@ class Backspace(Config):
         return {**self.model_dump(), "name": self.name, "tokenizer_fingerprint": fingerprint}
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
-        """Yields the texts of one example; text k does not depend on their number.
+        """Yields the texts of one example; text k does not depend on ``sequences``.
 
         Raises:
-            UnsuitableExample: with the reason.
+            UnsuitableExample: if the example is invalid, or all its texts are too long.
             ConfigError: if the model's tokenizer cannot be loaded or is unsuitable.
         """
         codec = load_codec(self.model)

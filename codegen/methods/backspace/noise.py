@@ -3,7 +3,7 @@
 A noise is created for one target and returns wrong tokens at the sampled positions. The paper
 compares uniform tokens with in-domain ones, whose gains are more consistent.
 
-A token is wrong if it is not the next one of the text's own tokenization, even if it spells the
+A token is wrong if it is not the next token of the text's tokenization, even if it spells the
 next characters: ``foo`` is wrong where ``foo_bar`` is one token, since a model that follows the
 tokenizer cannot continue to ``foo_bar``.
 
@@ -11,9 +11,9 @@ The noise ``syntax`` makes a programmer's mistakes in Python: another name in sc
 attribute, another operator or constant of the same kind, an integer off by one, a line indented one
 level more or less. A mistake is made in the text, and the surrounding tokens are re-encoded. It is
 used only if that part of the text, encoded separately, has the same tokens as in the whole, so that
-the wrong tokens are the tokenizer's own. The run of wrong tokens starts where they first differ
-from the correct ones and stops where they agree again. Limits: a text that Python's tokenizer or
-parser rejects has no sites; names inside f-strings are sites since Python 3.12.
+the wrong tokens agree with a tokenization of the whole. The run of wrong tokens starts where they
+first differ from the correct ones and stops where they agree again. Limits: a text that Python's
+tokenizer or parser rejects has no sites; names inside f-strings are sites since Python 3.12.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Noise(Protocol):
     """Source of wrong tokens for one target."""
 
     def wrong_tokens(self, at: int, most: int, rng: random.Random) -> list[int]:
-        """Returns up to ``most`` ordinary tokens at a clean position, the first a wrong one."""
+        """Returns up to ``most`` ordinary tokens at a clean position; the first is wrong."""
         ...
 
 
@@ -125,7 +125,7 @@ class Syntax:
             yield from ((site, new) for new in chain(site.swaps, *few) if new != old)
 
     def _wrong_run(self, site: MistakeSite, new: str, at: int) -> list[int]:
-        """Returns the wrong tokens from position ``at``; empty if they first differ elsewhere."""
+        """Returns the wrong tokens from position ``at``; empty if tokens first differ elsewhere."""
         text, clean = self._target.text, self._target.clean
         first, last = self._surroundings(site)
         start, end = self._starts[first], self._ends[last - 1]
@@ -157,7 +157,7 @@ class Syntax:
 
 
 def find_sites(text: str) -> list[MistakeSite]:
-    """Returns the sites of a Python program by start; empty if it does not parse."""
+    """Returns the sites of a Python program, sorted by start; empty if it does not parse."""
     try:
         parse(text)
         tokens = list(tokenize.generate_tokens(io.StringIO(text, newline="\n").readline))
@@ -177,7 +177,7 @@ def find_sites(text: str) -> list[MistakeSite]:
             break
         start = lines[token.start[0] - 1] + token.start[1]
         end = start + len(token.string)
-        if text[start:end] == token.string:  # otherwise their line numbers differ
+        if text[start:end] == token.string:  # else tokenize counts lines differently
             if begins_line and token.start[0] > 1:
                 sites.append(_indentation(text, lines[token.start[0] - 1], start, unit))
             if site := _site(token, start, end, after_dot=previous == "."):

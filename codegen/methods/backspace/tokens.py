@@ -38,7 +38,7 @@ def with_backspace(tokenizer: Any) -> tuple[Any, int]:
     fine-tuned model's tokenizer matches data made with the base model's.
 
     Raises:
-        ConfigError: if ``<bkspc>`` is an ordinary word of the vocabulary.
+        ConfigError: if ``<bkspc>`` is an ordinary token of the vocabulary.
     """
     known = tokenizer.get_vocab().get(BKSPC)
     if known is not None:
@@ -133,7 +133,7 @@ class Codec:
         return encoding.ids, encoding.offsets
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Decodes tokens, special ones by their names; � for a part of a character."""
+        """Decodes tokens, including special tokens; incomplete characters become �."""
         return self._core.decode(list(ids), skip_special_tokens=False)
 
     def target(self, instruction: str, program: str, format: Format) -> Target:
@@ -192,10 +192,10 @@ def load_codec(model: str) -> Codec:
 
 
 def require_same(text: TrainingText, codec: Codec) -> None:
-    """Raises an error for a text that was made with another tokenizer.
+    """Checks that a text was made with the codec's tokenizer.
 
     Raises:
-        InputError: naming the text and both tokenizers.
+        InputError: if the tokenizers differ; names both.
     """
     theirs = text.meta.get("tokenizer_fingerprint")
     if theirs != codec.fingerprint:
@@ -210,8 +210,8 @@ def codec_of_text(text: TrainingText) -> Codec:
     """Loads the tokenizer that a text was made with.
 
     Raises:
-        InputError: if the text does not name its tokenizer, or it has changed.
-        ConfigError: if it cannot be loaded.
+        InputError: if the text does not name its tokenizer, or the tokenizer has changed.
+        ConfigError: if the tokenizer cannot be loaded.
     """
     name = text.meta.get("tokenizer")
     if not isinstance(name, str):

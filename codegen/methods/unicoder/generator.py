@@ -1,12 +1,12 @@
 """The UniCode generator: (question, program) to the training texts of UniCoder's objectives.
 
 Source: Sun et al., "UniCoder: Scaling Code Large Language Model via Universal Code", ACL 2024.
-GPT-4 writes the paper's universal code; here ``mode`` chooses:
+GPT-4 writes the paper's universal code; here ``mode`` selects the source:
 
 * ``ast``: :func:`codegen.methods.unicoder.to_unicode`, without a model.
 * ``llm``: a model, prompted with the paper's seven conventions and an example. With ``min_score``
-  it also grades each text (the paper filters by an LLM scorer, whose bound it does not state; we
-  recommend 4 of 5).
+  it also grades each text (the paper filters by an LLM scorer, whose threshold it does not state;
+  we recommend 4 of 5).
 * ``hybrid``: the AST's text, to which a model adds only comments on the steps.
 
 Limits: ``ast`` and ``hybrid`` support only Python. An ``ast`` text is about as long as the program:
@@ -94,10 +94,10 @@ def block(text: str) -> str:
 
 
 def grade(text: str) -> int:
-    """Parses the grade in an answer: its only number from 1 to 5, "4", "**4**", "Grade: 4/5".
+    """Parses the grade in an answer: its only number from 1 to 5, such as "**4**", "Grade: 4/5".
 
     Raises:
-        Unusable: without a grade, or with several different ones.
+        Unusable: if there is no grade, or there are several different ones.
     """
     lowest, highest = GRADES
     numbers = re.findall(rf"(?<![\d./])([{lowest}-{highest}])(?![\d]|\.\d)", text)
@@ -107,9 +107,9 @@ def grade(text: str) -> int:
 
 
 def is_python(text: str) -> bool:
-    """Returns True if a text is Python rather than universal code: valid, with a keyword statement.
+    """Returns True if a text is not universal code but Python: valid, with a keyword statement.
 
-    ``x = 1`` and ``PRINT(x)`` are both.
+    ``x = 1`` and ``PRINT(x)`` are valid as both.
     """
     try:
         tree = parse_program(text)
@@ -124,7 +124,7 @@ def problem_and_solution(text: str) -> tuple[str, str]:
     """Parses the two sections of an answer to a snippet.
 
     Raises:
-        Unusable: if one of them is missing or empty.
+        Unusable: if a section is missing or empty.
     """
     mark = r"^[ \t#*]*\[{}\][ \t:*]*"
     pattern = mark.format("Problem") + r"(.*?)" + mark.format("Solution") + r"(.*)\Z"
@@ -139,7 +139,7 @@ def checked_comments(skeleton: Translation, unicode: str) -> str:
     """Returns universal code that differs from a skeleton only in comment lines.
 
     Raises:
-        Unusable: if it differs otherwise, or has no new comment.
+        Unusable: if other lines differ, or no comment is new.
     """
     if change := _first_change(_code_lines(skeleton.text), _code_lines(unicode)):
         raise Unusable("skeleton_changed", change)
@@ -200,11 +200,11 @@ class UniCode(BatchGenerator):
         llm: model for ``llm`` and ``hybrid``.
         min_score: minimum grade of universal code, 1 to 5; 0 disables grading.
         snippets: in mode ``llm``, use each program as a snippet that inspires a question and an
-            answer, as the paper does with raw code; the example's own instruction is ignored.
+            answer, as the paper does with raw code; the example's instruction is ignored.
 
-    A text's ``meta`` has ``style`` and ``objective``; from a model also ``llm_model``, with grades
-    ``score``. Only an example's first text has its counts, so that sums over texts are correct:
-    from the AST ``nodes`` and ``uncovered`` (all nodes, and those embedded as Python); from a
+    A text's ``meta`` has ``style`` and ``objective``; with a model also ``llm_model``, with grading
+    ``score``. Only an example's first text has counts, so that sums over texts are correct: with
+    the AST ``nodes`` and ``uncovered`` (all nodes, and those embedded as Python); with a
     model ``llm_prompt_tokens``, ``llm_completion_tokens`` and ``llm_cost_micros`` (millionths of
     the prices' currency).
     """
@@ -295,7 +295,7 @@ def translated(example: Example, style: Style) -> Translation:
     """Returns an example's universal code from its AST.
 
     Raises:
-        UnsupportedProgram: if the program cannot be written as universal code.
+        UntranslatableProgram: if the program cannot be written as universal code.
     """
     if example.language != "python":
         raise UntranslatableProgram("not_python", f"it is written in {example.language!r}")

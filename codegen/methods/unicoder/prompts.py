@@ -1,9 +1,9 @@
-"""Prompts of UniCoder data: requests to a model, and the four training objectives.
+"""Prompts for UniCoder data: requests to a model, and the four training objectives.
 
 The wording differs from the paper (Sun et al., "UniCoder", ACL 2024), which shows its prompts only
-in figures. From the paper: seven conventions of universal code, a few-shot example, question and
-answer in the prompt, and the multi-task objectives. The Alpaca wrapper is Stanford Alpaca's, whose
-training code the paper uses.
+in figures. Taken from the paper: seven conventions of universal code, a few-shot example, question
+and answer in the prompt, and the multi-task objectives. The Alpaca wrapper is Stanford Alpaca's,
+whose training code the paper uses.
 
 With q the question, a the answer (a program) and p its universal code, the paper's loss is the sum,
 with equal weights, of
@@ -116,7 +116,7 @@ class Triple:
 def instruction(
     objective: Objective, question: str = "", language: str = "", code: str = ""
 ) -> str:
-    """Returns an objective's instruction, from ``question``, or for ``pa`` from the code p."""
+    """Returns an objective's instruction, from ``question``, or for ``pa`` from ``code``."""
     question = question.strip()
     name = language_name(language)
     match objective:

@@ -1,13 +1,13 @@
-"""Facts of a Python program for the writer: comments, names, loops with a final condition, and
+"""Facts about a Python program for the writer: comments, names, loops with a final condition, and
 type annotations without effect at run time.
 
-Dropped annotations:
+Dropped:
 
-* of parameters and results of functions;
-* of variables that get a value, in functions and at the top of the module;
-* imports from ``typing`` at the top of the module that only these annotations used.
+* annotations of function parameters and results;
+* annotations of variables that get a value, in functions and at module level;
+* module-level imports from ``typing`` that only these annotations used.
 
-Kept annotations: of variables in the body of a class (dataclasses and named tuples read them); of
+Kept: annotations of variables in class bodies (dataclasses and named tuples read them); of
 functions with a decorator, or in a class with a decorator or keywords, which may read them, except
 for decorators known not to; annotations without a value, since they make a variable local;
 annotations that call, assign, await or yield; and all annotations, if the program mentions a way to
@@ -67,7 +67,7 @@ class CommentQueue:
         self._next = 0
 
     def before(self, line: float, column: int = 0) -> list[Comment]:
-        """Removes and returns the comments above a line, up to one indented below ``column``."""
+        """Removes and returns comments above a line, up to one indented less than ``column``."""
         start = self._next
         while self._next < len(self._comments):
             comment = self._comments[self._next]
@@ -110,7 +110,7 @@ class ProgramNames:
 
 
 def gather(tree: ast.AST) -> ProgramNames:
-    """Collects the facts of a program."""
+    """Collects a program's names."""
     bound: set[str] = set()
     imported: set[str] = set()
     functions: set[str] = set()
@@ -143,7 +143,7 @@ def count_nodes(tree: ast.AST) -> int:
 
 
 def negated(test: ast.expr) -> ast.expr:
-    """Negates a condition: removes a NOT if it has an odd number of them, else adds one."""
+    """Negates a condition: removes a NOT if their number is odd, else adds one."""
     count, inner = 0, test
     while isinstance(inner, ast.UnaryOp) and isinstance(inner.op, ast.Not):
         count, inner = count + 1, inner.operand
@@ -160,7 +160,7 @@ def is_do_while(node: ast.While) -> bool:
             body=[_, *_, ast.If(body=[ast.Break()], orelse=[])],
             orelse=[],
         ):
-            # CONTINUE goes to the condition of DO ... WHILE, but not in Python.
+            # CONTINUE jumps to the condition in DO ... WHILE, but not in Python.
             return not has_continue(node.body)
     return False
 
@@ -291,7 +291,7 @@ def _unannotated(node: ast.stmt, dropped: set[str]) -> ast.stmt:
 
 
 def _drop_imports(tree: ast.Module, dropped: set[str]) -> None:
-    """Drops the imports from typing, at the top of the module, of names no longer used."""
+    """Drops module-level imports from typing whose names are no longer used."""
     gone = dropped.difference(*map(_names, ast.walk(tree)))
     body = [kept for node in tree.body if (kept := _without(node, gone))]
     becomes_docstring = body[:1] != tree.body[:1] and ast.get_docstring(ast.Module(body, []))

@@ -3,13 +3,13 @@ r"""The words of UniCode and its surface styles.
 Each table maps Python to UniCode one to one. Words are in upper case here; the lower-case styles
 write them in lower case.
 
-Text is in double quotes with the escapes ``\n \t \r \\ \" \xHH \uHHHH \UHHHHHHHH``; printable
-characters of any script are not escaped. A multi-line text that is a statement (a docstring) is
-written raw between ``/*`` and ``*/``.
+Strings are in double quotes with the escapes ``\n \t \r \\ \" \xHH \uHHHH \UHHHHHHHH``; printable
+characters of any script are not escaped. A multi-line string that is a statement (a docstring)
+is written raw between ``/*`` and ``*/``.
 
-A style decides how blocks are marked and the case of keywords. UniCoder (Sun et al., ACL 2024)
-trains on a mix of formats, which works better than each alone; its own example has C-like braces
-and upper-case keywords, here ``braces``.
+A style determines the block delimiters and the case of keywords. UniCoder (Sun et al., ACL 2024)
+trains on a mix of formats, which works better than each alone; the paper's example has C-like
+braces and upper-case keywords, here ``braces``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Literal, get_args
 
 
 def words_of(text: str) -> frozenset[str]:
-    """Returns the blank-separated words."""
+    """Returns the whitespace-separated words."""
     return frozenset(text.split())
 
 
@@ -116,7 +116,7 @@ METHODS = {
 # Embeds Python in a string where UniCode has no form.
 EMBEDDED = "VERBATIM"
 
-# Reserved in either case: a program's own name of this form is escaped.
+# Reserved in either case: a program's name with this spelling is escaped.
 RESERVED = words_of("""
     AND AS ASSERT ASYNC AWAIT BREAK CLASS CONTINUE ELSE ELSIF EXCLUSIVE FALSE FINALLY FOR FROM
     GLOBAL IF IN IS LAMBDA LOOP_NOT_BROKEN NONLOCAL NOT NULL OR PASS RAISE RETURN TRUE TRY VERBATIM
@@ -124,7 +124,7 @@ RESERVED = words_of("""
     """)
 # Keywords at the start of a statement or clause only, and not before an operator (`case = 1`).
 OPENING = words_of("BEGIN CASE CATCH DECORATED DELETE DO END FUNCTION MATCH TYPE USE USING")
-# Keywords after a complete expression, or between other keywords, where no name can be.
+# Keywords after a complete expression, or between other keywords, where no name can occur.
 INNER = words_of(
     "BEGIN BY DIV EACH END EXTENDS GROUP LAST MOD RETURNS START STEP THEN TO WHERE XOR"
 )
@@ -172,7 +172,7 @@ HUGE = 1 << 4096  # below CPython's limit on converting int to decimal strings
 
 
 def escape(text: str) -> str:
-    """Escapes a text for double quotes."""
+    """Escapes a string for double quotes."""
     if text.isprintable():
         return text.replace("\\", "\\\\").replace('"', '\\"')
     return "".join(map(_escape_character, text))
@@ -206,7 +206,7 @@ def number(value: float | complex) -> str:
 
 
 def block_comment(text: str) -> str | None:
-    """Returns a text between ``/*`` and ``*/``, or None if it cannot be written so."""
+    """Encloses a string in ``/*`` and ``*/``; returns None if that is impossible."""
     if "*/" in text or not text.replace("\n", "").replace("\t", "").isprintable():
         return None
     before = "" if text[:1] in ("", "\n") else " "
@@ -227,7 +227,7 @@ class Style:
     """One surface style.
 
     Attributes:
-        name: as in :data:`STYLES`.
+        name: key in :data:`STYLES`.
         blocks: ``braces`` encloses a block in ``{ }`` and terminates statements with ``;``;
             ``begin_end`` encloses it in ``BEGIN`` and ``END``; ``indent`` uses only indentation.
         upper: whether keywords and the names of built-in operations are in upper case.

@@ -24,10 +24,10 @@ Written = tuple[str, Level]
 
 
 class ExpressionWriter:
-    """Writes expressions; each method ``_<node type>`` returns the text and how tightly it binds.
+    """Writes expressions; each method ``_<node type>`` returns the text and its precedence.
 
     Attributes:
-        uncovered: AST node type -> nodes that were embedded as Python because of it.
+        uncovered: AST node type -> number of nodes embedded as Python because of that type.
     """
 
     def __init__(self, style: Style, facts: ProgramNames) -> None:

@@ -52,7 +52,7 @@ def to_unicode(program: str, style: Style = words.BRACES) -> Translation:
     """Writes a Python program as UniCode.
 
     Raises:
-        UnsupportedProgram: with the reason.
+        UntranslatableProgram: if the program cannot be written as UniCode.
     """
     tree = source.drop_annotations(parse_program(program))
     try:
@@ -69,7 +69,7 @@ def parse_program(program: str) -> ast.Module:
     """Parses a program.
 
     Raises:
-        UnsupportedProgram: with the reason.
+        UntranslatableProgram: if the program cannot be parsed.
     """
     return parse_example(_normalized(program), UntranslatableProgram)
 
@@ -82,8 +82,8 @@ def _normalized(program: str) -> str:
 class StatementWriter(ExpressionWriter):
     """Writes a module.
 
-    Each method ``_<node type>`` of a statement writes its lines. Its second argument is the line on
-    which the next statement begins, which limits the comments of its blocks.
+    Each method ``_<node type>`` writes the lines of a statement. The second argument is the line on
+    which the next statement begins, which limits the comments in the statement's blocks.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class StatementWriter(ExpressionWriter):
         self._block_start = False
 
     def _gap(self, line: int) -> None:
-        """Keeps one of the blank lines before a line of the source."""
+        """Keeps one of the blank lines before a source line."""
         if line - self._source_line > 1 and not self._block_start:
             self.lines.append("")
 
@@ -124,7 +124,7 @@ class StatementWriter(ExpressionWriter):
             self._source_line = comment.line
 
     def _simple(self, node: ast.stmt, text: str, terminator: bool = True) -> None:
-        """Writes a statement of one line, and the comments on its lines in the source."""
+        """Writes a one-line statement, and the comments on its source lines."""
         end = node.end_lineno or node.lineno
         comments = self._comments.before(end + 1)
         if comments and comments[-1].line == end:
@@ -137,7 +137,7 @@ class StatementWriter(ExpressionWriter):
         self._source_line = end
 
     def _notes_within(self, comments: Iterable[source.Comment]) -> None:
-        """Writes comments between the lines of a statement before it."""
+        """Writes comments from inside a statement before that statement."""
         for comment in comments:
             self._line("//" + comment.text)
 
@@ -153,7 +153,7 @@ class StatementWriter(ExpressionWriter):
     def _block(
         self, header: str, body: Sequence[ast.stmt], limit: float, *, joined: bool = False
     ) -> None:
-        """Writes a header and its block, without the end; ``joined``: it follows a closed block."""
+        """Writes a header and its block, without the end; ``joined``: after a closed block."""
         start = first_line(body[0])
         prefix = f"{self._close} " if joined and self._close else ""
         comments = self._comments.header(start)
@@ -188,7 +188,7 @@ class StatementWriter(ExpressionWriter):
         text = f'{self._words[words.EMBEDDED]}("{words.escape(ast.unparse(node))}")'
         self._simple(node, text)
 
-    # Statements of one line
+    # One-line statements
 
     def _Expr(self, node: ast.Expr, _: float) -> None:
         value = node.value
@@ -366,7 +366,7 @@ class StatementWriter(ExpressionWriter):
     _AsyncFor = _For
 
     def _span(self, node: ast.expr) -> str | None:
-        """Writes ``range(...)`` as a span, except ``range(0, n)``; from 0 it is ``range(n)``."""
+        """Writes ``range(...)`` as a span except ``range(0, n)``: a span from 0 is ``range(n)``."""
         if not (isinstance(node, ast.Call) and self.is_builtin(node.func, "range")):
             return None
         if node.keywords or any(isinstance(arg, ast.Starred) for arg in node.args):
@@ -394,7 +394,7 @@ class StatementWriter(ExpressionWriter):
         self._loop_else(node.orelse, limit)
 
     def _do_while(self, node: ast.While, limit: float) -> None:
-        """Writes ``while True`` with a final ``if c: break``, which repeats while not c."""
+        """Writes ``while True`` with a final ``if c: break`` as DO ... WHILE not c."""
         *body, last = node.body
         assert isinstance(last, ast.If)
         self._block(self._words["DO"], body, last.lineno)

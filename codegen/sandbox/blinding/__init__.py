@@ -1,7 +1,7 @@
 """Removes the expected values from tests before they run in the program's process.
 
-A *site* is an assertion about a value that the program computed. :func:`blind` splits a module of
-tests into two:
+A *site* is an assertion about a value that the program computed. :func:`blind` splits a test
+module into two parts:
 
 - *inside*, for the program's process: full Python, in which each site only reports the operands
   that depend on the program (``assert f(1) == 2`` becomes ``report(0, lambda: f(1))``);
@@ -9,14 +9,15 @@ tests into two:
   site takes the next report instead of those operands (``take(0)``; ``assert value(0) == 2``).
 
 The outside part runs as ordinary Python, so the number and order of reports depend only on the
-tests: loops over tables, ``parametrize``, :mod:`unittest`. A value of the tests is inside only if
-code inside reads it; columns of tables that no code inside reads are blanked.
+tests: loops over tables, ``parametrize``, :mod:`unittest`. The inside part has a value of the
+tests only if its code reads it; table columns that its code does not read are blanked.
 
 A site stays *open* (the original statement runs inside, where a program could forge it) if its
 expected value depends on the program or is inside anyway, if the program decides whether the site
 is reached, or if it is in a function that the tests call themselves. An expression depends on the
 program unless it consists of literals, operators, functions of pure modules and names bound to
-them; this is conservative, so mistakes cost a verdict of a correct program, not a secret.
+them; this is conservative: a mistake may cost a correct program its verdict, but reveals no
+expected value.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Blinded(NamedTuple):
     Attributes:
         before: source for the program's process, run before the program: the beginning of the
             setup, which does not use the program.
-        inside: the other source for the program's process.
+        inside: the remaining source for the program's process.
         outside: module for the tests' process.
         sites: number of assertions about the program; one in a loop counts once.
         open: locations and source of the open sites.
@@ -67,11 +68,11 @@ class Blinded(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def blind(setup: str, test: str, entry_point: str, unless_plain: bool = False) -> Blinded | None:
-    """Splits tests; None if they are isolated.
+    """Splits tests; returns None for tests that should be isolated instead.
 
     Args:
-        unless_plain: isolate tests that need only plain values and functions of the program, as
-            well as those that cannot be split.
+        unless_plain: True to isolate tests that need only the program's plain values and functions,
+            in addition to tests that cannot be split.
     """
     if len(setup) + len(test) > MAX_TEXT:
         return None
@@ -84,7 +85,7 @@ def blind(setup: str, test: str, entry_point: str, unless_plain: bool = False) -
         split = _Split(Simpler().visit(tree), lines, entry_point)
         split.find_dependent()
         return None if unless_plain and Plainness(split).holds() else split.result()
-    except Exception:  # noqa: BLE001 - any text is possible; if it cannot be split, it is isolated
+    except Exception:  # noqa: BLE001 - tests may be any text; if they cannot be split, isolate
         return None
 
 
@@ -105,7 +106,7 @@ class _Split(Parts):
             for site in revealed:
                 site.is_open = site.is_shown = True
         for site in sites:
-            site.is_open = site.is_open or not site.inside  # inside another open site
+            site.is_open = site.is_open or not site.inside  # nested in another open site
         outside = ast.Module(self._outside(self.tree.body) or [ast.Pass()], [])
         ast.fix_missing_locations(inside)
         ast.fix_missing_locations(outside)
@@ -125,13 +126,13 @@ class _Split(Parts):
         line = self.lines[node.lineno - 1].strip() if node.lineno else "setup"
         return f"line {node.lineno}: {line[:80]}"
 
-    # Expected values that the inside part reveals.
+    # Expected values that the program side reveals.
 
     def revealed(self, sites: list[Site], inside: ast.Module, needed: set[Key]) -> list[Site]:
-        """Returns sites whose expected value the inside part reveals.
+        """Returns sites whose expected value the program side reveals.
 
         Args:
-            needed: variables that the inside part reads.
+            needed: variables that the program side reads.
         """
         shown = _Shown(self, inside)
         revealed = []
@@ -145,12 +146,12 @@ class _Split(Parts):
 
     @functools.cached_property
     def orders(self) -> dict[int, tuple[str, int]]:
-        """Test class and number of each of its methods, by the method's id."""
+        """Test class and run order of each test method, by the method's id."""
         return {k: v for node in self.read.classes for k, v in _orders(node).items()}
 
     @functools.cached_property
     def bound_with(self) -> dict[int, set[Key]]:
-        """Values -> the variables bound to them."""
+        """Variables bound to each value, by the value's id."""
         found: dict[int, set[Key]] = {}
         for each in self.bindings:
             for value in each.values:
@@ -160,7 +161,7 @@ class _Split(Parts):
 
 @dataclass
 class _Look:
-    """A search of a value's sources for names that are read inside and literals inside."""
+    """Search of a value's sources for names and literals that the program side has."""
 
     tests: _Split
     needed: set[Key]
@@ -168,10 +169,10 @@ class _Look:
     seen: set[Any] = field(default_factory=set)
 
     def hides(self, node: ast.AST, end: _Use) -> bool:
-        """Returns True if no source of a value can be read inside.
+        """Returns True if the program side can read no source of a value.
 
         Args:
-            end: the place where the value has been compared.
+            end: end of the code that compares the value.
         """
         loops = [each.target for each in walk(node) if isinstance(each, ast.comprehension)]
         own = {key for _, key in self.tests.variables_in(loops)}
@@ -195,7 +196,7 @@ class _Look:
             if value is None:
                 continue
             if (tests.bound_with[id(value)] - {key}) & self.needed:
-                return False  # another name exists for a part of the value
+                return False  # the value is also bound to a name that is read inside
             is_cell = id(value) in tests.read.cells
             if not self.hides(value, end._replace(place=_end(value)) if is_cell else end):
                 return False
@@ -207,10 +208,10 @@ def _end(node: ast.AST) -> _Place:
 
 
 class _Use(NamedTuple):
-    """A location inside, or the end of a site.
+    """A location on the program side, or the end of a site.
 
     Attributes:
-        order: test class, and number of the method in the order in which they run.
+        order: test class, and index of the test method in run order.
         names: the code runs, or its value is read, only where one of these names is used; None if
             the program never receives the value.
     """
@@ -221,7 +222,7 @@ class _Use(NamedTuple):
 
 
 class _Shown:
-    """Literals and names of the inside part, with the places where the program receives them."""
+    """Literals and names on the program side, and the places where the program receives them."""
 
     def __init__(self, tests: _Split, inside: ast.Module) -> None:
         self.tests = tests
@@ -273,7 +274,7 @@ class _Shown:
             self.literals.setdefault(float(number), []).append(_Use(names=None))
 
     def _defined(self, node: Any, use: _Use) -> _Use:
-        """Returns the places where the code of a function or class runs."""
+        """Records a function or class; returns where its code runs."""
         self._name(node.name)
         is_test = node.name.startswith("test") or node.name in (*SET_UP, "check")
         if isinstance(node, ast.ClassDef):
@@ -293,8 +294,8 @@ class _Shown:
         return any(self._is_given(u, end, (*seen, *(use.names or ()))) for u in uses)
 
     def reveals(self, node: ast.AST, end: _Use) -> bool:
-        """Returns True if a literal, or a row of them, is inside and the program has not received
-        it yet.
+        """Returns True if the program side has a literal, or a row of literals, that the program
+        has not received yet.
         """
         if isinstance(node, _ROWS):
             row = _row(node)
@@ -314,7 +315,7 @@ class _Shown:
 
 
 def _orders(node: ast.ClassDef) -> dict[int, tuple[str, int]]:
-    """Returns the order of a class's functions: tests of a test case run by name."""
+    """Returns the run order of a class's functions; a test case runs its tests by name."""
     names = sorted(n.name for n in node.body if isinstance(n, FUNCTIONS) and node.bases)
     tests = [name for name in names if name.startswith("test")]
     return {
@@ -325,7 +326,7 @@ def _orders(node: ast.ClassDef) -> dict[int, tuple[str, int]]:
 
 
 def _row(node: ast.AST) -> str:
-    """Returns the literals in a row, each with a mark before it."""
+    """Returns the literals in a row, each after a separator."""
     if isinstance(node, ast.Constant):
         return f"{_ITEM}{node.value!r}"
     parts = node.args if isinstance(node, ast.Call) else ast.iter_child_nodes(node)

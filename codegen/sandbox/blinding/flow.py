@@ -38,31 +38,31 @@ from .trees import (
 
 
 class Flow:
-    """The data flow of one module of tests.
+    """Data flow of one test module.
 
     :class:`.sites.Sites` and :class:`.parts.Parts` extend it; all three share its attributes.
 
     Attributes:
         tree, lines: the tests' syntax tree and source lines.
         read: scopes, bindings, calls and sites of the tree.
-        keys: variables by the ids of their names.
-        functions: definitions of the tests by variable.
+        keys: variables by the ids of their name nodes.
+        functions: function definitions of the tests by variable.
         bindings, bindings_of: all bindings, and bindings by variable; ``known``: its keys.
         runners: ids of functions that the test runner calls.
         called: ids of called expressions.
-        calls_of: calls of the tests' functions by variable.
+        calls_of: calls to the tests' functions by variable.
         uses: nodes that read a variable.
         dependent: variables that depend on the program; set by :meth:`find_dependent`, as are the
             next five.
         touched: variables whose values the program may have changed.
-        left: ids of the guards of functions and loops that the program may end.
+        left: ids of the guards of functions and loops that may exit early due to the program.
         arguments: parameter -> fixtures that supply it.
-        live: ids of functions that the outside part runs whenever the inside part does.
+        live: ids of functions that the tests side runs whenever the program side does.
         memo: results of :meth:`depends` in the current pass.
         current: in ``Sites``: the site being closed.
         by_node: in ``Parts``: sites by the ids of their statements.
-        needed, shown: in ``Parts``: variables that the inside part reads, and variables of the
-            columns of tables that it contains.
+        needed, shown: in ``Parts``: variables that the program side reads, and variables of the
+            table columns that it contains.
     """
 
     def __init__(self, tree: ast.Module, lines: list[str], entry_point: str) -> None:
@@ -104,7 +104,7 @@ class Flow:
     # Dependence on the program.
 
     def key(self, scope: int, name: str) -> Key:
-        """Returns the variable that a name means in a scope."""
+        """Returns the variable that a name refers to in a scope."""
         first = True
         while scope != FREE:
             found = self.read.scopes[scope]
@@ -117,7 +117,7 @@ class Flow:
         return FREE, name
 
     def key_of(self, node: Any) -> Key:
-        """Returns the variable that a name means."""
+        """Returns the variable that a name refers to."""
         return self.keys.get(id(node), (FREE, node.id))
 
     def variable(self, node: Any) -> Key | None:
@@ -127,7 +127,7 @@ class Flow:
         return (SELF, node.attr) if is_self(node) else None
 
     def variables_in(self, nodes: Iterable[ast.AST]) -> Iterator[tuple[Any, Key]]:
-        """Yields the names, and attributes of ``self``, that occur in nodes."""
+        """Yields the names and ``self`` attributes in nodes, with their variables."""
         for node in nodes:
             for each in walk(node):
                 if (key := self.variable(each)) is not None:
@@ -189,7 +189,7 @@ class Flow:
         return any(each is node for each in self.test_classes)
 
     def find_dependent(self) -> None:
-        """Finds the values that depend on the program, to a fixed point."""
+        """Finds the values that depend on the program, by fixed-point iteration."""
         self.dependent: set[Key] = set()
         self.left: set[int] = set()
         self.touched: set[Key] = set()
@@ -307,7 +307,7 @@ class Flow:
         return key in self.functions or key in self.dependent or key[0] == SELF
 
     def _is_live(self, node: Any) -> bool:
-        """Returns True if the outside part runs a node whenever the inside part does."""
+        """Returns True if the tests side runs a node whenever the program side does."""
         if id(node) not in self.runners or may_fail(node):
             return False
         if self.has_many or any(map(self._repeats, node.decorator_list)):
@@ -351,12 +351,12 @@ class Flow:
         return (SELF if self.read.scopes[scope].is_class else scope), node.name
 
     def runs_test(self, call: ast.Call) -> bool:
-        """Returns True if a node calls a test, in both parts."""
+        """Returns True if a node calls a test that both sides run."""
         found = self.functions.get(self.variable(call.func) or (FREE, ""), [])
         return len(found) == 1 and id(found[0]) in self.live and id(found[0]) in self.runners
 
     def _bind_parameters(self, node: Any) -> None:
-        """Marks parameters as dependent on the program, except those from tables."""
+        """Marks parameters as dependent on the program, except those that tables supply."""
         scope = self.read.owner[id(node)]
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         own = {"self", "cls"}
@@ -384,7 +384,7 @@ class Flow:
         return kind == "maybe" or (kind == "function" and is_live)
 
     def _is_from_program(self, node: ast.AST, depth: int = 0) -> bool:
-        """Returns True if a value is the result of a function or an object of the program."""
+        """Returns True if a value is an object or a function's result of the program."""
         root = root_of(node)
         key = self.variable(root)
         if key is None or key in self.functions:
@@ -417,8 +417,8 @@ class Flow:
         return any(key[0] == self.read.owner[id(node)] for node in checks) and key not in self.known
 
     def is_object(self, node: ast.AST, depth: int = 0) -> bool:
-        """Returns True if a value is or contains an exception of the tests, or an object of another
-        class that depends on the program, by its name.
+        """Returns True if a value is or contains a built-in exception, or (judging by the name) an
+        object of a class that depends on the program.
         """
         if isinstance(node, ast.Call):
             name = last_name(node)
@@ -432,7 +432,7 @@ class Flow:
         return depth < 4 and any(v is not None and self.is_object(v, depth + 1) for v in found)
 
     def is_reported(self, node: ast.AST) -> bool:
-        """Returns True if the program may have changed a value."""
+        """Returns True if a value depends on the program or may have been changed by it."""
         return self.depends(node) or self.reads_touched(node)
 
     def reads_touched(self, node: ast.AST) -> bool:

@@ -1,8 +1,8 @@
 """Checks whether an operand of an assertion consists only of the program's results.
 
-An operand is reported to the tests' process only if the literals of the tests reach it as arguments
-of the program's calls. Otherwise code inside may have compared a result with the expected value,
-and the report could be guessed: a flag, a count of failures, an empty difference.
+An operand is reported to the tests' process only if the tests' literals reach it only as arguments
+of calls to the program. Otherwise code on the program side may have compared a result with the
+expected value, and the report could be guessed: a flag, a count of failures, an empty difference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .trees import (
     walk,
 )
 
-# Methods of plain values that compare them with their arguments: applied outside if possible.
+# Methods that compare a plain value with their arguments; called on the tests side if possible.
 OUTER_METHODS = words(
     "startswith endswith issubset issuperset isdisjoint equals symmetric_difference removeprefix "
     "removesuffix"
@@ -79,7 +79,7 @@ class Origins:
     """Follows operands through the variables, functions and fixtures of the tests.
 
     Args:
-        split: the tests, with the dependence of values on the program.
+        split: the tests and their data flow.
 
     Attributes:
         mixed: variables, functions and classes that may contain results of comparisons.
@@ -130,11 +130,11 @@ class Origins:
         return len(own) < len(given) and any(map(self.tells, own))
 
     def is_made(self, node: ast.AST, is_argument: bool = False) -> bool:
-        """Returns True if a value consists of results or changes by calls of the program.
+        """Returns True if a value consists of results of, or changes by, calls to the program.
 
         Args:
-            is_argument: True if it is passed to the program; functions and classes may then do
-                anything.
+            is_argument: True if the value is passed to the program; functions and classes may then
+                do anything.
         """
         split = self.split
         if isinstance(node, _CHOICES):
@@ -276,7 +276,7 @@ class Origins:
         split = self.split
 
         def fine(each: ast.AST, is_shown: bool = False) -> bool:
-            """``is_shown``: a literal is allowed as a value."""
+            """Returns True if a node compares nothing; ``is_shown`` allows a literal value."""
             if _is_choice(each):
                 return False
             if is_telling(each):

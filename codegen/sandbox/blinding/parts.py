@@ -1,4 +1,4 @@
-"""Builds the two parts of tests: inside and outside."""
+"""Builds the two parts of tests: inside (program side) and outside (tests side)."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Parts(Sites):
         return result
 
     def _inner_open(self, node: Any) -> list[ast.stmt]:
-        """Returns an open site unchanged; its failure is reported immediately."""
+        """Returns an open site's statements, which report its failure immediately."""
         if isinstance(node, ast.Raise):
             return [node]
         if isinstance(node, (ast.With, ast.AsyncWith)):
@@ -166,9 +166,9 @@ class Parts(Sites):
         return [*first, *([node] if caught else [ast.Try([node], [handler], [], [])])]
 
     def _seen(self, node: Any, site: ast.stmt) -> Any:
-        """Returns an expression that reports parts computed by the program when they are read.
+        """Returns an expression that reports values computed by the program when they are read.
 
-        Reports every argument of the tests' own calls, since others could be forged.
+        In the tests' own calls it reports every argument, since unreported ones could be forged.
         """
         if not self.depends(node):
             return node
@@ -194,7 +194,7 @@ class Parts(Sites):
 
     @functools.cached_property
     def new_names(self) -> dict[str, str]:
-        """Returns neutral names for tests in the same order; empty if other code uses them."""
+        """Neutral names for tests, in the same order; empty if other code may use the old names."""
         nodes = [n for owned in self.functions.values() for n in owned if id(n) in self.runners]
         names = sorted({node.name for node in nodes if node.name.startswith("test")})
         used = {node.id for node, _, _ in self.read.named if isinstance(node, ast.Name)}
@@ -228,7 +228,7 @@ class Parts(Sites):
         return [made]
 
     def _table(self, table: Any, target: ast.expr, scope: int | None = None) -> ast.expr:
-        """Returns a loop's table for the inside part, without columns that are not read there.
+        """Returns a loop's table for the program side, with unread columns blanked.
 
         Args:
             scope: scope of the target's names, if they are parameters of a function.
@@ -298,7 +298,7 @@ class Parts(Sites):
         return [node] if self._is_own(node) else []
 
     def _may_raise(self, node: ast.stmt) -> bool:
-        """Returns True if a statement of only the tests' values is meant to raise an exception."""
+        """Returns True if a statement on only the tests' values may be meant to raise."""
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             return not self.runs_test(node.value)
         return isinstance(node, (ast.Expr, ast.Assert, ast.Delete, ast.Raise))

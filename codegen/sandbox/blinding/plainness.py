@@ -50,7 +50,7 @@ class Plainness:
     """Checks whether tests need only plain values and functions of the program.
 
     Args:
-        split: the tests; :meth:`Flow.find_dependent` has been called.
+        split: the tests, after a call of :meth:`Flow.find_dependent`.
     """
 
     def __init__(self, split: Flow) -> None:
@@ -137,7 +137,7 @@ class Plainness:
             return bool(node.args) and _is_plain_error(node.args[0])
         if isinstance(node, ast.Call) and self._uses(node.func):
             given = [*node.args, *(k.value for k in node.keywords)]
-            is_mixed = len({self._uses(value) for value in given}) > 1  # it may compare them
+            is_mixed = len({self._uses(value) for value in given}) > 1  # could be compared
             return not is_mixed and all(map(self._is_plain_value, given))
         if isinstance(node, ast.Compare):
             parts, parent = [node.left, *node.comparators], split.parents[id(node)]
@@ -148,7 +148,7 @@ class Plainness:
         if isinstance(node, ast.BinOp):
             return not (self._uses(node.left) and self._uses(node.right))
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            if node.id in self.errors:  # only displayed
+            if node.id in self.errors:  # an exception may only be displayed
                 user = split.parents[id(node)]
                 return isinstance(user, ast.FormattedValue) or last_name(user) in ("str", "type")
             return node.id not in IMPURE - {"print"} and (
@@ -195,7 +195,7 @@ class Plainness:
         )
 
     def _is_plain_value(self, node: ast.AST) -> bool:
-        """Returns True if an argument is a plain value without visible changes in place."""
+        """Returns True if an argument is a plain value whose in-place changes stay hidden."""
         split = self.split
         if isinstance(node, (ast.Lambda, ast.GeneratorExp, ast.Attribute)) and not is_self(node):
             return False
@@ -214,8 +214,8 @@ class Plainness:
         return True
 
     def _is_shared(self, node: ast.AST, key: Key) -> bool:
-        """Returns True if the tests could observe a change of a variable, since it is read later or
-        shares parts with others.
+        """Returns True if the tests could observe a change to a variable, since it is read later or
+        shares objects with other variables.
         """
         split = self.split
         others = [use for use in split.uses.get(key, ()) if use is not node]

@@ -38,7 +38,7 @@ class Simpler(ast.NodeTransformer):
         return [ast.copy_location(ast.Import([alias]), node) for alias in node.names]
 
     def visit_Try(self, node: ast.Try) -> ast.stmt | list[ast.stmt]:
-        """Rewrites an expected exception as ``with raises(Error): f()``, then the handler."""
+        """Rewrites an expected exception as ``with raises(Error): f()`` plus the handler."""
         self.generic_visit(node)
         handler = expected_by(node)
         if handler is None or handler.type is None:
@@ -53,7 +53,7 @@ class Simpler(ast.NodeTransformer):
         return [ast.copy_location(ast.With([item], node.body[:1]), node), *rest]
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
-        """Renames what is called ``cls`` but is not the class, such as an argument of a patch."""
+        """Renames variables called ``cls`` that are not the class, such as a patch's argument."""
         self.generic_visit(node)
         given = " ".join(map(ast.unparse, node.decorator_list))
         known = "patch" not in given or "classmethod" in given
@@ -123,17 +123,17 @@ class Reader(ast.NodeVisitor):
         self.bound: list[tuple[int, str, tuple[Any, ...]]] = []  # scope, name, binding
         self.functions: dict[int, list[Any]] = {}  # scope -> definitions in it
         self.owner: dict[int, int] = {}  # id of a function -> its scope
-        self.place: dict[int, int] = {}  # id of a function or import -> the scope it is in
+        self.place: dict[int, int] = {}  # id of a function or import -> enclosing scope
         self.sites: list[Site] = []
-        self.direct: set[int] = set()  # ids of functions' names in statements that call them
+        self.direct: set[int] = set()  # ids of function names in call statements
         self.calls: list[ast.Call] = []
         self.classes: list[ast.ClassDef] = []
         self.modules: dict[str, str] = {}  # imported name -> module
-        self.attributes: list[ast.Attribute] = []  # of ``self``
-        # Of return, break and continue: the guard of the function or loop that they leave, and all.
+        self.attributes: list[ast.Attribute] = []  # read from ``self``
+        # For each return, break and continue: guard of the function or loop it leaves, all guards.
         self.exits: list[tuple[Any, tuple[Any, ...]]] = []
-        self.loops: set[int] = set()  # ids of the guards of loops
-        self.cells: set[int] = set()  # ids of the items of tables
+        self.loops: set[int] = set()  # ids of loop guards
+        self.cells: set[int] = set()  # ids of table cells
         self.entry_point = entry_point
         for node in tree.body:
             self.visit(node)
@@ -278,7 +278,7 @@ class Reader(ast.NodeVisitor):
     visit_AnnAssign = visit_AugAssign = visit_NamedExpr = _assign
 
     def _bind_loop(self, target: ast.AST, table: ast.AST) -> None:
-        """Binds the names of a loop, over a literal table each to the cells of its column."""
+        """Binds a loop's names; over a literal table, each name to its column's cells."""
         parts = target.elts if isinstance(target, ast.Tuple) else []
         lists = table.args if isinstance(table, ast.Call) and last_name(table) == "zip" else []
         if lists and len(parts) == len(lists):

@@ -1,4 +1,4 @@
-"""Closes assertions: evaluates operands inside and comparisons outside."""
+"""Splits assertions: operands are evaluated inside (program side), comparisons outside."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _DECISIONS = (ast.If, ast.Match, ast.While, ast.For, ast.IfExp)
 
 
 class Sites(Flow):
-    """The assertions of one module of tests."""
+    """Assertions of one test module."""
 
     @functools.cached_property
     def origins(self) -> Origins:
         return Origins(self)
 
     def _close(self, site: Site) -> None:
-        """Finds the operands of a site and its form outside."""
+        """Finds a site's operands and its statement on the tests side."""
         node = site.node
         reached = self.controlled(site.guards)
         self.current = site
@@ -67,7 +67,7 @@ class Sites(Flow):
         site.outside = [ast.copy_location(take, node), made] if site.operands else [made]
 
     def _statement(self, node: ast.stmt) -> ast.stmt | None:
-        """Returns a site's statement outside; None if it is not a statement."""
+        """Returns a site's statement on the tests side, or None if it has none."""
         if isinstance(node, ast.Assert):
             if not self.is_reported(node.test):
                 return None
@@ -119,12 +119,12 @@ class Sites(Flow):
         ]
         if any(self.is_reported(k.value) for k in keywords):
             raise OpenError
-        if len(call.args) == 1 and keywords and not known:  # desired=, y=
+        if len(call.args) == 1 and keywords and not known:  # such as desired= or y=
             keywords = [ast.keyword(k.arg, self._by_numpy(k.value)) for k in keywords]
         return ast.copy_location(ast.Expr(ast.Call(call.func, arguments, keywords)), node)
 
     def _mock_calls(self, node: ast.Expr, call: ast.Call) -> ast.stmt:
-        """Returns the assertion on a second mock, which is called outside like the first."""
+        """Returns the assertion on a second mock, which repeats the first one's calls outside."""
         expected = [*call.args, *(k.value for k in call.keywords)]
         if any(self.depends(value) or self.is_object(value) for value in expected):
             raise OpenError
@@ -158,7 +158,7 @@ class Sites(Flow):
         return ast.copy_location(ast.Expr(check), node)
 
     def _compared(self, parts: list[ast.expr], identity: bool = False) -> list[ast.expr]:
-        """Returns the operands of a comparison, with reports for the dependent ones."""
+        """Returns a comparison's operands, with dependent ones replaced by reports."""
         reported = [self.depends(part) for part in parts]
         if not any(reported):
             reported = [self.reads_touched(part) for part in parts]
@@ -189,10 +189,10 @@ class Sites(Flow):
         return node
 
     def residual(self, node: ast.expr, is_truth: bool = False) -> ast.expr:
-        """Returns the form of an expression outside.
+        """Returns an expression's form on the tests side.
 
         Args:
-            is_truth: True if only its truth value matters.
+            is_truth: True if only the expression's truth value matters.
         """
         if isinstance(node, ast.BoolOp) and is_truth:
             parts = [self._part(value, True) for value in node.values]
@@ -284,7 +284,7 @@ class Sites(Flow):
         if not known and not is_truth and self.is_object(node):
             raise OpenError
         if is_truth and (not self._is_from_program(node) or self.origins.is_predicate(node)):
-            raise OpenError  # two values are easy to guess
+            raise OpenError  # one of two values is easy to guess
         value = make_call("codegen_value", ast.Constant(len(self.current.operands)))
         self.current.operands.append(make_call("bool", node) if is_truth else node)
         return ast.copy_location(value, node)

@@ -20,7 +20,7 @@ ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 RETURNS = (ast.Return, ast.Yield)
 # Expressions that usually compute a flag from their operands.
 FLAGS = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.IfExp)
-# Expressions that fail in a lambda, or mean something else: a name would be bound in the lambda.
+# Expressions that fail in a lambda or change meaning: a name would be bound in the lambda.
 UNFIT_FOR_LAMBDA = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
 NO_ARGUMENTS = ast.arguments([], [], None, [], [], None, [])
 IMPURE = words(
@@ -51,7 +51,7 @@ SET_UP = words(
 # Names that load and run test cases, which run anyway.
 STARTS = words("TestLoader TextTestRunner TestSuite makeSuite defaultTestLoader TestResult")
 RAISES = ("raises", "assertRaises", "assertRaisesRegex", "codegen_raises")
-# Calls whose operands are compared outside, not within the program's process.
+# Calls whose operands are compared on the tests side, not in the program's process.
 COMPARING = words("abs isclose allclose array_equal fabs approx isinstance")
 MOCK_ASSERTIONS = words(
     "assert_called_once_with assert_called_with assert_any_call assert_not_called "
@@ -61,7 +61,7 @@ MOCK_ASSERTIONS = words(
 IMMUTABLE = words("int str float len range abs round chr join lower upper replace strip randint")
 MAYBE = ("maybe", None)  # a variable that may be unassigned
 Key = tuple[int, str]
-SELF = -2  # the scope of attributes of ``self``
+SELF = -2  # scope of ``self`` attributes
 FREE = -1
 
 
@@ -121,7 +121,7 @@ def targets_of(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def raised_by(node: ast.With | ast.AsyncWith) -> ast.Call | None:
-    """Returns the call of ``raises`` that a ``with`` enters."""
+    """Returns the ``raises`` call that a ``with`` statement enters."""
     call = node.items[0].context_expr
     alone = len(node.items) == 1 and isinstance(call, ast.Call) and bool(call.args)
     return call if alone and last_name(call) in RAISES else None  # type: ignore[return-value]
@@ -150,7 +150,7 @@ def is_fail(node: ast.AST) -> bool:
 
 
 class OpenError(Exception):
-    """The site cannot be closed."""
+    """The site must stay open."""
 
 
 def needs_no_head(node: Any) -> bool:
@@ -183,7 +183,7 @@ def is_function(guard: Any) -> bool:
 
 
 def is_of_pytest(call: ast.Call) -> bool:
-    """Returns True if a function of pytest is called by its full name."""
+    """Returns True if a pytest function is called by its full name."""
     root = root_of(call)
     return isinstance(root, ast.Name) and root.id == "pytest"
 
@@ -194,8 +194,8 @@ def is_harness(node: ast.Import | ast.ImportFrom) -> bool:
 
 
 def is_dropped_call(call: ast.Call) -> bool:
-    """Returns True if both parts drop a call: it starts the test runner, which runs the tests
-    anyway, or prints.
+    """Returns True if both parts drop a call: it prints, or starts the test runner, which runs
+    the tests anyway.
     """
     root = root_of(call)
     named = isinstance(root, ast.Name) and root.id in ("unittest", "pytest")
@@ -223,7 +223,7 @@ def last_names(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def parameter_tables(node: Any) -> list[tuple[ast.expr, ast.Call]]:
-    """Returns a function's ``parametrize`` decorators: the target of an equivalent loop, and the
+    """Returns, for each ``parametrize`` decorator, the target of an equivalent loop and the
     decorator, whose second argument is the table.
     """
     found: list[tuple[ast.expr, ast.Call]] = []
@@ -251,7 +251,7 @@ def columns(target: ast.AST, table: ast.AST) -> list[tuple[ast.AST, list[ast.exp
 
 
 def cells_of(row: ast.expr, parts: list[Any]) -> list[ast.expr]:
-    """Returns the cells of a table's row; empty for rows of another form."""
+    """Returns a table row's cells; empty for rows in another form."""
     cells = [row]
     if isinstance(row, ast.Call) and last_name(row) == "param":
         cells = [] if any(option.arg == "marks" for option in row.keywords) else row.args
@@ -261,7 +261,7 @@ def cells_of(row: ast.expr, parts: list[Any]) -> list[ast.expr]:
 
 
 def given_arguments(node: Any, call: ast.Call) -> Iterator[tuple[str, ast.AST]]:
-    """Yields the arguments of a call with the names of the function's parameters."""
+    """Yields a call's arguments with the function's parameter names."""
     names = [a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg != "self"]
     yield from zip(names, call.args, strict=False)
     yield from ((each.arg or "", each.value) for each in call.keywords)

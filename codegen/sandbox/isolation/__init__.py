@@ -1,1 +1,1 @@
-"""Isolates jobs: the zygote that forks them, namespaces, system-call filter, limits."""
+"""Job isolation: the zygote that forks jobs, namespaces, system-call filter, limits."""

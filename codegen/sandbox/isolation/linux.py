@@ -57,7 +57,7 @@ CAP_LAST = 63
 _CAPABILITY_VERSION_3 = 0x20080522
 _SECCOMP_MODE_FILTER = 2
 
-# name: (number on x86_64, number on machines with the newer, common table)
+# name: (number on x86_64, number in the generic table of newer architectures)
 NUMBERS = {
     "ioctl": (16, 29),
     "mount": (165, 40),
@@ -117,7 +117,7 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 
 
 def set_mount_flags(target: str, flags: int) -> None:
-    """Sets flags (``MS_RDONLY``, ``MS_NOSUID``, ``MS_NODEV``) of a mount and all below it."""
+    """Sets flags (``MS_RDONLY``, ``MS_NOSUID``, ``MS_NODEV``) of a mount and its submounts."""
     at_cwd, recursive = -100, 0x8000
     attributes = struct.pack("=4Q", flags, 0, 0, 0)  # to set, to clear, propagation, userns
     call("mount_setattr", at_cwd, target.encode(), recursive, attributes, len(attributes))
@@ -165,7 +165,7 @@ def loopback_up() -> None:
 
 
 def keep_capabilities(kept: frozenset[int]) -> None:
-    """Drops all capabilities of this process but ``kept``, in every set but the bounding one."""
+    """Drops this process's capabilities except ``kept``, in all sets but the bounding set."""
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     low = sum(1 << number for number in kept if number < 32)
     high = sum(1 << (number - 32) for number in kept if number >= 32)
@@ -187,7 +187,7 @@ def drop_bounding_set(kept: frozenset[int]) -> None:
 
 # Landlock: an allowlist of the files that a job may open, a second layer after the mount namespace.
 # A job may read the sandbox's root except the harness's own files, and write below its /tmp and to
-# harmless devices, even if a bug of the sandbox left other mounts in reach. On newer kernels it
+# harmless devices, even if a sandbox bug left other mounts reachable. On newer kernels it
 # also confines signals and abstract sockets to the job and denies device controls. A ruleset is
 # created once for each set of namespaces; a job enters it with one call. Source: landlock(7), Linux
 # include/uapi/linux/landlock.h.
@@ -204,12 +204,12 @@ _RIGHTS_OF_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _SCOPES_SINCE_ABI = 6
 
 READ = EXECUTE | READ_FILE | READ_DIR
-# The kernel rejects rules that give files the rights of directories.
+# The kernel rejects rules that grant directory rights on files.
 DEVICE = READ_FILE | WRITE_FILE
 
 
 def landlock_abi() -> int:
-    """Returns the version of Landlock this kernel has; 0 if none."""
+    """Returns this kernel's Landlock version; 0 if unsupported."""
     try:
         return call("landlock_create_ruleset", None, 0, _LANDLOCK_VERSION)
     except OSError:

@@ -7,8 +7,8 @@ which is also ``/dev/shm``; its own devices if root can make them; and a minimal
 
 A set is reused if its ``/tmp`` is unchanged. If a job wrote there, its mount namespace is dropped
 with everything in it and a new one is made: there is no cleanup that could miss files.
-The change times of the two directories show it; a job cannot set them back. The processes of a job
-have exited by then (with its PID namespace), and with them its sockets and open files.
+The change times of the two directories show this; a job cannot reset them. By then the job's
+processes have exited with its PID namespace, so its sockets and open files are closed.
 
 ``/proc`` of a set is a directory of the sandbox with a few files about the machine. On request
 (:class:`..protocol.orders.JobRequest`) a job also gets ``/proc/self``: files of its first process,
@@ -63,8 +63,8 @@ class NamespaceSet:
     Attributes:
         identity: see :data:`Identity`.
         uid: user id of its jobs, with identity ``uids``.
-        file_mib: file size that its ``/tmp`` was made for.
-        to_enter: (descriptor, kind) in the order to enter them.
+        file_mib: maximum file size in MiB that its ``/tmp`` was made for.
+        to_enter: (descriptor, kind) pairs, in entry order.
         rules: descriptor of its Landlock rules; None without Landlock.
         watched: descriptors of the two directories whose change times show that a job wrote there.
     """
@@ -144,7 +144,7 @@ class NamespaceSet:
         os.mkdir(shared)
         os.chmod(shared, 0o1777)  # the umask restricts mkdir's mode
         linux.mount(shared, SHARED, None, linux.MS_BIND)
-        # Covered last: the maps above are written through it.
+        # Mounted last, since the maps above are written through the old /proc.
         linux.mount(PROC, "/proc", None, linux.MS_BIND | linux.MS_REC)
         fds += [os.open(path, os.O_PATH) for path in (WORK, SHARED)]
         if landlock_abi:
@@ -179,14 +179,14 @@ def _in_child(make: Any) -> list[int]:
     ours.close()
     os.waitpid(pid, 0)
     if message != b"made":
-        reason = message.decode("utf-8", "replace") or "the child that makes it died"
+        reason = message.decode("utf-8", "replace") or "the child that makes them died"
         raise OSError(f"cannot create the namespaces for a job: {reason}")
     rights = ancillary[0][2]
     return list(struct.unpack(f"{len(rights) // 4}i", rights))
 
 
-# For a network namespace. By default the kernel reserves the port of a closed connection for a
-# minute, which the next job may need, and buffers of ten megabytes per socket, without a limit.
+# Settings of a network namespace. By default the kernel reserves a closed connection's port, which
+# the next job may need, for a minute, and ten megabytes of buffers per socket, without a limit.
 _SOCKET_SETTINGS = {
     "tcp_max_tw_buckets": "0",
     "tcp_rmem": "4096 65536 131072",
@@ -202,16 +202,16 @@ def _bound_sockets() -> None:
     folder = "/proc/sys/net/ipv4"
     with contextlib.suppress(OSError):
         if not os.access(f"{folder}/tcp_rmem", os.W_OK):
-            linux.umount("/proc/sys", linux.MNT_DETACH)  # bubblewrap's read-only cover
+            linux.umount("/proc/sys", linux.MNT_DETACH)  # bubblewrap's read-only mount
         for name, value in _SOCKET_SETTINGS.items():
             _write(f"{folder}/{name}", value)
 
 
 def _own_devices() -> None:
-    """Mounts a separate ``/dev``: locks on an inode are visible to all who share it, and the
-    sandbox shares its inodes with the host.
+    """Mounts a separate ``/dev``: locks on an inode are visible to all processes that share it,
+    and the sandbox shares its inodes with the host.
 
-    A container may not be allowed to make devices; then the sandbox's remain.
+    If a container may not make devices, the sandbox's devices remain.
     """
     tried = f"{WORK}/.null"
     try:
@@ -259,9 +259,9 @@ def show_own_proc(fd: int) -> None:
     linux.call("move_mount", fd, b"", _AT_FDCWD, EMPTY.encode(), _MOVE_MOUNT_F_EMPTY_PATH)
     os.close(fd)
     for name in OWN_FILES:
-        with contextlib.suppress(OSError):  # the kernel may not have it
+        with contextlib.suppress(OSError):  # the kernel may lack the file
             linux.mount(f"{EMPTY}/1/{name}", f"/proc/self/{name}", None, linux.MS_BIND)
     linux.umount(EMPTY, linux.MNT_DETACH)
-    # Releases the mount namespace when the job ends.
+    # Changes /tmp, so that the mount namespace is remade after the job.
     os.mkdir(f"{WORK}/.seen")
     os.rmdir(f"{WORK}/.seen")

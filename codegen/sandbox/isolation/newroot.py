@@ -1,10 +1,10 @@
 """Creates a sandbox without bubblewrap: the same namespaces and root directory, by plain system
 calls.
 
-The driver runs it in a fresh interpreter. It unshares (as an ordinary user: first a user
-namespace), forks the init process of the new PID namespace, builds a root directory in a tmpfs from
-read-only bind mounts, pivots into it, drops the capabilities that a zygote does not need, and
-executes the zygote.
+The driver runs it in a fresh interpreter. It unshares namespaces (for an ordinary user,
+first a user namespace), forks the init process of the new PID namespace, builds a root directory in
+a tmpfs from read-only bind mounts, pivots into it, drops the capabilities that a zygote does not
+need, and executes the zygote.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _FIXED_FLAGS = {
 
 
 def main(config_text: str) -> NoReturn:
-    """Runs the zygote in a new root. ``config_text`` is JSON of: identity, binds, files, links,
-    masks, dirs, command, env, control_fd.
+    """Runs the zygote in a new root. ``config_text`` is JSON with the keys identity, binds, files,
+    links, masks, dirs, command, env and control_fd.
     """
     config = json.loads(config_text)
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -142,7 +142,7 @@ def _bind(source: str, target: str, *, is_directory: bool) -> None:
 
 
 def _read_only(target: str, *, keep_devices: bool = False) -> None:
-    """Makes a mount and all mounts below it, as of a recursive bind, read-only."""
+    """Makes a mount and all mounts below it (from a recursive bind) read-only."""
     added = linux.MS_RDONLY | linux.MS_NOSUID | (0 if keep_devices else linux.MS_NODEV)
     try:
         linux.set_mount_flags(target, added)  # mount(2) and mount_setattr(2) have the same flags

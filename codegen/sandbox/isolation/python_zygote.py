@@ -64,7 +64,7 @@ class _Job:
     watch: UsageMonitor = field(default_factory=UsageMonitor)
 
     def cpu_used(self) -> float:
-        """Returns the CPU seconds of the job's first process so far, over all threads."""
+        """Returns the CPU seconds that the job's first process, with all threads, has used."""
         clock_of_process = (~self.pid << 3) | 2  # clock_getcpuclockid(3): CPUCLOCK_SCHED of a pid
         try:
             return time.clock_gettime(clock_of_process)
@@ -72,7 +72,7 @@ class _Job:
             return 0.0
 
     def output(self) -> bytes:
-        """Returns the beginning of the job's output; call it once, at its end."""
+        """Returns the beginning of the job's output; call it once, after the job has exited."""
         if self.printed is None:
             return b""
         try:
@@ -102,10 +102,10 @@ class _Job:
 
 
 class PythonZygote(Zygote):
-    """The serving process with its loop in Python.
+    """Serving process whose loop is in Python.
 
     Args:
-        programs: whether its jobs are programs, whose limits it enforces; the driver watches tests.
+        programs: True if it runs programs, whose limits it enforces; the driver monitors tests.
         **rest: see :class:`Zygote`.
     """
 
@@ -168,7 +168,7 @@ class PythonZygote(Zygote):
         now = time.monotonic()
         nap = LONGEST_NAP_S
         for job in self._jobs.values():
-            # A job of one thread cannot reach its CPU limit sooner than this.
+            # A single-threaded job cannot reach its CPU limit sooner than this.
             order = job.order
             nap = min(nap, order.cpu_s - job.cpu_seen, order.wall_s - (now - job.started))
         return int(1000 * max(nap, SHORTEST_NAP_S))
@@ -253,16 +253,16 @@ class PythonZygote(Zygote):
         directory: str,
         own_proc: bool,
     ) -> None:
-        # signal.signal would first make enumeration members of its arguments and results.
+        # signal.signal would first convert its arguments and results to enum members.
         _signal.set_wakeup_fd(-1)
         _signal.signal(_SIGCHLD, _signal.SIG_DFL)
         stdin, stdout = fds.pop("stdin", None), fds.pop("stdout", None)
-        # Copies above their final numbers, so that neither overwrites the other.
+        # Duplicates them above their final numbers, so that neither overwrites the other.
         channel = fcntl.fcntl(fds["channel"], fcntl.F_DUPFD, 10)
         printed = fcntl.fcntl(fds["printed"], fcntl.F_DUPFD, 10) if "printed" in fds else None
         payload = os.pread(fds["payload"], os.fstat(fds["payload"]).st_size, 0)
         confine(namespaces, limits, self.last_filter, stdin, stdout, directory, own_proc)
-        # A process that the program executes inherits neither.
+        # A process that the program executes inherits neither descriptor.
         os.dup2(channel, CHANNEL_FD, inheritable=False)
         if printed is not None:
             os.dup2(printed, PRINTED_FD, inheritable=False)
@@ -323,7 +323,7 @@ Bounds = list[tuple[int, tuple[int, int]]]
 
 
 def bounds(order: JobRequest, own_bytes: int) -> Bounds:
-    """Returns a job's resource limits: pairs of arguments of ``setrlimit``. ``own_bytes`` is its
+    """Returns a job's resource limits as argument pairs for ``setrlimit``. ``own_bytes`` is its
     address space after the fork.
     """
     mebibyte = 1 << 20
@@ -334,11 +334,11 @@ def bounds(order: JobRequest, own_bytes: int) -> Bounds:
     for name, value in (
         ("AS", (order.address_mib or order.memory_mib) * mebibyte + own_bytes),
         ("CPU", cpu),
-        # Its standard output counts as a file too.
+        # The limit applies to the job's standard output, too.
         ("FSIZE", max(order.file_mib * mebibyte, output)),
         ("NOFILE", order.open_files),
         ("NPROC", order.processes),
-        ("CORE", 1),  # not 0, with which hosts would still pipe core dumps to a program
+        ("CORE", 1),  # not 0: hosts would still pipe core dumps to a program
         ("MEMLOCK", 0),
         ("MSGQUEUE", 0),
         ("SIGPENDING", SIGNALS),
@@ -364,7 +364,7 @@ def confine(
     directory: str = WORK,
     own_proc: bool = False,
 ) -> None:
-    """Confines the calling process permanently (``_launcher.c`` has the same in C).
+    """Confines the calling process permanently (``_launcher.c`` does the same in C).
 
     Args:
         namespaces: prepared namespaces to enter.
@@ -396,7 +396,7 @@ def confine(
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-    if namespaces.identity != "none":  # changing the user id keeps only the inheritable ones
+    if namespaces.identity != "none":  # the new user id keeps only inheritable ones
         linux.keep_capabilities(frozenset())
     if own_proc:
         linux.prctl(linux.PR_SET_DUMPABLE, 1)  # lets children read /proc too

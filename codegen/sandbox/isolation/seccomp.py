@@ -8,18 +8,18 @@ Denied calls get one of three results:
 
 - EPERM: calls for administrators, debuggers and namespaces (:data:`REFUSED`).
 - ENOSYS: features of the kernel that keep its memory, reach inodes that other processes share, or
-  reveal the host; a C library or Python falls back to another call (:data:`ABSENT`). ``clone3``
-  too, since the flags of ``clone`` can be read.
+  reveal the host; a C library or Python falls back to another call (:data:`ABSENT`). ``clone3``,
+  too, since the filter cannot read its flags, unlike ``clone``'s.
 - success, without effect: flushing and hints, which would only reach files of the host
   (:data:`NO_OPERATION`), and the sizes of socket buffers.
 
-Some calls are filtered by argument: sockets are UNIX, TCP or UDP; of ``fcntl``, ``ioctl`` and
-``setsockopt`` the common operations are allowed. A call of another architecture's table kills the
+Some calls are filtered by argument: sockets are UNIX, TCP or UDP; for ``fcntl``, ``ioctl`` and
+``setsockopt``, only common operations are allowed. A call of another architecture's table kills the
 process.
 
-A zygote needs a few of the denied calls to make and enter namespaces. So it loads a filter of all
-others for itself and its jobs, and a job adds a short filter of the rest. (Loading a filter takes
-time, since the kernel evaluates it for every call number.)
+A zygote needs a few of the denied calls to make and enter namespaces. So it loads a filter that
+denies all others for itself and its jobs, and a job adds a short filter that denies these few.
+(Loading a filter takes time, since the kernel evaluates it for every call number.)
 
 Source: seccomp(2), Linux ``include/uapi/linux/{filter,seccomp,audit}.h``, and the kernel's call
 tables.
@@ -199,8 +199,8 @@ NEW_NAMESPACES = (
     | linux.CLONE_NEWNET
 )
 # fcntl(2): descriptors, flags, locks of a process, owners of signals, and queries. Excluded: leases
-# and notifications (of inodes shared with the host), locks of a description (which cannot be
-# attributed to a process), larger pipes, hints of a file's lifetime.
+# and notifications (of inodes shared with the host), locks on open file descriptions (which cannot
+# be attributed to a process), larger pipes, file lifetime hints.
 FCNTL_LAST_OLD = 17  # F_GETOWNER_UIDS
 FCNTL_NEWER = (1025, 1027, 1028, 1030, 1032, 1033, 1034)
 # setsockopt(2) of SOL_SOCKET
@@ -222,7 +222,7 @@ _ALLOW, _KILL = 0x7FFF0000, 0x80000000
 
 
 def _argument(position: int) -> tuple[int, int, int, int]:
-    """Loads the low half of an argument; the kernel uses no more of the arguments filtered here."""
+    """Returns the load of an argument's low half; the kernel ignores the rest of these."""
     return (_LOAD, 0, 0, 16 + 8 * position)
 
 
@@ -248,7 +248,7 @@ def filter_program(machine: str, part: Part = "whole") -> bytes | None:
 
     Args:
         machine: name from ``os.uname().machine``.
-        part: all of it; all but the calls that a zygote needs; or only these, for its jobs.
+        part: all rules; all but those on the calls that a zygote needs; or only those, for jobs.
     """
     if machine not in AUDIT_ARCH:
         return None
@@ -285,7 +285,7 @@ def filter_program(machine: str, part: Part = "whole") -> bytes | None:
 
 
 def _ranges(results: Mapping[int, int]) -> Code:
-    """Returns code that returns these results for calls of these numbers."""
+    """Returns code that maps call numbers to results."""
     code: Code = []
     numbers = sorted(results)
     while numbers:

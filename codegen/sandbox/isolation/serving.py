@@ -7,8 +7,8 @@ memory, and each page that either side writes afterwards is copied.
 :class:`CompiledZygote`, for programs in namespaces, is in C (``_launcher.c``): it writes to a few
 dozen pages where Python writes to hundreds.
 
-Signals go only to pids this process forked and has not waited for yet. They never go to pid -1 or a
-process group.
+Signals go only to pids that this process forked and has not waited for yet. They never go to
+pid -1 or a process group.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ TRIAL = JobRequest(0, memory_mib=1024, file_mib=16, open_files=64, processes=16,
 Main = Callable[[bytes, bool], None]
 
 
-HIDDEN = EMPTY.replace("/empty", "/protocol")  # readable by its mode, but not by the Landlock rules
+HIDDEN = EMPTY.replace("/empty", "/protocol")  # readable by its mode, but denied by Landlock
 
 
 def layers_in_force(namespaces: NamespaceSet) -> dict[str, bool]:
-    """Returns the layers in force in a confined process; the test job of a starting sandbox."""
+    """Returns whether each layer is in force; runs in the test job of a starting sandbox."""
     import resource  # other jobs do not need this library
 
     identity = namespaces.identity
@@ -83,7 +83,7 @@ class Zygote:
         identity: method that makes jobs unprivileged.
         uid_base: the first user id of jobs.
         main: function that a confined job runs.
-        own_namespaces: namespaces that only this process and its jobs use.
+        own_namespaces: name -> True if only this process and its jobs use the namespace.
         landlock_abi: the version of Landlock to use; 0 for none.
         errors: the descriptor for error messages.
     """
@@ -177,7 +177,7 @@ class Zygote:
 
 
 class CompiledZygote(Zygote):
-    """The serving process of programs, in namespaces, with its loop in C.
+    """Serving process for programs in namespaces, with its loop in C.
 
     It calls Python for rare work: making namespaces, and measuring all processes of a long job. In
     a job's own process the loop does not return, but continues in ``_program.c``.

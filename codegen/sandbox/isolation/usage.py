@@ -1,6 +1,6 @@
 """Measures the total resources of a job's processes, for its zygote.
 
-The kernel's limits apply to each process, and some memory counts for none. So a zygote checks all
+The kernel's limits apply to each process and do not count some memory. So a zygote checks all
 processes of a long-running job many times per second, and adds up their resident memory, page
 tables and mappings; shared memory that no process has touched recently; socket buffers; file locks.
 Without cgroups, which ordinary users often lack, this bounds a job to its limit plus its
@@ -19,10 +19,10 @@ from typing import NamedTuple
 _MIB = 1 << 20
 _PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / _MIB
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-# Minimum cost of a process: the pages that it and its parent no longer share; and maximum memory of
-# a descriptor, such as a pipe or a list of events, by the size of the process's table.
+# Minimum memory of a process, for the pages that it and its parent no longer share; and maximum
+# memory per slot of its descriptor table, such as for a pipe or an event list.
 _PROCESS_MIB, _DESCRIPTOR_MIB = 1.0, 1 / 64
-# Maximum kernel memory for a process's mappings: 256 bytes for each page of its addresses, up to
+# Maximum kernel memory for a process's mappings: 256 bytes per page of address space, up to
 # the maximum number of mappings. Counting them is slow, so this is charged only to children;
 # without children it is small.
 _MAPPINGS_SHARE, _MOST_MAPPINGS_MIB = 1 / 16, 16.0
@@ -36,7 +36,7 @@ _FORGOTTEN_S = 0.03  # larger than the rounding error of ticks
 
 
 class ProcessUsage(NamedTuple):
-    """One process: parent id, state, CPU ticks with reaped children, and sizes in MiB."""
+    """One process: parent id, state, CPU ticks including reaped children, sizes in MiB."""
 
     parent: int
     running: bool
@@ -56,7 +56,7 @@ class UsageMonitor:
         self._forgets = False
 
     def look(self, root: int, memory_mib: int) -> tuple[float, float]:
-        """Returns CPU seconds so far, and MiB beyond each process's memory after its fork.
+        """Returns CPU seconds so far, and the MiB that the processes added since their forks.
 
         Args:
             root: the job's first process, the ancestor of the others.
@@ -175,7 +175,7 @@ def _shared_mib(tree: dict[int, ProcessUsage]) -> float:
 def _sockets_mib(root: int) -> float:
     """Returns an upper bound of the memory of sockets in the job's network namespace.
 
-    The kernel counts the sockets there, but TCP's memory for the whole machine.
+    The kernel counts sockets per namespace, but TCP memory for the whole machine.
     """
     # TCP: inuse 5 orphan 0 tw 0 alloc 9 mem 3
     numbers: dict[str, dict[str, int]] = {}
@@ -194,7 +194,7 @@ def _sockets_mib(root: int) -> float:
 
 
 def _locks_mib(tree: dict[int, ProcessUsage]) -> float:
-    """Returns the memory of the processes' file locks; the maximum if they are too many to read."""
+    """Returns the memory of the processes' file locks; infinity if there are too many to read."""
     with open("/proc/locks", "rb") as file:
         text = file.read(_MOST_LOCKS_BYTES)
     # 1: POSIX  ADVISORY  WRITE 1234 00:2e:567 0 0; an arrow marks waiting processes

@@ -35,8 +35,8 @@ PRELOAD = (
 
 
 def main(config_text: str) -> None:
-    """Serves jobs; ``config_text`` is JSON of the fields below, written by the driver's ``launch``
-    module.
+    """Serves jobs; ``config_text`` is JSON with the fields below, from the driver's
+    ``launch`` module.
     """
     config = json.loads(config_text)
     if not config["compiled"]:
@@ -63,7 +63,7 @@ def main(config_text: str) -> None:
         os.environ["HOME"] = os.environ["TMPDIR"] = WORK
     if hasattr(job, "prepare"):
         job.prepare()
-    del sys.argv[1:]  # jobs do not need it
+    del sys.argv[1:]  # jobs do not need the arguments
     gc.collect()
     gc.freeze()
     try:
@@ -107,7 +107,7 @@ def _streams() -> int:
 
 
 def _import(names: Iterable[str]) -> None:
-    """Imports modules without their hooks for forks.
+    """Imports modules without their fork hooks.
 
     ``random`` would reseed itself after a fork; without it, every job starts with the same state,
     and a program or test that uses random numbers gets the same verdict each time.
@@ -125,7 +125,7 @@ def _import(names: Iterable[str]) -> None:
 
 
 def _import_packages(config: dict[str, Any]) -> None:
-    """Imports the packages that programs may use, which saves programs the time.
+    """Imports the packages that programs may use, to save each program the time.
 
     A fork does not copy threads. If a package starts threads, or cannot be imported, this process
     restarts without packages, and each program imports them itself.

@@ -1,7 +1,7 @@
-"""The languages of the sandbox's programs besides Python.
+"""Programming languages of the sandbox besides Python.
 
-``find`` looks one up, ``find_toolchain`` finds its installation. To add one, write a
-:class:`SandboxLanguage` and add it to :data:`LANGUAGES`, or name it by an entry point
+``find`` looks up a language, ``find_toolchain`` its installation. To add one, write a
+:class:`SandboxLanguage` and add it to :data:`LANGUAGES`, or register it as an entry point
 (:mod:`codegen.core.plugins`).
 """
 
@@ -53,7 +53,7 @@ _BY_NAME = {
 
 
 def find(name: str) -> SandboxLanguage:
-    """Returns a language by its name or an alias, in any case.
+    """Returns a language by its name or alias, ignoring case.
 
     Raises:
         ConfigError: for an unknown language; lists the known ones.

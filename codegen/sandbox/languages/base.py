@@ -61,8 +61,8 @@ class SandboxLanguage:
         any_address: whether its runtime reserves far more address space than it uses, so that only
             resident memory is limited.
         stop: strings that can only follow the requested function.
-        answers: code that defines ``codegen_answer(value)``: it appends a line to the file of
-            answers; equal values produce equal lines. It comes before the program.
+        answers: code that defines ``codegen_answer(value)``: it appends a line to the answers
+            file; equal values produce equal lines. It comes before the program.
         answers_last: whether it comes after the program instead.
         support: file -> content of other files that ``answers`` and ``guard`` need.
         closing: an optional end of a program that must be removed if tests follow.
@@ -71,7 +71,7 @@ class SandboxLanguage:
             see :mod:`..program_side.command_job`.
         names: other names in braces for a program.
         prepare: creates the files that all programs share, once per version of the tools.
-        known_as: title and comment of a language of another package; else those of the table.
+        known_as: title and comment of another package's language; by default from the table.
     """
 
     name: str
@@ -100,12 +100,12 @@ class SandboxLanguage:
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """Its other names."""
+        """Other names of the language."""
         return self._about.aliases
 
     @property
     def title(self) -> str:
-        """Its name in messages."""
+        """Name of the language in messages."""
         return self._about.title
 
     @property
@@ -129,7 +129,7 @@ class MissingToolchainError(MachineError):
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A language as installed here.
+    """Installation of a language on this machine.
 
     Attributes:
         here: tool -> its path on this machine.
@@ -187,7 +187,7 @@ class Toolchain:
 
 
 def run_tool(*command: str, cwd: Path | None = None, **environment: str) -> str:
-    """Returns the output of a command of an installed, trusted toolchain.
+    """Runs a command of an installed, trusted toolchain and returns its output.
 
     Raises:
         OSError, subprocess.SubprocessError: if it fails.
@@ -211,7 +211,7 @@ def find_toolchain(language: SandboxLanguage) -> Toolchain:
     """Finds the installed toolchain of a language.
 
     Raises:
-        MissingToolchainError: naming the package to install.
+        MissingToolchainError: if a tool is missing or fails; names the package to install.
     """
     here: dict[str, str] = {}
     tools: dict[str, str] = {}
@@ -303,13 +303,13 @@ _NO_CODE = re.compile(
 )
 
 
-# Our statements after a tested program.
+# Statements that we append to a tested program.
 _WITH_TESTS = re.compile(r"CodegenAnswers\.|codegen_answer|CODEGEN_TOKEN")
 _RETURN = re.compile(r"\breturn\b[^;{}]*;\s*")
 
 
 def masked(text: str) -> str:
-    """Blanks comments, strings and characters in ``text``, at the same positions."""
+    """Blanks comments, strings and character literals in ``text``, keeping positions."""
 
     def blank(found: re.Match[str]) -> str:
         return found[0] if found["open"] is not None else re.sub(r"[^\n]", " ", found[0])

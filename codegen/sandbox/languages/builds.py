@@ -79,7 +79,7 @@ class Builds:
                 pool.enqueue(task)
 
     def _put(self, key: str, files: dict[str, bytes]) -> None:
-        """Stores the files of a build, and drops the least recently used ones."""
+        """Stores a build's files, and evicts the least recently used builds."""
         self._files[key] = files
         self._bytes += sum(map(len, files.values()))
         while self._bytes > _MOST_KEPT and len(self._files) > 1:

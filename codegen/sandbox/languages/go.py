@@ -1,5 +1,5 @@
-"""Go by its compiler and linker. The standard library is compiled once for all programs, and the
-build tool, which would need a writable cache, is not used.
+"""Go, without its build tool. The compiler and linker are called directly, since the build tool
+would need a writable cache; the standard library is compiled once for all programs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LIBRARY = (
 
 def _build_library(toolchain: Toolchain, folder: Path) -> None:
     """Compiles the standard library, and testify if Debian's package is installed; writes the
-    location of each import's result.
+    location of each compiled import.
     """
     go = toolchain.here["go"]
     environment = {
@@ -64,7 +64,7 @@ _TEST = re.compile(r"^func\s+(Test\w*)\s*\(\s*\w+\s+\*testing\.T\s*\)", re.M)
 
 
 def _guard(program: str, test: str) -> str:
-    """Makes ``main`` run the tests of a file for ``go test``."""
+    """Makes ``main`` run the tests of a ``go test`` file."""
     tests = _TEST.findall(test)
     if not tests:
         return in_main(_MAIN, "codegen_done()")(program, test)

@@ -30,10 +30,10 @@ def _compiler(archive: str) -> tuple[str, ...]:
 def _archived(
     archive: str, compiler: tuple[str, ...], file: str, program: str
 ) -> Callable[[Toolchain, Path], None]:
-    """Runs a compiler once and stores its classes in the JVM's memory format.
+    """Returns a function that runs a compiler once and archives its classes.
 
     Args:
-        compiler: options; it takes ``-d`` and files.
+        compiler: options of a compiler that takes ``-d`` and files.
         file: name of the program to compile; ``program`` is its source.
     """
 

@@ -1,4 +1,4 @@
-"""C and C++ by GCC; Rust by rustc, without crates; Haskell by GHC and Swift, without optimization.
+"""C and C++ with GCC; Rust with rustc, without crates; unoptimized Haskell (GHC) and Swift.
 
 All C++ programs share one precompiled header of the standard library, which saves three quarters of
 the compile time. The parts of Swift's compiler are called one by one, since its driver does not
@@ -197,7 +197,7 @@ SWIFT = SandboxLanguage(
     file="main.swift",
     tools=("swiftc",),
     install="swiftlang",
-    version=(f"{_SWIFT}/bin/swift-frontend", "-version"),  # the driver leaves a directory
+    version=(f"{_SWIFT}/bin/swift-frontend", "-version"),  # the driver would leave a directory
     compile=(
         _SWIFT_COMPILE,
         (f"{_SWIFT}/bin/swift-autolink-extract", "main.o", "-o", "main.autolink"),

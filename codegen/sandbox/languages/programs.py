@@ -206,5 +206,5 @@ def built_files(output: str) -> dict[str, bytes]:
     """
     row = json.loads(output)
     if not isinstance(row, dict) or any("/" in name or name.startswith(".") for name in row):
-        raise ValueError("not the files of a build")
+        raise ValueError("not a build's files")
     return {name: base64.b64decode(content, validate=True) for name, content in row.items()}

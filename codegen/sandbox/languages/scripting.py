@@ -1,4 +1,4 @@
-"""Interpreted languages, each with its own equality of values.
+"""Interpreted languages, each with its own value equality.
 
 TypeScript runs as JavaScript: esbuild removes its types without checking them.
 """

@@ -3,7 +3,7 @@ reports their exits.
 
 This process is the first of the job's PID namespace, under the job's limits, and acts as a shell
 for its program. Like the whole job it is untrusted. The verdict depends on the data that the other
-side compares: the standard output, the file of answers, the token.
+side compares: the standard output, the answers file, the token.
 
 The order, which the driver writes with :mod:`marshal`, has
 
@@ -19,8 +19,8 @@ In mode ``stdio`` the program has its standard input and output, in mode ``run``
 as well: such a script has no tests, so the driver is at the other end of its channel. The driver
 sends descriptors, one for standard error and one for the results at the script's end, a line of
 JSON and the contents of files (:func:`codegen.sandbox.pool.read_results`). In the other modes
-the program's output is dropped and the file :data:`ANSWERS` counts: with ``isolated`` it is sent as
-the standard output, with ``in_sandbox`` it must contain the token.
+the program's output is dropped and the file :data:`ANSWERS` is used: with ``isolated`` it is sent
+as the standard output, with ``in_sandbox`` it must contain the token.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _RESET = (signal.SIGPIPE, signal.SIGXFSZ)  # signals that Python ignores
 
 
 class _FailedError(Exception):
-    """A command failed: its status and a message."""
+    """A command failed; the arguments are its status and a message."""
 
 
 def main(order: dict[str, Any], channel: wire.Channel) -> NoReturn:
@@ -124,7 +124,7 @@ def _run_script(order: dict[str, Any]) -> None:
 def _command(
     command: list[str], environment: dict[str, str], streams: tuple[int, int], otherwise: str
 ) -> None:
-    """Runs a command to its end. With standard output 2 it goes to standard error's file."""
+    """Runs a command to its end; standard output 2 redirects it to standard error's file."""
     with open(_ERRORS, "wb") as errors:
         fd = errors.fileno()
         stdin, stdout = streams
@@ -147,7 +147,7 @@ def _command(
         names = {int(each): each.name for each in signal.Signals}
         raise _FailedError("crashed", f"{names.get(number, number)} {_complaints()}".strip())
     code = os.WEXITSTATUS(status)
-    # A failed program reports the reason.
+    # A program that fails reports the reason; one that only exits may not.
     text = _complaints()
     raise _FailedError(otherwise if text else "exited", f"exit code {code} {text}".strip())
 
@@ -186,7 +186,7 @@ def _write(fd: int, data: bytes) -> None:
 
 
 def take_descriptors(channel: int) -> list[int]:
-    """Receives the driver's descriptors and closes the channel; the first is standard error."""
+    """Receives the driver's descriptors, closes the channel, and returns all but standard error."""
     driver = _socket.socket(fileno=channel)
     _, ancillary, _, _ = driver.recvmsg(1, _socket.CMSG_SPACE(2 * 4))
     driver.close()
@@ -197,7 +197,7 @@ def take_descriptors(channel: int) -> list[int]:
 
 
 def put_files(files: dict[str, bytes]) -> None:
-    """Writes executable files by relative paths, with their directories."""
+    """Writes executable files at relative paths, and creates their directories."""
     for name, content in files.items():
         os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
         with open(os.open(name, os.O_WRONLY | os.O_CREAT, 0o700), "wb") as file:

@@ -1,12 +1,12 @@
 """The job of the program under test: executes it, then answers the calls of the tests' job.
 
-The program can change any object here, so no message of this process is trusted: the other side
+The program can change any object here, so no message from this process is trusted: the other side
 determines the verdict. An honest program sends these messages:
 
     program, once executed:  ["loaded", {name: kind}], but nothing in mode stdio
                              | ["syntax_error"|"error"|"wrong"|"memory"|"exited", type, message]
     tests:                   "m" and marshal's (name, args, kwargs) | ["eval", expression]
-                             | what :mod:`..tests_side.program_proxy` lists
+                             | requests in :mod:`..tests_side.program_proxy`
     program, after a call:   ["memory"|"exited"|"too_large", type, message] | its answers
 
 ``kind`` is ``call``, ``value`` or ``module:NAME``; the C version also sends ``class``.
@@ -87,8 +87,8 @@ def main(payload: bytes, printed: bool) -> None:
 
     Args:
         payload: the mode, a newline, and the program. With ``in_sandbox`` and ``blinded``, instead
-            of the program, JSON of program, setup, test, entry_point, token and ``collected``, the
-            names of tests that the test runs itself; with mode ``run`` the order of
+            of the program, JSON with program, setup, test, entry_point, token and ``collected``,
+            the names of tests that the test runs itself; with mode ``run`` the order of
             :func:`run_and_return`. For a program in another language ``FOREIGN`` and the order of
             :mod:`.command_job`.
         printed: whether to keep the beginning of its output; otherwise descriptor 1 is its standard
@@ -139,7 +139,7 @@ def prepare() -> None:
 
 
 def run_and_return(order: dict[str, Any]) -> NoReturn:
-    """Mode ``run``: a script with other files; its standard error is kept and files may be
+    """Runs a script with other files (mode ``run``); its standard error is kept and files may be
     returned, see :mod:`.command_job`. In that case it runs in a child, so it may exit in any way.
 
     Args:
@@ -162,15 +162,15 @@ def run_and_return(order: dict[str, Any]) -> NoReturn:
 
 
 def run_script(source: str, looked_at: bool = False) -> NoReturn:
-    """Mode ``stdio``: runs a program like the interpreter runs a script, and exits like it.
+    """Runs a program, and exits, like the interpreter with a script (mode ``stdio``).
 
     The tests' side compares its output, and the kernel reports its exit status, so a program that
     ran to its end sends nothing over the channel.
 
     Args:
         source: the program.
-        looked_at: mode ``run``: an exception is printed to standard error, and the channel is
-            unused.
+        looked_at: True in mode ``run``: an exception is printed to standard error, and the
+            channel is unused.
     """
     path = os.path.join(os.getcwd(), SCRIPT)
     if looked_at and os.path.lexists(path):
@@ -278,9 +278,9 @@ def _is_from_program(error: BaseException) -> bool:
 
 
 def run_tests(payload: dict[str, Any], is_blinded: bool) -> NoReturn:
-    """Modes ``in_sandbox`` and ``blinded``: runs the program, then its tests in the same process.
+    """Runs the program, then its tests in its process (modes ``in_sandbox`` and ``blinded``).
 
-    Blinded tests run in the program's module, like in a harness in one process, and their setup
+    Blinded tests run in the program's module, as in a single-process harness, and their setup runs
     before the program; the channel's functions are made first.
     """
     sites = reporting.reporting(_channel.send)

@@ -2,11 +2,11 @@
 
     ["loaded", {}], then for each site that the tests reach
     ["report", number, [["value", tree] | ["raised", [class names], message]...]]
-    ["failed", message] for an open site that failed, and ["done", token] at their end
+    ["failed", message] for an open site that failed, and ["done", token] after the tests
     ["seen", number, tree] for a value that an open site reads
 
 The program shares the process and could forge reports, but the correct values are not in that
-process; the receiving side (``Reports`` of the other side) accepts reports only in the order of the
+process; the receiving side (``ReportedSites``) accepts reports only in the order of the
 tests' own control flow.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 from ..protocol import wire
 from ..protocol.wire import MAX_SEEN
 
-# Functions that return the plain content of an instance of a subclass, or of a library's class
+# Functions that return the plain content of an instance of a subclass, or of a library class
 # that counts as one.
 _CONTENT: dict[type, Callable[[Any], Any]] = {
     numbers.Integral: operator.index,

@@ -1,4 +1,4 @@
-"""Shared by both sides of a job: orders, values, and the collection of tests."""
+"""Code shared by both sides of a job: orders, values and test collection."""
 
 
 def words(text: str) -> frozenset[str]:

@@ -13,21 +13,21 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 HEARD = b"h"
-"""Mark in a file shared by a process of tests and the driver: the program sent data."""
+"""Mark in the file that a test process and the driver share: the program sent data."""
 
 CHANNEL_FD = 3  # the job's channel
 PRINTED_FD = 4  # pipe for the beginning of a program's output
 PRINTED_BYTES = 2000
 # Descriptors that may be attached to an order, in their order of attachment.
 FDS = ("payload", "channel", "stdin", "stdout")
-# Reasons of a job's end: its own exit or signal ("exit"); the zygote at a limit ("cpu" to
-# "output"); the driver's order; or a failed start ("failed").
+# Reasons why a job ended: its own exit or signal ("exit"); a limit that the zygote enforced ("cpu"
+# to "output"); the driver's order; or a failed start ("failed").
 Reason = Literal["exit", "cpu", "wall", "memory", "output", "order", "failed"]
 REASONS: tuple[Reason, ...] = ("exit", "cpu", "wall", "memory", "output", "order", "failed")
 
 # The prefix of the payload of a program in another language; see :mod:`..program_side.command_job`.
 FOREIGN = b"foreign\n"
-# The version of these layouts and of the functions of _launcher.
+# Version of these layouts and of the functions in _launcher.
 LAYOUT = 5
 _RUN, _KILL = 1, 2
 # operation, id, descriptors, MiB of memory, MiB of a file, open files, processes, its own /proc,
@@ -43,7 +43,7 @@ class JobRequest(NamedTuple):
     """A job to run (or, with ``kill``, to stop): its limits, and its descriptors.
 
     Attributes:
-        id: the driver's number of the job.
+        id: the driver's job number.
         fds: names from ``FDS``.
         wall_s: wall-clock limit in seconds.
         output_bytes: maximum bytes in the file ``stdout``; 0 for no limit.
@@ -101,7 +101,7 @@ class JobEnded(NamedTuple):
     """A finished job.
 
     Attributes:
-        id: the driver's number of the job.
+        id: the driver's job number.
         status: wait status, as from ``os.wait``.
         text: the beginning of its printed output; with reason ``failed``, why it did not start.
     """
@@ -116,12 +116,12 @@ class JobEnded(NamedTuple):
 
     @property
     def signal(self) -> int:
-        """The signal that killed it, or 0."""
+        """Signal that killed the job, or 0."""
         return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
 
     @property
     def exit_code(self) -> int:
-        """Its exit code, 0 if a signal killed it."""
+        """Exit code of the job; 0 if a signal killed it."""
         return os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else 0
 
     def pack(self) -> bytes:
@@ -132,11 +132,11 @@ class JobEnded(NamedTuple):
 
 
 def read_ended(packet: bytes) -> JobEnded:
-    """Parses the end of a job from a zygote's packet."""
+    """Parses a finished job from a zygote's packet."""
     number, reason, status, cpu_s, wall_s, rss_mib = _END.unpack_from(packet)
     return JobEnded(number, REASONS[reason], status, cpu_s, wall_s, rss_mib, packet[_END.size :])
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Returns names of descriptors in their order of attachment."""
+    """Returns descriptor names in attachment order."""
     return tuple(sorted(names, key=FDS.index))

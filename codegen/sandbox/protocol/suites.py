@@ -1,8 +1,8 @@
 """Runs the tests that a module defines: ``check``, :mod:`unittest` classes, and functions as pytest
 collects them. Tests that use pytest or fixtures are run by pytest itself, if it is installed.
 
-Used by the process of the tests and, in modes ``in_sandbox`` and ``blinded``, by the program's
-process, whose memory it shares: so it imports no large modules.
+Used by the tests' process and, in modes ``in_sandbox`` and ``blinded``, by the program's process,
+whose memory it shares, so it imports no large modules.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def execute(
     namespace: dict[str, object],
     raised_by_program: Callable[[BaseException], bool] = lambda _: False,
 ) -> None:
-    """Executes a module of tests. Tests may exit with code 0; a program may not.
+    """Executes a test module. Tests may exit with code 0; a program may not.
 
     Raises:
-        AssertionError: if it exits with another code.
+        AssertionError: if the tests exit with another code.
     """
     # run_collected runs its tests, and reports why one failed.
     if "unittest" in code.co_names:
@@ -62,7 +62,7 @@ def run_collected(
         entry_point: name of the argument of ``check``; empty if it takes none.
 
     Raises:
-        BadTestError: for a test that cannot be run. Any exception of the tests.
+        BadTestError: for a test that cannot be run. Any exception that the tests raise.
     """
     check = namespace.get("check")
     if entry_point and callable(check) and check is not bound.get("check"):
@@ -110,7 +110,7 @@ def _finish(result: Any, name: str) -> None:
 
 
 def _run_class(name: str, kind: type) -> None:
-    """Runs a class like pytest: a fresh instance for each method."""
+    """Runs a class like pytest, with a fresh instance for each method."""
     for method, value in list(vars(kind).items()):
         if method.startswith("test") and _is_own(value):
             instance = kind()
@@ -158,8 +158,8 @@ def _pytest() -> Any:
 
 
 def _needs_pytest(own: Mapping[str, Any], loaded: Collection[str]) -> bool:
-    """Returns True if names that a module of tests defines come from pytest, or a test takes
-    arguments, which are its fixtures.
+    """Returns True if a test module defines names from pytest, or a test takes arguments, which are
+    its fixtures.
     """
     for name, value in own.items():
         module = value.__module__ if type(value) in (types.FunctionType, type) else ""
@@ -177,8 +177,8 @@ def _needs_pytest(own: Mapping[str, Any], loaded: Collection[str]) -> bool:
 
 
 class _Collected(types.ModuleType):
-    """A module of tests for pytest: without the names of the program, and without the functions
-    that the module calls itself.
+    """Test module for pytest, without the program's names and without the functions that the
+    module calls itself.
     """
 
     def __init__(self, namespace: dict[str, Any], own: dict[str, Any]) -> None:
@@ -257,7 +257,7 @@ def _runner(pytest: Any, module: types.ModuleType) -> Any:
                 if isinstance(error, pytest.FixtureLookupError):
                     error = BadTestError(
                         f"pytest has no fixture {error.argname!r}; define it in the tests, or "
-                        "name its plugin with --packages"
+                        "pass its plugin with --packages"
                     )
                 elif isinstance(error, pytest.fail.Exception):
                     error = AssertionError(str(error)).with_traceback(error.__traceback__)

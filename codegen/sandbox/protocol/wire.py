@@ -4,12 +4,12 @@ program never is.)
 
 A value is *plain* if it consists of exact built-in types or a few exact types of the standard
 library. JSON scalars and arrays represent ``None``, ``bool``, ``int``, finite ``float``, ``str``
-and ``list``; every other type is an object with one key, its tag. Everything else, including
+and ``list``; every other plain type is an object with one key, its tag. Everything else, including
 instances of subclasses, is not plain: the caller decides how to represent it. No code from the wire
 can run here, and every size is capped, so the reader of a hostile frame gets a
 :class:`WireError`.
 
-Identity and aliasing are lost: a list that contains another list twice is decoded with two lists.
+Identity and aliasing are lost: a list that contains another list twice is decoded with two copies.
 ``not_plain`` and ``special`` handle values that are not plain.
 """
 
@@ -48,7 +48,7 @@ _SCALARS = frozenset({type(None), bool, str})
 
 
 class WireError(Exception):
-    """A frame or value breaks the format or one of its caps."""
+    """A frame or value violates the format or exceeds one of its caps."""
 
 
 class FrameTooLargeError(WireError):
@@ -56,7 +56,7 @@ class FrameTooLargeError(WireError):
 
 
 class Opaque:
-    """Represents a value that is not plain. It equals nothing, including itself."""
+    """Placeholder for a value that is not plain. It equals nothing, not even itself."""
 
     __slots__ = ("type_name",)
 
@@ -82,7 +82,7 @@ Special = Callable[[str, Any], Any]
 
 
 def pack(value: Any, not_plain: NotPlain, depth: int = 0) -> Any:
-    """Turns ``value`` into a JSON tree.
+    """Converts ``value`` to a JSON tree.
 
     Args:
         value: the value to send.
@@ -139,7 +139,7 @@ def drained(values: Iterator[object], pack_item: Callable[[object], object]) -> 
 
 
 def unpack(tree: Any, special: Special | None = None) -> Any:
-    """Turns a JSON tree back into a value; ``special(tag, content)`` handles tags that are not
+    """Converts a JSON tree back to a value; ``special(tag, content)`` handles tags that are not
     plain: by default, arrays and opaque tokens.
 
     Raises:
@@ -202,19 +202,19 @@ def opaque(value: object) -> Any:
 
 
 def of_program(value: Any) -> Any:
-    """Returns a program's value.
+    """Returns a program's value, unchanged.
 
     Raises:
-        WireError: for a range that contains nearly all numbers.
+        WireError: for a range of too many numbers.
     """
     if type(value) is range and abs(value.stop - value.start) > MAX_FRAME_BYTES * abs(value.step):
-        raise WireError("a range of too many numbers")
+        raise WireError("a range has too many numbers")
     return value
 
 
 def _text(value: Any) -> str:
     if type(value) is not str:
-        raise WireError("a malformed value: text expected")
+        raise WireError("a malformed value: string expected")
     return value
 
 
@@ -268,8 +268,8 @@ _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
     "ty": lambda content: _find_type(*map(_text, content)),
 }
 # Types whose module is imported on demand, since each module makes every fork slower: the module,
-# and the arguments of the constructor. datetime imports its names from _datetime, and tests may
-# replace them.
+# and the arguments of the constructor. _datetime is used because tests may replace the names in
+# datetime.
 RARE: dict[str, tuple[str, Callable[[Any], Sequence[str | int]]]] = {
     "Fraction": ("fractions", lambda value: (value.numerator, value.denominator)),
     "timedelta": ("_datetime", lambda value: (value.days, value.seconds, value.microseconds)),
@@ -294,7 +294,7 @@ def _make_rare(name: Any, parts: Any) -> object:
 
 
 def _find_type(module: str, name: str) -> object:
-    """Returns a class of a module that is imported here; a token if there is none."""
+    """Returns a class from a module that is imported here, or a token if not found."""
     found = type(None) if name == "NoneType" else getattr(sys.modules.get(module), name, None)
     return found if isinstance(found, type) else Opaque("type")
 
@@ -305,8 +305,8 @@ def _one_nan(number: float) -> float:
 
 
 def class_names(kind: type) -> list[str]:
-    """Returns the names of a class and its bases, with a dot before another's than the built-in
-    class of that name.
+    """Returns the names of a class and its bases, each with a leading dot if a different built-in
+    class has that name.
     """
     return [
         "." * (getattr(builtins, each.__name__, each) is not each) + each.__name__[:80]
@@ -315,7 +315,7 @@ def class_names(kind: type) -> list[str]:
 
 
 def describe_exception(error: BaseException) -> tuple[str, str]:
-    """Returns the name of the nearest built-in class of an exception, and its capped message."""
+    """Returns the name of an exception's nearest built-in class, and the capped message."""
     name = "Exception"
     for base in type(error).__mro__:
         if getattr(builtins, base.__name__, None) is base:
@@ -331,8 +331,8 @@ def describe_exception(error: BaseException) -> tuple[str, str]:
 
 
 def exception_from(name: Any, message: object) -> Exception:
-    """Rebuilds a built-in exception from its description; ``RuntimeError`` for names that are not
-    one.
+    """Rebuilds a built-in exception from its description; ``RuntimeError`` for other
+    names.
     """
     text = _text(message)[:MAX_MESSAGE_CHARS]
     kind = getattr(builtins, _text(name), None)
@@ -481,7 +481,7 @@ _encoder = json.JSONEncoder(allow_nan=False, check_circular=False)  # pack has b
 
 
 def pack_array(value: Any, pack: Callable[[Any], Any]) -> Any:
-    """Returns the tree of a value of numpy or pandas; None for all others.
+    """Returns the tree of a numpy or pandas value; None for other values.
 
     Args:
         pack: returns the tree of any value.
@@ -516,7 +516,7 @@ def _pack_ndarray(value: Any, pack: Callable[[Any], Any]) -> Any:
     if not _PLAIN_TYPE.fullmatch(value.dtype.str):
         return None
     if value.nbytes > MAX_FRAME_BYTES // 2:
-        raise WireError(f"an array of {value.nbytes} bytes")
+        raise WireError(f"an array of {value.nbytes} bytes is too large")
     flat = value.astype("i8") if value.dtype.kind in "mM" else value
     return {"nd": [value.dtype.str, list(value.shape), pack(flat.ravel().tolist())]}
 
@@ -541,7 +541,7 @@ def unpack_array(tag: str, content: Any, unpack: Callable[[Any], Any]) -> object
             package.api.extensions.ExtensionArray.__bool__ = _no_truth
         return _UNPACK[tag](package, content, unpack)
     except ImportError as error:
-        raise WireError(f"a value of {error.name}, which is not installed here") from None
+        raise WireError(f"the value needs {error.name}, which is not installed") from None
     except (TypeError, ValueError, LookupError, OverflowError, AttributeError) as error:
         raise WireError(f"a malformed array: {type(error).__name__}") from None
 
@@ -567,7 +567,7 @@ def _ndarray(numpy: Any, content: Any, unpack: Callable[[Any], Any]) -> Any:
     else:
         made = numpy.array(items, dtype=kind.kind if kind.kind in "SU" else kind)
     if made.ndim != 1 or type(shape) is not list or -1 in shape:
-        raise ValueError("not a shape")
+        raise ValueError("not an array shape")
     return made.reshape(shape) if shape else made.reshape(())[()]
 
 

@@ -1,1 +1,1 @@
-"""Runs in the process of the tests, in a different sandbox than the program."""
+"""Runs in the tests' process, in a different sandbox from the program's."""

@@ -1,6 +1,6 @@
 """Analysis of test code: side effects, names read, and tests that any program passes.
 
-A process of tests is reused for the next job only after tests that are *free of side effects*: code
+A test process is reused for the next job only after tests that are *free of side effects*: code
 that provably changes only its own names and values. Such code sets no attribute, imports only
 modules of pure functions, and uses neither escapes (``exec``, ``setattr``, dunder names) nor files
 (``open``). All other tests get a process that exits with them.
@@ -38,7 +38,7 @@ _DUNDER = words(
 
 _LOAD_NAME, _LOAD_GLOBAL = opcode.opmap["LOAD_NAME"], opcode.opmap["LOAD_GLOBAL"]
 _STORES = frozenset((opcode.opmap["STORE_ATTR"], opcode.opmap["DELETE_ATTR"]))
-_RAISE = opcode.opmap["RAISE_VARARGS"]  # also raised by assert
+_RAISE = opcode.opmap["RAISE_VARARGS"]  # also emitted for assert
 _IMPORT = opcode.opmap["IMPORT_NAME"]
 _EXTENDED = opcode.opmap["EXTENDED_ARG"]
 
@@ -72,7 +72,7 @@ def _is_free(code: types.CodeType) -> bool:
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Yields a code object and those of the functions and classes in it."""
+    """Yields a code object and the code objects of its functions and classes."""
     yield code
     for part in code.co_consts:
         if isinstance(part, types.CodeType):
@@ -100,7 +100,7 @@ def names_loaded(code: types.CodeType) -> set[str]:
 
 
 def collected_names(code: types.CodeType, names: Iterable[str]) -> set[str]:
-    """Returns the names of tests among the names loaded: ``loaded`` of ``run_collected``."""
+    """Returns the test names that code loads, for ``loaded`` of ``run_collected``."""
     if not any(name.startswith(("test", "Test")) for name in names):
         return set()
     return {name for name in names_loaded(code) if name.startswith(("test", "Test"))}
@@ -173,16 +173,16 @@ def _has_value_as_message(node: ast.AST) -> bool:
     return not isinstance(said, str) and said is not expected
 
 
-_REMEDY = "Assert what the program must return, as in `assert f(1) == 2`"
+_REMEDY = "Assert the expected result, as in `assert f(1) == 2`"
 
 
 def why_idle(text: str, entry_point: str) -> str:
-    """Explains why tests have no effect, if their source shows it, with a remedy."""
+    """Explains why tests check nothing, as far as their source shows, with a remedy."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return f"the tests pass whatever the program returns. {_REMEDY}"
-    cause = next(_causes(tree, entry_point), "they pass whatever the program returns")
+        return f"the tests pass for any result of the program. {_REMEDY}"
+    cause = next(_causes(tree, entry_point), "they pass for any result of the program")
     return f"the tests test nothing: {cause}. {_REMEDY}"
 
 
@@ -192,7 +192,7 @@ def _causes(tree: ast.Module, entry_point: str) -> Iterator[str]:
     }
     check = functions.get("check")
     if check is not None and not entry_point:
-        yield "check is defined, but no entry point is given to call it with"
+        yield "check is defined, but there is no entry point to pass to it"
     nodes = list(ast.walk(tree))
     if not tree.body:
         yield "they are empty"

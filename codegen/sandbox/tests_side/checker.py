@@ -1,4 +1,4 @@
-"""The process of the tests: runs them against a proxy of the program and sends the verdict.
+"""The tests' process: runs them against a proxy of the program and sends the verdict.
 
 It runs in its own sandbox, so the program can reach neither the tests nor the verdict: it can only
 answer with data over the channel. The verdict is one JSON object for the driver: ``status``,
@@ -7,13 +7,13 @@ that open sites read. Besides the statuses of a :class:`codegen.core.records.Ver
 ``gone``: the program's job closed the channel, and the driver knows how it exited; and
 ``bad_test``: the setup or the test is unusable.
 
-Each program has its own process, but jobs' tests share one, one after another, as long as each was
+Each program has its own process, but the tests of successive jobs share one as long as each was
 free of side effects (:mod:`.analysis`) and ended normally; a fork per job would double its cost.
 Messages over the driver's SOCK_SEQPACKET socket:
 
-    driver: (names of descriptors, CPU seconds, payload), this and in it the payload as
-            :mod:`marshal` writes it, with the descriptors ``channel``, ``note`` and, with modes
-            that have one, ``stdout``; a long payload is None, and in the file ``payload``
+    driver: (descriptor names, CPU seconds, payload), written by :mod:`marshal` like the payload
+            in it, with the descriptors ``channel``, ``note`` and, in modes that have one,
+            ``stdout``; a long payload is in the file ``payload``, and None here
     tests:  {"again", "cpu_s", "verdict"}, or ``"verdict": null`` and a file that contains it
 
 ``again`` says whether the process accepts another job.
@@ -57,7 +57,7 @@ from .analysis import (
 from .program_proxy import ProgramProxy, ProxyCallFailed, ReportedSites, failure_of
 
 MAX_PACKET = 65536
-# A process of tests is replaced at these limits.
+# A test process is replaced at these limits.
 MAX_JOBS = 1000
 MAX_CPU_S = 2.0
 MAX_RSS_KIB = 256 << 10
@@ -136,8 +136,8 @@ def _tell(driver: socket.socket, verdict: dict[str, object], again: bool, cpu_s:
 
 
 class _NotedChannel(wire.Channel):
-    """Records in a file of the driver whether the program sent data. If a signal kills this process
-    afterwards, the program has failed.
+    """Channel that records in the driver's file whether the program sent data. If a signal kills
+    this process afterwards, the program has failed.
     """
 
     def __init__(self, fd: int, note: int) -> None:
@@ -202,7 +202,7 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
 
 
 class _Yes:
-    """Equals everything."""
+    """Object that equals everything."""
 
     def __eq__(self, other: object) -> bool:
         return True
@@ -222,7 +222,7 @@ def _check_discernment(remote: ProgramProxy, tests: _Tests, in_child: bool = Fal
         in_child: whether to run them in another process, because of their side effects.
 
     Raises:
-        BadTestError: if they do.
+        BadTestError: if the tests pass for any result.
     """
     is_idle = asserts_nothing(tests.codes, tests.text)
     if not is_idle:
@@ -280,7 +280,7 @@ def _classify(error: BaseException, remote: ProgramProxy, test: str) -> tuple[st
         return "memory", "MemoryError"
     if isinstance(error, ModuleNotFoundError) and error is not remote.raised:
         return "bad_test", (
-            f"the tests import {error.name}, which the sandbox does not have. Name it with "
+            f"the tests import {error.name}, which the sandbox does not have. Pass it with "
             "--packages if it is installed; the program's names need no import"
         )
     text = "".join(traceback.format_exception_only(error)).strip()
@@ -328,7 +328,7 @@ class _Tests:
             raise BadTestError(f"{type(error).__name__}: {error}") from None
 
     def load(self) -> None:
-        """Waits for the program."""
+        """Waits until the program has been executed."""
         self._names = self._remote.load()
 
     def run(self) -> None:
@@ -338,7 +338,7 @@ class _Tests:
         self._execute()
 
     def run_outside(self, names: dict[str, Any]) -> None:
-        """Runs the outside part of blinded tests; its sites call the functions ``names``."""
+        """Runs the outside part of blinded tests; its sites call the functions in ``names``."""
         self.set_up()
         self._namespace.update(names)
         suites.execute(self._test.code, self._namespace)
@@ -346,9 +346,9 @@ class _Tests:
         suites.run_collected(self._namespace, self._test.collected, entry, self.entry_point)
 
     def expect(self, names: dict[str, str]) -> None:
-        """Sets the program's names for :meth:`run_again`; a variable is the stand-in, too.
+        """Sets the program's names for :meth:`run_again`; the stand-in replaces variables, too.
 
-        Isolated tests only call functions, so a program cannot replace these by variables.
+        Isolated tests only call functions, so a program cannot replace these with variables.
         """
         self._names, self._values = names, {n for n, kind in names.items() if kind == "value"}
 
@@ -378,7 +378,7 @@ class _Code(NamedTuple):
     Attributes:
         side_effect_free: see :mod:`.analysis`.
         names: the global names it may read.
-        collected: the names of tests that it reads.
+        collected: the test names that it reads.
     """
 
     code: types.CodeType
@@ -458,7 +458,7 @@ def _calls(remote: ProgramProxy, payload: dict[str, Any], results: list[object])
     for call in payload["calls"]:
         try:
             value = _make_call(remote, call)
-        except Exception as error:  # noqa: BLE001 - the program's, rebuilt here
+        except Exception as error:  # noqa: BLE001 - the program's error, rebuilt here
             first_error = first_error or error
             text = "".join(traceback.format_exception_only(error)).strip()
             results.append([False, text[: wire.MAX_MESSAGE_CHARS]])
@@ -474,7 +474,7 @@ def _calls(remote: ProgramProxy, payload: dict[str, Any], results: list[object])
 
 
 def _for_driver(value: object) -> object:
-    """Returns the tree of a part of a result that is not plain."""
+    """Returns the tree of a result's part that is not plain."""
     if isinstance(value, Iterator):
         return wire.drained(value, lambda item: wire.pack(item, _for_driver))
     return wire.opaque(value)
@@ -489,7 +489,7 @@ def _make_call(remote: ProgramProxy, call: list[Any]) -> Any:
 
 
 def _stdio(remote: ProgramProxy, payload: dict[str, Any], stdout: int) -> None:
-    last = remote.finish()  # None if it has run to its end
+    last = remote.finish()  # None if the program has run to its end
     if isinstance(last, list) and last:
         remote.fail(*failure_of(str(last[0]), last[1:]))
     if payload["expected_stdout"] is None:
@@ -519,8 +519,8 @@ def first_difference(written: str, expected: str) -> str:
 def _blinded(
     remote: ProgramProxy, payload: dict[str, Any], tests: _Tests, values: list[Any]
 ) -> None:
-    """Runs the outside part of tests on the reports of the program's process. Without closed sites,
-    as in mode ``in_sandbox``, that part does nothing.
+    """Runs the outside part of tests on the reports from the program's process. Without closed
+    sites, as in mode ``in_sandbox``, that part does nothing.
     """
     given = _Tests(remote, payload | payload["given"])
     reports = ReportedSites(remote.receive, remote.fail)

@@ -1,4 +1,4 @@
-"""The program from its tests' side: functions called over the channel in mode ``isolated``
+"""Access to the program from its tests: functions called over the channel in mode ``isolated``
 (:class:`ProgramProxy`), and reports of blinded tests (:class:`ReportedSites`, see
 :mod:`..program_side.reporting`).
 
@@ -30,18 +30,18 @@ MAX_BETWEEN = 1
 
 class ProxyCallFailed(BaseException):
     """A call got no usable answer. Not an Exception, so that tests do not catch it as the
-    program's.
+    program's exception.
     """
 
 
 class ProgramProxy:
-    """The program from the tests' side. The first failure is final: tests cannot catch it."""
+    """Proxy of the program for its tests. The first failure is final: tests cannot catch it."""
 
     def __init__(self, channel: wire.Channel) -> None:
         self._channel = channel
         self.calls = 0
         self.failure: tuple[str, str] | None = None
-        self.tidy = True  # False if the process of the tests cannot be reused
+        self.tidy = True  # False if the tests' process cannot be reused
         self.raised: BaseException | None = None  # the last exception of the program
         self.is_stand_in = False
         self.stub: Any = None  # stand-in for the program's answers
@@ -176,7 +176,7 @@ def failure_of(kind: str, rest: list[Any]) -> tuple[str, str]:
 
 
 class ReportedSites:
-    """The receiving side: passes the program's reported values to the blinded assertions.
+    """Receiver that passes the program's reported values to the blinded assertions.
 
     Args:
         receive: returns the next message.
@@ -224,7 +224,7 @@ class ReportedSites:
         """
         reports = self._outcomes if self._stub is None and _has_items(value) else ()
         if any(_is_empty(outcome[-1], by_numpy) for outcome in reports):
-            raise AssertionError("an empty array is compared with one that is not")
+            raise AssertionError("an empty array is compared with a non-empty one")
         return value
 
     def message(self) -> tuple[str, list[Any]]:
@@ -249,7 +249,7 @@ class ReportedSites:
         self._seen[number] = text and hashlib.sha256(text.encode()).hexdigest()
 
     def seen(self) -> list[str]:
-        """Returns the open sites that read only informative values, each with their digest."""
+        """Returns the open sites that read only informative values, each with its digest."""
         return [f"{number}:{digest}" for number, digest in self._seen.items() if digest]
 
     def end(self, kind: str, rest: list[Any]) -> NoReturn:
@@ -263,7 +263,7 @@ class ReportedSites:
         self._fail(*failure_of(kind, rest))
 
     def value(self, place: int) -> Any:
-        """Returns a site's operand, or raises the exception that computing it raised."""
+        """Returns a site's operand; fails the job if computing the operand raised an exception."""
         if self._stub is not None:
             return self._stub[0]
         try:
@@ -283,7 +283,7 @@ class ReportedSites:
         """Checks that computing a site's operand raised one of these exceptions.
 
         Raises:
-            AssertionError: if not.
+            AssertionError: if none was raised, or its message does not match.
         """
         if self._stub is not None:
             raise AssertionError("a stand-in raises nothing")
@@ -319,11 +319,11 @@ class ReportedSites:
     def bounded(self, value: Any) -> Any:
         """Returns an operand of an order comparison; rejects infinities and NaN."""
         if isinstance(value, float) and not math.isfinite(value):
-            raise AssertionError(f"{value} is compared by order")
+            raise AssertionError(f"{value} is in an order comparison")
         return value
 
     def mock(self, calls: Any) -> Any:
-        """Returns a mock with the calls that the inside part recorded."""
+        """Returns a mock with the calls that the program side recorded."""
         from unittest import mock
 
         made = mock.Mock()
@@ -366,7 +366,7 @@ def _is_telling(tree: Any) -> bool:
         ((tag, content),) = tree.items()
         if tag == "nd":  # not a bool, nor numbers such as 0, 1 and 0.5
             return content[0] != "|b1" and _is_telling(content[-1])
-        if tag in ("x", "px", "pt"):  # without the name of the type
+        if tag in ("x", "px", "pt"):  # without the type name
             content = content[1:]
         if tag in _PART_OF_FRAME:
             content = content[_PART_OF_FRAME[tag]]
@@ -375,9 +375,9 @@ def _is_telling(tree: Any) -> bool:
 
 
 def _ends_with(names: list[str], kind: type) -> bool:
-    """Returns True if a class hierarchy ends with ``kind`` and its bases, among few others.
+    """Returns True if a class hierarchy ends with ``kind``, its bases and few other classes.
 
-    A class that derives from ``kind`` and from others may have them in between.
+    A class that derives from ``kind`` and from others may have the others in between.
     """
     bases = wire.class_names(kind)
     if bases[0] not in names:

@@ -1,7 +1,7 @@
 """The engine, called from an event loop: earlier suggestions, limits, and the job queue.
 
-Only the latest request of a document counts: an older one is cancelled, waiting or running. Clients
-take turns, and requests of several documents run together (:mod:`schedule`). A
+Only the latest request of a document counts: an older one is cancelled, whether waiting or running.
+Clients take turns, and requests of several documents run together (:mod:`schedule`). A
 :class:`CompletionSource` generates the text: a model in this process
 (:mod:`codegen.server.completion.model`) or a server (:mod:`codegen.server.completion.upstream`).
 Its worker thread takes jobs from the queue.
@@ -57,7 +57,7 @@ class CompletionSource(Protocol):
 
 
 class CompletionEngine:
-    """Completes for many documents of many clients.
+    """Completes code in many documents of many clients.
 
     Attributes:
         source: the model or server that generates the text.
@@ -181,7 +181,7 @@ class RequestSuggestions:
     """Suggestions for one request.
 
     Attributes:
-        window: end of the request's prefix that was in the prompt.
+        window: end of the request's prefix that the prompt contained.
         whole: whether the window is the whole prefix.
         others: digest of all other fields of the request.
         texts: suggestions, best first; empty if there were none.
@@ -218,7 +218,7 @@ class DocumentSuggestions:
         self._sets.append(RequestSuggestions(window, whole, _others(request), texts))
 
     def find(self, request: CompletionRequest) -> tuple[str, ...] | None:
-        """Returns earlier suggestions that match a request; None if fewer than it needs."""
+        """Returns earlier suggestions that match a request; None if fewer than requested."""
         others = _others(request) if self._sets else b""
         for old in reversed(self._sets):
             typed = old.typed(request.prefix) if old.others == others else None

@@ -22,7 +22,7 @@ Precision = Literal["auto", "full"]
 # Tokens per forward pass when encoding a context; requests can be cancelled between passes.
 _CHUNK = 32
 _SAMPLE = "def mean(values):\n    return sum(values) / len(values)\n"
-_COMPILED_CHUNK = 64  # with our kernels, whose time per token does not depend on their number
+_COMPILED_CHUNK = 64  # with our kernels, whose time per token does not depend on the token count
 
 
 class CompletionModel:
@@ -85,10 +85,10 @@ class CompletionModel:
     ) -> Self:
         """Loads a model; ``dtype`` defaults to the fastest on this machine.
 
-        That is float32 for an adapter on a CPU: merged, its weights have fast kernels.
+        For an adapter on a CPU, that is float32: its merged weights have fast kernels.
 
         Raises:
-            ModelError: with the missing part and the remedy.
+            ModelError: if a required part is missing; names it and the remedy.
         """
         import torch
 
@@ -102,8 +102,8 @@ class CompletionModel:
     def _checked_cache(self) -> EditableCache:
         """Creates a cache; raises at startup if it cannot be edited.
 
-        A model whose logits change too much with quantized weights keeps its own weights: rows with
-        outliers, as in Qwen2, lose more in 8 bits.
+        A model whose logits change too much with quantized weights keeps its original weights:
+        weight rows with outliers, as in Qwen2, lose more in 8 bits.
         """
         from codegen.decoding.editing import DecodeStep, plain_product
 
@@ -124,7 +124,7 @@ class CompletionModel:
 
 
 def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
-    """Returns the short pass of models that have one, else None; always adds quantized weights.
+    """Returns the model's short pass, if any; adds quantized weights unless ``full``.
 
     In a short pass, the weights are read once for several documents.
     """
@@ -138,7 +138,7 @@ def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
         return DecodeStep(
             model,
             lambda layers: quantized_product(layers) or plain_product(layers),
-            most=None if cpu.preferable(model.dtype) else _CHUNK,  # our kernels take any number
+            most=None if cpu.preferable(model.dtype) else _CHUNK,  # our kernels accept any number
         )
     add_quantized_weights(model)
     return None

@@ -63,8 +63,8 @@ class DocumentState:
     """State of one document between requests.
 
     Attributes:
-        past: tokens decoded earlier in it.
-        quote: quote of the string that the cursor's line began in; a change requires a recompute.
+        past: tokens decoded earlier in the document.
+        quote: quote of the string in which the cursor's line begins; a change forces a recompute.
         recompute: whether to make the states exact when idle.
         doubtful: the latest prompt if its completion was uncertain, else empty.
     """
@@ -150,7 +150,7 @@ class LocalWorker(threading.Thread):
                 while job := self._queue.take(self.caches.drop, self._refresh):
                     self._end(job, schedule.start(job, self._answer(job)))
                 if not len(schedule):
-                    return  # while no job is running, take() waits for one or until stopped
+                    return  # take() returns None while no job is running only if stopped
                 for ended, outcome in schedule.round():
                     self._end(ended, outcome)
 
@@ -163,7 +163,7 @@ class LocalWorker(threading.Thread):
         self._queue.finish(job, outcome)
 
     def _refresh(self) -> bool:
-        """Makes stale states exact until a request arrives; returns True if there were any."""
+        """Makes stale states exact until a request arrives; returns True if any were stale."""
         document = self.caches.to_recompute()
         if document is None:
             return False
@@ -284,9 +284,9 @@ class _Path:
 
     Attributes:
         tokens: tokens decoded so far, including the ones before the fork.
-        seconds: second choices of the tokens decoded here: probability, position, token, and
-            ``logprob`` up to it.
-        logprob: of the tokens, except the prediction's, if the request has ``constraint``.
+        seconds: second choices for the tokens decoded in this path: probability, position, token,
+            and ``logprob`` up to it.
+        logprob: log probability of the tokens, except predicted ones, if ``constraint`` is set.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -331,7 +331,7 @@ class CandidateSearch:
         self.row = EditedRow(self.cache)
 
     def run(self) -> Passes[list[Candidate]]:
-        """Returns the candidates, best first; yields the forward passes that it needs.
+        """Returns the candidates, best first; yields the required forward passes.
 
         Raises:
             UncertainStates: if the request has ``certain`` set and approximate states may have
@@ -468,7 +468,7 @@ class _Chosen(Speculation):
 
     @property
     def predicted(self) -> Sequence[int]:
-        """Returns how many of the prediction's tokens were verified, and how many were correct."""
+        """Numbers of verified and of correct tokens of the prediction."""
         return self.tallies[0].get("", (0, 0)) if self.request.prediction else (0, 0)
 
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
@@ -477,7 +477,7 @@ class _Chosen(Speculation):
         return [walk(children, lambda node: self._choose(batch, logits[:, node]))]
 
     def _choose(self, batch: Batch, logits: torch.Tensor) -> int:
-        """Chooses a token by logits [1, V], modified in place; records rivals and doubts."""
+        """Chooses a token from logits [1, V], modified in place; records rivals and uncertainty."""
         batch.restrict(logits)
         search, request = self.search, self.request
         if request.constraint:
@@ -508,7 +508,7 @@ class _Chosen(Speculation):
             self.path.logprob = before + (float(logprobs[token]) if token == own else 0.0)
         if greedy and request.candidates > 1:
             values, ids = logits[0].float().topk(2)
-            other = int(int(ids[0]) == token)  # of two equal logits, the second may be the choice
+            other = int(int(ids[0]) == token)  # with equal logits, the second may be the choice
             if torch.isfinite(values[other]) and int(ids[other]) not in search.model.eos:
                 share = float((values[other] - torch.logsumexp(logits[0].float(), 0)).exp())
                 logprob = before + float(logprobs[ids[other]])
@@ -522,10 +522,10 @@ class _Chosen(Speculation):
         return model.vocabulary.tokens[token] or b""
 
     def _restrict(self, logits: torch.Tensor, follow: Callable[[str], Continuation]) -> None:
-        """Forbids, in logits [1, V], the tokens with which the answer could not be applied."""
+        """Forbids, in logits [1, V], tokens that would make the answer inapplicable."""
         model = self.search.model
         text = self.text.decode("utf-8", "ignore")
-        begun = self.text[len(text.encode()) :]  # first bytes of a character in several tokens
+        begun = self.text[len(text.encode()) :]  # first bytes of a character that spans tokens
         marks, copies, ends = follow(text)
         special = {
             token

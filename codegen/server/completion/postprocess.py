@@ -67,7 +67,7 @@ class OpenConstructs:
 
     Attributes:
         brackets: open brackets, outermost first.
-        quote: quote of the string or template that the text ends in, empty outside of one.
+        quote: quote of the string or template in which the text ends; empty outside strings.
         comment: whether the text ends in a comment.
         statement: start of the last statement's line: the last line start outside of strings and
             of brackets other than the braces of blocks.
@@ -85,7 +85,7 @@ def scan(text: str, language: str = "") -> OpenConstructs:
     """Scans a text, which must not begin in a string.
 
     Args:
-        language: LSP language id (``python``); unknown ones have both kinds of comments.
+        language: LSP language id (``python``); unknown languages have both kinds of comments.
     """
     pattern = _SCANNERS["#" if language in _HASH else "//" if language in _SLASH else ""]
     stack: list[str] = []
@@ -115,7 +115,7 @@ def scan(text: str, language: str = "") -> OpenConstructs:
 
 
 def comment_mark(language: str) -> str:
-    """Returns the mark of a comment that extends to the end of the line."""
+    """Returns the mark of a line comment."""
     return "//" if language in _SLASH else "#"
 
 
@@ -164,7 +164,7 @@ class StopRule:
             end = self._dedent(text, breaks)
         else:
             end = next((end for end, _ in breaks if self._closed(text[:end])), None)
-        # Line ends at the beginning do not count.
+        # Leading line ends do not count.
         lines = [start for start, _ in breaks if text[:start].strip()]
         if end is None and len(lines) >= self.max_lines:
             end = lines[self.max_lines - 1]
@@ -183,7 +183,7 @@ class StopRule:
             if not word or indentation(line) > self.base:
                 continue  # blank, incomplete, or in the block
             if word[0] in CLOSERS and scan(text[:start], self.language).brackets:
-                continue  # closes what the suggestion opened
+                continue  # closes a bracket that the suggestion opened
             return len(text[:end].rstrip())
         return None
 
@@ -293,7 +293,7 @@ def _without_next_lines(text: str, suffix: str) -> str:
 
 
 def _without_rest_of_line(text: str, suffix: str, language: str) -> str:
-    """Cuts an end that already follows the cursor."""
+    """Cuts the end of a text if the same text follows the cursor."""
     rest = re.split(_BREAK, suffix, maxsplit=1)[0].rstrip()
     if not rest.strip():
         return text
@@ -311,14 +311,14 @@ def _without_rest_of_line(text: str, suffix: str, language: str) -> str:
             return body if balanced else body[:-size]
         if whole or size >= _FEWEST:
             return body[:-size]
-    # A line that continues with the words after the cursor.
+    # A line that contains the text after the cursor.
     if len(rest) >= _FEWEST and rest in first:
         return text[: first.index(rest)]
     return text
 
 
 def _without_loops(text: str) -> str:
-    """Cuts before the third of equal lines in a row, or of equal pairs of lines in a row."""
+    """Cuts after the first of three consecutive copies of one to three lines."""
     lines = text.splitlines(keepends=True)
     for period in (1, 2, 3):
         for at in range(2 * period, len(lines) - period + 1):

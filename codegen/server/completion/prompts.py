@@ -13,7 +13,7 @@ The sentinels' templates come from the evaluation's prompt styles. A model belon
 each of the family's sentinels is one token of its vocabulary. Client prompts with sentinels of
 other families are parsed (:func:`parse_foreign`).
 
-User text never becomes a control token: text that spells one is tokenized in two parts.
+User text is never tokenized as a control token: text that spells one is tokenized in two parts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _SENTINEL = re.compile(r"<[^<>]+>|\[[A-Z]+\]")
 _PART = re.compile(r"\{(prefix|suffix)\}")
 # Families trained on both orders, or only on suffix first. With the suffix first, the typed text is
-# at the prompt's end, where it costs least.
+# at the prompt's end, where encoding it costs least.
 _SUFFIX_FIRST = ("starcoder", "santacoder", "codellama", "codestral")
 # Client layouts without a prompt style: GLM's.
 _FOREIGN = ("<|code_prefix|>{prefix}<|code_suffix|>{suffix}<|code_middle|>",)
@@ -96,18 +96,18 @@ FAMILIES = [
     if style.ask == "infill"
 ]
 _PATTERNS = [*FAMILIES, *(FimFamily("foreign", template) for template in _FOREIGN)]
-# Most specific first: the prefix between sentinels before the one at the end.
+# Most specific first: layouts with the prefix between sentinels, then with it at the end.
 _PATTERNS.sort(key=lambda family: (family.suffix_first, -len(family.template)))
 
 
 def find_family(tokenizer: PreTrainedTokenizerBase) -> FimFamily | None:
-    """Returns the model's family in its preferred layout; None without one."""
+    """Returns the model's family in its preferred layout; None if absent."""
     vocabulary = tokenizer.get_vocab()
     return preferred([family for family in FAMILIES if _has(vocabulary, family)])
 
 
 def preferred(families: Sequence[FimFamily]) -> FimFamily | None:
-    """Returns the preferred one of a model's families."""
+    """Returns the preferred family of a model."""
     if not families:
         return None
     suffix_first = any(name in families[0].name for name in _SUFFIX_FIRST)
@@ -141,14 +141,14 @@ _REPOSITORY_MARKS = {"<|repo_name|>": "\n", "<repo_name>": ""}
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Tokens of a prompt, and facts about them.
+    """Prompt tokens and their properties.
 
     Attributes:
         ids: token ids.
         rest: bytes that the first new tokens must spell (token healing).
         taken: tokens that healing removed.
-        statement: start and end token of the cursor's statement up to the cursor, which must not
-            stay stale. The text after the cursor may follow it.
+        statement: start and end token of the cursor's statement, up to the cursor; its states must
+            not stay stale. Suffix tokens may follow.
         seen: number of characters before the cursor in the prompt.
         quote: quote of the string or comment in which the cursor's line begins, or empty.
     """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """Limits per client, and limits of the server's memory.
+    """Limits per client, and memory limits of the server.
 
     Attributes:
         context_tokens: maximum prompt tokens; text farther from the cursor is omitted.
@@ -30,7 +30,7 @@ class ServerLimits:
         document_chars: maximum characters of a document; longer ones get no completions.
         body_bytes: maximum size of an HTTP body or LSP message.
         documents: number of documents whose caches are kept.
-        cache_bytes: size of all documents' keys and values; the least recently used are evicted.
+        cache_bytes: maximum size of all keys and values; least recently used ones are evicted.
         queue: maximum number of waiting requests.
         requests_per_s: mean requests per second allowed per client.
         burst: requests that one client may send at once.
@@ -109,7 +109,7 @@ class CompletionRequest:
         low_priority: whether other requests take precedence.
         wait_for_upstream: whether to wait for an unreachable upstream server until the deadline,
             instead of only briefly.
-        prediction: expected text of most of the completion. It is used as a draft, which affects
+        prediction: expected text for most of the completion. It is used as a draft, which affects
             only the time.
         acceptance_threshold: if above 0, a token of the prediction is chosen wherever its
             probability is at least this, except as the first token of a completion with
@@ -118,9 +118,9 @@ class CompletionRequest:
         first_token_thresholds: token id -> minimum probability for it to begin a completion; below
             that, the most likely other token begins it.
         top_k: number of most likely tokens to sample from; 0 for all.
-        marks: special tokens to show by name in the text; others are hidden.
-        constraint: start of the completion -> what may follow (:class:`.formats.Continuation`);
-            None allows everything.
+        marks: special tokens to show by name in the text; other special tokens are hidden.
+        constraint: start of the completion -> allowed continuations
+            (:class:`.formats.Continuation`); None allows everything.
         min_probability: with ``constraint``, a completion is cut off (``length``) when its
             probability falls below this.
         stop_search: predicate on a candidate that ends the search for more; None searches for all.
@@ -155,7 +155,7 @@ class CompletionRequest:
 
     @property
     def exact(self) -> bool:
-        """True if decoding must begin with exact states, which all but single suggestions need."""
+        """True if decoding must begin with exact states, unlike a single greedy suggestion."""
         plain = self.candidates == 1 and self.params.temperature == 0
         more = self.tokens or self.prediction or self.top_k
         return bool(more or self.first_token_thresholds) or not plain
@@ -180,7 +180,7 @@ class Candidate:
     Attributes:
         completion_tokens: number of decoded tokens.
         finish_reason: reason that decoding stopped.
-        probability: of the whole text, if the request restricts what may follow.
+        probability: probability of the whole text, if the request has ``constraint``.
     """
 
     text: str
@@ -198,7 +198,7 @@ class CompletionResult:
         reused, encoded: prompt tokens, see :class:`codegen.decoding.editing.EditReport`.
         recomputed: reused tokens that were re-encoded because the result was uncertain.
         seen: number of characters before the cursor in the prompt.
-        from_suggestion: whether it is an earlier suggestion.
+        from_suggestion: whether the result is an earlier suggestion.
         is_certain: false if re-encoding the whole prompt might change the result.
         accepted, rejected: tokens drafted from the request's prediction that the model accepted
             and rejected.
@@ -229,7 +229,7 @@ class Status:
     """The server's state, for editors to show.
 
     Attributes:
-        kind: ``Normal``, ``Inactive`` (no suggestions here), ``Warning`` or ``Error``.
+        kind: ``Normal``, ``Inactive`` (no suggestions in the file), ``Warning`` or ``Error``.
         busy: whether the server is still starting.
     """
 

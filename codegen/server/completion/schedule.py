@@ -44,7 +44,7 @@ _LOW_PRIORITY_ROUNDS = 4  # while others run, low-priority requests run only in 
 Outcome = CompletionResult | BaseException
 OnText = Callable[[str], None]
 
-QUIET_S = 0.1  # idle time before caches are refreshed; longer than between two keys
+QUIET_S = 0.1  # idle time before caches are refreshed; longer than between keystrokes
 
 
 @dataclass(eq=False)
@@ -275,7 +275,7 @@ class JobQueue:
         self._listener()
 
     def _pop(self) -> CompletionJob | None:
-        """Removes and returns the next job: real ones first, clients in turn, warm-ups last."""
+        """Removes and returns the next job: high priority first, clients in turn, warm-ups last."""
         running = {job.request.key for job in self._running}
         clients = {key.client for key in running}
         free, spare = self._together - len(running), 2 * self._together - len(running)
@@ -308,7 +308,7 @@ class JobQueue:
 
 @dataclass(eq=False)
 class _Running:
-    """Job with its work, the pass that it waits for, and the round of its last pass."""
+    """Running job: its generator, its pending forward pass, and the round of its last pass."""
 
     job: CompletionJob
     work: Passes[CompletionResult]
@@ -317,7 +317,7 @@ class _Running:
 
 
 class Schedule:
-    """Running jobs.
+    """Scheduler of running jobs.
 
     Args:
         chunk: maximum context tokens to encode per round.
@@ -346,7 +346,7 @@ class Schedule:
         return None
 
     def round(self) -> list[tuple[CompletionJob, Outcome]]:
-        """Runs a round, and resumes each job's work with the logits; returns the finished ones.
+        """Runs a round, and resumes each job's work with the logits; returns finished jobs.
 
         Cancelled jobs finish before the round.
         """

@@ -1,7 +1,7 @@
 r"""An open document: its lines, positions and changes, and the user's typing speed.
 
 This replaces pygls's document, which splits lines like Python's ``splitlines``, also at form feeds,
-U+2028 and others, so that later edits hit wrong lines; silently clamps positions beyond the text;
+U+2028 and others, so later edits change wrong lines; silently clamps positions beyond the text;
 and reads the file of a document that was never opened. Here lines end only at ``\n``, ``\r\n`` and
 ``\r``, as in the Language Server Protocol, a change that does not fit the text is an error, and no
 file is opened. Columns count bytes (utf-8), 16-bit units (utf-16) or characters (utf-32), as
@@ -45,7 +45,7 @@ class TextDocument:
         version: the editor's version number.
 
     Attributes:
-        lines: lines with their ends; at least one, and the last has no end.
+        lines: lines with their line ends; at least one, and the last has no line end.
         size: number of characters.
     """
 
@@ -191,11 +191,11 @@ _BREAKS = "\n.([{=,: "
 
 
 class TypingDelay:
-    """Delay of automatic requests until the next key; explicit ones do not wait.
+    """Delay of automatic requests until the next keystroke; explicit requests do not wait.
 
-    The delay avoids work that the next key makes useless. Within a burst of typing it is a fraction
-    of the usual time between keys. It is short because a superseded request costs at most one
-    forward pass, and the tokens that it encoded stay in the cache.
+    The delay avoids work that the next keystroke makes useless. Within a burst of typing it is a
+    fraction of the usual time between keys. It is short because a superseded request costs at most
+    one forward pass, and the tokens that it encoded stay in the cache.
 
     Args:
         longest_s: maximum delay.
@@ -220,7 +220,7 @@ class TypingDelay:
 
         Args:
             now_s: time of the request.
-            before: character before the cursor; after some, users stop to think.
+            before: character before the cursor; after some characters, users pause.
             work_s: average duration of a completion. If it is less than the time to the next key,
                 waiting saves no work.
         """

@@ -1,6 +1,6 @@
 """Selects and orders snippets of other files for a position in a document.
 
-Three kinds (:data:`KINDS`): ``definitions`` of names that the document imports or uses there,
+Three kinds (:data:`KINDS`): ``definitions`` of names that the document imports or uses near it,
 recent ``edits`` in other open files, ``similar`` snippets of other files. A chosen snippet keeps
 its position until its room is needed or its file changes. New snippets are appended, the most
 important one last, so a cached prompt stays valid up to the first new snippet.
@@ -32,7 +32,7 @@ _SIMILAR = 3
 _SAME_SEARCH = 8  # lines that the cursor may move before a new search
 _EDITS = 2
 _BEFORE_EDIT, _AFTER_EDIT = 4, 6  # lines shown around an edit
-_HEADER_CHARS = 8  # around a file's name in the prompt
+_HEADER_CHARS = 8  # characters around a file name in the prompt
 _ROOMY = 0.75  # fraction of the room to keep once it overflows
 _PARSED_CHARS = 200_000
 _NAME = re.compile(r"[^\W\d]\w{2,}")
@@ -81,7 +81,7 @@ class SnippetSet:
 
     Attributes:
         pieces: the snippets in order, each with its file's state and the number of the last choice
-            that wanted it.
+            that included it.
         choices: number of choices so far.
         searched: line of the last search for similar snippets, and the results, each with its
             file's state.
@@ -94,7 +94,7 @@ class SnippetSet:
     def arrange(
         self, wanted: Iterable[CodeSnippet], room: int, state: Callable[[str], object]
     ) -> None:
-        """Adds wanted snippets that fit, and drops ones that do not.
+        """Adds wanted snippets that fit, and drops old ones that no longer fit.
 
         Args:
             wanted: snippets, most important first.
@@ -178,7 +178,7 @@ class _Target(NamedTuple):
 
     Attributes:
         parts: parts of the module's path.
-        whole: whether the path begins at the folder, instead of being only its end.
+        whole: whether the path is complete from the folder, not only the end of a path.
     """
 
     parts: tuple[str, ...]
@@ -338,7 +338,7 @@ class FileIndex:
     def put(self, path: str, text: str, family: str, defined: Sequence[Definition]) -> None:
         """Adds or replaces a file with its text, without secrets, and its definitions.
 
-        Searches find files of the same ``family`` of languages.
+        Searches find only files of the same language ``family``.
         """
         self.remove(path)
         pieces = list(enumerate(_pieces(split_lines(text)), self._next))

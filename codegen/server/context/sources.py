@@ -98,7 +98,7 @@ class SourceFolder:
         self._rules.clear()
 
     def allowed(self, path: str, is_folder: bool = False) -> bool:
-        """Returns True if a file's or folder's name and the rules above it allow reading it."""
+        """Returns True if a file's or folder's name and ``.gitignore`` rules allow reading it."""
         parts = PurePosixPath(path).parts
         for size in range(1, len(parts) + 1):
             folder = size < len(parts) or is_folder
@@ -137,8 +137,8 @@ class SourceFolder:
         """Returns a file's text and state.
 
         Raises:
-            FileRejected: if it must not be read, or is not text.
-            OSError, InputError: if it cannot be opened, or is a link or not a plain file.
+            FileRejected: if the file must not be read, or is not text.
+            OSError, InputError: if the file cannot be opened, or is a link or not a plain file.
         """
         if not self.allowed(path):
             raise FileRejected("ignored")
@@ -162,7 +162,7 @@ class SourceFolder:
         return data, (found.st_mtime_ns, found.st_size, found.st_ino)
 
     def state(self, path: str) -> tuple[int, ...] | None:
-        """Returns a value that changes with the file; None without a file."""
+        """Returns a value that changes with the file; None if the file is missing."""
         with suppress(OSError), self._parent(path) as (directory, name):
             found = os.stat(name, dir_fd=directory, follow_symlinks=False)
             return found.st_mtime_ns, found.st_size, found.st_ino
@@ -170,7 +170,7 @@ class SourceFolder:
 
     @contextmanager
     def _parent(self, path: str) -> Iterator[tuple[int, str]]:
-        """Yields a descriptor of the path's directory, opened without following links; the name."""
+        """Yields a path's directory descriptor, opened without following links, and file name."""
         *folders, name = path.split("/")
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         descriptor = os.open(self._root, flags)

@@ -1,9 +1,9 @@
 """Definitions and imports of a source file, parsed by tree-sitter, also in incomplete code.
 
-A definition's description has what other files need: a function's signature with the first line of
-its docstring, a class with its fields and the signatures of its methods, a variable with its value
-if short. JavaScript and TypeScript require their grammars (``tree-sitter-javascript``,
-``tree-sitter-typescript``); without them they have no definitions.
+A definition's description contains the parts that other files need: a function's signature with the
+first line of its docstring, a class with its fields and the signatures of its methods, a variable
+with its value if short. JavaScript and TypeScript require their grammars
+(``tree-sitter-javascript``, ``tree-sitter-typescript``); without them they have no definitions.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class Definition:
     """Name that a file defines.
 
     Attributes:
-        owner: its class, empty at the top level.
-        line: its first line, from 0.
-        text: the description.
+        owner: class of a member; empty at the top level.
+        line: first line, from 0.
+        text: description.
     """
 
     name: str
@@ -66,9 +66,9 @@ class Import:
     """Name that a file imports from another.
 
     Attributes:
-        name: its name in this file.
-        original: its name in the other file; empty for a module.
-        module: the module as written: ``a.b``, ``..c``, ``./d``.
+        name: name in this file.
+        original: name in the other file; empty for a module.
+        module: module as written: ``a.b``, ``..c``, ``./d``.
     """
 
     name: str
@@ -88,8 +88,8 @@ def parser(language: str) -> Parser | None:
 def read(text: str, language: str) -> tuple[list[Definition], list[Import]]:
     """Returns the definitions and the imports of a file, in order; none without a grammar.
 
-    Definitions are at the top level or members of classes there; of several with the same name, the
-    first counts.
+    Definitions are at the top level or members of classes there; of several with the same name,
+    only the first is returned.
     """
     found = parser(language)
     if found is None:
@@ -181,7 +181,7 @@ def _member(outer: Node, node: Node, source: bytes) -> str:
 
 
 def _signature(node: Node, source: bytes, doc: bool = True) -> str:
-    """Returns a function without its body; other nodes whole if short, else their first line."""
+    """Returns a function without its body, or another node, whole if short, else its first line."""
     body = node.child_by_field_name("body") if node.type in _FUNCTIONS else None
     if body is None:
         text = _block(node, source)

@@ -56,7 +56,7 @@ MAX_ENTRIES = 200_000  # maximum directory entries to scan per folder
 MAX_INDEX_CHARS = 20_000_000  # maximum indexed characters per folder
 _SHARE = 0.25  # fraction of its time that the thread uses while indexing
 _NICE = 10
-_DESCRIPTION = 300  # maximum characters of a definition, or a quarter of the room
+_DESCRIPTION = 300  # maximum characters of a definition, or a quarter of the room if larger
 _PLACES = 16  # number of recent edit positions to remember
 _SAME_PLACE = 6  # lines
 
@@ -86,7 +86,7 @@ class Folder:
 
     @property
     def busy(self) -> bool:
-        """True if :meth:`step` has anything to do."""
+        """True if :meth:`step` has work to do."""
         return bool(self._pending or self._folders or self._seen is not None)
 
     def step(self) -> None:
@@ -148,7 +148,7 @@ class Folder:
         """Adds a text to the index; returns its lines without secrets.
 
         Raises:
-            FileRejected: if it must not be shown.
+            FileRejected: if the text is generated or exceeds the limits.
         """
         if is_generated(text):
             raise FileRejected("generated")
@@ -218,7 +218,7 @@ class Folder:
                 self._update(path)
             found = self._find(place, kinds, room, edited, shelf)
         wanted: list[CodeSnippet] = []
-        for pieces in found.values():  # an equal part for each kind, then the rest
+        for pieces in found.values():  # first an equal part of the room for each kind
             left = room // len(found)
             for piece in pieces:
                 left -= piece.size
@@ -273,12 +273,12 @@ Folders = dict[PurePosixPath, Folder]
 
 @dataclass
 class _Open:
-    """Document that the editor has open.
+    """Document open in the editor.
 
     Attributes:
         document: its text, modified by the event loop.
         changes: number of changes so far.
-        indexed: number of changes that the index has.
+        indexed: number of changes in the index; -1 for none.
     """
 
     document: TextDocument
@@ -347,7 +347,7 @@ class Workspace:
 
         self._call(close)
         for one in self._documents.values():
-            one.indexed = -1  # it may belong to an enclosing folder now
+            one.indexed = -1  # the document may belong to an enclosing folder now
 
     def configure(self, exclude: tuple[str, ...], closed: bool) -> None:
         """Changes the settings; if they differ, all folders are rescanned."""
@@ -375,8 +375,8 @@ class Workspace:
         return max(found, key=lambda folder: len(folder.parts), default=None)
 
     def name(self, uri: str) -> tuple[str, str]:
-        """Returns the name of a document's folder and its path relative to it; for a document
-        outside of all folders, an empty name and its file name.
+        """Returns a document's folder name and its path relative to the folder; outside of all
+        folders, an empty name and the file name.
         """
         place = self._place(uri)
         return (place[1].name, place[2]) if place else ("", uri.rpartition("/")[2])
@@ -416,7 +416,7 @@ class Workspace:
 
     def behind(self, uri: str) -> bool:
         """Returns True if another document has changed since the last choice of snippets; False for
-        a document outside of all folders, which gets none.
+        a document outside of all folders, which gets no snippets.
         """
         place = self._place(uri)
         return place is not None and any(
@@ -511,7 +511,7 @@ class Workspace:
 
 
 def _safely(action: Callable[[], None]) -> None:
-    """Runs an action; an error must not stop the thread."""
+    """Runs an action; logs errors, which must not stop the thread."""
     try:
         action()
     except Exception as error:  # noqa: BLE001 - its message may quote a file

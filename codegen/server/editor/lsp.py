@@ -65,7 +65,7 @@ class MalformedMessage:
 
 
 def read_message(stream: BinaryIO, most: int) -> bytes | MalformedMessage | None:
-    """Reads the next message's body; None at the end of the blocking stream.
+    """Reads the next message's body from a blocking stream; returns None at its end.
 
     A body of more than ``most`` bytes is read and discarded.
     """
@@ -111,11 +111,11 @@ def _to_session_alone(method: str) -> Any:
 
 
 class Protocol(LanguageServerProtocol):
-    """pygls's protocol without its own copy of the documents; survives any message.
+    """pygls's protocol without document copies; no message can stop the server.
 
     Attributes:
-        only_utf16: whether columns always count UTF-16, regardless of the editor's offer, because
-            some clients of next edits assume it.
+        only_utf16: whether columns are always in UTF-16 code units, regardless of the editor's
+            offer, because some next-edit clients assume it.
     """
 
     only_utf16 = False
@@ -125,10 +125,10 @@ class Protocol(LanguageServerProtocol):
     lsp_text_document__did_close = _to_session_alone(types.TEXT_DOCUMENT_DID_CLOSE)
 
     async def take(self, message: bytes | MalformedMessage) -> None:
-        """Handles one message, or responds with its error.
+        """Handles one message, or responds with an error.
 
         The handler's first step finishes before the next message is read, so that a request refers
-        to the text at its arrival.
+        to the text when it arrived.
         """
         if isinstance(message, MalformedMessage):
             self._refuse(None, JsonRpcInvalidRequest(message.reason))
@@ -150,7 +150,7 @@ class Protocol(LanguageServerProtocol):
             self.handle_message(structured)
         except JsonRpcException:
             if number is not None and "method" in data:
-                self._refuse(number, JsonRpcInvalidParams("The parameters do not fit the method."))
+                self._refuse(number, JsonRpcInvalidParams("The parameters are invalid."))
         except Exception as error:  # noqa: BLE001 - no message may stop the server
             # The error's message may quote the document.
             log.error("A message could not be handled: %s.", type(error).__name__)
@@ -330,7 +330,7 @@ def _add_next_edits(server: LanguageServer, session: EditorSession) -> None:
         types.CodeActionOptions(code_action_kinds=[types.CodeActionKind.QuickFix]),
     )
     async def code_action(params: types.CodeActionParams) -> list[types.CodeAction]:
-        """Returns the edit only for the user's own requests, not for those at cursor moves."""
+        """Returns the edit only for explicit requests, not for cursor moves."""
         if params.context.trigger_kind != types.CodeActionTriggerKind.Invoked:
             return []
         found = await session.next_edit(params.text_document.uri, None, params.range.start)
@@ -364,7 +364,7 @@ def _position(position: types.Position) -> dict[str, int]:
 
 
 def _certain_answer(snapshot: Snapshot, answer: CompletionResult) -> dict[str, Any]:
-    """Returns the items that replace an earlier completion's at a position."""
+    """Returns items that replace those of an earlier completion at the same position."""
     return {
         "uri": snapshot.request.key.document,
         "position": _position(snapshot.position),
@@ -373,7 +373,7 @@ def _certain_answer(snapshot: Snapshot, answer: CompletionResult) -> dict[str, A
 
 
 def _add_list(server: LanguageServer, session: EditorSession) -> None:
-    """Registers suggestions in the editor's completion list, for editors without inline ones."""
+    """Registers completion-list suggestions, for editors without inline completions."""
 
     @server.feature(
         types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=_TRIGGERS)
@@ -500,7 +500,7 @@ def read_in_thread(
     read_one: Callable[[BinaryIO, int], bytes | MalformedMessage | None],
     most: int,
 ) -> None:
-    """Puts messages of at most ``most`` bytes from a stream into a queue, and None at its end."""
+    """Queues messages of at most ``most`` bytes from a stream, and None at the stream's end."""
     loop = asyncio.get_running_loop()
 
     def read() -> None:

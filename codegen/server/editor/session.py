@@ -61,7 +61,7 @@ class EditorSettings(BaseModel):
 
     Attributes:
         max_tokens, max_lines: maximum length of a suggestion.
-        candidates: number of suggestions for an explicit request; an automatic one gets one.
+        candidates: number of suggestions per explicit request; automatic requests get one.
         multiline: whether a suggestion may have several lines.
         delay_ms: maximum delay of an automatic request while the user types.
         languages: if not empty, suggest only in these languages.
@@ -99,9 +99,9 @@ class EditorSettings(BaseModel):
     def updated(
         self, given: object, limits: requests.ServerLimits
     ) -> tuple[EditorSettings, list[str]]:
-        """Returns the settings updated with the editor's, and one line for each mistake in those.
+        """Returns the settings updated with the editor's values, and one line per invalid value.
 
-        A wrong setting keeps its old value, so that a typo does not stop the suggestions.
+        An invalid setting keeps its old value, so that a typo does not stop suggestions.
         """
         wrong: list[str] = []
         known = {name: name for name in type(self).model_fields}
@@ -123,16 +123,16 @@ class EditorSettings(BaseModel):
 
 @dataclass
 class OpenDocument:
-    """Document that the editor has open.
+    """Document open in the editor.
 
     Attributes:
-        text: its text; None if it gets no completions (a secret, too large, out of step).
+        text: current text; None without completions (may contain secrets, too large, out of sync).
         cursor: cursor of the latest request or change, moved by later changes.
-        in_step: False after a change that did not fit, until the editor sends the whole text.
+        in_step: False after a change that cannot apply, until the editor sends the whole text.
         changes: number of changes so far.
         snippets: snippets of other files that are shown to the model.
-        next_snippets: snippets chosen since then; None if unchanged.
-        chosen_at: the line that they were chosen for, the index's state, the names on the line.
+        next_snippets: newly chosen snippets, not shown yet; None if unchanged.
+        chosen_at: line number, index state and names on the line at the last choice of snippets.
     """
 
     text: TextDocument | None
@@ -149,10 +149,10 @@ class OpenDocument:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Request with the document's text at its arrival.
+    """Request, with the document's text when it arrived.
 
     Attributes:
-        changes: number of changes of the document before it.
+        changes: number of document changes before the request.
     """
 
     request: requests.CompletionRequest
@@ -174,15 +174,15 @@ class SelectedCompletion(NamedTuple):
 
 @dataclass
 class EditorSession:
-    """State of one connection.
+    """State of one editor connection.
 
     Attributes:
         exclude: path patterns from the command line, in addition to the user's.
         encoding: unit of columns.
-        workspace_uri: URI of the root.
+        workspace_uri: URI of the workspace root.
         on_status: called when the status changes, once the editor is ready.
         on_certain: called with a completion that replaces an earlier one, if the editor supports
-            that. Without it, completions are certain before they are returned.
+            that; None returns only certain completions.
         next_edits: proposes edits beyond the cursor; None disables them.
         has_inline_edits: whether an inline completion may be an edit of the cursor's line.
     """
@@ -229,7 +229,7 @@ class EditorSession:
         self.forget_snippets()
 
     def forget_snippets(self) -> None:
-        """Discards the snippets of other files after a change of the rules for them."""
+        """Discards other files' snippets after the settings or the workspace folders changed."""
         for document in self.documents.values():
             document.snippets, document.next_snippets, document.chosen_at = (), None, None
 
@@ -317,7 +317,7 @@ class EditorSession:
         self.documents.pop(uri, None)
 
     def _lose(self, uri: str, document: OpenDocument, reason: str) -> None:
-        """Stops completions until the editor sends the whole text, since they would be wrong."""
+        """Stops completions, which would be wrong, until the editor sends the whole text."""
         log.warning("A document is out of sync: %s", reason)
         document.in_step = False
         document.text = None
@@ -404,7 +404,7 @@ class EditorSession:
             now = time.monotonic()
             wait = document.delay.wait_s(now, request.prefix[-1:], engine.usual_s)
             if wait:
-                # Cancel the request for an older text immediately, not after the delay.
+                # Cancel the request for older text immediately, not after the delay.
                 engine.cancel(request.key)
                 await asyncio.sleep(wait)
         if document.latest is not snapshot:
@@ -456,7 +456,7 @@ class EditorSession:
         return chosen
 
     def _take_snippets(self, document: OpenDocument) -> bool:
-        """Shows the latest chosen snippets to the model; returns True if they differ."""
+        """Shows the latest chosen snippets to the model; returns True if they are new."""
         chosen, document.next_snippets = document.next_snippets, None
         if chosen is None or chosen == document.snippets:
             return False
@@ -464,8 +464,8 @@ class EditorSession:
         return True
 
     def _take_snippets_soon(self, document: OpenDocument) -> None:
-        """Shows the chosen snippets once typing pauses, and encodes them: all tokens after them are
-        approximate until they are re-encoded, and the next key should not wait for that.
+        """Shows the chosen snippets once typing pauses, and encodes them: all later tokens are
+        approximate until re-encoded, which must not delay the next keystroke.
         """
 
         def take() -> None:
@@ -528,7 +528,7 @@ class EditorSession:
         return in_line(found, document.text, position.line)
 
     def configure(self, given: object) -> list[str]:
-        """Applies the editor's settings, all or the ``codegen`` section; returns their mistakes."""
+        """Applies the editor's settings or their ``codegen`` section; returns the mistakes."""
         if isinstance(given, dict) and isinstance(given.get("codegen"), dict):
             given = given["codegen"]
         self.preferences, wrong = self.preferences.updated(given, self.limits)

@@ -2,7 +2,7 @@
 
 The routes are at the end. Each module is one API dialect: ``openai`` (text completions), ``chat``
 (OpenAI's chat completions, Mistral's infilling), ``llamacpp``, ``ollama``, ``tabby``. They share
-``bodies``: checked fields, streams and errors. Other packages add dialects by an entry point
+``bodies``: checked fields, streams and errors. Other packages add dialects through an entry point
 (:mod:`codegen.core.plugins`).
 """
 

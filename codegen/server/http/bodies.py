@@ -59,7 +59,7 @@ _JSON_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
 class RequestRejected(InputError):
-    """The request is rejected with a status or code of the API.
+    """Rejection of a request, with an HTTP status and an API error code.
 
     Attributes:
         code: OpenAI's error code, if any.
@@ -102,7 +102,7 @@ class JsonBody(BaseModel):
 
     Attributes:
         ignored: unknown names that a strict body accepts with any value.
-        neutral: values of unknown fields without effect, in addition to empty ones and false.
+        neutral: accepted values of unknown fields, in addition to empty values and false.
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
@@ -131,7 +131,7 @@ class JsonBody(BaseModel):
         """Checks a JSON object.
 
         Raises:
-            RequestRejected: with the first invalid field.
+            RequestRejected: if a field is invalid; names the first one.
         """
         try:
             return cls.model_validate(given)
@@ -170,10 +170,10 @@ Content = Annotated[list[TextPart], BeforeValidator(_as_parts)]
 
 
 def text_of(content: list[TextPart], where: str) -> str:
-    """Returns the text of a message's content, which errors call ``where``.
+    """Returns a message's text; errors call its content ``where``.
 
     Raises:
-        RequestRejected: for a part that is not text.
+        RequestRejected: if a part is not text.
     """
     for number, part in enumerate(content):
         if part.type != "text":
@@ -185,17 +185,17 @@ def text_of(content: list[TextPart], where: str) -> str:
 
 
 class Prediction(StrictBody):
-    """OpenAI's ``prediction``: expected text of most of the response."""
+    """OpenAI's ``prediction``: expected text for most of the response."""
 
     type: str = "content"
     content: Content
 
     @property
     def text(self) -> str:
-        """Returns the expected text.
+        """The expected text.
 
         Raises:
-            RequestRejected: for another type.
+            RequestRejected: if the type is not ``content``.
         """
         if self.type != "content":
             raise RequestRejected("prediction.type must be 'content'.", param="prediction.type")
@@ -203,10 +203,10 @@ class Prediction(StrictBody):
 
 
 def local_model(service: CompletionService, what: str) -> CompletionModel:
-    """Returns the model of this process, which ``what`` requires.
+    """Returns the model in this process, which ``what`` requires.
 
     Raises:
-        RequestRejected: with status 501, if an upstream server generates the completions.
+        RequestRejected: if an upstream server generates the completions (status 501).
     """
     source = service.engine.source
     if isinstance(source, CompletionModel):
@@ -222,7 +222,7 @@ def check_model(name: str, source: CompletionSource) -> None:
     """Checks that a request names the loaded model or none.
 
     Raises:
-        RequestRejected: with status 404, and the loaded model's name.
+        RequestRejected: if it names another model (status 404).
     """
     placeholder = "dummy"  # sent by huggingface_hub's client without a model
     known = {"", placeholder, source.name, source.name.rstrip("/").rpartition("/")[2]}
@@ -241,7 +241,7 @@ async def read_body(request: Request) -> bytes:
     """
     body = await request.body()
     if len(body) > MOST_VALUES:
-        marks, texts = _JSON_TEXT.subn(b"", body, 2 * MOST_VALUES)  # a value has a key, at most
+        marks, texts = _JSON_TEXT.subn(b"", body, 2 * MOST_VALUES)  # a value has at most one key
         if texts == 2 * MOST_VALUES or sum(map(marks.count, (b",", b"[", b"{"))) > MOST_VALUES:
             raise RequestRejected(f"The request has more than {MOST_VALUES} values.", status=413)
     return body
@@ -274,7 +274,7 @@ def first_of(answer: CompletionResult) -> Candidate:
 
 
 def snippets(pairs: list[tuple[str, str]]) -> tuple[Snippet, ...]:
-    """Converts (name, text) pairs of other files, without blank ones."""
+    """Converts (name, text) pairs of other files to snippets, without blank texts."""
     return tuple(Snippet(name, text) for name, text in pairs if text.strip())
 
 
@@ -289,7 +289,7 @@ def as_json(value: Any) -> str:
 async def event_stream(
     request: Request, events: Events, last: str | None = None
 ) -> StreamingResponse:
-    """Streams JSON objects as server-sent events; a ``type`` is the event's name.
+    """Streams JSON objects as server-sent events; a ``type`` field names the event.
 
     Args:
         request: the stream stops when its client disconnects.
@@ -297,7 +297,7 @@ async def event_stream(
 
     Raises:
         ClientDisconnected, CodegenError: if the client disconnects, or ``events`` fails, before the
-            first.
+            first event.
     """
 
     def event(value: dict[str, Any]) -> str:
@@ -312,7 +312,7 @@ async def event_stream(
 
 
 async def line_stream(request: Request, events: Events) -> StreamingResponse:
-    """Streams JSON objects, one per line (NDJSON); otherwise as :func:`event_stream`."""
+    """Streams JSON objects, one per line (NDJSON); otherwise like :func:`event_stream`."""
 
     def line(value: dict[str, Any]) -> str:
         return f"{as_json(value)}\n"
@@ -331,7 +331,7 @@ async def _stream(
     end: str,
     media_type: str,
 ) -> StreamingResponse:
-    # Wait for the first one here, so that its failure can still set the status.
+    # Wait for the first event here, so that its failure can still set the status.
     first = await unless_left(request, _first(events))
 
     async def pieces() -> AsyncIterator[bytes]:

@@ -2,8 +2,8 @@
 
 A conversation is rendered with the model's chat template. It runs in the engine together with
 editors' requests, which take precedence. Its states are cached, so the next turn encodes only new
-tokens. Text of the turns never becomes a control token. Each field is honored, has no effect on the
-text, or is rejected by name; docs/editor.md has the table.
+tokens. Text in the turns is never tokenized as control tokens. Each field is honored, ignored as it
+does not affect the text, or rejected by name; docs/editor.md has the table.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Message(bodies.StrictBody):
 
 
 class ChatBody(openai.OpenAIFields, bodies.StrictBody):
-    """OpenAI's chat completions."""
+    """Body of OpenAI's chat completions."""
 
     ignored = frozenset({
         "user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key",
@@ -67,7 +67,7 @@ class ChatBody(openai.OpenAIFields, bodies.StrictBody):
 
 
 class FimBody(bodies.StrictBody):
-    """Mistral's and DeepSeek's infilling."""
+    """Body of Mistral's and DeepSeek's infilling."""
 
     ignored = frozenset({"metadata", "prompt_cache_key"})
 
@@ -86,8 +86,8 @@ def turns_of(messages: Sequence[Message]) -> list[Turn]:
     """Converts messages for a chat template.
 
     Raises:
-        RequestRejected: for a role other than system, developer, user and assistant, and for
-            content that is not text.
+        RequestRejected: if a role is not system, developer, user or assistant, or content is not
+            text.
     """
     turns: list[Turn] = []
     for number, message in enumerate(messages):
@@ -131,7 +131,7 @@ async def conversation_request(
     Args:
         max_tokens: maximum tokens of the response; None for as many as fit.
         temperature, top_p: see :class:`SamplingParams`.
-        seed: None chooses a random one, so that the same request returns another response.
+        seed: None chooses a random one, so that repeated requests return different responses.
 
     Raises:
         RequestRejected: if the conversation is too long, or the model's template is missing or
@@ -145,7 +145,7 @@ async def conversation_request(
         text, ids = await asyncio.to_thread(conversation, model.tokenizer, turns, control)
     except ModelError as error:
         raise bodies.RequestRejected(
-            f"{error.message} Continue text with /v1/completions."
+            f"{error.message} Use /v1/completions to continue text."
         ) from None
     room = model.longest - len(ids)
     if room < 1:
@@ -216,12 +216,12 @@ async def relay(
     route: str,
     given: dict[str, Any],
 ) -> Response:
-    """Forwards a checked conversation to a route of the upstream server, and returns its response;
-    closes that connection when the client disconnects.
+    """Forwards a checked conversation to an upstream route, and returns its response; closes the
+    upstream connection when the client disconnects.
 
     Raises:
-        InputError: if the server rejects it.
-        Unavailable: if it does not respond.
+        InputError: if the upstream server rejects it.
+        Unavailable: if the server does not respond.
     """
     body = {**given, "model": upstream.name}
     if given.get("stream"):

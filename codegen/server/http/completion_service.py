@@ -34,10 +34,10 @@ _ALIKE = 0.5
 class DocumentMatcher:
     """Recognizes documents without names by their text.
 
-    A request goes to the slot whose last text shares the most lines with it, if these are at least
-    half of them; else to the least recently used slot, which drops its document. A slot in use
-    takes no second request, so that parallel requests do not cancel each other. Only hashes of the
-    lines are kept, so that a client cannot fill the memory.
+    A request goes to the slot whose latest text shares the most lines with it, if at least half of
+    them; else to a new slot or, if all exist, the least recently used one. A slot in use gets no
+    second request, so that parallel requests do not cancel each other. Only hashes of the lines are
+    kept, so that a client cannot fill the memory.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class DocumentMatcher:
         self._busy: set[DocumentKey] = set()
 
     def take(self, client: str, prefix: str, suffix: str = "") -> tuple[DocumentKey, bool]:
-        """Returns a slot's key, and True if it had another document; :meth:`release` frees it."""
+        """Returns a slot's key, and True if its document changed; :meth:`release` frees slots."""
         known = self._clients.setdefault(client, OrderedDict())
         self._clients.move_to_end(client)
         lines = _lines(prefix, suffix)
@@ -108,12 +108,11 @@ class CompletionService:
     next_edits: NextEditor | None = None
 
     async def complete(self, request: Request, asked: CompletionRequest) -> CompletionResult:
-        """Completes with the document's cache; no candidates for a file that may contain secrets.
+        """Completes with the document's cache; returns no candidates if the file may have secrets.
 
         Args:
             request: the HTTP request, whose client may disconnect.
-            asked: the completion request; its key has only the workspace, without client and
-                document.
+            asked: the completion request; its key sets only the workspace, not client and document.
 
         Raises:
             ClientDisconnected: if the client disconnects.
@@ -181,7 +180,7 @@ class CompletionService:
             self.slots.release(key)
 
     def _slot(self, client: str, asked: CompletionRequest) -> DocumentKey:
-        """Returns the key of a document without a name, to be released."""
+        """Returns the slot key of an unnamed document; the caller must release it."""
         key, other = self.slots.take(client, asked.prefix, asked.suffix)
         if other:
             self.engine.close(key)
@@ -199,7 +198,7 @@ async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Runs ``work``, and cancels it when the client disconnects.
 
     Raises:
-        ClientDisconnected: if it disconnects.
+        ClientDisconnected: if the client disconnects.
     """
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_disconnected(request))

@@ -1,8 +1,8 @@
 """llama.cpp's API: ``/infill`` and ``/props``.
 
 ``/infill`` has the fields that llama.vim and llama.vscode use. Its response has no space after
-colons, because llama.vim drops responses without ``"content":"``. Numbers above a limit of the
-engine are lowered, as in llama.cpp's server.
+colons, because llama.vim drops responses without ``"content":"``. Numbers above an engine limit are
+lowered, as in llama.cpp's server.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _rates(name: str, count: int, ms: float) -> dict[str, float]:
 
 
 def _selected(row: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
-    """Returns the requested fields under the request's names: ``timings/prompt_n``."""
+    """Returns the requested fields under the requested names, such as ``timings/prompt_n``."""
     found: dict[str, Any] = {}
     for name in wanted:
         value: Any = row

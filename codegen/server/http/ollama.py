@@ -1,4 +1,4 @@
-"""Ollama's API: ``/api/generate`` (with ``suffix``, too), ``/api/chat``, and model information.
+"""Ollama's API: ``/api/generate`` (also with ``suffix``), ``/api/chat``, and model information.
 
 Streams, Ollama's default, have one JSON object per line. Options that would change the text are
 honored or rejected; options about memory and threads are accepted and ignored.
@@ -130,14 +130,14 @@ async def _converse(
     body: _Body,
     said: Callable[[str], dict[str, Any]],
 ) -> Response:
-    """Generates the next turn of a conversation, here or with the upstream's chat completions."""
+    """Generates a conversation's next turn, in this process or with the upstream's chat route."""
     options = body.options
     max_tokens = options.num_predict if options.num_predict > 0 else None
     params: dict[str, Any] = {
         "temperature": _temperature(options, _TEMPERATURE),
         "top_p": options.top_p or _TOP_P,
     }
-    # Some servers lack these fields, so an upstream gets only ones that the client has set.
+    # Some servers lack these fields, so an upstream gets only fields that the client has set.
     more = {
         "seed": options.seed,
         "stop": options.stop,
@@ -169,7 +169,7 @@ async def _row(work: Awaitable[Any]) -> AsyncGenerator[dict[str, Any]]:
 
 
 async def _pieces(rows: AsyncGenerator[dict[str, Any]]) -> AsyncIterator[str | CompletionResult]:
-    """Converts an upstream's stream; without its token count, chunks count as tokens."""
+    """Converts an upstream's stream; without a token count, chunks count as tokens."""
     began = first = time.perf_counter()
     texts: list[str] = []
     usage, finish = None, "eos"
@@ -191,7 +191,7 @@ async def _pieces(rows: AsyncGenerator[dict[str, Any]]) -> AsyncIterator[str | C
 
 
 def _chats(service: CompletionService) -> bool:
-    """Returns True if a prompt is a user's turn."""
+    """Returns True if prompts are treated as user turns."""
     source = service.engine.source
     return not isinstance(source, CompletionModel) or bool(source.tokenizer.chat_template)
 
@@ -255,7 +255,7 @@ def _end(answer: CompletionResult, began: float) -> dict[str, Any]:
     }
 
 
-# The weights are mostly unknown, entirely so for an upstream server.
+# Most details of the weights are unknown; for an upstream server, all are.
 _DETAILS = {
     "parent_model": "",
     "format": "",

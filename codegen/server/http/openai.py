@@ -59,11 +59,10 @@ class OpenAIFields(bodies.JsonBody):
 
 
 class TextBody(OpenAIFields):
-    """Body of OpenAI's completions. Defaults of None depend on the kind of prompt.
+    """Body of OpenAI's completions. Fields that default to None depend on the kind of prompt.
 
     ``language`` and ``certain`` are extensions. If ``certain`` is false, the response is the fast
-    one, with the fields ``certain``, and ``next_edits``: whether prompts for next edits are
-    supported.
+    one and adds ``certain`` and ``next_edits`` (whether prompts for next edits are supported).
     """
 
     prompt: bodies.Strings = []
@@ -116,10 +115,10 @@ async def _next_edit(
     body: TextBody,
     asked: EditorPrompt,
 ) -> Response:
-    """Handles an editor's prompt for a next edit; a stream has the whole edit in one event.
+    """Handles an editor's prompt for a next edit; streams send the whole edit in one event.
 
     Raises:
-        RequestRejected: for fields that cannot be combined.
+        RequestRejected: if fields cannot be combined.
     """
     if body.n > 1 or body.echo:
         raise bodies.RequestRejected("A next edit requires n = 1 without echo.", param="n")
@@ -142,7 +141,7 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
     """Builds the engine's request for one prompt.
 
     Raises:
-        RequestRejected: for fields that cannot be combined.
+        RequestRejected: if fields cannot be combined.
     """
     foreign = None if body.suffix else parse_foreign(prompt)
     prefix, suffix, before = foreign or (prompt, body.suffix, "")
@@ -176,7 +175,7 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
 
 
 def check_together(service: CompletionService, n: int, given: bodies.Prediction | None) -> str:
-    """Returns the text of a prediction, after a check of fields that depend on each other.
+    """Returns a prediction's text, after checking fields that depend on each other.
 
     Raises:
         RequestRejected: if they cannot be combined; names them.

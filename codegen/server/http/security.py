@@ -1,14 +1,14 @@
 """Access control of the HTTP servers: sockets, connections, requests, the token.
 
-**Sockets.** The loopback; another address requires a token.
+**Sockets.** Servers bind to loopback; other addresses require a token.
 
 **Connections** (``_Protocol``). Request heads must arrive in time; idle connections are closed when
 there are many.
 
 **Requests** (:class:`Guard`, ASGI middleware). It checks in this order: no WebSockets; the Host
-header (421; DNS rebinding: such a page sends its own name); the page's origin (403; none is allowed
-by default); the bearer token (401); the rate (429); bodies must be declared as JSON or come with a
-bearer token, so that web forms are rejected (415); their size (413) and time to arrive (408).
+header (421; DNS rebinding pages send their own name); the page's origin (403; none is allowed by
+default); the bearer token (401); the rate (429); bodies must be declared as JSON or come with a
+bearer token, so that web forms are rejected (415); their size (413) and arrival time (408).
 
 **The token** is new in every run, and a token file is readable only by its owner.
 """
@@ -92,7 +92,7 @@ def read_token(path: Path) -> str:
 
 
 def same_token(given: str, token: str) -> bool:
-    """Compares in constant time."""
+    """Compares tokens in constant time."""
     return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode("utf-8"))
 
 
@@ -148,9 +148,9 @@ class Guard:
 
     Attributes:
         token: token that clients must send; None if the user disabled authentication.
-        hosts: names of this server in addition to the loopback's.
+        hosts: host names of this server, in addition to loopback names.
         origins: scheme, host and port of web pages that may send requests.
-        limits: sizes, rates and times.
+        limits: limits of sizes, rates and times.
         cookie: for pages, name of the cookie with the token; a URL with ``?token=`` sets it.
     """
 
@@ -212,7 +212,7 @@ class Guard:
         return {"access-control-allow-origin": origin, "vary": "origin"}
 
     def _signed_in(self, request: Request) -> Response | None:
-        """Redirects a URL with the correct token to the one without, and sets the cookie."""
+        """Sets the cookie for a URL with the correct token, and redirects to the URL without it."""
         given = request.query_params.get("token", "")
         if self.token is None or not same_token(given, self.token):
             return None
@@ -239,7 +239,7 @@ class Guard:
             raise _Refused(401, message, {"www-authenticate": "Bearer"})
 
     def _check_rate(self, client: str) -> None:
-        """Applies a token bucket per client, so that one does not starve another."""
+        """Applies a token bucket per client, so that no client starves another."""
         now = time.monotonic()
         room, last = self._buckets.pop(client, (float(self.limits.burst), now))
         room = min(self.limits.burst, room + (now - last) * self.limits.requests_per_s)
@@ -266,7 +266,7 @@ class Guard:
             async with asyncio.timeout(self.limits.read_s):
                 return await _read(receive, most)
         except TimeoutError:
-            raise _Refused(408, f"Sending took over {self.limits.read_s:g} s.") from None
+            raise _Refused(408, f"Sending the body took over {self.limits.read_s:g} s.") from None
 
 
 def _password(given: str) -> str:
@@ -280,7 +280,7 @@ def _password(given: str) -> str:
 
 
 def client_name(request: Request) -> str:
-    """Returns a client's identity: address and program."""
+    """Returns a client's identity: address and user agent."""
     address = request.client.host if request.client else "local"
     return f"{address} {request.headers.get('user-agent', '')[:80]}"
 
@@ -302,7 +302,7 @@ async def _read(receive: Receive, most: int) -> bytes:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Returns a ``receive`` for the application: the body already read, then later messages."""
+    """Returns a ``receive`` that yields the body already read, then later messages."""
     given = False
 
     async def again() -> Message:
@@ -337,12 +337,12 @@ _BACKLOG = 128
 class _Protocol(H11Protocol):
     """Closes connections that send no request or whose client does not read responses.
 
-    The head of every request must be complete ``HEADER_S`` after its first byte (or after the
-    connection was opened). A connection may be idle for ``IDLE_S`` between two requests. It is
-    closed if its client reads nothing for ``UNREAD_S``. Above ``CROWDED`` of ``MAX_CONNECTIONS``
-    connections (the same fraction of another limit), a new connection closes an idle one of the
-    peer with the most, so that no client can block others by holding connections open. Bodies and
-    responses have other limits (``ServerLimits.read_s``, ``ServerLimits.deadline_s``).
+    Each request head must be complete within ``HEADER_S`` seconds of its first byte (or of the
+    connection's start). A connection may be idle for ``IDLE_S`` between two requests. It is closed
+    if its client reads nothing for ``UNREAD_S``. Above ``CROWDED`` of ``MAX_CONNECTIONS``
+    connections (or that fraction of another limit), a new connection closes an idle one of the peer
+    with the most connections, so that no client can block others. Bodies and responses have other
+    limits (``ServerLimits.read_s``, ``ServerLimits.deadline_s``).
     """
 
     _head_timer: asyncio.TimerHandle | None = None
@@ -350,7 +350,7 @@ class _Protocol(H11Protocol):
     _since = 0.0
 
     def connection_made(self, transport: Any) -> None:
-        """Starts the timer of the first head."""
+        """Starts the timer for the first head."""
         super().connection_made(transport)
         self._since = self.loop.time()
         self._expect_head()
@@ -362,7 +362,7 @@ class _Protocol(H11Protocol):
         self._expect_head()
 
     def on_response_complete(self) -> None:
-        """Starts the timer of a next head that has begun to arrive."""
+        """Starts the timer if the next head has begun to arrive."""
         super().on_response_complete()
         self._since = self.loop.time()
         if self.conn.trailing_data[0]:
@@ -421,10 +421,10 @@ def _cancelled(timer: asyncio.TimerHandle | None) -> None:
 
 
 def check_address(host: str, token: str | None) -> None:
-    """Checks that other machines need a token.
+    """Checks that a token is required if other machines can reach the address.
 
     Raises:
-        ConfigError: if they do not.
+        ConfigError: if it is not.
     """
     if not is_loopback(host) and token is None:
         raise ConfigError(
@@ -461,14 +461,14 @@ def serve(
     sock: socket.socket,
     during: AbstractAsyncContextManager[None] | None = None,
 ) -> None:
-    """Serves within a context until SIGINT or SIGTERM, in the main thread."""
+    """Serves in the main thread, inside the context ``during``, until SIGINT or SIGTERM."""
 
     async def serving() -> None:
         async with during or nullcontext():
             await server.serve(sockets=[sock])
 
     def stop(*_: object) -> None:
-        # uvicorn's own handlers stop it; it then re-raises the signal for these.
+        # uvicorn's handlers stop the server; it then re-raises the signal for this one.
         server.should_exit = True
 
     old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -496,10 +496,10 @@ def make_server(
     grace_s: int = 2,
     stopping: Callable[[], None] | None = None,
 ) -> uvicorn.Server:
-    """Returns a server with limits.
+    """Returns a server with connection limits.
 
     Args:
-        connections: maximum open connections; 0 for as many as one user's editors need.
+        connections: maximum open connections; 0 for enough for one user's editors.
         grace_s: seconds that requests have to finish once the server stops.
         stopping: called on the event loop when the server stops; requests may still be running.
     """

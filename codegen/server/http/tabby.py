@@ -27,7 +27,7 @@ class Declaration(JsonBody):
 
 
 class Segments(JsonBody):
-    """Text around the cursor, and of other files."""
+    """Text around the cursor, and text of other files."""
 
     prefix: str = ""
     suffix: str = ""
@@ -94,7 +94,7 @@ async def health(service: CompletionService, _: Request) -> Response:
 
 
 async def events(_: CompletionService, request: Request) -> Response:
-    """Handles ``/v1/events``: accepts and drops clients' reports of user actions."""
+    """Handles ``/v1/events``: discards clients' reports of user actions."""
     await read_object(request)
     return Response(status_code=200)
 

@@ -1,1 +1,1 @@
-"""The next edit in an open document."""
+"""Proposes the next edit in an open document."""

@@ -1,14 +1,14 @@
-"""The model's response at an edit state.
+"""The model's response for an edit state.
 
 A model in this process is queried in up to three ways. If the history renames something in the
 window, the request's prediction continues that rename: the model chooses where an edit begins, and
-then accepts predicted tokens that it finds possible. "No edit" is the response if no edit can reach
-the minimum probability, and never if the program shows that one is expected
+then accepts predicted tokens above a minimum probability. The response is "no edit" if no edit can
+reach the minimum probability, but never if the program shows that one is expected
 (:func:`codegen.edits.expected_edits.is_due`). If the model begins an edit that changes nothing, it
-is queried for one at the first line that the program shows to need a change. If that changes
-nothing either, or no such line is known, its next most likely response is used, unless it is long,
-or the program shows no expected change and the model's responses include "no edit". A server is
-queried once.
+is queried for an edit at the first line that the program shows to need one. If that changes nothing
+either, or no such line is known, the next most likely response is used, unless it is long, or the
+program shows no expected change and the model's responses include "no edit". A server is queried
+once.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
     from codegen.server.completion.model import CompletionModel
 
 MOST_TOKENS = 192
-"""Per response."""
+"""Maximum tokens per response."""
 _UNLIKELY = 0.1  # below this, an edit that changes nothing counts as a model error
 _NEVER = 2.0  # above any probability
 _RIVALS = 4  # responses to search for an edit if the first one changes nothing
-_RIVAL_TOKENS = 64  # of each; no proposal if the chosen one is longer
+_RIVAL_TOKENS = 64  # maximum tokens of each; no proposal if the chosen one is longer
 _ACCEPTANCE = 0.02  # minimum probability of each token of a predicted rename
 TIMEOUT_S = 10.0
-"""Per response of a server."""
-_MOST_CHARACTERS = 16_384  # per response of a server
+"""Maximum seconds per server response."""
+_MOST_CHARACTERS = 16_384  # per server response
 
 
 async def answer(
@@ -62,13 +62,13 @@ async def answer(
 ) -> Candidate | None:
     """Returns the model's response in a format; None if it was truncated. See the module docstring.
 
-    It may be less likely than ``threshold``.
+    The response may be less likely than ``threshold``.
 
     Args:
         prompt: prompt for the edit state ``edit``, in the format.
-        threshold: minimum probability of an edit; where the format restricts answers, a less
-            likely one is cut off.
-        is_sure: directly request an edit that begins at the line that needs a change, if known.
+        threshold: minimum probability of an edit; where the format restricts answers, a less likely
+            edit is cut off.
+        is_sure: whether to first request an edit at the line that needs a change, if known.
     """
     if isinstance(engine.source, Upstream):
         return await _answer_of_server(engine.source, form, prompt)
@@ -157,7 +157,7 @@ class _Query:
         return replace(found, text=begun + found.text) if found else None
 
     async def other_than(self, first: Candidate) -> Candidate:
-        """Returns a better response than the most likely one, which is no edit, if any."""
+        """Returns a better response than ``first``, which changes nothing; else ``first``."""
         if (placed := await self.placed()) and not self.is_idle(placed):
             return placed
         prediction = self.request.prediction
@@ -180,7 +180,7 @@ class _Query:
     def is_idle(self, found: Candidate) -> bool:
         """Returns True if a response begins an edit but changes nothing.
 
-        In formats without a mark, an edit that changes nothing means "no edit".
+        In formats without a "no edit" mark, an edit that changes nothing means "no edit".
         """
         if not self.form.none or found.text == self.form.none:
             return False
@@ -245,5 +245,5 @@ async def _answer_of_server(upstream: Upstream, form: EditFormat, prompt: str) -
                     return None
     except TimeoutError:
         return None
-    # Without a reason, the stream was interrupted.
+    # Without a finish reason, the stream was interrupted.
     return Candidate("".join(parts), len(parts), "eos") if reason == "eos" else None

@@ -28,12 +28,12 @@ _BULK_CHARS, _BULK_LINES, _BULK_S = 200, 8, 1.5
 class Tracker:
     """Edits of one document since it was opened.
 
-    Consecutive changes of one line are one edit, so that a pause within a word does not end it. So
-    are changes within a second of each other, at most eight lines apart.
+    Consecutive changes of one line are one edit, so that a pause within a word does not end it.
+    Changes within a second and eight lines of each other are also one edit.
 
     Attributes:
         before: lines before the current edit; None without one.
-        done: edits before that one, oldest first.
+        done: earlier edits, oldest first.
     """
 
     before: list[str] | None = None
@@ -86,7 +86,7 @@ def _with_difference(
 ) -> list[Change]:
     """Appends the edits between two states; earlier edits move with their lines.
 
-    The lines before ``first`` are the same. This locates a deletion among equal lines.
+    The lines before ``first`` are the same, which locates a deletion among equal lines.
     """
     start = 0
     while start < min(len(before), len(after), first) and before[start] == after[start]:
@@ -128,7 +128,7 @@ class Watched:
         before, after: lines without and with the proposal.
         lines: range of the proposal's lines in ``after``, end exclusive.
         count: increments a counter.
-        since: time when it was proposed or accepted.
+        since: time of the proposal or of its acceptance.
     """
 
     edit: Edit | None
@@ -149,7 +149,7 @@ class Outcomes:
     """Outcomes of one session's proposals.
 
     Args:
-        path: the file to append them to; None to only count them.
+        path: file to append outcomes to; None only counts them.
 
     Attributes:
         watched: proposals without an outcome yet, by id.
@@ -198,7 +198,7 @@ class Outcomes:
 
     def changing(self, uri: str, now: float) -> None:
         """Decides the outcomes of a document's proposals that are old enough; called before each
-        change, so that the text is still from that time.
+        change, while the text is still the old one.
         """
         for id_, one in list(self.watched.items()):
             if one.uri == uri and now - one.since >= KEPT_S:
@@ -209,7 +209,7 @@ class Outcomes:
 
         Args:
             uri: the document; empty for all.
-            is_lost: its text is unknown, so the proposals are dropped without an outcome.
+            is_lost: whether the text is unknown, so proposals are dropped without an outcome.
         """
         for id_, one in list(self.watched.items()):
             if not uri or one.uri == uri:
@@ -271,7 +271,7 @@ def hidden_lines(state: Edit) -> frozenset[str]:
 
 
 def redacted(edit: Edit, hidden: Collection[str]) -> Edit | None:
-    """Returns the edit without secrets; None if its window or its whole history may contain one.
+    """Returns the edit without secrets; None if its window or whole history may contain secrets.
 
     Edits of the history that touched a secret are omitted.
     """
@@ -294,7 +294,7 @@ def redacted(edit: Edit, hidden: Collection[str]) -> Edit | None:
 
 
 def is_clean(text: str, hidden: Collection[str]) -> bool:
-    """Returns True if a text contains no secret and none of these lines."""
+    """Returns True if a text contains no secret and no hidden line."""
     lines = {line.strip() for line in text.split("\n")}
     return lines.isdisjoint(hidden) and redact(text) == text
 

@@ -1,4 +1,4 @@
-"""The next edit in an open document.
+"""Proposals of the next edit in an open document.
 
 :class:`NextEditor` prompts the engine's model in one format (:mod:`codegen.edits.formats`),
 unless there were no edits or a large paste. It drops responses that change nothing or only
@@ -45,14 +45,14 @@ _MOST_LINES, _MOST_WIDTH = 50_000, 240  # lines per file, characters per line on
 _REMEMBERED = 20  # rejected proposals to remember
 SEEN_S = 1.0  # time on the screen after which a proposal counts as seen
 _CHARS_A_TOKEN = 3
-_MOST_JUMPS = 2  # maximum places far from the cursor to query
+_MOST_JUMPS = 2  # maximum lines far from the cursor to query
 VIEWS = (View(), View(6, 6, 4, 500), View(4, 4, 2, 300))
 """Views of the document for the prompt, largest first; the first that fits is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One edit of a version of a document.
+    """Proposed edit of one document version.
 
     Attributes:
         id: identifier for clients that report showing or accepting it.
@@ -91,7 +91,7 @@ class _Made:
     """A proposal that was sent to the client.
 
     Attributes:
-        change: key of the proposal if it is rejected: the URI, the old and the new lines.
+        change: key of the proposal if it is rejected: URI, old lines, new lines.
         text: the document's text with the proposal, with newlines as line ends.
         count: increments a counter.
         shown_at: time when it appeared on the screen; infinity if the client did not report it.
@@ -108,15 +108,15 @@ class NextEditor:
     """Proposes next edits for the documents of one session, with prompts in one format.
 
     Args:
-        load: opens the engine of a model only for next edits; called in a thread at the first
+        load: opens the engine of a separate next-edit model; called in a thread at the first
             request. None uses the session's engine.
         outcomes: records the outcomes of proposals; by default they are only counted.
-        min_probability: minimum probability of an edit that is shown; None for the model's own
+        min_probability: minimum probability of an edit that is shown; None for the model's default
             (:attr:`codegen.models.ModelCard.min_probability`).
 
     Attributes:
         trackers: the edits of the open documents, by URI.
-        rejected: latest rejected proposals: the URI, the old and the new lines.
+        rejected: latest rejected proposals: URI, old lines, new lines.
     """
 
     def __init__(
@@ -146,8 +146,8 @@ class NextEditor:
     ) -> bool:
         """Records changes before they are applied; returns True if they accept the proposal.
 
-        They do if they produce its text, however the editor splits them. A proposal that was seen
-        and not accepted counts as rejected.
+        Changes accept a proposal if they produce its text, however the editor splits them. A
+        proposal that was seen and not accepted counts as rejected.
         """
         now = time.monotonic()
         self.trackers.setdefault(uri, Tracker()).changing(document, changes, now)
@@ -185,8 +185,8 @@ class NextEditor:
     ) -> Proposal | None:
         """Returns the next edit; None if none is worth showing.
 
-        Searches around the position, and at other lines where the program shows that a change is
-        expected (:func:`codegen.edits.expected_edits.due_lines`): a jump.
+        Searches around the position, and jumps to other lines where the program shows that a change
+        is expected (:func:`codegen.edits.expected_edits.due_lines`).
 
         Raises:
             CodegenError: if the request was cancelled, or the model's server is unreachable.
@@ -240,7 +240,7 @@ class NextEditor:
         Args:
             state: the edit state: its window is searched, its history contains all edits.
             uri: the document whose rejected proposals are not repeated.
-            is_current: whether the result is still needed.
+            is_current: returns whether the result is still needed.
         """
         asked = await self._asked(engine)
         is_private = asked.source.remote or self.outcomes.is_written
@@ -303,7 +303,7 @@ class NextEditor:
         """Returns the prompt; empty if it is too long or must not be sent to this model.
 
         Args:
-            hidden: lines that must not leave this machine (:func:`.edit_history.hidden_lines`).
+            hidden: lines that must not leave this machine (:func:`.history.hidden_lines`).
         """
         source = engine.source
         if source.remote:
@@ -328,7 +328,7 @@ class NextEditor:
     def worth_showing(
         self, engine: CompletionEngine, edit: Edit, after: str, uri: str, last: str
     ) -> Rewrite | None:
-        """Returns the change of a response, if it is worth showing.
+        """Returns a response's change if it is worth showing.
 
         Args:
             last: the file without the last edit.
@@ -416,7 +416,7 @@ def _places(state: Edit, line: int) -> list[int]:
 
 
 def in_line(found: Proposal, document: TextDocument, line: int) -> Proposal | None:
-    """Returns the proposal as a replacement within a line; None if it is not exactly that.
+    """Returns the proposal as a replacement within a line; None if that cannot express it.
 
     The lines of a proposal include their line ends, which such a replacement omits.
     """
@@ -466,7 +466,7 @@ def _end(line: str) -> str:
 def _texts(
     document: TextDocument, changes: Sequence[TextDocumentContentChangeEvent]
 ) -> Iterator[str]:
-    """Yields the text after each change, until one does not fit."""
+    """Yields the text after each change, until a change does not apply."""
     after = TextDocument("", document.encoding)
     after.lines, after.size = list(document.lines), document.size
     for change in changes:
@@ -478,7 +478,7 @@ def _texts(
 
 
 def _is_readable(document: TextDocument) -> bool:
-    r"""Returns True if the line ends are supported and the lines not too many or too long."""
+    r"""Returns True if the line ends, line count and line lengths are supported."""
     count = len(document.lines)
     if count > _MOST_LINES or document.size > count * _MOST_WIDTH:
         return False

@@ -56,7 +56,7 @@ def make_app(
 
 
 def most_limits(cpu_s: float, memory_mib: int) -> Limits:
-    """Returns the maximum limits of a job, including limits without an option."""
+    """Returns a job's maximum limits, including those without a command-line option."""
     return Limits(cpu_s, memory_mib, output_bytes=4 << 20, file_mib=64, processes=512)
 
 
@@ -81,8 +81,8 @@ async def judge(service: SandboxService, request: Request) -> Response:
 
 
 async def judge_many(service: SandboxService, request: Request) -> Response:
-    """Handles ``/v1/judge_many``: ``{"jobs": [...]}``. Streams one JSON line per verdict on
-    completion, with the job's ``key``, or its index in the request. A line with ``error`` instead
+    """Handles ``/v1/judge_many``: ``{"jobs": [...]}``. Streams each verdict as a JSON line when its
+    job finishes, with the job's ``key`` or its index in the request. A line with ``error`` instead
     of a status means that the job has no verdict.
     """
     given = await read_object(request)
@@ -121,7 +121,7 @@ async def judge_many(service: SandboxService, request: Request) -> Response:
 
 
 async def _info(service: SandboxService, _: Request) -> Response:
-    """Handles ``/v1/info``: returns what affects verdicts here, and the server's load."""
+    """Handles ``/v1/info``: returns the settings that affect verdicts, and the server's load."""
     return _json(
         {
             "sandbox": service.sandbox.describe(),

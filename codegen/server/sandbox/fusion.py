@@ -3,11 +3,11 @@
 Fields, defaults, nulls and the rule for ``status`` are as in SandboxFusion's
 ``sandbox/server/sandbox_api.py`` (commit 469de08). Differences:
 
-- Languages have SandboxFusion's names and this toolkit's; languages that the server was not started
-  with are rejected. Compilers have fixed limits; ``compile_timeout`` is ignored.
+- Languages may have SandboxFusion's or this toolkit's names; languages not enabled at startup are
+  rejected. Compilers have fixed limits; ``compile_timeout`` is ignored.
 - ``run_timeout`` is CPU time; wall time is limited to twice as much.
 - ``memory_limit_MB`` is always enforced; the default is the server's.
-- Output is cut at 1 MiB, and a line marks the cut.
+- Output is truncated at 1 MiB, with a line that says so.
 - ``files`` and ``fetch_files`` are paths below the working directory; others are rejected (422).
   After a timeout no files are fetched.
 - A program has no access to the network, the server's environment or the host's files.
@@ -62,7 +62,7 @@ class RunCodeRequest(BaseModel):
         """Returns the script to run, with allowed limits and language.
 
         Raises:
-            InputError: for another language, and for invalid files.
+            InputError: if the language is not enabled or a file is invalid.
         """
         language = known_language(self.language, languages)
         files = {}

@@ -107,10 +107,10 @@ class SandboxService:
         self._room = math.ceil(self.sandbox.capacity * _AHEAD)
 
     def admit(self, client: str, count: int) -> None:
-        """Checks that a request with this number of jobs fits.
+        """Checks that the queues have room for a request's jobs.
 
         Raises:
-            Overloaded: if it does not fit. Unavailable: once the server is stopping.
+            Overloaded: if a queue lacks room. Unavailable: once the server is stopping.
         """
         if self._stopping:
             raise Unavailable("The server is stopping.")
@@ -133,7 +133,7 @@ class SandboxService:
         ``key`` is a hash of everything that affects the outcome; "" always runs the job.
 
         Raises:
-            SandboxFault: if the sandbox failed. Unavailable: if the server stops before it runs.
+            SandboxFault: if the sandbox failed. Unavailable: if the server stops first.
         """
         key = key and f"{client}\n{key}"
         if key and key in self._kept:
@@ -266,7 +266,7 @@ class SandboxService:
         self._forget(entry)
         if not entry.done.done():
             entry.done.set_exception(error)
-            entry.done.exception()  # marks it as retrieved, in case no request is waiting
+            entry.done.exception()  # marks the error as retrieved, in case no request is waiting
 
     def _drop(self, entry: _Entry) -> None:
         """Drops a job that no request needs any more."""
@@ -307,7 +307,7 @@ class LimitsBody(StrictBody):
     open_files: int | None = None
 
     def limits(self, most: Limits) -> Limits:
-        """Returns these limits, none above ``most``.
+        """Returns these limits, capped at ``most``.
 
         Raises:
             RequestRejected: if a limit is too small for the sandbox.
@@ -371,7 +371,7 @@ class JobBody(StrictBody):
         """Returns a hash of everything that affects the verdict; empty if it must not be cached."""
         if not self.cache:
             return ""
-        # In the request's order, because a program may see the order of a dictionary's keys.
+        # Keys keep the request's order, because a program may depend on it.
         what = json.dumps(self.model_dump(exclude={"key", "cache"}))
         return hashlib.sha256(what.encode("ascii")).hexdigest()
 
@@ -380,7 +380,7 @@ def known_language(name: str, languages: Sequence[str]) -> str:
     """Returns the canonical name of a language that the server runs.
 
     Raises:
-        RequestRejected: as 422, with the list.
+        RequestRejected: if the language is not enabled (status 422).
     """
     with suppress(ConfigError):
         if (found := name if name == "python" else find(name).name) in languages:

@@ -48,13 +48,13 @@ _HEADERS = {
 }
 
 
-_FRESH_S = 2.0  # minimum age of the list of runs before a refresh,
-_SHARE = 20  # at least this many times the duration of a refresh
+_FRESH_S = 2.0  # minimum age of the run list before a refresh, in seconds
+_SHARE = 20  # minimum age, as a multiple of the last refresh's duration
 
 
 @dataclass(slots=True)
 class RunSource:
-    """A run, or files outside of runs, with its tables by name.
+    """A run, or files outside runs, with their tables by name.
 
     ``name`` is the path from the command line; ``run`` is None for files.
     """
@@ -68,7 +68,7 @@ class RunSource:
 
     @property
     def score(self) -> Score | None:
-        """Returns the run's score, if it has a readable one."""
+        """The run's score; None if missing or unreadable."""
         try:
             changed = (self.folder / "score.json").lstat().st_mtime
         except OSError:
@@ -93,7 +93,7 @@ class RunSource:
 
 
 class Library:
-    """Sources in directories and JSONL files.
+    """Runs and JSONL files to show, by name.
 
     Raises:
         InputError: if a path does not exist or has no data to show.
@@ -161,14 +161,14 @@ def _tables_of_run(run: run_index.Run) -> list[RecordTable]:
 
 
 def _files(folder: Path, patterns: Sequence[str]) -> Sequence[Path]:
-    """Returns the files of the first matching pattern; unfinished data runs have other files."""
+    """Returns the files of the first matching pattern, in ``.partial`` for unfinished data runs."""
     if (folder / ".partial").is_dir() and not (folder / "manifest.json").exists():
         folder = folder / ".partial"
     found = ([p for p in sorted(folder.glob(name)) if p.is_file()] for name in patterns)
     return next(filter(None, found), [])
 
 
-# Kind of a run -> its tables: name, title, and glob patterns of their files.
+# Run kind -> tables: name, title, and glob patterns of the files.
 _TABLES: Mapping[str, Sequence[tuple[str, ...]]] = {
     "data": [("texts", "Texts", "data-*.jsonl"), ("rejects", "Rejected examples", "rejects.jsonl")],
     "evaluation": [
@@ -182,7 +182,7 @@ _TABLES: Mapping[str, Sequence[tuple[str, ...]]] = {
 
 
 class PageNotFound(Exception):
-    """A URL without a page."""
+    """The URL has no page."""
 
 
 def make_app(library: Library, token: str | None, port: int, hosts: frozenset[str]) -> Guard:
@@ -208,7 +208,7 @@ Page = Callable[[Library, QueryParams], Response]
 
 
 async def _answer(library: Library, page: Page, request: Request) -> Response:
-    """Renders a page in a thread, because it may have to index a file first."""
+    """Renders a page in a thread, because a file may have to be indexed first."""
     try:
         response = await run_in_threadpool(page, library, request.query_params)
     except PageNotFound as error:
@@ -265,7 +265,7 @@ class TableQuery:
     page: int = 1
 
     def link(self, path: str = "/rows", *, page: int = 1, **change: Any) -> str:
-        """Returns the URL of this selection, with changes."""
+        """Returns the URL of this selection with changes applied."""
         wanted = replace(self.wanted, **{k: v for k, v in change.items() if k in _SELECTION})
         more = {k: v for k, v in change.items() if k not in _SELECTION}
         return url(
@@ -280,7 +280,7 @@ class TableQuery:
         )
 
     def only(self, name: str, value: str) -> str:
-        """Returns the URL of this table's rows with one value of a facet."""
+        """Returns the URL of this table's rows with one facet value."""
         return self.link(filters=((name, records.as_value(value)),), text="", sort="")
 
 
@@ -318,7 +318,7 @@ def _place(library: Library, query: QueryParams) -> TableQuery:
 
 
 def _numbered(place: TableQuery, key: str) -> tuple[int, TableRow]:
-    """Returns the row of a table that a link refers to, and its number."""
+    """Returns the number and contents of the row that a link refers to."""
     number = place.table.number_of(key)
     if number is None:
         raise PageNotFound(f"{place.source.name} has no row {key!r}.")

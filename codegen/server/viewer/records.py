@@ -1,7 +1,7 @@
 """Converts a record for display: facts, texts, and the steps that produced it.
 
 A record's kind follows from its keys; records of other tools are shown as JSON. The values to
-filter and sort by are read once from each record (:func:`facts_of`), the rest on display.
+filter and sort by are read once from each record (:func:`facts_of`), other values on display.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class TextBlock:
 
     @property
     def text(self) -> str:
-        """Returns the text to copy."""
+        """Text to copy."""
         if self.spans:
             return "".join(text for text, _ in self.spans)
         return "\n".join(line for kind, line in self.lines if kind != "del")
@@ -64,8 +64,8 @@ class RecordPage:
         status: a verdict, or empty; ``message`` explains it, ``output`` is the program's output.
         facts: short values by name.
         rewards: name -> (value, reason).
-        pieces: its texts.
-        steps: (caption, lines) of each of its states; ``prompt`` is their common prompt.
+        pieces: texts of the record.
+        steps: (caption, lines) of each state of the text; ``prompt`` is their common prompt.
     """
 
     label: str
@@ -101,7 +101,7 @@ _KEYS: Mapping[Kind, Sequence[str]] = {
 
 
 def facts_of(row: Any) -> RecordFields:
-    """Returns the facts of a decoded line; none if it is not an object."""
+    """Returns the facts of a decoded line; empty if it is not an object."""
     if not isinstance(row, dict):
         return RecordFields("", {}, {})
     kind = kind_of(row)
@@ -175,7 +175,7 @@ def preview_of(row: Any) -> str:
 
 
 def show(row: Any, verdict: Mapping[str, Any] | None = None, program: str = "") -> RecordPage:
-    """Converts a decoded line for display; a sample with its verdict and program, if known."""
+    """Converts a decoded line for display; samples have a verdict and program, if known."""
     try:
         return _SHOW[kind_of(row)](row, verdict or {}, program)
     except (CodegenError, TypeError, ValueError, KeyError, AttributeError) as error:
@@ -201,7 +201,7 @@ def _text(row: dict[str, Any], _: Mapping[str, Any], __: str) -> RecordPage:
     try:
         steps = list(_bounded(_steps(text)))
     except CodegenError as error:
-        note = f"Its steps cannot be shown: {error}"
+        note = f"The steps cannot be shown: {error}"
     spans = [(segment.text[:_MOST_SHOWN], bool(segment.train)) for segment in text.segments]
     pieces = [TextBlock("Text", spans=spans, is_open=not steps)]
     facts = {name: _short(value) for name, value in text.meta.items()}
@@ -342,7 +342,7 @@ _SHOW: Mapping[Kind, Callable[[Any, Mapping[str, Any], str], RecordPage]] = {
 
 
 def as_value(text: str) -> str:
-    """Escapes a text for a page, so that a form sends the same text back."""
+    """Escapes a string for a page, so that a form returns the same string."""
     return text if text.isprintable() else as_text(text)
 
 
@@ -392,7 +392,7 @@ def _bounded(steps: Iterable[tuple[str, Lines]]) -> Iterator[tuple[str, Lines]]:
 
 
 def _steps(text: TrainingText) -> Iterator[tuple[str, Lines]]:
-    """Yields the states of a training record: edit by edit, or the edits of a history.
+    """Yields a training record's states: edit by edit, or the edits of a history.
 
     Raises:
         CodegenError: if they cannot be determined.
@@ -409,7 +409,7 @@ def _steps(text: TrainingText) -> Iterator[tuple[str, Lines]]:
 
 
 def _next_edit(text: TrainingText) -> Iterator[tuple[str, Lines]]:
-    """Yields the history, and the edit that follows it."""
+    """Yields the edits of the history, then the next edit."""
     found = read_prompt(str(text.meta["format"]), text.prompt)
     if found is None:
         return

@@ -33,7 +33,7 @@ class Lines:
     """JSONL file that other processes may append to, truncate, or replace at any time.
 
     Args:
-        path: the file; a missing one has no lines.
+        path: the file; if missing, it has no lines.
         on_row: called with the value of each line (None if it is not JSON), in order, during
             indexing. After ``on_reset`` it restarts from the first line.
         on_reset: called when the file no longer has the indexed lines.
@@ -51,7 +51,7 @@ class Lines:
         return len(self.starts) - 1
 
     def refresh(self) -> bool:
-        """Reads appended lines, or all if the file was replaced or truncated; True on a change."""
+        """Reads new lines, or all of a replaced or truncated file; returns True on a change."""
         with self._opened() as file:
             if file is None:
                 return self._reset(None)
@@ -107,7 +107,7 @@ class Lines:
             return [os.pread(file, starts[n + 1] - starts[n], starts[n]) for n in numbers]
 
     def search(self, text: str) -> Iterator[int]:
-        """Yields the numbers of lines with a string, at any depth, that contains the text.
+        """Yields the numbers of lines in which a string at any depth contains the text.
 
         Keys are ignored, and so is the case of ASCII letters. A line is parsed only if its bytes
         contain the text's longest word that JSON does not escape.
@@ -175,7 +175,7 @@ _MISSING = -1
 
 
 class TableRow(NamedTuple):
-    """Row: number of its file, line, value (None if it is not JSON) and verdict."""
+    """Row: file number, line number, value (None if not JSON) and verdict."""
 
     file: int
     line: int
@@ -232,11 +232,11 @@ class _File:
 
 
 class RecordTable:
-    """Rows of the same kind; thread-safe.
+    """Table with rows of one kind; thread-safe.
 
     Args:
         paths: returns the current files, in order.
-        verdicts: a file of verdicts, if the rows are samples.
+        verdicts: verdict file, if the rows are samples.
     """
 
     def __init__(
@@ -420,7 +420,7 @@ def _filled(column: Sequence[float], count: int, missing: float) -> np.ndarray:
 
 
 def _keys(files: Sequence[_File], unknown: int) -> Ints:
-    """Returns one number [rows] per sample's problem and index, ``unknown`` where missing."""
+    """Returns one key [rows] per sample from problem and index, ``unknown`` where missing."""
     problems, indices = _codes(files, "problem"), _values(files, "index")
     known = (problems >= 0) & (indices >= 0) & (indices < 1 << 31)
     numbers = problems * (1 << 32) + np.where(known, indices, 0).astype(np.int64)

@@ -280,7 +280,7 @@ def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No reference set"):
         open_reference(str(tmp_path / "nothing.jsonl"))
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(InputError, match="has an unknown kind"):
+    with pytest.raises(InputError, match="has an unknown file type"):
         open_reference(str(tmp_path / "a.txt"))
     whole = gzip.compress(b'{"prompt": "x y z"}\n' * 1000)
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])

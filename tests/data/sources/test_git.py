@@ -268,7 +268,7 @@ def test_a_received_repository_does_not_lead_to_one_of_the_user(
     commit(private, git, {"pkg/a.py": "key = 'secret'\n"}, "Private")
     lead_away(evil, private)
     for path in (evil, evil.parent):
-        with pytest.raises(InputError, match="leads out of its repository"):
+        with pytest.raises(InputError, match="points outside its repository"):
             list(open_source(f"git:{path}"))
 
 
@@ -284,5 +284,5 @@ def test_shared_objects_of_the_user_are_read_and_linked_worktrees_are_not(
     names = [i.source for i in open_source(f"git:{tmp_path}") if isinstance(i, Example)]
     assert names == ["bare", "project", "shared"]
     git("worktree", "add", "-q", str(tmp_path / "tree"), "-b", "side")
-    with pytest.raises(InputError, match="leads out of its repository"):
+    with pytest.raises(InputError, match="points outside its repository"):
         list(open_source(f"git:{tmp_path / 'tree'}"))

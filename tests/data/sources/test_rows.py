@@ -110,7 +110,7 @@ def test_languages_and_rows_without_an_instruction(tmp_path: Path, kind: str) ->
     assert {e.instruction for e in examples(items)} == {""}
     source = open_source(str(path), instruction_column="", language="Rust")
     assert {e.language for e in examples(list(source))} == {"rust"}
-    with pytest.raises(ConfigError, match="'a b' is not the name of a language"):
+    with pytest.raises(ConfigError, match="'a b' is not a language name"):
         open_source(str(path), language="a b")
     with pytest.raises(InputError, match="no column ''"):
         list(open_source(str(path), instruction_column="", program_column=""))
@@ -290,6 +290,6 @@ def test_mbpp_is_the_hub_data_set_with_its_own_columns() -> None:
 def test_what_is_no_source(tmp_path: Path, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rows.csv").write_text("a,b\n")
-    with pytest.raises(InputError, match=r"A source is a \.jsonl") as caught:
+    with pytest.raises(InputError, match=r"Pass a \.jsonl") as caught:
         open_source(spec)
     assert spec in str(caught.value)

@@ -91,8 +91,8 @@ def test_names() -> None:
     for spec, message in {
         "puzzles:star": "Unknown puzzles 'star'",
         "puzzles:star-easy:tset": "no split 'tset'",
-        "puzzles:star-easy:test:0": "has the count '0'",
-        "puzzles:star-easy:test:-3": "has the count '-3'",
+        "puzzles:star-easy:test:0": "has an invalid count '0'",
+        "puzzles:star-easy:test:-3": "has an invalid count '-3'",
         "puzzles:star-easy:test:9:9": "is not a puzzle name",
     }.items():
         with pytest.raises(ConfigError, match=message):

@@ -254,7 +254,7 @@ def test_options_are_read_from_texts() -> None:
 @pytest.mark.parametrize(
     ("name", "given_options", "message"),
     [
-        ("rgp", {}, "Rules are: rpg"),
+        ("rgp", {}, "Choose one of: rpg"),
         ("rpg", {"kmin": 3}, "Did you mean 'k_min'"),
         ("rpg", {"k_min": "three"}, "whole number"),
         ("rpg", {"k_min": 2.5}, "whole number"),

@@ -229,7 +229,7 @@ def test_stops_and_models_that_do_not_fit(llama: Any) -> None:
     strategy = rsd.RecursiveSpeculation(llama, shape, [0])
     loop.decode(llama, [row], on_token=on_token, strategy=strategy, **options)
     assert row.tokens == seen and len(seen) == 5 and row.finish == "stop"
-    with pytest.raises(ModelError, match="draft model has 7 tokens"):
+    with pytest.raises(ModelError, match="vocabulary has 7 tokens"):
         strategy = rsd.RecursiveSpeculation(small(0, vocabulary=7), shape, [0])
         loop.decode(llama, [row], strategy=strategy, **options)
     assert vocabulary != 7

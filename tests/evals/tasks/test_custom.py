@@ -120,7 +120,7 @@ def test_limits_of_a_row_hold(write_rows: Callable[[list[Any]], Path], sandbox: 
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"prompt": "x"}, "rows.jsonl:1: the row does not say how to score an answer"),
+        ({"prompt": "x"}, "rows.jsonl:1: the row has no column for scoring answers"),
         ({"prompt": "x", "tests": "", "answer": ""}, "has tests and answer"),
         ({"tests": "x"}, "the field 'prompt' is missing"),
         ({"prompt": 1, "tests": "x"}, "the field 'prompt' is not a string"),

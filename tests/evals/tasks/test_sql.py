@@ -118,7 +118,7 @@ def test_databases_are_found_in_an_archive_and_made_of_a_script(
     with pytest.raises(InputError, match="not a plain"):
         tasks.load("spider", str(source))
     source.write_text(json.dumps({**ROWS[0], "db_id": "lost"}))
-    with pytest.raises(InputError, match="No database of"):
+    with pytest.raises(InputError, match="No database next to"):
         tasks.load("spider", str(source))
 
 

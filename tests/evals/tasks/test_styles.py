@@ -155,7 +155,7 @@ def test_a_changed_style_of_the_same_name_is_another_run(
         ("a: {ask: code, read: append, stop: ['']}", "stop is .*must be a list of texts"),
         ("a: {ask: code, read: append, template: x}", r"must contain \{prompt\} once"),
         ("a: {ask: infill, read: append}", r"must contain \{prefix\} once"),
-        ("chat: {ask: code, read: append}", "name of a built-in one"),
+        ("chat: {ask: code, read: append}", "has a built-in style's name"),
     ],
 )
 def test_wrong_styles_are_named(tmp_path: Path, text: str, said: str) -> None:

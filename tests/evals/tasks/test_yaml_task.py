@@ -124,7 +124,7 @@ def test_another_source_in_place_of_the_files(tmp_path: Path) -> None:
         ({"problems": "/etc/passwd"}, "not a plain file name"),
         ({"problems": "none.jsonl"}, "none.jsonl"),
         ({"solution": "cod"}, r"sums\.jsonl:1: unknown column 'cod' in solution"),
-        ({"tests": None}, "does not say how to score an answer"),
+        ({"tests": None}, "has no column for scoring answers"),
         ({"tests": "{{ nam }}"}, "template of tests cannot be rendered: 'nam' is undefined"),
         ({"prompt": "{{ name"}, "template of prompt is not valid"),
         ({"prompt": None}, "'prompt' is missing"),

@@ -54,7 +54,7 @@ def rows(folder: Path, number: int) -> Path:
                 ["--mode", "llm", "--endpoint", "http://localhost:1/v1", "--batch-size", "3"],
                 "--batch-size cannot be combined with --endpoint.",
             ),
-            (["--language", "a b"], "'a b' is not the name of a language"),
+            (["--language", "a b"], "'a b' is not a language name"),
             (
                 ["--mode", "llm", "--endpoint", "http://h", "--llm", "embedded"],
                 "--llm cannot be combined with --endpoint",

@@ -182,7 +182,7 @@ def test_no_cell_takes_long_to_be_told_from_a_number(text: str) -> None:
         ("", "is empty"),
         ("a,b\n1\n", "Row 1 of 'x' has 1 values for 2 columns"),
         ("a,b\n\udcff,1\n", "not valid UTF-8"),
-        ("a\0b,c\n1,2\n", "cannot be the name"),
+        ("a\0b,c\n1,2\n", "not a valid table"),
         ("a,b\n" + "x" * 200_000 + ",1\n", "not a CSV file: field larger"),
         ('a,b\n"1,2\n', "Row 1 of 'x' has 1 values"),
     ],
@@ -196,7 +196,7 @@ def test_odd_csv_files_are_one_clear_line(tmp_path: Path, content: str, what: st
 
 def test_names_that_are_no_text_are_refused() -> None:
     for columns, table in ((["\ud800"], "t"), (["a"], "\ud800"), (["a"], "a\0b")):
-        with pytest.raises(InputError, match="cannot be the name"):
+        with pytest.raises(InputError, match="not a valid table"):
             SqliteDatabase.from_rows(columns, [(1,)], table)
     with pytest.raises(InputError, match="cannot be created"):
         SqliteDatabase.from_rows(["a"], [("\ud800",)], "t")

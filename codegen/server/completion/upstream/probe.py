@@ -3,8 +3,8 @@
 These ways to request the text between a prefix and a suffix are tried in order; the first that
 works is used:
 
-1. llama.cpp's ``/infill``, if ``/props`` shows llama.cpp and its model has the tokens for it;
-2. ``suffix`` of ``/completions``, if it makes the prompt longer: many servers ignore it;
+1. llama.cpp's ``/infill``, if ``/props`` shows llama.cpp and the model has infilling tokens;
+2. ``suffix`` of ``/completions``, if it makes the prompt longer, because many servers ignore it;
 3. the sentinels of the model's family in a raw prompt, if the server maps each to one token;
 4. ``/fim/completions``, Mistral's route;
 5. only the text before the cursor, if ``/completions`` accepts a raw prompt;
@@ -32,8 +32,8 @@ _NAMES = (
     ("codestral", r"codestral|mistral"),
     ("qwen", r"qwen|codegemma"),
 )
-_RAW_TOKENS = 6  # more than in "a = 1"; beyond it, the server adds a template
-_EXTRA_TOKENS = 5  # maximum other tokens in a prompt of sentinels
+_RAW_TOKENS = 6  # maximum tokens of "a = 1"; with more, the server adds a template
+_EXTRA_TOKENS = 5  # maximum tokens in addition to the sentinels
 _PROMPT = "def add(a, b):\n    return"
 _SUFFIX = "\n\n\nprint(add(1, 2))\n"
 _LOADING_S = 60.0
@@ -46,7 +46,7 @@ class ServerCapabilities:
     """Features of a server.
 
     Attributes:
-        way: the way to request completions.
+        way: the style in which to request completions.
         context: maximum tokens of a prompt with its completion; 0 if unknown.
     """
 
@@ -65,7 +65,7 @@ async def probe(client: Client, model: str, fim: str) -> ServerCapabilities:
     Args:
         model: the model's name on the server; empty for its only model.
         fim: way to request completions: ``auto``, ``infill``, ``suffix``, ``route``, ``none``,
-            ``chat``, or a family of sentinels.
+            ``chat``, or a sentinel family.
 
     Raises:
         Unreachable: if the server does not respond.
@@ -115,7 +115,7 @@ async def _props(client: Client) -> dict[str, Any]:
 
 
 def _chosen(client: Client, rows: Sequence[dict[str, Any]], model: str) -> tuple[str, Any]:
-    """Returns the model's name on the server, and its row."""
+    """Returns the model's name on the server, and its row of ``/models``."""
     known = {row["id"]: row for row in rows}
     names = list(known)
     shown = ", ".join(one_line(name) for name in names[:_LISTED])
@@ -160,14 +160,14 @@ def _error(client: Client, failure: RequestFailure) -> CodegenError:
 
 
 class _Ways:
-    """Ways that work, best first; at most one if ``fim`` is not ``auto``."""
+    """Working request styles, best first; at most one if ``fim`` is not ``auto``."""
 
     def __init__(self, client: Client, model: str, fim: str, is_llama: bool) -> None:
         self.client, self.model, self.fim, self.is_llama = client, model, fim, is_llama
         self.text_url = f"{client.base}/completions"
 
     async def found(self) -> AsyncGenerator[RequestStyle]:
-        """Tries the ways one by one and yields those that work."""
+        """Tries the request styles in order and yields those that work."""
         wish = self.fim
         if wish in ("auto", "infill") and self.is_llama and await self._infill():
             yield RequestStyle("infill", f"{self.client.root}/infill", native=True)
@@ -201,7 +201,7 @@ class _Ways:
         return RequestStyle(kind, self.text_url, family=family)
 
     def _families(self) -> list[FimFamily]:
-        """Returns the sentinels to try: the requested ones, else by the model's name."""
+        """Returns the families to try: the requested ones, else those for the model's name."""
         name = self.fim
         if name == "auto":
             name = next((n for n, known in _NAMES if re.search(known, self.model, re.I)), "")

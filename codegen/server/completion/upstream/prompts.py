@@ -5,9 +5,9 @@ local model's (:func:`codegen.server.completion.prompts.window_start`). Other fi
 oldest first, so that the prompt's beginning stays the same while the user types, and the server's
 prefix cache stays valid.
 
-Text of a document never becomes a control token: text that spells one is split. Strings that look
-like secrets are removed from other files, and from the document itself if the server is on another
-machine.
+Document text is never tokenized as a control token: text that spells one is split. Strings that
+look like secrets are removed from other files, and from the document itself if the server is on
+another machine.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Window:
 
     Attributes:
         snippets: excerpts of other files that fit.
-        path, language, repository: fields of the document.
+        path, language, repository: properties of the document.
         seen: number of characters before the cursor in the prefix.
     """
 
@@ -166,7 +166,7 @@ def _filled(family: FimFamily | None, text: Window) -> str:
 
 
 def _files(text: Window, safe: Callable[[str], str], marks: tuple[str, str] | None = None) -> str:
-    """Returns other files and the name of this one, after marks or in comments."""
+    """Returns other files' text and this file's name, after marks or in comments."""
     if not text.snippets:
         return ""
     begin = marks[0] if marks else f"{comment_mark(text.language)} "

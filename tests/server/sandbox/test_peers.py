@@ -79,9 +79,8 @@ def guarded(sandbox: Sandbox) -> Iterator[str]:
 )
 def test_verl_by_changing_the_url(guarded: str, answer: str, truth: Any, score: float) -> None:
     verl = module_of("verl", "utils/reward_score/sandbox_fusion/__init__.py")
-    found, metadata = verl.compute_score(
-        guarded, threading.Semaphore(8), 512, answer, json.dumps(truth), timeout=1
-    )
+    given = (guarded, threading.Semaphore(8), 512, answer, json.dumps(truth))
+    found, metadata = verl.compute_score(*given, timeout=1)
     assert found == pytest.approx(score), metadata
     assert not any("api_request_error" in row and row["api_request_error"] for row in metadata)
 
@@ -272,6 +271,27 @@ def test_inspect_ai(tmp_path: Path) -> None:
         "text": "é\r\n", "raw": bytes(range(256)), "missing": False, "left": "x\n",
     }  # fmt: skip
     assert seen["kept"].strip().endswith("/deep")
+
+
+def test_openenv_by_http_and_its_own_validation() -> None:
+    pytest.importorskip("openenv.core.env_server")
+    import httpx2
+    import uvicorn
+    from openenv.cli._validation import validate_running_environment
+
+    from codegen.adapters.openenv import make_app
+
+    served = Served(None, uvicorn.Server(uvicorn.Config(make_app("humaneval"), log_config=None)))
+    with httpx2.Client(base_url=served.url) as client:
+        asked = {"split": "test", "start": 3, "stop": 4}
+        (task,) = client.post("/codegen/task_range", json=asked).json()["tasks"]
+        now = client.post("/reset", json={"split": "test", "index": 3}).json()["observation"]
+        assert now["problem"] == task["id"]
+        for body, reward in (("0", 0.0), ("any(sum(x[:n]) < 0 for n in range(99))", 1.0)):
+            action = {"problem": task["id"], "answer": f"```\nbelow_zero = lambda x: {body}\n```"}
+            assert client.post("/step", json={"action": action}).json()["reward"] == reward
+    assert validate_running_environment(served.url)["passed"]
+    served.stop()
 
 
 def test_inspect_ais_own_checks_of_a_provider() -> None:

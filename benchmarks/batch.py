@@ -1,9 +1,9 @@
-"""Batches of prompts of unequal length: drafts in one batch against batch size 1, in fp32.
+"""Batches of unequal prompts: drafts in one batch against batch size 1, in fp32.
 
 Greedy completions of HumanEval's prompts by one model, all in one batch with suffix drafts of at
 most five tokens. ``exact_rate_fp32`` is the fraction of completions that equal
-batch 1 without drafts; ``tokens_per_s`` counts tokens per CPU second on one thread, including
-prompt encoding; ``plain_tokens_per_s`` is the same batch without drafts, ``ratio`` their quotient.
+batch 1's without drafts; ``tokens_per_s`` counts tokens per CPU second on one thread, including
+prompt encoding; ``plain_tokens_per_s`` is without drafts, ``ratio`` the first over the second.
 
 Limit: a small model on a CPU, where the cost of a pass grows with its tokens. The published methods
 that realign rows (EQSPEC, EXSPEC) were measured until 2026-12-01; see docs/measurements.md.
@@ -31,8 +31,8 @@ def run(
 
     Args:
         model: the decoding model.
-        prompts: number of rows of the batch.
-        max_new_tokens: maximum tokens of a completion.
+        prompts: number of prompts in the batch.
+        max_new_tokens: maximum tokens per completion.
     """
     at_least(1, prompts=prompts, max_new_tokens=max_new_tokens)
     import torch

@@ -3,18 +3,18 @@
 With the embedded model:
 
 - ``related_within_half_logit``: a definition changes while the user types a use of it; the fraction
-  in which the margin of the correct over the wrong continuation, in logits of their first tokens,
-  is within 0.5 of a full recompute's. Table ``related`` by method: ``ignored`` (the old cache),
+  of cases whose margin of the correct over the wrong continuation, in logits of their first tokens,
+  is within 0.5 of a full recompute's. Table ``related`` is by method: ``ignored`` (the old cache),
   ``conflict`` (PIE without its rotation), ``pie``, ``ours`` (PIE, moved text reused, the statement
   at the cursor re-encoded). In float32.
-- ``real_next_line_same``: edits from commits of repositories, of six kinds, each followed by a
-  request to the server's engine, with prompts of the prefix alone and with the order prefix,
-  suffix, middle forced; the fraction of answers that equal a full recompute's line. Table ``real``
-  by layout and kind, with the cost. Needs ``-o data=DIR`` or CODEGEN_TEST_DATA.
-- ``speedup_4k``: CPU time of encoding 4096 tokens over an update's after one edit in their
-  first half (median of five kinds of edits), with the statement at the cursor re-encoded and
-  without doubts.
-- ``tokens_encoded``: by workload of an editor, tokens encoded after the first state.
+- ``real_next_line_same``: six kinds of edits from repository commits, each followed by a
+  request to the server's engine, with prompts of only the prefix and with the forced order prefix,
+  suffix, middle; the fraction of answers that equal a full recompute's. Table ``real`` is by
+  layout and kind, with the cost. Needs ``-o data=DIR`` or CODEGEN_TEST_DATA.
+- ``speedup_4k``: CPU time to encode 4096 tokens over the time of an update after one edit in their
+  first half (median of five kinds of edits), with the statement at the cursor re-encoded, but
+  nothing recomputed for doubtful answers.
+- ``tokens_encoded``: tokens encoded after the first state, by editor workload.
 
 Limits: one small model, which was not trained on its sentinels; Python only.
 """
@@ -50,7 +50,7 @@ _FIGURES = (
 PARTS = ("tokens", "speed", "related", "real")
 _LENGTH = 4096
 _WITHIN = 0.5  # logits
-_SPARE = 1.5  # factor of sampled edits, since some are not in the window
+_SPARE = 1.5  # oversampling factor, since some edits are not in the window
 
 
 @options(
@@ -68,12 +68,12 @@ def run(
     """Runs the benchmark.
 
     Args:
-        quick: fewer related edits, one real edit of each kind after only the prefix, in a window of
+        quick: fewer related edits, one real edit per kind with prefix-only prompts, in a window of
             512 tokens; the full recompute is timed as the cache's first update.
         seed: seed of the sampled edits and cursors.
         parts: some of tokens, speed, related and real; all if empty.
         data: folder of datasets; by default CODEGEN_TEST_DATA.
-        edits: real edits of each kind.
+        edits: real edits per kind.
     """
     import torch
 
@@ -102,7 +102,7 @@ def run(
 
 
 def _speed(report: Report, model: Any, tokenizer: Any, quick: bool) -> None:
-    """Measures CPU time after one edit at 4096 tokens, against encoding them all."""
+    """Measures the CPU time of an update in 4096 tokens, against encoding them all."""
     say(f"speed at {_LENGTH} tokens")
     full, table = speed(model, tokenizer, _LENGTH, repeats=1 if quick else 3)
     ratios = [row["ratio"] for row in table.values()]
@@ -141,13 +141,13 @@ def _related(report: Report, model: Any, tokenizer: Any, edits: Sequence[Related
 def _real(
     report: Report, data: str, layouts: Sequence[str], a_kind: int, context: int, seed: int
 ) -> None:
-    """Compares the server's answers after edits of repositories with a full recompute."""
+    """Compares the server's answers after edits from repositories with a full recompute."""
     named = data or os.environ.get("CODEGEN_TEST_DATA", "")
     folder = Path(named, "next_edit")
     if not named or not folder.is_dir():
         if data:
             raise ConfigError(f"{folder} does not exist.", "Pass -o data=DIR that contains it.")
-        report.install["data"] = "-o data=DIR, the folder that holds next_edit/"
+        report.install["data"] = "-o data=DIR, the folder with next_edit/"
         return
     drawn = history_edits(folder, a_kind=round(_SPARE * a_kind) + 1, seed=seed)
     found = outcomes(drawn, layouts, a_kind, context)

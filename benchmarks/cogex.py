@@ -1,17 +1,17 @@
 """Program search: successive halving against the published algorithm, on the same emulations.
 
 What: ``emulations_full`` and ``emulations_halving`` are the mean numbers of emulations, ``share``
-is their ratio (``share_of_distinct`` if the published algorithm skips copies of a program),
-``same_program`` is the rate at which halving chooses the same program as the published algorithm,
-or an indistinguishable one (the paired 95% interval of the difference, over all problems, contains
-0); ``same_program_exactly`` excludes indistinguishable programs, and ``score_lost`` is the mean
-loss of score by halving. These are averages over trials on recorded outcomes of a fine-tuned
-embedded model on four tasks (``tasks`` has them by task): each trial uses the problems in another
-order. The other results are the same measures on random outcomes, without a model (problems of
-different difficulty): ``paper_scale_...`` with the paper's numbers, 300 programs on 700 problems,
-and program qualities Beta(2, 3); ``paper_scale_close_...`` with qualities Beta(20, 30), many of
-them nearly equal; ``default_scale_...`` with the numbers of the command's default budget and
-Beta(2, 3). ``us_per_emulation`` is our own CPU time per emulation.
+is the second over the first (``share_of_distinct`` if the published algorithm skips copies of a
+program), ``same_program`` is the rate at which halving chooses the same program as the published
+algorithm, or an indistinguishable one (the paired 95% interval of the difference, over all
+problems, contains 0); ``same_program_exactly`` excludes indistinguishable programs, and
+``score_lost`` is the mean score that halving loses. These are averages over trials on recorded
+outcomes of a fine-tuned embedded model on four tasks (``tasks`` has them by task): each trial uses
+the problems in a different order. The other results are the same measures on random outcomes,
+without a model (problems of different difficulty): ``paper_scale_...`` with the paper's sizes, 300
+programs on 700 problems, and program qualities Beta(2, 3); ``paper_scale_close_...`` with qualities
+Beta(20, 30), many of them nearly equal; ``default_scale_...`` with the sizes of the command's
+default budget and Beta(2, 3). ``us_per_emulation`` is our code's CPU time per emulation.
 
 Against: Algorithm 1 of arXiv 2405.16337 (CoTACS), our implementation, since the authors' code is
 not released.
@@ -26,13 +26,7 @@ import time
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from codegen.benchmarks.tools.cogex_replay import (
-    Outcomes,
-    Trial,
-    compare,
-    drawn_outcomes,
-    recorded,
-)
+from codegen.benchmarks.tools.cogex_replay import Outcomes, Trial, compare, drawn_outcomes, recorded
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least, options
@@ -44,18 +38,14 @@ _DEFAULT_BUDGET = 100  # default of `codegen cogex search`
 
 @options(quick={"trials": 10, "paper_trials": 1})
 def run(
-    *,
-    share: float = 0.2,
-    trials: int = 200,
-    paper_trials: int = 20,
-    seed: int = 0,
+    *, share: float = 0.2, trials: int = 200, paper_trials: int = 20, seed: int = 0
 ) -> Mapping[str, object]:
     """Runs the benchmark.
 
     Args:
         share: fraction of the emulations that halving may use.
         trials: trials per recorded task, and on random outcomes of the default size.
-        paper_trials: trials on random outcomes of the paper's size, per kind.
+        paper_trials: trials per kind of random outcomes of the paper's size.
         seed: random seed.
     """
     at_least(1, trials=trials, paper_trials=paper_trials)

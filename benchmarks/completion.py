@@ -1,27 +1,27 @@
 """Completion latency from keystroke to suggestion, through the editor server's engine.
 
-A document is a module of the standard library around a window of ``context`` tokens. After each
-single edit in it (a key at the cursor, a name changed above, an import inserted, a function
-deleted, a line pasted, the cursor elsewhere) eight tokens are requested at the cursor. ``p50_ms``
-and ``p95_ms`` are wall times from the edit to the first answer, ``p50_cpu_ms`` and ``p95_cpu_ms``
-its CPU times, which equal the wall times on an idle machine. ``certain_...`` is the time to the
-certain answer, which editors that accept only one answer receive; ``in_doubt_share`` is the
-fraction of edits whose first answer was not certain. ``encoded_tokens`` is the mean number of
-tokens encoded per edit, ``cache_hit_share`` the fraction of prompt tokens that were cached.
-``cold_ms`` is the median time of the first answer in a document, whose whole window is encoded.
+A document is a standard library module with a window of ``context`` tokens. After each single edit
+in it (a key at the cursor, a name changed above, an import inserted, a function deleted, a line
+pasted, the cursor elsewhere) eight tokens are requested at the cursor. ``p50_ms`` and ``p95_ms``
+are wall times from the edit to the first answer, ``p50_cpu_ms`` and ``p95_cpu_ms`` the answer's CPU
+times, which equal the wall times on an idle machine. ``certain_...`` is the time to the certain
+answer, which editors that accept only one answer receive; ``in_doubt_share`` is the fraction of
+edits whose first answer was not certain. ``encoded_tokens`` is the mean number of tokens encoded
+per edit, ``cache_hit_share`` the fraction of prompt tokens that were cached. ``cold_ms`` is the
+median time of the first answer in a document, whose whole window is encoded.
 
 ``cancel_ms`` is the median time from canceling a request that is being decoded until the worker is
 idle, ``cancel_passes`` the maximum number of forward passes begun after that.
-``typed_as_suggested_ms`` is the 95th percentile of an answer for text that continues as suggested.
+``typed_as_suggested_ms`` is the 95th percentile of the answer time if the user types as suggested.
 
 ``..._avx2``: the same without AVX-512 (``ATEN_CPU_CAPABILITY=avx2``), in a separate process; not
 for llama.cpp, which selects its instructions itself.
 
 ``engine`` names the inference engine: ``-o engine=auto`` is the engine that ``codegen serve`` uses
-here, ``llamacpp`` runs the GGUF file, ``kernels`` our pass for few tokens, ``transformers`` only
-transformers, with the same cache. llama.cpp does not revise answers, so ``in_doubt_share`` is 0,
-its CPU times have steps of 10 ms, and its passes cannot be counted. Limit: excludes the editor's
-own delay.
+here, ``llamacpp`` runs the GGUF file, ``kernels`` our forward pass for few tokens, ``transformers``
+only transformers, with the same cache. llama.cpp does not revise answers, so ``in_doubt_share`` is
+0, its CPU times have a resolution of 10 ms, and its passes cannot be counted. Limit: excludes the
+editor's own delay.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def run(
 
     Args:
         quick: 6 edits in 1 document, without certain answers for AVX2.
-        model: a name, a directory, a hub id or a GGUF file.
+        model: model name, directory, hub id or GGUF file.
         engine: the inference engine.
         seed: seed of modules, cursors and keys.
         edits: total number of edits.
@@ -86,12 +86,12 @@ def run(
         for key, (value, n) in _as_avx2(report, *given, not quick).items():
             report.set(f"{key}_avx2", value, n)
     report.samples |= {"documents": documents, "context": context}
-    report.notes.append("Wall times are from a shared machine if the load is above zero.")
+    report.notes.append("If the load is above zero, other programs may have slowed answers.")
     return report.mapping()
 
 
 def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
-    """Returns results and sample sizes without AVX-512; the report's on a CPU without it."""
+    """Returns results and sample sizes without AVX-512; the report's if the CPU lacks it."""
     import torch
 
     capability = torch.backends.cpu.get_cpu_capability()
@@ -100,7 +100,7 @@ def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
         return {key: (value, report.samples.get(key)) for key, value in report.figures.items()}
     name = "ATEN_CPU_CAPABILITY"
     before = os.environ.get(name)
-    os.environ[name] = "avx2"  # PyTorch reads it once, when it is loaded
+    os.environ[name] = "avx2"  # PyTorch reads this once, at import
     try:
         return fresh(_figures, *args)
     except CodegenError as error:
@@ -114,7 +114,7 @@ def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
 
 
 def gguf_file(model: str, engine: str) -> Path | None:
-    """Returns the file that llama.cpp runs; None for an engine that runs the weights.
+    """Returns the GGUF file for llama.cpp; None if another engine runs the model.
 
     Raises:
         ConfigError: if the engine is unknown or cannot run the model.
@@ -223,7 +223,7 @@ class _Bench:
         torch.set_num_threads(1)
         self.context = context
         self.rng = random.Random(seed)
-        limits = ServerLimits(context_tokens=context, deadline_s=600.0)  # even on a busy machine
+        limits = ServerLimits(context_tokens=context, deadline_s=600.0)  # for a busy machine
         source, self.runs = _open(model, file, plain, limits)
         self.engine = CompletionEngine(source, limits)
         self.is_ours = file is None
@@ -318,7 +318,7 @@ class _Bench:
             )
             times.append((time.perf_counter() - began) * 1e3)
             if answer.text != words[size:]:
-                raise RuntimeError("typed as suggested, and something else was suggested")
+                raise RuntimeError("Typed as suggested, but the suggestion changed.")
         report.set("typed_as_suggested_ms", _quantile(sorted(times), 0.95), len(times))
 
 
@@ -376,7 +376,7 @@ def _delete(text: str, at: int, rng: random.Random) -> tuple[str, int]:
 
 
 def _paste(text: str, at: int, rng: random.Random) -> tuple[str, int]:
-    """Pastes lines from another place at the cursor."""
+    """Pastes other lines of the document at the cursor."""
     start = rng.randrange(max(1, len(text) - 400))
     start = text.find("\n", start) + 1
     end = text.find("\n", min(len(text) - 1, start + 80)) + 1
@@ -385,7 +385,7 @@ def _paste(text: str, at: int, rng: random.Random) -> tuple[str, int]:
 
 
 def _jump(text: str, at: int, rng: random.Random) -> tuple[str, int]:
-    """Moves the cursor to the end of a line nearby; the text is unchanged."""
+    """Moves the cursor to the end of a nearby line; the text is unchanged."""
     place = text.find("\n", max(0, at - 300 + rng.randrange(600)))
     return text, place if place > 200 else at
 
@@ -401,7 +401,7 @@ _EDITS = {
 
 
 def _modules(seed: int, context: int) -> list[str]:
-    """Yields the modules of the standard library that are long enough."""
+    """Returns the standard library modules that are long enough."""
     code = Code()
     modules = [code.decode(ids) for ids in code.library(seed, 60 * context)]
     return [text for text in modules if text.count("\n") > 150]

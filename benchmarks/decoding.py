@@ -1,8 +1,8 @@
 """Drafts with a model: tokens per forward pass and per CPU second, against transformers.
 
-Completions by one model, one prompt at a time and in a batch of eight, of three sets: ``humaneval``
-(functions from their docstrings, chat), ``humanevalfix`` (functions with a bug to repair, which the
-prompt shows, chat) and ``repeats`` (files of the standard library to continue).
+Completions by one model, one prompt at a time and in a batch of eight, on three sets: ``humaneval``
+(chat: functions from their docstrings), ``humanevalfix`` (chat: functions with a bug to repair,
+shown in the prompt) and ``repeats`` (files of the standard library to continue).
 
 Methods: ``plain``, ``suffix`` and ``edit`` are ours (``edit`` has access to the text that is
 rewritten); ``transformers`` is its generate. Unless ``--quick``, also ``lookup``: generate with
@@ -17,7 +17,7 @@ For each set, method and batch (keys of a batch end in ``_batch_8``): ``SET_METH
 (passes of the whole model), ``..._drafted_per_pass``, ``..._tokens_per_s``, ``..._ratio`` (ours
 over plain decoding) and ``..._same`` (fraction of completions equal to plain decoding's).
 
-Limits: a small model on a CPU, few prompts; a quick run takes the shortest ones. Completions can
+Limits: a small model on a CPU, few prompts; a quick run uses the shortest. Completions can
 differ from plain ones where two logits are nearly equal.
 """
 
@@ -93,8 +93,8 @@ def run(
     Args:
         quick: the shortest prompt of each set, 32 tokens, for about half a minute.
         model: the decoding model.
-        prompts: maximum prompts of each set.
-        max_new_tokens: maximum tokens of each completion.
+        prompts: maximum prompts per set.
+        max_new_tokens: maximum tokens per completion.
         bits: bits per weight of our methods, 8 or 4; 0 for the model's own weights.
         seed: seed of the bootstrap.
     """
@@ -178,7 +178,7 @@ def _speed(runs: Sequence[_Run]) -> float:
 
 
 def _overall(report: Report, cells: Mapping[Cell, Mapping[str, Sequence[_Run]]]) -> None:
-    """Adds each method's results over all sets, and the worst set of ours."""
+    """Adds each method's results over all sets, and our worst ratio to plain."""
     for size in (1, _BATCH):
         some = [found for (_, count), found in cells.items() if count == size]
         for method in (*_OURS, "transformers"):
@@ -197,7 +197,7 @@ def _overall(report: Report, cells: Mapping[Cell, Mapping[str, Sequence[_Run]]])
 
 @contextmanager
 def _watched(model: Any, own: bool) -> Iterator[_Run]:
-    """Counts the passes of the whole model.
+    """Counts the whole model's forward passes.
 
     ``seconds`` is the CPU time at the end of prompt encoding.
 
@@ -233,7 +233,7 @@ def _watched(model: Any, own: bool) -> Iterator[_Run]:
         else:
             run.drafted += kwargs["input_ids"].shape[1] - 1
 
-    # Our loop's compiled pass is not used while the model has a hook.
+    # A hook on the model would disable our loop's compiled pass.
     handle = None if own else model.register_forward_hook(look, with_kwargs=True)
     if own:
         loop.rounds, ModelPass.run = watched, passing  # type: ignore[method-assign]
@@ -289,7 +289,7 @@ def _theirs(generator: Any, options: dict[str, Any]) -> Complete:
 
 
 def _tokens(generator: Any, text: str, count: int) -> list[int]:
-    """Returns a completion's text as tokens, cut to the number of generated tokens."""
+    """Returns a completion's tokens, cut or zero-padded to the generated number."""
     tokens = generator.loaded.tokenizer(text, add_special_tokens=False).input_ids
     return (tokens + [0] * count)[:count]
 

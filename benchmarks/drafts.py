@@ -1,7 +1,7 @@
 """Drafts without a model: tokens per step when the target writes a given text, against peers.
 
-The tokens that match the text are accepted, and the target adds one more
-(:mod:`codegen.benchmarks.tools.drafting`). ``..._tokens_per_step`` is the yield of one forward pass
+Drafted tokens that match the text are accepted, and the target adds one more
+(:mod:`codegen.benchmarks.tools.drafting`). ``..._tokens_per_step`` counts tokens per forward pass
 of the target, 1 without drafts; at most ``limit`` tokens are drafted. Workloads:
 
 - ``edit_2pct``, ``edit_05pct``: modules of the standard library (1500 tokens each) are rewritten
@@ -9,12 +9,12 @@ of the target, 1 without drafts; at most ``limit`` tokens are drafted. Workloads
 - ``traces`` (``-o traces=DIR``): the responses of a coding agent to its history; its earlier
   responses are in the store.
 
-Drafters, each a table under its name: ``chain`` (edit cursor, then suffix drafts; also at the top
-level), ``cursor``, ``suffix``, and as a peer ``prompt_lookup`` (the rule of transformers, n-grams
-of up to 3, as many tokens as ours).
+Drafters, each with a table under its name: ``chain`` (edit cursor, then suffix drafts; also at the
+top level), ``cursor``, ``suffix``, and as a peer ``prompt_lookup`` (transformers' rule, n-grams of
+up to 3, as many tokens as ours).
 
-Intervals are bootstrap intervals over files, or steps of agents. ``..._drafted_per_step`` is the
-number of tokens that the target verifies, ``..._accepted`` the correct fraction,
+Intervals are bootstrap intervals over files, or agent steps. ``..._drafted_per_step`` is the
+number of tokens that the target verifies, ``..._accepted`` the accepted fraction,
 ``..._cpu_us_per_step`` the drafter's own CPU time.
 
 Limits: excludes a model's errors and the cost of verification.
@@ -51,10 +51,10 @@ def run(
     """Runs the benchmark.
 
     Args:
-        seed: seed of the choice of modules and of the edits.
+        seed: seed of the modules and the edits.
         files: number of modules to edit.
         limit: maximum tokens of a draft.
-        traces: a folder of SWE-agent's trajectories (.traj.gz).
+        traces: a folder of SWE-agent trajectories (.traj.gz).
     """
     at_least(1, files=files, limit=limit)
     report = Report(seed=seed)
@@ -76,7 +76,7 @@ def run(
         report.set(f"{name}_tokens_per_step", ratio, n=len(cases))
     if not traces:
         report.set("traces_tokens_per_step", None)
-        report.notes.append("No traces were read: -o traces=DIR.")
+        report.notes.append("Traces were not measured. Pass -o traces=DIR.")
     report.figures |= tables
     return report.mapping()
 

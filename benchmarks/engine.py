@@ -1,18 +1,18 @@
-"""Inputs per second of the data engine with one worker and with two, on the same programs.
+"""The data engine's inputs per second with one worker and with two, on the same programs.
 
 What: ``LintSeq(verify="ruff", sequences=5)`` with its default audit over functions, methods and
 classes of the standard library and the installed packages (definitions of 3 to 120 lines), with the
 engine as ``codegen data lintseq`` runs it, including files and journal. Speed is by the wall clock
-from the first result to the last, so it excludes the start of processes, a one-time cost. One
-worker and two take turns, each run in its own process. ``ratio`` is two workers over one,
-``peak_mb`` (MB, 10^6 bytes) the largest resident memory of all processes of a run with two workers
-(pages that processes share count once per process). ``same_bytes`` is 1 if all runs made the same
-files, except for the manifest's timing.
+from the first result to the last, so it excludes process startup, a one-time cost. One worker and
+two take turns, each run in its own process. ``ratio`` is two workers over one, ``peak_mb`` (MB,
+10^6 bytes) the peak resident memory of all processes in a run with two workers (pages that
+processes share count once per process). ``same_bytes`` is 1 if all runs made the same files, except
+for the manifest's timing.
 
 Against: no peer.
 
-Limits: on fewer than two idle cores the ratio is meaningless; compare it with the load
-average. With one worker the calling process does the work; with two it also reads and writes.
+Limits: on fewer than two idle cores the ratio is meaningless; check the load average. With one
+worker the calling process does the work; with two it also reads and writes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def run(*, items: int = 4000, rounds: int = 3, seed: int = 0) -> Mapping[str, ob
     """Runs the benchmark.
 
     Args:
-        items: inputs of each run.
+        items: inputs per run.
         rounds: runs with each number of workers.
         seed: seed of the sequences and of the bootstrap.
     """
@@ -71,7 +71,7 @@ def run(*, items: int = 4000, rounds: int = 3, seed: int = 0) -> Mapping[str, ob
     report.set("same_bytes", int(len({r.digest for done in runs.values() for r in done}) == 1))
     report.samples["sequences_per_input"] = SEQUENCES
     if usable_cores() < 2:
-        report.notes.append("There is one core: two workers share it.")
+        report.notes.append("Two workers shared the only core.")
     return report.mapping()
 
 

@@ -4,24 +4,24 @@ What: LoRA (rank 16, all linear layers) of one model on functions of the standar
 docstrings as prompts, texts of mixed lengths: one epoch over the same texts on both sides, 8 per
 step, in each side's own order; one thread. ``tokens_per_s``: trained tokens per CPU second.
 ``ratio_default`` is ours over TRL with its defaults (except for the number of steps),
-``ratio_best`` ours over the best of the settings of TRL in ``TRL_BEST`` that can run here.
-``peak_mb`` is the peak of resident memory (10^6 bytes), ``trl_peak_mb`` TRL's at its best.
+``ratio_best`` ours over the best TRL settings in ``TRL_BEST`` that can run here.
+``peak_mb`` is the peak resident memory (10^6 bytes), ``trl_peak_mb`` TRL's at its best.
 
 ``busy_ratio``: the CPU time of a step on two cores while another process keeps one of them busy,
 over the CPU time of the same step without it; with default settings and two threads. Each step's
-forward and backward pass is run twice in turn, so the two are paired.
+forward and backward pass is run both ways in turn, so the two times are paired.
 
 Ours: ``packing: best_fit`` with all rows of a step in one forward pass, or one by one, or with a
 dense mask instead of blockwise attention, whichever is fastest.
 
 Against: PyPI's ``trl``, unchanged, on the same transformers, peft and torch. On a CPU its packing
 and padding-free batches are not available (they need FlashAttention); length-grouped batches are.
-It may be in its own directory (``pip install --target DIR --no-deps trl``, ``-o
+TRL may be in its own directory (``pip install --target DIR --no-deps trl``, ``-o
 trl_path=DIR``).
 
 Limits: one model, one dataset, a CPU. The intervals are over the steps of a run. ``--quick`` takes
-two examples of at most 192 tokens per step (one in a busy step) and runs the single-thread
-processes all at once.
+two examples of at most 192 tokens per step (one in a busy step) and runs all single-thread
+processes at once.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def run(
         steps: steps per run.
         trl_path: directory with TRL, if it is not in this environment.
         max_length: maximum tokens per example; longer ones are dropped first.
-        seed: seed of the order.
+        seed: seed of the example order.
     """
     at_least(3, steps=steps)
     report = Report(seed=seed)
@@ -153,7 +153,7 @@ def _set_busy(report: Report, job: dict[str, Any]) -> None:
 def write_texts(
     path: Path, model: str, max_length: int, seed: int, count: int, quick: bool
 ) -> tuple[int, str]:
-    """Writes ``count`` texts that fit; returns their number and the dtype to compute in."""
+    """Writes ``count`` texts that fit; returns their number and the compute dtype."""
     import torch
 
     from codegen.core.records import Example, Segment, TrainingText, write_jsonl
@@ -165,12 +165,12 @@ def write_texts(
     texts = []
     for example in open_source("stdlib"):
         if not isinstance(example, Example):
-            continue  # omitted by the source
+            continue  # a program that the source skips
         if quick and len(texts) == 4 * count:
             break
         segments = (Segment(example.instruction + "\n", False), Segment(example.program, True))
         text = TrainingText(example.id, example.id, "whole", segments)
-        # With room for the end tokens of another chat template.
+        # Leaves room for the end tokens of another chat template.
         if len(encoder.encode(text)) <= max_length - 8:
             texts.append(text)
     random.Random(seed).shuffle(texts)

@@ -1,29 +1,29 @@
 """All measurements on a GPU: kernels, decoding and training, against references and peers.
 
-What, in this order; each part is saved when it is done:
+The parts, in this order; each is saved when it is done:
 
-- ``device``: bytes per second of a copy of 512 MiB, operations per second of a product of
-  8192 x 8192 in half precision.
+- ``device``: bytes per second of a 512 MiB copy, operations per second of an 8192 x 8192
+  product in half precision.
 - ``kernels``: every kernel against its plain reference; its median time, the reference's, and the
-  achieved fraction of the floor. The floor is the larger of bytes over the bandwidth and of
-  operations over the rate. Tree attention's block sizes are tried first, and the fastest are kept
-  for later processes.
-- ``decoding``: tokens per second after the first of each row at batch 1, 8 and 32, of ours (plain,
-  ``suffix``, ``edit``, RSD with chains and with trees) and of transformers' generate, the same with
-  its compiled static cache, and vLLM's; on models of 1.5B and 7B parameters made from a
-  configuration, or on the one passed.
-- ``caches``: a token edited in the middle of a text against re-encoding it; prompts of unequal
+  achieved fraction of the floor. The floor is the larger of bytes over bandwidth and operations
+  over their rate. Tree attention's block sizes are tried first, and the fastest are kept for later
+  processes.
+- ``decoding``: tokens per second after the first of each row at batch 1, 8 and 32: ours (plain,
+  ``suffix``, ``edit``, RSD with chains and with trees), transformers' generate, also with its
+  compiled static cache, and vLLM; on models of 1.5B and 7B parameters with random weights, or on
+  the one passed.
+- ``caches``: an update after a token is edited in mid-text, against re-encoding; prompts of unequal
   lengths packed, padded, and padded by transformers.
 - ``training``: trained tokens per second of LoRA on the smaller model, ours and TRL's, with and
   without packing.
 
-The results are in ``OUT/gpu.json``. It begins no part after ``minutes``; the same command resumes
-an interrupted run. ``-o dry_run=true`` runs every line with tiny shapes on a CPU; its times are
+The results are in ``OUT/gpu.json``. No part starts after ``minutes``; the same command resumes
+an interrupted run. ``-o dry_run=true`` runs all code with tiny shapes on a CPU; its times are
 meaningless.
 
 Limits: random weights do not generate code, so our model is forced to write a given text (see
-``tools/gpu_decoding.py``): acceptance depends on the workload, not on a model. Times of kernels
-include launches, which the floor does not.
+``tools/gpu_decoding.py``): acceptance depends on the workload, not on a model. Kernel times
+include launches, unlike the floor.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ _CHAT = "{% for m in messages %}{{ m.role + '\\n' + m.content + '<eos>\\n' }}{% 
 _CHAT += "{% if add_generation_prompt %}assistant\\n{% endif %}"
 
 Unit = Callable[[], dict[str, Any] | None]
-"""Measures one thing; None where what it needs is not installed."""
+"""Measures one unit; None if a package that it needs is not installed."""
 
 
 @options(
@@ -104,8 +104,8 @@ def run(
     """Runs the benchmark.
 
     Args:
-        quick: the smaller model alone, and no training.
-        out: the directory of results; an earlier run there is resumed.
+        quick: only the smaller model, and no training.
+        out: results directory; an earlier run there is resumed.
         dry_run: use tiny shapes, and a CPU if there is no GPU.
         parts: some of device, kernels, decoding, caches and training, comma-separated; all if
             empty.
@@ -129,9 +129,7 @@ def run(
     began = time.monotonic()
     units = {name: unit for name, unit in bench.units(quick) if name.partition("/")[0] in wanted}
     left = [name for name in units if name not in results.found]
-    say(
-        f"{len(left)} of {len(units)} measurements are left; none begins after {minutes:g} minutes."
-    )
+    say(f"{len(left)} of {len(units)} measurements remain; none starts after {minutes:g} minutes.")
     for name in left:
         if time.monotonic() - began > 60 * minutes:
             say(f"{minutes:g} minutes are over; the same command resumes with {name}.")
@@ -174,7 +172,7 @@ class Results:
             changed = sorted(key for key in about if before.get(key) != about[key])
             raise ConfigError(
                 f"{path} contains results with another {changed[0] if changed else 'option'}.",
-                "Choose another out.",
+                "Pass another -o out=DIR.",
             )
         return cls(path, about, {k: v for k, v in found.items() if not _failed(v)})
 
@@ -229,7 +227,7 @@ class Bench:
         }
 
     def units(self, quick: bool) -> Iterator[tuple[str, Unit]]:
-        """Yields all units, the most valuable first."""
+        """Yields all units, the most important first."""
         yield "device", self._device
         for name in cases():
             yield f"kernels/{name}", lambda n=name: self._kernel(n)
@@ -322,7 +320,7 @@ class Bench:
             facts.save()
 
     def _median_s(self, call: Callable[[], object]) -> float:
-        """Returns the median of many runs (three on a CPU) with a cold second-level cache."""
+        """Returns the median time of many runs (three on a CPU) with a cold L2 cache."""
         if self.device.type == "cuda":
             from triton.testing import do_bench
 
@@ -388,7 +386,7 @@ class Bench:
             size = model.config.vocab_size
             shape = Shape(**{**vars(TINY if self.dry else DRAFT), "vocabulary": size})
             draft = build(shape, self.device, self.seed + 1)
-        if self.dry:  # both read the cache by tables, as on a GPU
+        if self.dry:  # both read the cache through page tables, as on a GPU
             from codegen.decoding.passes import exchange
 
             for each in filter(None, (model, draft)):
@@ -425,7 +423,7 @@ class Bench:
 
     @cached_property
     def _trained(self) -> tuple[str, str]:
-        """Returns the model's directory, and a file of texts."""
+        """Returns the model's directory, and a file of training texts."""
         from codegen.benchmarks.finetune import write_texts
 
         place = self.given
@@ -487,7 +485,7 @@ def _work(command: list[str], job: dict[str, Any]) -> Any:
     """Runs a worker and returns its output.
 
     Raises:
-        CodegenError: with its last output, if it fails.
+        CodegenError: if the worker fails; has its last output.
     """
     done = subprocess.run(
         command, input=json.dumps(job), capture_output=True, text=True, check=False,

@@ -3,9 +3,9 @@
 What: ``star_easy``, ``star_medium``, ``star_hard`` are the fractions of held-out puzzles that the
 insertion model answers exactly, ``autoregressive_...`` an unmodified Llama's of equal size,
 trained on the same puzzles for the same number of steps (``steps``; ``parameters`` of the insertion
-model). All models are trained from scratch by the settings of ``recipes/ilm_star_easy.yaml``, one
+model). All models are trained from scratch with the settings of ``recipes/ilm_star_easy.yaml``, one
 process, one thread; ``-o runs=DIR`` resumes an interrupted run in that directory.
-``sequences_per_s``: sequences trained per CPU second, for bodies of 256 tokens of a vocabulary of
+``sequences_per_s``: sequences trained per CPU second, for bodies of 256 tokens, a vocabulary of
 8,192 and 4 layers of width 128, forward and backward, in batches of 8; ``speedup`` over the
 released code's training is null, since our reimplementation of it was removed. ``answers_per_s`` is
 the number of puzzles answered per CPU second with the prefix cached, ``plain_answers_per_s`` with
@@ -64,7 +64,7 @@ def run(
 
     Args:
         quick: no training, and only 100 puzzles.
-        runs: directory of the training runs, kept; by default a temporary one.
+        runs: directory of the training runs, kept; default: a temporary one.
         steps: steps per training run.
         asked: number of held-out puzzles.
         seed: training seed.
@@ -146,7 +146,7 @@ def _measure_training(report: Report, rounds: int) -> None:
         spent += taken if number else 0.0  # the first warms up
     count = rounds * _SORTED
     report.set("sequences_per_s", count / spent, n=count)
-    report.notes.append("speedup: the released code's way to train was measured until 2026-12-01.")
+    report.notes.append("speedup: the released code's training was measured until 2026-12-01.")
     say("training costs measured")
 
 
@@ -167,7 +167,7 @@ def _random_text(rng: Any) -> Text:
 
 
 def _measure_answers(report: Report, model: Path, asked: int) -> None:
-    """Checks the same model and answers, with the prefix cached and recomputed."""
+    """Measures answers per second, with the prefix cached and recomputed."""
     if not model.is_dir():
         return
     import numpy as np

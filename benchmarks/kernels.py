@@ -1,16 +1,15 @@
-"""Products on a CPU beside PyTorch's; the Triton kernels compiled: the resources that they use.
+"""Products on a CPU against PyTorch's, and the resources that compiled Triton kernels use.
 
-What: ``products`` has the CPU time of a product of some rows with a layer of Qwen2.5's half-billion
-model (gate and up, [9,728, 896]) for each set of kernels that this CPU has, in 4 and 8 bits, and of
-PyTorch's in bfloat16 and float32, with one thread; the median of several calls that take turns.
+What: ``products`` has the CPU time of multiplying some rows by a layer of Qwen2.5's half-billion
+model (gate and up, [9,728, 896]) for each kernel set of this CPU, in 4 and 8 bits, and of PyTorch's
+in bfloat16 and float32, with one thread; the median of several calls that take turns.
 
-Also: every kernel is compiled ahead of time for sm_80, sm_90 and sm_100 as for a launch on common
+Every Triton kernel is compiled ahead of time for sm_80, sm_90 and sm_100 as for a launch on common
 model shapes; ``kernels`` has each one's registers and spilled bytes per thread, shared memory per
-block, and the bytes of its widest read of global memory. No GPU is needed for that, and none is
-used.
+block, and the bytes of its widest read of global memory. No GPU is needed or used.
 
-Limits: the Triton kernels are not run, and only a GPU shows what these numbers mean for speed:
-``timings`` is null, ``codegen bench gpu`` has them.
+Limits: the Triton kernels are not run, and only a GPU shows their effect on speed: ``timings`` is
+null, ``codegen bench gpu`` has them.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ files are in the folder that ``CODEGEN_TEST_DATA`` names. Per language ``L``:
   outside the sandbox, and the number that pass here.
 - ``L.programs_per_s``, ``L.cpu_ms``: timed programs, each compiled, run and scored once; CPU time
   of the compiler and the program.
-- ``L.compile_ms``, ``L.run_ms``: CPU time of either phase.
+- ``L.compile_ms``, ``L.run_ms``: CPU time of each phase.
 
-Limits: the programs are small, so mostly compilers and the start of runtimes are measured.
+Limits: the programs are small, so mostly compilers and runtime startup are measured.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def run(
     Args:
         quick: eight timed programs and a fifteenth of McEval's references in each language.
         only: comma-separated languages; by default all that are installed.
-        programs: timed programs in each language.
+        programs: timed programs per language.
         every: run only every N-th reference.
     """
     at_least(1, programs=programs, every=every)

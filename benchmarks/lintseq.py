@@ -7,25 +7,26 @@ generator shares no work, so one of its sequences per program is enough.
 
 Ours: ``LintSeq(verify="ruff")`` and ``LintSeq(verify="pylint")``, in chunks of 32 programs as in
 the data engine; CPU time of ruff's processes is included. Each pass runs in its own process with
-another seed. The audit by pylint of 0.5% of the states, the default with ruff, is measured as
+another seed. The default with ruff, an audit of 0.5% of the states by pylint, is measured as
 ``..._ruff_audited``.
 
 Against: PyPI's ``pylintseq``, imported unchanged, in its own interpreter, with the parameters of
-the paper's data and the same programs, one at a time; it sets up a linter for each check. Where it
-is not installed: our reference mode with a linter set up for each check; the key ``reference``
-names the measured one (``pylintseq`` or ``own``). Both sides have linted each whole program once
-before their clock starts, since pylint keeps the trees of library modules that it has parsed.
+the paper's data and the same programs, one at a time; it sets up a linter for each check. If it is
+not installed, our reference mode is measured, with a linter set up for each check; the key
+``reference`` names the measured one (``pylintseq`` or ``own``). Both sides have linted each whole
+program once before their clock starts, since pylint keeps the trees of library modules that it has
+parsed.
 
-Ratios are sums of CPU time over the programs that both sides made a sequence of, with a bootstrap
+Ratios are of CPU time, summed over the programs with sequences from both sides, with a bootstrap
 interval over programs within the two sets.
 
 ``edits_per_sequence`` and ``reference_edits_per_sequence``: mean edits of 30 sequences per program
 (3 if quick), by our default engine and by our engine ``reference``, the published algorithm;
 ``edits_ratio`` has an interval over programs. The full run adds the same for all of HumanEval's
-solutions, 40 functions and 10 modules of classes of the standard library (``..._humaneval``,
+solutions, 40 functions and 10 class modules of the standard library (``..._humaneval``,
 ``..._functions``, ``..._classes``).
 
-``round_trip_rate``: fraction of sequences whose text form, parsed and applied again, yields the
+``round_trip_rate``: fraction of sequences whose text form, parsed and applied, yields the
 program. ``dirty_rate``: fraction of unfinished states of the ruff mode in which plain pylint finds
 an error that the program lacks (:mod:`codegen.benchmarks.tools.pylint_audit`).
 
@@ -44,12 +45,7 @@ from typing import Any
 from codegen.benchmarks.tools.fresh import fresh
 from codegen.benchmarks.tools.lintseq_audit import Audit, audit, round_trips
 from codegen.benchmarks.tools.lintseq_languages import measure_languages
-from codegen.benchmarks.tools.lintseq_pass import (
-    Pass,
-    cost_by_program,
-    edits_by_program,
-    one_pass,
-)
+from codegen.benchmarks.tools.lintseq_pass import Pass, cost_by_program, edits_by_program, one_pass
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.programs import Program, benchmark_programs, edit_programs
@@ -73,12 +69,7 @@ RUFF_REPEATS = 8  # runs over 44 programs: eleven full chunks of 32
     },
 )
 def run(
-    quick: bool = False,
-    *,
-    seed: int = 1,
-    passes: int = 3,
-    languages: str = "",
-    limit: int = 0,
+    quick: bool = False, *, seed: int = 1, passes: int = 3, languages: str = "", limit: int = 0
 ) -> Mapping[str, object]:
     """Runs the benchmark.
 
@@ -86,7 +77,7 @@ def run(
         quick: one pass over every third program; eight programs per language.
         seed: seed of the first pass and of the bootstrap; pass k has seed + k.
         passes: passes over the programs, on either side.
-        languages: ``all``, or some of LintSeq's other languages: measures these instead.
+        languages: ``all``, or some of LintSeq's other languages, measured instead.
         limit: maximum programs per language; 0 for all.
     """
     at_least(1, passes=passes)
@@ -128,7 +119,7 @@ def run(
 def _measure(
     programs: Sequence[Program], peer: Peer | None, seed: int, passes: int
 ) -> tuple[dict[str, list[Pass]], list[Mapping[str, Published]]]:
-    """Runs our passes and the peer's in turn, so that changes of the machine affect both."""
+    """Runs our passes and the peer's in turn, so that the machine's load affects both."""
     ours: dict[str, list[Pass]] = {mode: [] for mode in MODES}
     published: list[Mapping[str, Published]] = []
     for number in range(passes):
@@ -150,7 +141,7 @@ def _ours(programs: Sequence[Program], mode: str, seed: int, audit: float = 0.0)
 def _theirs(programs: Sequence[Program], peer: Peer | None, seed: int) -> Mapping[str, Published]:
     if peer is None:
         return fresh(reference_pass, programs, seed, _warm_up(programs))
-    # One seed for all would sample the same fraction of each program's lines first.
+    # One seed for all would first sample the same fraction of each program's lines.
     jobs = [(p.id, p.text, seed + 1000 * number) for number, p in enumerate(programs)]
     return peer.run(jobs, _warm_up(programs))
 
@@ -187,7 +178,7 @@ def _costs(
     spent = sum(done.cpu_s for done in passes)
     report.set(f"cpu_ms_per_sequence_{name}", 1000 * spent / made if made else None, n=made)
     if refused := sum(len(done.refused) for done in passes):
-        report.notes.append(f"{name}: {refused} programs of {len(passes)} passes were rejected.")
+        report.notes.append(f"{name}: {refused} programs were rejected in {len(passes)} passes.")
     peer = _mean_by_program(
         [{id_: r.cpu_s for id_, r in done.items() if r.diffs is not None} for done in published]
     )
@@ -223,11 +214,11 @@ def _published(
     report.set("reference_cpu_ms_per_sequence", mean, n=len(made))
     asked = len(programs) * len(published)
     if asked > len(made):
-        report.notes.append(f"{name}: {asked - len(made)} of {asked} gave no sequence.")
+        report.notes.append(f"{name}: {asked - len(made)} of {asked} yielded no sequence.")
 
 
 def _edits(report: Report, suffix: str, programs: Sequence[Program], drawn: int) -> None:
-    """Sets the edits per sequence of the programs with sequences by both engines."""
+    """Sets the edits per sequence, over programs with sequences from both engines."""
     ours, theirs = (fresh(edits_by_program, programs, e, drawn) for e in ("fast", "reference"))
     both = [program for program in programs if program.id in ours and program.id in theirs]
     pairs = [ours[p.id] for p in both], [theirs[p.id] for p in both]

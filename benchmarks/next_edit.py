@@ -6,16 +6,16 @@ On the problems of the tasks ``next-edit`` (real commits; keys without a prefix)
 whose resulting file is correct, ``exact_CATEGORY`` the same for one category, ``no_op_right`` the
 fraction of states without an expected edit where none is proposed, ``no_op_precision`` the fraction
 of answers without an edit that are correct, ``exact_predictable``, ``useful``, ``kept_rate``,
-``location``, ``similarity``, ``shown`` and ``parse_rate`` as there. ``exact_minus_rename`` is the
-paired difference to the baseline ``rename``. ``p50_ms`` and ``p95_ms`` are wall times of one answer
-at batch 1 with the prompt re-encoded, ``p50_cpu_ms`` CPU times. ``NAME_exact`` and so on are a
-baseline's: ``nothing``, ``repeat``, ``rename``.
+``location``, ``similarity``, ``shown`` and ``parse_rate`` as defined there. ``exact_minus_rename``
+is the paired difference to the baseline ``rename``. ``p50_ms`` and ``p95_ms`` are wall times of one
+answer at batch 1 with the prompt re-encoded, ``p50_cpu_ms`` CPU times. ``NAME_exact`` and so on are
+a baseline's: ``nothing``, ``repeat``, ``rename``.
 
 Without ``-o model=`` or ``-o upstream=`` the model's results are null. ``-o limit=N`` takes N
 problems of each task, sampled by the seed. Drafts come from the window's old text (``-o
 decoder=sample`` for plain decoding, with the same answers). ``-o decoder=server`` measures the
 language server's answers: one thread and a helper for each free core, weights in eight bits, and
-renamings of the history continued where the model finds that possible. It also measures jumps:
+renamings in the history continued if the model finds them likely. It also measures jumps:
 refactorings whose expected edit is outside the window around the last edit, where the cursor is.
 ``jump_shown`` is the fraction with a proposal, ``jump_place`` with a proposal that changes a line
 of the expected edit, ``jump_exact`` with a proposal that yields the expected file. Both are lower
@@ -125,7 +125,7 @@ def run(
         model: a model on this machine, or its name on ``upstream``; without either, only the
             baselines are measured.
         upstream: URL of a server, or the name of an endpoint.
-        style: the prompt style, which names the format; auto: by the tokens of a model that
+        style: the prompt style, which names the format; auto: from the tokens of a model that
             transformers runs here.
         decoder: the strategy, or ``server``, which ``upstream`` implies.
         limit: problems of each task; 0 for all.
@@ -219,7 +219,7 @@ def _measure(
 
 
 def threshold_curve(answers: Sequence[Mapping[str, float]], count: int) -> list[dict[str, float]]:
-    """Returns, for each of :data:`_LEAST`, the answers of at least that probability."""
+    """Returns, for each of :data:`_LEAST`, the answers with at least that probability."""
     found = []
     for least in _LEAST:
         shown = [row for row in answers if row["probability"] >= least]
@@ -230,7 +230,7 @@ def threshold_curve(answers: Sequence[Mapping[str, float]], count: int) -> list[
 
 
 def _form(style: str, model: str) -> EditFormat:
-    """Returns the format of a style, which must fit any model on this machine."""
+    """Returns a style's format, which must fit a model on this machine."""
     read = "edit-auto" if style == "auto" else tasks.find_style(style).read
     if not read.startswith("edit-"):
         raise ConfigError(f"{style} is not a next-edit style.", "Choose edit-FORMAT.")
@@ -263,7 +263,7 @@ def _engine(model: str, upstream: str) -> CompletionEngine:
     """Returns the engine of the language server.
 
     Raises:
-        ModelError: if there is no such model, or the server does not answer.
+        ModelError: if the model does not exist, or the server does not answer.
     """
     from codegen.server.completion.engine import CompletionEngine
     from codegen.server.completion.model_worker import ServedModel
@@ -288,7 +288,7 @@ def _served(task: tasks.Task[Any], engine: CompletionEngine, editor: NextEditor)
 
     def answer(problem: NextEditProblem) -> _Answered:
         key = DocumentKey("benchmark", task.name, problem.id)  # a new key, without cached states
-        prompt = editor.prompt(engine, problem.edit, hidden=())  # public files
+        prompt = editor.prompt(engine, problem.edit, hidden=())  # the files are public
         wall, cpu = time.perf_counter(), time.process_time()
         asked = prompt and ask(form, engine, key, prompt, problem.edit, threshold)
         said = asyncio.run(asked) if asked else None

@@ -1,12 +1,12 @@
-"""Fraction of forged rewards of a policy that knows cheats: a usual reward, and the sandbox's.
+"""Forged rewards of a policy that knows cheats: a usual reward against the sandbox's.
 
 What: the experiment of ``codegen.benchmarks.evidence.reward_hacking`` on its world of numbers with
 one seed: GRPO from a model trained on correct programs, wrong ones and four cheats.
 ``hacked_share_in_process`` is the fraction of the last steps' samples that the usual reward
 (program and tests in one process) accepts and the hidden tests reject; ``hacked_share_isolated``
-the same of the sandbox's reward. ``pass_before`` and ``pass_after`` are the fractions that pass
+the same for the sandbox's reward. ``pass_before`` and ``pass_after`` are the fractions that pass
 hidden tests in the first and the last steps of training on the sandbox's reward. ``rewards_per_s``:
-distinct programs that ``codegen.rewards.Judge`` rewards in a second.
+distinct programs that ``codegen.rewards.Judge`` rewards per second.
 
 Against: the same trainer with the usual reward.
 
@@ -44,7 +44,7 @@ def run(
         quick: 10 steps, from a model trained for 60.
         steps: GRPO steps with each reward.
         programs: number of programs to reward for ``rewards_per_s``.
-        seed: seed of texts, models and samples.
+        seed: seed of training texts, models and samples.
     """
     import torch
 

@@ -6,13 +6,13 @@ actual next token, the line's first that is not whitespace; ``..._stdlib`` and `
 its two halves, ``..._tokens`` is the fraction of all tokens; ``paper_false_positive_rate`` is the
 paper's rule on the same files. ``loops_stopped``: of loops whose copies contain something new
 (``data/loops.yaml``), the fraction where the mode lowers the beginning of the next copy by 4 nats
-within 24 copies; ``..._counted`` where the copies continue by steps, ``..._worded_blocks`` and
-``..._worded_rows`` where each has a new word, in blocks of statements and in single ones;
+within 24 copies; ``..._counted`` where the copies count up, ``..._worded_blocks`` and
+``..._worded_rows`` where each has a new word, in blocks of statements or in single ones;
 ``..._copies`` is the median number of copies until then. ``us_per_token`` is CPU microseconds to
 follow a token and compute its penalties, on the same code in the embedded model's tokens, with
 ``paper_us_per_token`` and, as a floor, ``lexer_us_per_token``, the structure tracker alone.
 
-Limit: the rule was developed on files of the standard library, but not on those of the packages.
+Limit: the rule was developed on files of the standard library, but not of the packages.
 Repetitive prompts (CodeRepetEval) are a task: ``codegen eval run coderepeteval``.
 """
 
@@ -49,7 +49,7 @@ def run(
     """Runs the benchmark.
 
     Args:
-        boundaries: line boundaries of real code, half from each source.
+        boundaries: number of line boundaries in real code, half from each source.
         model: the model whose tokens are used.
         seed: seed of all samples.
     """

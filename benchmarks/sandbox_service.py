@@ -54,7 +54,7 @@ _PLAIN = Path(__file__).parent / "tools" / "subprocess_server.py"
 
 @dataclass(slots=True)
 class _Side:
-    """A server, and the same programs as its requests."""
+    """A server, and the programs as requests to it."""
 
     name: str
     port: int
@@ -67,12 +67,7 @@ class _Side:
 
 
 @options(quick={"blocks": 1, "programs": 82})
-def run(
-    *,
-    seed: int = 0,
-    blocks: int = 4,
-    programs: int = 164,
-) -> Mapping[str, object]:
+def run(*, seed: int = 0, blocks: int = 4, programs: int = 164) -> Mapping[str, object]:
     """Runs the benchmark.
 
     Args:
@@ -127,15 +122,13 @@ def _our_command() -> list[str]:
 
 @contextlib.contextmanager
 def _server(command: Sequence[str], folder: Path) -> Iterator[tuple[int, int]]:
-    """Starts a server process on ``{port}`` of the command; yields the port and process id."""
+    """Starts a server on a free port, ``{port}`` in its command; yields port and process id."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = folder / f"{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [part.replace("{port}", str(port)) for part in command],
-            stdout=output,
-            stderr=output,
+            [part.replace("{port}", str(port)) for part in command], stdout=output, stderr=output
         )
         try:
             deadline = time.monotonic() + START_S

@@ -38,7 +38,7 @@ from codegen.models.pretrained import train_byte_bpe
 _VOCABULARY, _CHUNK, _PROMPT, _DRAFTED = 2048, 128, 64, 5
 _EXITS = (2, 4, 6)
 _FILES = 160
-_LARGEST = 60_000  # characters of a source file; tables of data are larger
+_LARGEST = 60_000  # maximum characters of a source file; data tables are larger
 _TARGET = {"layers": 8, "width": 128, "heads": 4}
 _DRAFT = {"layers": 6, "width": 96, "heads": 4}
 
@@ -61,7 +61,7 @@ def run(
         prompts: number of held-out files to continue.
         max_new_tokens: maximum tokens per completion.
         folder: directory for the models, reused if they exist.
-        seed: seed of the trainings, the samples and the bootstrap.
+        seed: seed of training, samples and bootstrap.
     """
     at_least(1, steps=steps, prompts=prompts, max_new_tokens=max_new_tokens)
     import torch
@@ -89,11 +89,7 @@ def run(
 
 
 def _compare(
-    report: Report,
-    target: Any,
-    drafts: Mapping[str, Any],
-    prompts: Sequence[list[int]],
-    new: int,
+    report: Report, target: Any, drafts: Mapping[str, Any], prompts: Sequence[list[int]], new: int
 ) -> None:
     """Measures all methods."""
     from codegen.decoding.strategies.sorted import Nested
@@ -125,7 +121,7 @@ def _measure(
     new: int,
     plain: Sequence[list[int]],
 ) -> int:
-    """Sets the results of one method; returns the completions equal to plain decoding."""
+    """Sets the results of one method; returns the number of completions equal to plain ones."""
     from codegen.decoding.strategies.sorted import ExitCounts, SortedDrafter
 
     made: list[int] = []
@@ -165,7 +161,7 @@ def _decode(
 
 
 def _corpus(seed: int, files: int) -> tuple[list[str], list[str]]:
-    """Returns sources of the standard library for training, and every fifth for evaluation."""
+    """Returns sources of the standard library for training, and every fifth file for evaluation."""
     root = Path(sysconfig.get_paths()["stdlib"])
     texts = []
     for path in sorted(root.rglob("*.py")):

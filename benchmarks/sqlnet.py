@@ -1,35 +1,36 @@
 """Query match on WikiSQL, and answers on whole databases: correct, none, or wrong; speed.
 
-What: ``dev_query_match_default`` and ``_paper`` are the fractions of the 8,421 questions of the
-official development set whose query equals the gold query by WikiSQL's rule, with the weights of
-the package and with a model of the paper's layout (``-o paper=DIR``, made by ``codegen sqlnet train
---layout paper``): the most likely query of each; with ``_greedy``, slots are filled one by one, as
-in the paper. ``dev_aggregate``, ``_select`` and ``_where`` break down the first.
+What: ``dev_query_match_default`` and ``_paper`` are the fractions of the official development set's
+8,421 questions whose query equals the gold query by WikiSQL's rule, with the package's weights and
+with a model in the paper's layout (``-o paper=DIR``, made by ``codegen sqlnet train --layout
+paper``): the most likely query of each; with ``_greedy``, slots are filled one by one, as in the
+paper. ``dev_aggregate``, ``_select`` and ``_where`` break down the default's.
 ``execution_unguided``, ``_guided`` and ``_linked`` are the fractions of the questions of the
 rebuilt test tables (official training questions that the default weights were not trained on) with
 the correct answer: by the most likely query, by the one chosen by execution, and with values linked
-to the table's content. ``test_query_match`` belongs to the first. ``ms_per_question`` is CPU time
-of one thread for one question at a time, from its text to its query; ``ms_per_question_batched`` in
-batches of 128, ``ms_per_parse`` the whole parser's with guidance and linking.
+to the table's content. ``test_query_match`` is the query match of the first. ``ms_per_question`` is
+CPU time of one thread for one question at a time, from its text to its query;
+``ms_per_question_batched`` in batches of 128, ``ms_per_parse`` the whole parser's with guidance and
+linking.
 
 Then whole databases, queried as ``sqlnet ask`` does, for each set of
-:mod:`codegen.benchmarks.tools.sql_sets`: the fractions that end ``_right``, ``_abstained`` (where
-an answer was possible) and ``_wrong_confident`` (a wrong answer with exit code 0).
-``spider_dev_exact`` is the fraction of Spider's development questions whose best query gives the
-expected rows, shown or not; ``spider_ms`` is CPU time per question of this process. Of TriageSQL,
-EHRSQL and WikiSQL every fourth or fifth question is used. ``wikisql_answered`` and
+:mod:`codegen.benchmarks.tools.sql_sets`: the fractions of questions that end ``_right``,
+``_abstained`` (where an answer was possible) and ``_wrong_confident`` (a wrong answer with exit
+code 0). ``spider_dev_exact`` is the fraction of Spider's development questions whose best query
+returns the expected rows, shown or not; ``spider_ms`` is CPU time per question of this process. Of
+TriageSQL, EHRSQL and WikiSQL every fourth or fifth question is used. ``wikisql_answered`` and
 ``wikisql_wrong`` are fractions of the rebuilt test questions on the half of the tables that the
 confidence was not fitted to.
 
-Last, the plan network by itself, as Spider's test-suite evaluation compares: DISTINCT taken out of
+Last, the plan network by itself, scored as in Spider's test-suite evaluation: DISTINCT removed from
 both statements, columns in any order, rows in any order unless gold orders them.
 ``spider_execution`` counts the first plan that runs; ``spider_best_half`` only the half with the
 highest confidence; ``spider_suite`` only answers that are also correct on five random fills of the
 database. ``spider_realistic``, ``spider_syn`` and ``spider_dk`` are rephrased questions on the same
 databases. ``large_schema_ms`` is CPU time per question on a synthetic schema of 200 tables.
-Intervals of whole databases are clustered by database.
+Intervals on whole databases are clustered by database.
 
-Against: published figures are in docs/measurements.md; those systems cannot be installed here.
+Against: published results are in docs/measurements.md; those systems cannot be installed here.
 
 Limits: the official development set has no rows, so queries cannot run on it. The rebuilt tables
 are lower-cased. The data is read from the folder that ``-o data=DIR`` or the variable
@@ -113,7 +114,7 @@ def run(
     report.figures |= dict.fromkeys(_KEYS)
     folder = _folder(data)
     if folder is None:
-        report.install["data"] = "-o data=DIR, the folder that holds wikisql/ (see docs/sqlnet.md)"
+        report.install["data"] = "-o data=DIR, the folder with wikisql/ (see docs/sqlnet.md)"
         return report.mapping()
     import torch
 
@@ -245,7 +246,7 @@ def _measure_execution(
 
 
 def _measure_plans(report: Report, folder: Path, quick: bool) -> None:
-    """Measures the plan network by itself; see the module."""
+    """Measures the plan network by itself; see the module docstring."""
     from codegen.sqlnet.plan_data import read_gold
     from codegen.sqlnet.plan_decode import PlanParser
 

@@ -39,7 +39,7 @@ from codegen.benchmarks.tools.timing import tree_rss_mib
 
 _LENGTHS = (64, 512)
 GROUPS = ("64_new", "64_known", "512_new", "512_known")
-DEPTH = 64  # of arctic's tree
+DEPTH = 64  # maximum depth of arctic's tree
 LIMIT, FACTOR = 32, 1.0
 _SINGLE = 3000  # tokens appended one by one
 _MIB = 2**20
@@ -57,7 +57,7 @@ def run(
         quick: 150,000 tokens, 200 contexts, one run.
         seed: seed of the module order.
         tokens: number of stored tokens.
-        contexts: number per length, in new and in known modules.
+        contexts: contexts per length, in new and in known modules.
     """
     at_least(1, tokens=tokens, contexts=contexts)
     repeats = 1 if quick else 3
@@ -90,13 +90,7 @@ def _job(seed: int, tokens: int, contexts: int) -> Job:
         _contexts(texts, length, contexts) for length in _LENGTHS for texts in (files, stored)
     ]
     single = max(files, key=len)[:_SINGLE]
-    return {
-        "files": stored,
-        "single": single,
-        "contexts": groups,
-        "limit": LIMIT,
-        "factor": FACTOR,
-    }
+    return {"files": stored, "single": single, "contexts": groups, "limit": LIMIT, "factor": FACTOR}
 
 
 def _contexts(texts: Sequence[list[int]], length: int, count: int) -> list[list[int]]:

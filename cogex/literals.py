@@ -55,7 +55,7 @@ def parse_output(text: str) -> dict[str, object]:
     except Invalid:
         value = _parse_json(text)  # true, false and null are not Python literals
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise Invalid("not_dict", f"a key is not a string in {_short(text)}")
+        raise Invalid("not_dict", f"not a dictionary with string keys: {_short(text)}")
     return value
 
 

@@ -325,7 +325,7 @@ class ProgramSearch:
     def _candidates(self) -> list[RankedProgram]:
         """Returns the distinct valid programs, one written for each problem of ``train``."""
         found: dict[str, RankedProgram] = {}
-        closest: dict[str, tuple[float, PseudoProgram]] = {}  # by problem, below the threshold
+        closest: dict[str, tuple[float, PseudoProgram]] = {}  # problem -> best below the threshold
 
         def accept(program: PseudoProgram) -> None:
             known = found.setdefault(program.digest, RankedProgram(program, 0, len(found)))

@@ -213,7 +213,7 @@ class Extension:
             keys = all_keys[row, :, first + count : cursor].clone()
             values = all_values[row, :, first + count : cursor].clone()
             if rotation is not None:
-                shift = torch.full((1,), -count, device=keys.device)  # without a copy
+                shift = torch.full((1,), -count, device=keys.device)  # no copy from the host
                 keys = rotation.turn(keys, *rotation.turns(shift))
             all_keys[row, :, first : cursor - count] = keys
             all_values[row, :, first : cursor - count] = values

@@ -1,4 +1,4 @@
-"""Part of the site's build (mkdocs.yml). ``python docs/hooks.py`` writes the page of numbers."""
+"""Hooks of the site build (mkdocs.yml). ``python docs/hooks.py`` writes ``docs/numbers.md``."""
 
 import logging
 import shutil
@@ -13,7 +13,7 @@ TREE = ROOT / "build" / "docs"  # where mkdocstrings looks for packages
 
 
 def on_startup(**_: object) -> None:
-    """Copies the package, without the links and with the ``__init__.py`` that readers need."""
+    """Copies the package, without links but with the ``__init__.py`` that mkdocstrings needs."""
     shutil.rmtree(TREE, ignore_errors=True)
     shutil.copytree(ROOT / "codegen", TREE / "codegen", ignore=_not_python)
     for name in ("evals", "kernels"):
@@ -23,7 +23,7 @@ def on_startup(**_: object) -> None:
 
 
 def on_post_page(output: str, page: Any, **_: object) -> str:
-    """Loads the script of the search from the site itself."""
+    """Loads the search script from the site itself."""
     assert SHIM in output
     return output.replace(SHIM, "../" * page.url.count("/") + "iframe-worker.js")
 
@@ -44,9 +44,9 @@ def _is_reference(record: logging.LogRecord) -> bool:
 _INTRODUCTION = """\
 # Numbers
 
-The results that the README and the pages lead with: the command that prints each of them, the
+Headline results of the README and the pages, each with the command that prints it, the
 machine and the date. Intervals are 95% intervals. Sample sizes and conditions are on the page that
-a table links to. *EPYC* and *Xeon* are two shared cores of an AMD EPYC and of an Intel Xeon with
+a table links to. *EPYC* and *Xeon* are two shared cores of an AMD EPYC and an Intel Xeon with
 AMX; *any*: the machine does not matter. `python docs/hooks.py` makes this page from
 `docs/results/numbers.yaml`."""
 
@@ -72,7 +72,7 @@ def numbers() -> str:
         "",
         "## Measured earlier",
         "",
-        "By scripts that were removed after commit 426ce475, or the one named.",
+        "Measured by scripts that were removed after commit 426ce475 or the named one.",
     ]
     lines += ["", "| result | value | command | machine | date |", "|---|---|---|---|---|"]
     for one in known["earlier"]:

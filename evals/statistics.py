@@ -195,7 +195,7 @@ def clustered_interval(
     if error is None:
         return None, None
     groups = len(scores) if clusters is None else len(set(clusters))
-    if error < TOLERANCE:  # all tasks are alike: use their number instead of their spread
+    if error < TOLERANCE:  # equal scores: use their number instead of their spread
         return wilson(value, groups)
     if groups >= _NORMAL_FROM:
         return _clip(value - Z95 * error, value + Z95 * error)

@@ -68,7 +68,7 @@ _ENDS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 _EXITS = frozenset({"exit", "quit", "_exit", "abort", "error", "fail"})
 _PROPERTIES = frozenset({"property", "cached_property"})
 _CONSTRUCTORS = frozenset({"__init__", "__new__"})
-# Special methods whose absence checkers report where a value is used: always, and by operation.
+# Special methods that checkers require of a used value: always, and per operation.
 _ALWAYS_MISSED = frozenset({"__getattr__", "__getattribute__", "__hash__", "__index__", "__next__"})
 _MISSED_BY = {
     "__iter__": ("__iter__", "__getitem__"),

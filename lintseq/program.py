@@ -139,7 +139,7 @@ def _prepare_foreign(
     if language not in GRAMMARS:
         known = ", ".join(("python", *(grammar.name for grammar in LANGUAGES)))
         raise UnsupportedProgram(
-            "unknown_language", f"it is written in {language!r}; supported are {known}."
+            "unknown_language", f"{language!r} is unsupported; choose from: {known}."
         )
     grammar = GRAMMARS[language]
     parts = read(grammar, lines, by_line=by_line)
@@ -154,7 +154,7 @@ def _prepare_foreign(
 
 def _require_usable(text: str) -> None:
     if not text.strip():
-        raise UnsupportedProgram("empty", "it is empty.")
+        raise UnsupportedProgram("empty", "it has only whitespace.")
     if MARKER in text:
         raise UnsupportedProgram(
             "contains_marker", f"it contains {MARKER!r}, which separates edits in the text form."

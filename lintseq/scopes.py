@@ -196,7 +196,7 @@ def collect(tree: ast.Module, node_of: dict[ast.AST, int]) -> ScopeAnalysis:
 
 
 def lookup(scope: PythonScope, name: str) -> tuple[PythonScope, list[NameBinding]] | None:
-    """Returns the scope that a name in ``scope`` refers to, and its bindings there in order."""
+    """Returns the scope that a name in ``scope`` refers to, and the name's bindings in order."""
     at: PythonScope | None = scope
     while at is not None:
         if at is scope or at.kind != "class":

@@ -222,7 +222,7 @@ def place_hunk(hunk: HunkText, state: Sequence[str]) -> tuple[int, str]:
 
 
 def _stands_at(context: Sequence[str], state: Sequence[str], place: int) -> bool:
-    """Returns True if the state has the lines there, ignoring trailing blanks."""
+    """Returns True if the state has the lines at ``place``, ignoring trailing blanks."""
     if place < 0 or place + len(context) > len(state):
         return False
     found = state[place : place + len(context)]

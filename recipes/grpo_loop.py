@@ -49,7 +49,7 @@ class Settings(Config):
     group: int = Field(16, ge=2, description="samples per problem")
     learning_rate: float = Field(1e-4, gt=0, description="learning rate of GRPO (2e-3 on texts)")
     clip: float = Field(0.2, gt=0, description="PPO clip range")
-    updates: int = Field(2, ge=1, description="updates on the samples of a step")
+    updates: int = Field(2, ge=1, description="updates per step, on the same samples")
     samples: int = Field(20, ge=1, description="samples per problem for evaluation")
     seed: int = Field(0, ge=0, description="random seed of weights, texts and samples")
 
@@ -78,8 +78,8 @@ def log_probs(model: Any, ids: torch.Tensor, start: int) -> torch.Tensor:
 
 @torch.no_grad()
 def draw(model: Any, prompts: list[str], count: int) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Samples at temperature 1: ids [B * count, S], whether each token [B * count, C] is the
-    completion's, and where the completions start.
+    """Samples at temperature 1: ids [B * count, S], the mask of the completions' tokens
+    [B * count, C], and the position where completions start.
     """
     given = encode(prompts)
     ids = model.generate(
@@ -127,8 +127,8 @@ def main(settings: Settings) -> dict[str, float]:
         optimizer.step()
         schedule.step()
 
-    # The reward: 1 if all tests pass. They run in another process than the program, both in
-    # sandboxes; None where a sandbox failed.
+    # Reward: 1 if all tests pass, None if a sandbox failed. Tests and program run in separate
+    # processes, both in sandboxes.
     reward = SandboxReward({"passed": 1.0}, cpu_s=1.0)
 
     def rewards_of(numbers: list[int], ids: torch.Tensor, start: int) -> list[float | None]:

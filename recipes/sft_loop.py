@@ -7,10 +7,10 @@
 It loads a model, reads a data directory, masks the loss by the segments of each text, packs
 examples into rows, trains, evaluates and saves. `codegen finetune lintseq` computes
 the same losses and adds exact resuming, several processes and GPUs, and the other methods
-(SequenceMatch, mixtures, curricula, sorted drafts, infilling). This script starts over when it is
-interrupted.
+(SequenceMatch, mixtures, curricula, sorted drafts, infilling). If interrupted, this script starts
+over.
 
-Expect: the loss of `recipes/lintseq.yaml` at each step, to rounding, where the settings agree.
+Expect: the loss of `recipes/lintseq.yaml` at each step, up to rounding, if the settings agree.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Settings(Config):
     decoder: str = Field("edit_sequence", description="decoder for the outputs")
     steps: int = Field(200, ge=1, description="optimizer steps")
     batch_size: int = Field(8, ge=1, description="examples per optimizer step")
-    max_length: int = Field(512, ge=8, description="maximum tokens of an example and of a row")
+    max_length: int = Field(512, ge=8, description="maximum tokens per example and per row")
     learning_rate: float = Field(3e-4, gt=0, description="peak learning rate")
     warmup_steps: int = Field(10, ge=0, description="linear warmup steps")
     rank: int = Field(16, ge=1, description="rank of the adapter")
@@ -89,7 +89,7 @@ def main(settings: Settings) -> list[dict[str, Any]]:
         held_out = list(held_out_batches(evaluated, tokenizer.pad_token_id))
         held_out_weight = sum(example.weight for example in evaluated)
 
-    # The order: a fresh permutation each epoch, the examples of a step packed into rows.
+    # Order: a new permutation per epoch; each step's examples are packed into rows.
     plan = make_plan(
         examples,
         steps=settings.steps,

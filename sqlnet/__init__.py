@@ -3,8 +3,8 @@
 Source: Xu, Liu and Song, "SQLNet: Generating Structured Queries From Natural Language Without
 Reinforcement Learning" (arXiv 1711.04436). The modules, from the bottom:
 
-- ``words``, ``query`` (tables and the sketch), ``sql`` (statements, and the gate that every one
-  passes), ``databases`` (read-only), ``schema`` (also users' names for things);
+- ``words``, ``query`` (tables and the sketch), ``sql`` (statements, and the check that each
+  must pass), ``databases`` (read-only), ``schema`` (also users' names for things);
 - one table: ``features``, ``layout`` with ``shared_encoder`` and ``paper_model`` (the networks),
   ``network``, ``linking`` (values in the question), ``decode``;
 - several tables: ``joins``, ``plan``, ``plan_features``, ``plan_network``, ``plan_decode``;

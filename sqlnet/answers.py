@@ -23,7 +23,7 @@ class GoldRows:
     """Rows that are a correct answer.
 
     Attributes:
-        ordered: True if the order of rows counts.
+        ordered: True if the order of rows matters.
         exact: True if extra columns make an answer wrong.
     """
 
@@ -33,7 +33,7 @@ class GoldRows:
 
 
 def ran(database: Database, query: str, limits: StatementLimits) -> GoldRows | None:
-    """Returns the rows of a gold query, which does not have to pass the gate; None if it fails."""
+    """Returns the rows of a gold query, without the check for safe SQL; None if the query fails."""
     try:
         rows = database.engine.query(Statement(query, (), database.dialect), limits)
     except (DatabaseError, UnsafeSQLError):

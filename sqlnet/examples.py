@@ -71,7 +71,7 @@ def read_tables(path: str | Path) -> dict[str, WikiTable]:
                 f"{where}: not a WikiSQL table ({type(error).__name__}: {error})."
             ) from None
     if not tables:
-        raise InputError(f"{path} contains no tables.", "Pass a file with at least one.")
+        raise InputError(f"{path} contains no tables.", "Pass a file with tables.")
     return tables
 
 

@@ -1,11 +1,11 @@
 """A language model as fallback: a vote over the results of its statements decides.
 
 The model sees the names and types of the relevant tables (:func:`prompt_of`), never rows. Each
-statement passes the usual gate (:func:`codegen.sqlnet.sql.validate`) and runs on the read-only
+statement passes the usual check (:func:`codegen.sqlnet.sql.validate`) and runs on the read-only
 database. The most frequent result is the answer; its fraction of the samples is the confidence
 (self-consistency by execution, Shi et al. 2022, arXiv 2204.11454; voting with one correction as in
 CSC-SQL, arXiv 2505.13271). If no statement runs, the model gets one error message and may try
-again. A model that can be constrained gets a grammar of statements that the gate may accept
+again. A model that can be constrained gets a grammar of statements that the check may accept
 (:func:`gbnf_of`).
 
 Limit: a vote cannot detect a mistake that most samples share.
@@ -250,7 +250,7 @@ def gbnf_of(tables: Sequence[Table]) -> str:
     GBNF is llama.cpp's notation; vLLM reads it too, and :mod:`codegen.decoding` constrains local
     models by it. A constrained model writes one SELECT that consists of known parts and the
     schema's names, or ``CANNOT ANSWER:`` and a reason. Which column belongs to which table is not
-    in the grammar; the gate (:func:`codegen.sqlnet.sql.validate`) checks it.
+    in the grammar; :func:`codegen.sqlnet.sql.validate` checks it.
     """
     namespaces = {(table.namespace, table.name) for table in tables}
     names = (column.name for table in tables for column in table.columns)

@@ -9,7 +9,7 @@
 
 Questions on one table become a sketch (:mod:`codegen.sqlnet.network`), on several a plan
 (:mod:`codegen.sqlnet.plan_decode`). No column can be invented, values are parameters, every
-statement passes the gate of :mod:`codegen.sqlnet.sql`, and the database is read-only.
+statement passes the check in :mod:`codegen.sqlnet.sql`, and the database is read-only.
 
 An answer is returned only if the query uses the question's information
 (:mod:`codegen.sqlnet.question_checks`) and the confidence (:mod:`codegen.sqlnet.calibration`) is
@@ -623,9 +623,9 @@ def _connected_without(table: int, ends: set[int], graph: JoinGraph) -> bool:
 
 def _check(question: str, top_k: int, min_confidence: float | None) -> None:
     if not isinstance(question, str) or not question.strip():
-        raise InputError("The question is empty.", "Mention a table or column in it.")
+        raise InputError("The question is empty.", "Ask about a table or column.")
     if has_lone_surrogate(question):
-        raise InputError("The question is not valid UTF-8.", "Type it again.")
+        raise InputError("The question is not valid UTF-8.", "Enter it again.")
     if top_k < 1:
         raise ConfigError(f"top_k is {top_k}; it must be at least 1.")
     if min_confidence is not None and not 0 <= min_confidence <= 1:

@@ -360,7 +360,7 @@ class _Writer:
         if plan.group or any(part.aggregate for part in (*plan.select, *plan.where)):
             return False
         if plan.order and plan.order.item not in [s.item for s in plan.select]:
-            return False  # most engines order distinct rows only by shown columns
+            return False  # most engines order distinct rows only by selected columns
         listed = {s.item.table for s in plan.select}
         return is_repeated(listed, tree)
 

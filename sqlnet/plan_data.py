@@ -198,7 +198,7 @@ def prepare(
             these names.
     """
     if not golds:
-        raise InputError("No questions to prepare.", "Pass a file with at least one.")
+        raise InputError("No questions to prepare.", "Pass a file with questions.")
     out = Path(out)
     for name in ("held_out.jsonl", "plans.jsonl"):
         try:

@@ -271,7 +271,7 @@ class _Decoder:
             chosen = sorted(way.content, key=lambda member: self._said_at(member[0]))
             select = tuple(self._selected(place, kind) for place, kind in chosen)
             found.append(_Way(select, way.score))
-        if not found:  # fewer columns are likely than requested
+        if not found:  # fewer likely columns than requested
             ((chance, place, kind),) = self._members("select", 1)
             return [_Way((self._selected(place, kind),), math.log(chance))]
         return found[:_SLOT_WAYS]
@@ -640,7 +640,7 @@ class PlanParser:
         linked = self.linked(schema if execute else Schema(schema.tables))
         read = read_question(question, linked, self.network.likeness, today)
         if not read.words:
-            raise InputError("The question is empty.", "Mention a table or column in it.")
+            raise InputError("The question is empty.", "Ask about a table or column.")
         candidates = plan_candidates(read, self.network.read([read])[0])
         database = schema.database if execute else None
         dialect = schema.database.dialect if schema.database else "sqlite"

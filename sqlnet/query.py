@@ -32,7 +32,7 @@ class Column:
     Attributes:
         type: ``real`` if its values are numbers, else ``text``.
         alias: users' name for it; the model reads it instead of the name.
-        synonyms: other names; one that occurs in a question is its alias there.
+        synonyms: other names; a question that contains one uses it as the alias.
         called: pairs of (users' name for a value, in lower case; the value).
     """
 

@@ -308,7 +308,7 @@ def _values(asked: QuestionContext) -> Iterator[Doubt]:
 def _proper_names(asked: QuestionContext, names: set[str], held: str) -> Iterator[str]:
     words = [token for token in asked.tokens if token.text.isalpha()]
     if sum(token.text[0].isupper() for token in words) > max(4, 0.6 * len(words)):
-        return  # a headline
+        return  # title case: capitals do not show names
     for before, token in pairwise(asked.tokens):
         text, lower = token.text, token.text.lower()
         if not text[0].isupper() or before.text in ".?!:" or lower in LIGHT_WORDS or len(text) < 2:

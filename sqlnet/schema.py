@@ -11,7 +11,7 @@ YAML file:
     measures: {revenue: {sql: SELECT SUM(quantity * price) FROM sales, synonyms: [turnover]}}
 
 All keys are optional. A measure answers questions about only that measure; its
-statement passes the same gate as any other.
+statement passes the same check as any other.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Schema:
 
     def __post_init__(self) -> None:
         if not self.tables:
-            raise InputError("The schema has no tables.", "Open a database with at least one.")
+            raise InputError("The schema has no tables.", "Open a database with tables.")
 
     @classmethod
     def from_columns(

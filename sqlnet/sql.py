@@ -1,4 +1,4 @@
-"""SQL text from queries, and the gate that every statement passes before it may run.
+"""SQL text from queries, and the safety check that every statement must pass to run.
 
 SQL is built and parsed with sqlglot. Identifiers come from the schema and are always quoted; values
 are parameters. :func:`validate` parses the text and accepts a single SELECT that consists of

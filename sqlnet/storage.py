@@ -72,7 +72,7 @@ def damage_named(path: Path, kind: str, command: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ModelError(
             f"{path} has no {kind} ({Path(error.filename or '').name} is missing).",
-            f"Pass a directory that `{command}` made.",
+            f"Pass a directory written by `{command}`.",
         ) from None
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"The {kind} in {path} cannot be read: {one_line(error)}.") from None

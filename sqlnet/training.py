@@ -240,7 +240,7 @@ def _padding_key(question: LabeledQuestion) -> tuple[int, int]:
 _SETS = ("select", "where", "group", "order", "second_where", "scalar")
 _MOST = (plan_network.MOST_SELECTED, plan_network.MOST_TESTS, plan_network.MOST_GROUPS)
 _EQUALS_EITHER = plan_network.OPERATOR_CLASSES.index("= either")
-_EVERY_TABLE = 0.3  # weight of the sigmoids relative to the cross-entropies
+_EVERY_TABLE = 0.3  # weight of the binary losses relative to the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -573,7 +573,7 @@ def train_plans(
     if len(examples) < config.batch_size:
         raise InputError(
             f"{len(examples)} questions are too few for batches of {config.batch_size}.",
-            "Pass more, or set a smaller batch.",
+            "Pass more questions, or set a smaller batch size.",
         )
     identity = {
         "config": asdict(config) | {"steps": 0},  # a resumed run may have other steps

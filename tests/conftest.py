@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from codegen.models.llamacpp import LlamaServer
     from codegen.sandbox import Sandbox
 
-# One thread a process: with several, small operations spend their time waiting for one another.
+# One thread per process: with several, small operations mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
-# How long an example takes says nothing on a busy machine.
+# On a busy machine, an example's duration is meaningless.
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -43,25 +43,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 # Garbage collection while test modules are imported takes as long as their imports. Later it skips
-# what they have imported: half of the time of a test that trains.
+# the imported objects, which halves the time of a test that trains.
 gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """Garbage collection begins, of what the tests make."""
+    """Enables garbage collection, but only of objects that tests create."""
     gc.collect()
     gc.freeze()
     gc.enable()
 
 
 def pytest_unconfigure() -> None:
-    """Modules are freed at the end: nanobind prints what it takes for leaks."""
+    """Lets modules be freed at the end, since nanobind reports live ones as leaks."""
     gc.unfreeze()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """One table of what was skipped and why, most first."""
+    """Prints one table of skip reasons, most frequent first."""
     reasons: Counter[str] = Counter()
     for report in terminalreporter.stats.get("skipped", ()):
         where = report.longrepr
@@ -75,7 +75,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    """An open sandbox; where the machine offers none, the test is skipped."""
+    """An open sandbox; skips the test if the machine supports none."""
     from codegen.core.errors import SandboxError
     from codegen.sandbox import Sandbox
 
@@ -88,7 +88,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    """Commands that a test runs in its own process set up this package's log."""
+    """Restores the package's logger, which commands run in this process set up."""
     logger = logging.getLogger("codegen")
     before = logger.level, logger.propagate, list(logger.handlers)
     yield
@@ -109,10 +109,10 @@ def humaneval_rows() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """The folder of real data sets that CODEGEN_TEST_DATA names."""
+    """The folder of real datasets that CODEGEN_TEST_DATA names."""
     folder = os.environ.get("CODEGEN_TEST_DATA")
     if not folder or not Path(folder).is_dir():
-        pytest.skip("set CODEGEN_TEST_DATA to the folder of data sets to run this test")
+        pytest.skip("set CODEGEN_TEST_DATA to the folder of datasets to run this test")
     return Path(folder)
 
 
@@ -137,9 +137,9 @@ def embedded_gguf() -> Path:
 
 @pytest.fixture(scope="session")
 def fim_gguf(embedded_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same file with Qwen's FIM tokens in place of three unused ones: ``/infill`` answers.
+    """The same file with Qwen's FIM tokens instead of three unused ones: ``/infill`` answers.
 
-    What the model infills is of no use; what is encoded and counted is real.
+    The infilled text is meaningless; encoding and token counts are real.
     """
     path = tmp_path_factory.mktemp("gguf") / "fim.gguf"
     shutil.copyfile(embedded_gguf, path)
@@ -159,8 +159,8 @@ def fim_gguf(embedded_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def llama_server(embedded_gguf: Path) -> Iterator[LlamaServer]:
     """A real llama.cpp server with two slots of 2048 tokens.
 
-    ``.url`` (without ``/v1``), ``.api_key``, ``.model``. A test that needs a server of its own, as
-    to end it and start it again on the same port, makes one and calls ``close()``::
+    ``.url`` (without ``/v1``), ``.api_key``, ``.model``. A test that needs its own server, for
+    example to restart it on the same port, creates one and calls ``close()``::
 
         LlamaServer(embedded_gguf, LlamaOptions(slots=1, context=1024, threads=1), port=...)
     """
@@ -239,7 +239,7 @@ def _tiny_model(folder: Path) -> Path:
 
 
 class Done(NamedTuple):
-    """How a command ended, and what it printed."""
+    """A command's exit code and output."""
 
     code: int
     out: str

@@ -1,4 +1,4 @@
-"""Runs ``codegen`` without what macOS lacks; no Mac was used, so it finds only our own errors.
+"""Runs ``codegen`` without features that macOS lacks; not on a Mac, so it finds only our errors.
 
 Compiled parts are absent, as in a pure wheel, and so are /proc and /sys for our modules.
 """

@@ -1,4 +1,4 @@
-"""Runs programs, waits for what they do, and finds processes as the kernel lists them."""
+"""Runs programs, waits for conditions, and looks up processes in /proc."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows of a large table run by default."""
+"""Selects the rows of a large table that run by default."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Counts what the project weighs: ``python tests/size.py``; ``--write`` updates CONTRIBUTING.md.
+"""Counts the size of the project: ``python tests/size.py``; ``--write`` updates CONTRIBUTING.md.
 
-A code line holds at least one token that is not a comment, a docstring or white space.
+A code line has at least one token that is not a comment, a docstring or whitespace.
 """
 
 from __future__ import annotations

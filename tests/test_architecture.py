@@ -1,4 +1,4 @@
-"""docs/architecture.md is true: its files and functions are there, its code works."""
+"""docs/architecture.md is correct: its files and functions exist, and its code works."""
 
 from __future__ import annotations
 

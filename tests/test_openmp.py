@@ -1,4 +1,4 @@
-"""OpenMP's threads sleep while they wait: what the runtime itself says that it read.
+"""OpenMP's threads sleep while they wait, by the settings that the runtime prints.
 
 GCC's runtime prints its settings when it is loaded if OMP_DISPLAY_ENV asks for it, the number of
 turns that a waiting thread spins among them: 0 if it sleeps at once, 300,000 by its default.

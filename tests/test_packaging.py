@@ -1,4 +1,4 @@
-"""One import name, packages at the root: what keeps that working (see CONTRIBUTING.md)."""
+"""The packages at the root share one import name (see CONTRIBUTING.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel and the source distribution, built, installed apart from the checkout and used."""
+"""The wheel and the source distribution, built, installed outside the checkout and used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan fits the time and keeps what the user chose."""
+"""The quickstart's plan fits the time and keeps the user's choices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The size of the project stays within its budgets, and CONTRIBUTING.md tells it."""
+"""The size of the project stays within its budgets, and CONTRIBUTING.md has it."""
 
 from __future__ import annotations
 

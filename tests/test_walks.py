@@ -1,4 +1,4 @@
-"""How many files a reader of a command enters; docs/architecture.md has the counts."""
+"""The number of files that a command enters; docs/architecture.md has the counts."""
 
 from __future__ import annotations
 

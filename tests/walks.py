@@ -1,6 +1,6 @@
-"""Traces what a command calls: the files that it enters, and its returns to files it has left.
+"""Traces the calls of a command: the files that it enters, and its returns to earlier files.
 
-The order is that of each function's first call, as someone reads the code for the first time.
+Functions are in order of their first call, as someone reads the code for the first time.
 """
 
 from __future__ import annotations

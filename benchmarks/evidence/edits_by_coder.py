@@ -12,7 +12,7 @@ differ only in how a program is written:
 
 Measured on every ``stride``-th problem of ``humaneval-plus``, ``n`` samples at temperature 0.8 with
 weights of 8 bits, in the sandbox: pass@k; ``distinct`` correct programs of a problem; ``tokens``
-that a correct sample costs; ``sound``, the fraction of samples whose edits have no fault.
+per correct sample; ``sound``, the fraction of samples without malformed edits.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def data_of(out: Path, form: str, options: Namespace) -> Path:
 
 
 def trained(out: Path, form: str, steps: int, seed: int, options: Namespace) -> tuple[str, float]:
-    """Returns an adapter, trained if it is not there, and the tokens that it was trained on."""
+    """Returns an adapter, trained if it is missing, and its number of training tokens."""
     run_folder = out / "train" / f"{form}-{steps}-{seed}"
 
     def make_adapter() -> Mapping[str, Any]:

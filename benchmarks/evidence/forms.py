@@ -1,4 +1,4 @@
-"""Forms of programs: whole, in edits, in random edits, or with pseudo-code.
+"""Program forms: whole, in edits, in random edits, or with pseudo-code.
 
 Small transformers from scratch learn the same small functions (:mod:`.functions`) at equal
 optimizer steps and batches, in four forms:
@@ -13,7 +13,7 @@ A step has the same number of texts in each form, so forms with longer texts tra
 (``tokens``, in millions). Measured on functions that were not trained on, ``n`` samples each at
 temperature 1, run in the sandbox: ``pass@1``, ``pass@10``; ``distinct`` programs among ten;
 ``valid``, the fraction of states between edits that parse; ``sound``, the fraction of samples whose
-edits have no fault.
+edits are complete and valid.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _FENCED = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form of programs.
+    """A program form.
 
     Attributes:
         generator: generator of the training texts.

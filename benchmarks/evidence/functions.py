@@ -47,10 +47,10 @@ def write(
 
     Args:
         loaded: from :func:`codegen.models.load`.
-        prompts: plain texts.
+        prompts: plain strings.
         budget: maximum actions per sample.
         begun: per prompt, the first tokens of its completion.
-        backspace: the token that removes the last one.
+        backspace: id of the token that removes the previous one.
     """
     tokenizer = loaded.tokenizer
     rng = random.Random(seed)

@@ -1,9 +1,9 @@
 """The run of ``recipes/grpo.yaml``: a model of 3 million parameters, reinforced by the sandbox.
 
-Builds the recipe's inputs, runs it, and measures. The problems and the first texts come from
-:mod:`.reward_hacking` (world ``numbers``): short functions; two fifths of the training programs are
-correct, and some are cheats. Half of each problem's tests are hidden from the reward. Before and
-after, each problem gets 20 samples at temperature 1, which run against all tests.
+Builds the recipe's inputs, runs it, and measures. The problems and the initial training texts come
+from :mod:`.reward_hacking` (world ``numbers``): short functions; two fifths of the training
+programs are correct, and some are cheats. Half of each problem's tests are hidden from the reward.
+Before and after, each problem gets 20 samples at temperature 1, which run against all tests.
 """
 
 from __future__ import annotations

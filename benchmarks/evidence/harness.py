@@ -30,14 +30,14 @@ _T = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment of cells.
+    """An experiment: conditions, columns and cells.
 
     Attributes:
         about: the module's docstring, shown by ``--help``.
         conditions: names of the conditions, in table order.
         columns: measures shown in the table.
-        cell: makes a cell: (out, condition, seed, options) -> measures, or measures by row for a
-            condition with several rows.
+        cell: function that makes a cell: (out, condition, seed, options) -> measures, or measures
+            by row for a condition with several rows.
         options: other options with their defaults.
     """
 
@@ -73,7 +73,7 @@ class Experiment:
 
 
 def arguments(about: str, **defaults: Any) -> argparse.Namespace:
-    """Returns the options ``--out``, ``--seeds`` and those given with their defaults."""
+    """Parses the options ``--out``, ``--seeds``, ``--threads`` and the given defaults."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--out", required=True, type=Path, help="directory for models and results")
     parser.add_argument("--seeds", type=int, default=3)
@@ -166,7 +166,7 @@ def train_small(
     on_step: Callable[..., None] | None = None,
     **changes: Any,
 ) -> TrainingResult:
-    """Trains a small model on all its weights; ``changes`` are keys of the recipe."""
+    """Trains all weights of a small model; ``changes`` are recipe keys."""
     recipe: dict[str, Any] = {
         "model": str(model),
         "data": str(data) if isinstance(data, Path) else data,

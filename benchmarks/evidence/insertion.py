@@ -1,7 +1,7 @@
 """Insertion language models and their peers on planning puzzles, each trained from scratch.
 
 Every kind of network (insertion, masks of flexible and of fixed length, an unmodified Llama of
-equal size from left to right) is trained on the same puzzles by the settings of
+equal size from left to right) is trained on the same puzzles with the settings of
 ``recipes/ilm_star_easy.yaml`` and answers the same held-out ones. A condition is a puzzle and a
 network, such as ``star-easy llama``. Measured: the fraction of correct answers, steps, parameters,
 seconds.

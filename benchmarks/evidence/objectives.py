@@ -1,13 +1,13 @@
 """Preferences and reinforcement, compared with more training on texts at the same cost.
 
-A start continues in three ways, each for about the same CPU time: on texts (``sft``), on pairs of
-its own passed and failed samples (``dpo``), or by reinforcement (``grpo``); including sampling and
-scoring. Everything uses the public interfaces: ``codegen.evaluate``, ``codegen.data.preferences``,
-recipes. Measured on other problems: pass@1 and pass@10 at temperature 1, and the gain over the
-start, clustered by problem. The results apply to these starts and runs.
+A start model is trained further in three ways, for about equal CPU time: on texts (``sft``), pairs
+of its own passed and failed samples (``dpo``), or by reinforcement (``grpo``); including sampling
+and scoring. Everything uses the public interfaces: ``codegen.evaluate``,
+``codegen.data.preferences``, recipes. Measured on other problems: pass@1 and pass@10 at temperature
+1, and the gain over the start, clustered by problem. The results apply only to these runs.
 
 The start is a small model from scratch that learns small functions from instructions and programs.
-``sft`` continues on the same texts; the other two see other functions, with their tests and without
+``sft`` continues on the same texts; the other two use other functions, with their tests and without
 programs: ``dpo`` the first ``--dpo-problems``, ``grpo`` the ones it samples, without repetition up
 to 150 steps. ``--form edits`` writes every program as a LintSeq edit sequence (anchored, five per
 program). ``--model embedded`` trains LoRA of the embedded model instead, also for the start.
@@ -41,7 +41,7 @@ from codegen.sandbox import Sandbox
 ARMS = ("start", "sft", "dpo", "grpo")
 TEXTS, JUDGED, HELD_OUT, MORE = 3000, 400, 150, 2000
 SAMPLES = 10
-LONGEST = {"whole": 140, "edits": 320}  # tokens of a sample
+LONGEST = {"whole": 140, "edits": 320}  # maximum tokens of a sample
 ADAPTER = {"method": "lora", "merge": True, "micro_batch_size": 8, "dtype": "auto"}
 
 
@@ -120,7 +120,7 @@ def judged_samples(
 
 
 def continued(out: Path, arm: str, start: str, seed: int, options: Any, cost: Cost) -> str:
-    """Continues from ``start`` in one way; returns the model."""
+    """Trains ``start`` further in one way; returns the model."""
     texts, judged, _ = world(options.out, options.texts, options.held_out, options.form)
     size = {"sft": 8, "dpo": 8, "grpo": 4} if options.model else {"sft": 32, "dpo": 32, "grpo": 16}
     changes: dict[str, Any] = {
@@ -184,7 +184,7 @@ def run(out: Path, arm: str, seed: int, options: argparse.Namespace) -> Mapping[
 
 
 def _new(folder: Path, texts: str, seed: int, options: Any) -> str:
-    """Creates an untrained model with a vocabulary of the corpus."""
+    """Creates an untrained model with the corpus's vocabulary."""
     if options.form == "edits":
         some = [text.text for text in islice(read_texts(texts), TEXTS)]
     else:

@@ -47,7 +47,7 @@ WINDOW = 15  # first and last steps to average for the result
 BIN = 5  # steps per point of a curve
 LIMITS = Limits(cpu_s=2)
 
-# The helper that the tests use. A usual judge defines it before the program, in the same namespace.
+# The helper of the tests. Rewards usually define it before the program, in the same namespace.
 HELPER = "def check(value, expected):\n    assert value == expected\n"
 _ONE_PROCESS = f"""
 def reward(program, tests):
@@ -67,7 +67,7 @@ def reward(program, tests):
 class Question:
     """A prompt with the expression that answers it, and values of ``x`` for the tests.
 
-    ``seen`` are the reward's, ``hidden`` measure the truth.
+    ``seen`` values are for the reward; ``hidden`` ones measure the truth.
     """
 
     prompt: str
@@ -97,7 +97,7 @@ _SEQUENCES = {
 
 
 def questions(world: str) -> list[Question]:
-    """Returns the 24 questions of a world: whole numbers, or texts and lists."""
+    """Returns the 24 questions of a world: whole numbers, or strings and lists."""
     rng = random.Random(world)
 
     def sequence() -> Any:
@@ -132,7 +132,7 @@ def value(expression: str | ast.expr, x: Any) -> Any:
     """Returns the value of an expression of the worlds, without Python's eval.
 
     Raises:
-        ValueError: for an expression of another kind.
+        ValueError: if the expression is of another kind.
     """
     node = ast.parse(expression, mode="eval").body if isinstance(expression, str) else expression
     match node:
@@ -248,7 +248,7 @@ class Judge:
         for key, outcome in self.sandbox.map(jobs.items()):
             self._known[key] = outcome.status
         statuses = [self._known[kind, *pair] for pair in pairs]
-        for key in jobs:  # a fault is no verdict, so it is retried
+        for key in jobs:  # a fault is not a verdict, so the job is retried
             if self._known[key] == "infra_error":
                 del self._known[key]
         return statuses

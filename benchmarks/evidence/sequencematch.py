@@ -1,15 +1,15 @@
 """SequenceMatch: data with or without backspaces, SequenceMatch loss or likelihood.
 
 Small transformers from scratch learn one of two worlds, in four conditions at equal steps: plain or
-with wrong tokens that backspaces remove (``eta`` of the positions), maximum likelihood or the
-SequenceMatch loss (chi-squared mixture, own samples). ``--world sums``: ``a+b=`` for numbers of up
-to two digits, in characters; ``--world functions``: small programs (:mod:`.functions`). Measured on
-questions that were not trained on, sampling at temperature 1:
+with wrong tokens that backspaces remove (a fraction ``eta`` of positions), maximum likelihood or
+the SequenceMatch loss (chi-squared mixture, the model's samples). ``--world sums``: ``a+b=`` for
+numbers of up to two digits, in characters; ``--world functions``: small programs
+(:mod:`.functions`). Measured on questions that were not trained on, sampling at temperature 1:
 
-- ``right``: the final text is correct (a program: by running it);
+- ``right``: the final text is correct (programs are run);
 - ``recovered``: the same after a forced error: a wrong first digit of a sum, or a random wrong
   token at a random position of a correct program;
-- ``false_backspaces``: fraction of answers from a clean start with any backspace;
+- ``false_backspaces``: fraction of answers with any backspace after a clean start;
 - ``actions``: actions per kept token;
 - ``repetition``: seq-rep-4 of the answers from a clean start; ``unended``: the fraction that did
   not end within the budget.
@@ -72,7 +72,7 @@ class Sums:
         return tokenizer(wrong, add_special_tokens=False).input_ids
 
     def right(self, answers: Sequence[str]) -> list[bool]:
-        """Returns True for each text that equals its reference."""
+        """Returns True for each answer that equals its reference."""
         asked = self.examples[-len(answers) :]
         return [answer == example.program for answer, example in zip(answers, asked, strict=True)]
 
@@ -100,7 +100,7 @@ class Functions:
         return small.start_model(folder, texts, hidden=hidden, layers=3, seed=seed)
 
     def mistake(self, tokenizer: Any, answer: str, rng: random.Random) -> list[int]:
-        """Returns the correct tokens up to a random position, then another of the program's."""
+        """Returns the correct tokens up to a random position, then a wrong one from the program."""
         clean = tokenizer(answer, add_special_tokens=False).input_ids
         at = rng.randrange(len(clean))
         used = sorted(set(clean) - {clean[at]})

@@ -79,7 +79,7 @@ def measure(job):
 
 
 def resident():
-    """Returns the bytes of memory of this process."""
+    """Returns this process's resident memory in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

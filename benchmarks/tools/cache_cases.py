@@ -1,4 +1,4 @@
-"""Edits in a key-value cache: ways to follow them, their cost, and the contexts of an editor.
+"""Edits in a key-value cache: update methods, their cost, and editor contexts.
 
 A *case* is a context before and after an edit, up to the cursor. ``benchmarks/data`` has edits of a
 definition while a use of it is typed (:data:`RELATED`).
@@ -104,10 +104,10 @@ def logits_behind(model: Any, case: EditCase) -> dict[str, torch.Tensor]:
 def speed(
     model: Any, tokenizer: Any, length: int, repeats: int
 ) -> tuple[float, dict[str, dict[str, float]]]:
-    """Returns the CPU seconds of a full recompute, and per kind of edit an update's cost.
+    """Returns the CPU seconds of a full recompute, and an update's cost by kind of edit.
 
     Args:
-        length: tokens of the context, the beginning of ``argparse``.
+        length: tokens of the context, from the beginning of ``argparse``.
         repeats: updates whose median is taken; with 1 the full recompute is the cache's own first
             update, else a plain forward pass.
     """
@@ -177,7 +177,7 @@ def tokens_encoded(tokenizer: Any) -> dict[str, int]:
 
 
 def _workloads() -> Mapping[str, Sequence[str]]:
-    """Returns by name the prefixes in ``textwrap``'s methods; the cursor is in ``wrap``."""
+    """Returns each workload's successive prefixes of ``textwrap``'s methods, up to the cursor."""
     methods = [inspect.getsource(getattr(textwrap.TextWrapper, name)) for name in _TEXTWRAP]
     source = "import re\n\n\nclass TextWrapper:\n" + "\n".join(methods)
     start = source[: source.index("        chunks = self._split_chunks(text)\n")]

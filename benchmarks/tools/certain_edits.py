@@ -30,16 +30,16 @@ class Outcome:
     """One edit in one layout.
 
     Attributes:
-        name, kind, repository: the edit's.
+        name, kind, repository: attributes of the edit.
         layout: prompt layout.
         tokens: prompt tokens after the edit.
-        behind: tokens that a prefix cache would encode, from the first new one.
+        behind: tokens that a prefix cache would encode, from the first changed one.
         encoded: tokens that the update encoded.
         recomputed: tokens re-encoded because the first answer was in doubt.
         fast_same: True if the fast answer equals the exact states' answer.
-        same: the same for the certain answer.
+        same: True if the certain answer equals it.
         fast_cpu_s: CPU time to the fast answer.
-        certain_cpu_s: CPU time from there to the certain answer; a few milliseconds without doubts.
+        certain_cpu_s: CPU time from there to the certain answer; milliseconds unless in doubt.
     """
 
     name: str
@@ -122,8 +122,8 @@ def outcomes(
     Args:
         edits: edits in order of preference, more than needed; kinds take turns.
         layouts: some of :data:`LAYOUTS`.
-        a_kind: edits of each kind and layout.
-        context: tokens of a prompt's window.
+        a_kind: edits per kind and layout.
+        context: tokens in a prompt's window.
     """
     from codegen.server.completion.engine import CompletionEngine
 

@@ -72,7 +72,7 @@ def trace_steps(folder: Path) -> dict[str, list[tuple[str, str]]]:
     """Yields the steps (the agent's context and response) of each trajectory in a folder.
 
     Raises:
-        InputError: if there are none.
+        InputError: if the folder has none.
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for path in sorted(folder.glob("*.traj.gz")):

@@ -1,7 +1,7 @@
 """Searches over known outcomes: a real model's recorded ones, or random ones.
 
 A replayed model "writes" the recorded programs as often as the real one wrote them, and "emulates"
-by looking up the outcome. So the real search code runs, on a different order of the problems each
+by looking up the outcome. So the real search code runs, with the problems in a different order each
 time, as in the paper's simulated trials (arXiv 2405.16337 §5.1).
 """
 
@@ -47,9 +47,9 @@ class Trial:
     """Both searches on the same problems in the same order.
 
     Attributes:
-        full, halving: emulations of each; the published method repeats them for copies of a
+        full, halving: emulations by each search; the published one repeats them for copies of a
             program.
-        distinct: the published method's without copies.
+        distinct: the published search's without copies.
         same: True if they chose the same program.
         lost: score of full search's program minus halving's program, on all problems.
         noise: half the 95% interval of that difference, paired by problem.
@@ -113,7 +113,7 @@ def recorded() -> list[Outcomes]:
 
     Made by ``codegen finetune cogex`` (seed 0, 100 steps) and, for each task, ``codegen cogex
     search TASK --model runs/cogex/model --method full --candidates 8 --items 36 --test 0``. A row
-    has a program, the number of times that the model wrote it, and the problems of 28 that its
+    has a program, the number of times that the model wrote it, and the ones of 28 problems that its
     emulation solved.
     """
     tasks = json.loads(_RECORDED.read_text(encoding="utf-8"))

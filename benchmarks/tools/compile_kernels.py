@@ -77,10 +77,10 @@ def compile_variant(variant: Variant, architecture: int) -> Figures:
     """Compiles for ``sm_<architecture>``.
 
     Raises:
-        MachineError: in Triton's interpreter, which does not compile, or if Triton's tools fail.
+        MachineError: if Triton's interpreter, which cannot compile, is on, or Triton's tools fail.
     """
     if interpreting():
-        raise MachineError("Triton's interpreter compiles no kernels.", "Unset TRITON_INTERPRET.")
+        raise MachineError("Triton's interpreter cannot compile.", "Unset TRITON_INTERPRET.")
     names: list[str] = variant.kernel.arg_names
     signature = {
         name: "constexpr" if name in variant.constants else variant.types.get(name, "i32")

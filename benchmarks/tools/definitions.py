@@ -1,8 +1,8 @@
 """A large corpus available on every machine: functions, methods and classes of its Python.
 
-Every definition of the standard library and the installed packages becomes an example, cut out of
-its file and dedented; nested definitions are part of the enclosing one. Files are parsed, never
-imported. Names that a definition takes from its module are undefined in the example, which
+Every definition of the standard library and the installed packages becomes an example, extracted
+from its file and dedented; nested definitions are part of the enclosing one. Files are parsed,
+never imported. Names that a definition takes from its module are undefined in the example, which
 LintSeq's checks accept, since the finished program has the same error.
 """
 
@@ -49,7 +49,7 @@ class DefinitionsSource:
         self._fraction = 1.0
 
     def describe(self) -> Mapping[str, Any]:
-        """Returns the limits, and a digest of the names and sizes of the files."""
+        """Returns the limits, and a digest of the file names and sizes."""
         names = "\n".join(f"{path}\t{path.stat().st_size}" for _, path in self._files())
         return {
             "kind": "definitions",

@@ -1,7 +1,7 @@
-"""Acceptance without a model: the target is a text; a drafted token is correct if it equals the
-text's token.
+"""Acceptance without a model: the target writes a given text; a drafted token is correct if it
+equals the text's.
 
-This is greedy decoding of a model that writes exactly that text. Sampling is not covered, nor
+This is greedy decoding by a model that writes exactly that text. Sampling is not covered, nor
 models that continue a draft's errors.
 """
 
@@ -25,7 +25,7 @@ class Case:
 
 @dataclass(slots=True)
 class Outcome:
-    """Results of the drafts of one or several cases.
+    """Draft results of one or several cases.
 
     Attributes:
         tokens: number of emitted tokens.
@@ -96,7 +96,7 @@ class PromptLookup:
         self.accept(prompt)
 
     def draft(self, limit: int) -> Draft:
-        """Returns the tokens after the first place where the last ones occurred."""
+        """Returns the tokens after the first occurrence of the row's last ones."""
         size = len(self._row)
         for length in range(min(self.longest, size - 1), 0, -1):
             end = self._first.get(tuple(self._row[size - length :]), size)

@@ -1,7 +1,7 @@
 """Baselines that propose edits without a model.
 
 ``nothing`` never proposes; ``repeat`` applies the last edit's replacement of lines where its old
-lines occur; ``rename`` repeats in the window the word replacements of the history (from edits with
+lines occur; ``rename`` applies the history's word replacements to the window (from edits with
 equal numbers of lines whose words differ one for one).
 """
 

@@ -3,15 +3,15 @@
 Runs in a separate process for each run. It reads one JSON object: ``side`` (``ours``, ``trl``, or
 ``busy``), ``threads``, ``model``, ``data`` (a JSONL file of training texts), ``output``, ``steps``,
 ``batch_size``, ``options`` (of that side) and ``path`` (a directory that contains TRL, or empty).
-It prints one: CPU seconds when training begins and at the end of each step; the trained tokens of
-each step; and the peak of resident memory in MB. With ``wall`` in the job, the seconds are wall
+It prints another: CPU seconds when training begins and at the end of each step; the trained tokens
+of each step; and the peak of resident memory in MB. With ``wall`` in the job, the seconds are wall
 time after the GPU has finished the step, and the peak is of the GPU's memory.
 
 ``busy`` is ours on two cores: each step's forward and backward pass is run twice, once while
 another process of ours keeps one core busy. It prints ``pairs`` of CPU seconds (quiet, busy); the
 first step warms up and is omitted.
 
-Both sides make chat texts of prompt and response, train only on the response, on adapters of the
+Both sides make chat texts of prompt and response, train on the response only, with adapters of the
 same shape (LoRA, rank 16, all linear layers, alpha 32), with AdamW, and use the same number of
 examples per step.
 """

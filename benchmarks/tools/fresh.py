@@ -1,8 +1,8 @@
 """Runs a function in its own process, with cold caches and without state of other measurements.
 
 The process is spawned, not forked: a fork of a large process copies its pages, and that CPU time
-would be counted in the measurement. It ends after the one call, also if this process was killed
-first (a ``ProcessPoolExecutor``'s would block forever).
+would be counted in the measurement. It ends after one call, even if this process was killed
+first (a ``ProcessPoolExecutor`` process would block forever).
 """
 
 from __future__ import annotations

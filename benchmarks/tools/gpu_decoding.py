@@ -88,7 +88,7 @@ class Workload:
 
     @classmethod
     def make(cls, tokenizer: Any, length: int, most: int, seed: int) -> Workload:
-        """Builds a workload of ``length`` tokens of a file, and ``most`` of the edited file."""
+        """Builds a workload from ``length`` tokens of a file and ``most`` of its edited copy."""
         text = Path(sysconfig.get_path("stdlib"), "argparse.py").read_text(encoding="utf-8")
         ids = tokenizer.backend_tokenizer.encode(text[: 12 * length]).ids[: max(length, most)]
         draw = random.Random(seed)

@@ -1,10 +1,10 @@
 """Runs programs with other projects' graders, unchanged, and times them.
 
-A separate process, since these graders fork their caller, which should be small. It prints the
+It is a separate, small process, since these graders fork their caller. It prints the
 grader's version, reads JSON lines ``{"cases", "workers"}`` and answers each with ``{"wall_s",
 "cpu_s", "passed"}``. A case has a ``program``, a ``test`` (``check(candidate)``), an
 ``entry_point`` and ``calls``: pairs of arguments and the expected value, for graders that take no
-test code. CPU time includes all processes, which each grader waits for.
+test code. CPU time includes all processes, since each grader waits for its own.
 
 Arguments: the grader, and folders with packages. These graders are not sandboxes, so they only run
 reference solutions and the harmless programs of ``suites/hostile/lies.txt``.
@@ -76,7 +76,7 @@ def _verl() -> Callable[[Case], bool]:
     root = importlib.util.find_spec("verl")
     if root is None or root.origin is None:
         raise ImportError("verl")
-    # By its path: importing verl needs a whole trainer.
+    # Loaded by path, since importing verl needs a whole trainer.
     file = Path(root.origin).parent / "utils" / "reward_score" / "prime_code" / "__init__.py"
     spec = importlib.util.spec_from_file_location(
         "prime_code", file, submodule_search_locations=[str(file.parent)]
@@ -105,7 +105,7 @@ def _run(passes: Callable[[Case], bool], job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _main(grader: str, *folders: str) -> None:
-    # Programs and graders print; results go to a descriptor that they do not know.
+    # Programs and graders print; results go to a descriptor unknown to them.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     sys.path += folders

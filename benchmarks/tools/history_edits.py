@@ -8,10 +8,10 @@ the folder ``next_edit``): the file before, and a diff. A case uses one change o
 - ``several``: all hunks of the change.
 - ``paste``: a block of added lines that appears at once: at least three that occur elsewhere in the
   file (moved or copied), or at least six.
-- ``rename``: all lines of the change that differ only by one identifier, everywhere the same.
+- ``rename``: all lines of the change that differ only by one identifier, the same in all.
 
 The cursor is at the end of some word, 0 to 40 lines after the change's last line; the rest of its
-line is removed, as if it was about to be typed.
+line is removed, as if about to be typed.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from codegen.core.errors import ConfigError
 
 KINDS = ("insert", "delete", "several", "top", "paste", "rename")
 FILES = ("commits_train.jsonl.gz", "commits_test.jsonl.gz")
-# Skipped: the server's policy was chosen on these repositories.
+# These repositories are skipped, since the server's policy was chosen on them.
 FITTED_ON = frozenset(
     {"fastapi/fastapi", "huggingface/peft", "pallets/click", "psf/black", "psf/requests",
      "pypa/pip", "scrapy/scrapy"}
 )  # fmt: skip
 
 _FARTHEST = 40  # lines between a change and the cursor
-_TOP = 12  # lines of a file's top
+_TOP = 12  # lines that count as a file's top
 _PASTED = 3  # minimum lines of a paste that also occur elsewhere
 _BLOCK = 6  # minimum lines of other pastes
 _WORD = re.compile(r"[^\W\d]\w*")
@@ -52,7 +52,7 @@ class HistoryEdit:
     Attributes:
         name: repository, commit, path and kind.
         repository: owner and name.
-        kind: of :data:`KINDS`.
+        kind: one of :data:`KINDS`.
         before: text before and after the cursor, before the edit.
         after: the same after the edit.
     """
@@ -68,7 +68,7 @@ def history_edits(folder: Path, *, a_kind: int, seed: int = 0) -> list[HistoryEd
     """Samples cases of every kind from all repositories in turn.
 
     Args:
-        folder: with :data:`FILES`.
+        folder: contains :data:`FILES`.
         a_kind: maximum number of cases per kind.
         seed: seed of the sample and of the cursors.
 
@@ -107,14 +107,14 @@ def commit_rows(folder: Path) -> Iterator[dict[str, Any]]:
         path = folder / name
         if not path.is_file():
             raise ConfigError(
-                f"{path} does not exist.", "Point CODEGEN_TEST_DATA at the folder of datasets."
+                f"{path} does not exist.", "Set CODEGEN_TEST_DATA to the folder of datasets."
             )
         with gzip.open(path, "rt", encoding="utf-8") as file:
             yield from map(json.loads, file)
 
 
 def patched(old: str, diff: str) -> tuple[list[str], list[Hunk]]:
-    """Returns the lines after a unified diff, and the changed regions."""
+    """Returns the lines with a unified diff applied, and the changed regions."""
     before = old.splitlines(keepends=True)
     after: list[str] = []
     hunks: list[Hunk] = []
@@ -141,7 +141,7 @@ def patched(old: str, diff: str) -> tuple[list[str], list[Hunk]]:
 
 
 def _edit(row: dict[str, Any], kind: str, rng: random.Random) -> HistoryEdit | None:
-    """Returns a case of a kind from one file change, if it has any."""
+    """Returns a case of a kind from one file change; None if unsuitable."""
     old = row["old"].splitlines(keepends=True)
     new, hunks = patched(row["old"], row["diff"])
     chosen = _chosen(kind, old, new, hunks, rng)
@@ -202,7 +202,7 @@ def _is_elsewhere(old: Sequence[str], new: Sequence[str], hunk: Hunk) -> bool:
 
 
 def _renamed(old: Sequence[str], new: Sequence[str], hunks: Sequence[Hunk]) -> list[Hunk]:
-    """Returns the hunks that only replace one identifier, of the most frequent pair."""
+    """Returns the hunks that only replace one identifier, the most frequent one."""
     by_pair: dict[tuple[str, str], list[Hunk]] = {}
     for hunk in hunks:
         lines, others = old[hunk[0] : hunk[1]], new[hunk[2] : hunk[3]]
@@ -216,7 +216,7 @@ def _renamed(old: Sequence[str], new: Sequence[str], hunks: Sequence[Hunk]) -> l
 
 
 def _pairs(one: str, two: str) -> set[tuple[str, str]]:
-    """Returns the identifiers that differ between two lines; an empty pair if more differs."""
+    """Returns the identifiers that differ between two lines; an empty pair if other text does."""
     if _WORD.sub("_", one) != _WORD.sub("_", two):
         return {("", "")}
     words = zip(_WORD.findall(one), _WORD.findall(two), strict=True)

@@ -1,7 +1,7 @@
 """Sends requests over HTTP/1.1 on several connections at once and measures their latencies.
 
 Each connection waits for the response before its next request. The client does little work, so that
-it does not slow the server: it reads only the length from the headers.
+it does not slow the server: of the headers, it reads only the length.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Load:
     Attributes:
         wall_s: time from the first request to the last answer.
         seconds: latency per request.
-        answers: the bodies, in request order.
+        answers: response bodies, in request order.
     """
 
     wall_s: float = 0.0
@@ -41,7 +41,7 @@ def post(path: str, body: Any, **headers: str) -> bytes:
 
 
 def load(port: int, requests: Sequence[bytes], clients: int) -> Load:
-    """Sends all requests to a port of the loopback on ``clients`` connections.
+    """Sends all requests to a loopback port on ``clients`` connections.
 
     Raises:
         OSError: if the server closes a connection.

@@ -15,12 +15,12 @@ _NODES, _DEPTH, _CHILDREN = 16, 4, 4
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of the model, by default one of 8B parameters of the Llama family, and of the batch.
+    """Sizes of the model, by default a Llama with 8B parameters, and of the batch.
 
     Attributes:
-        heads, group: key heads, and query heads that share one.
+        heads, group: key heads, and query heads per key head.
         dim: channels of a head.
-        context: slots of a prefix.
+        context: prefix length in slots.
         batch: rows.
     """
 
@@ -42,9 +42,9 @@ class Case:
 
     Attributes:
         bytes: minimum bytes read and written.
-        operations: floating-point operations of tensor cores.
+        operations: floating-point operations on tensor cores.
         tolerance: absolute and relative.
-        packed, dim: keys of tree attention's block sizes.
+        packed, dim: keys to tree attention's block sizes.
     """
 
     kernel: Callable[[], tuple[torch.Tensor, ...]]
@@ -57,7 +57,7 @@ class Case:
 
 
 def cases() -> Mapping[str, Callable[[torch.Generator, Sizes, str], Case]]:
-    """Returns input factories by operation: functions of random numbers, sizes and device."""
+    """Returns input factories by operation: functions of a random generator, sizes and device."""
     return {
         # Plain decoding, a tree of drafts, and a small one with a window and soft caps.
         "tree_attention T=1": functools.partial(_attention, nodes=1),
@@ -194,7 +194,7 @@ def _compaction(g: torch.Generator, sizes: Sizes, device: str) -> Case:
         move(states, sources, targets)
         return (states[0][:, :, 4:8],)
 
-    # Each move changes what the next one reads, so the comparison is on copies of the start.
+    # Each move changes the next one's input, so the reference moves copies of the initial states.
     start = [tensor.clone() for tensor in states]
 
     def reference() -> tuple[torch.Tensor, ...]:

@@ -21,7 +21,7 @@ class Audit:
 
 
 def audit(programs: Sequence[Program], passes: Sequence[Pass], known: dict[str, Messages]) -> Audit:
-    """Lints every state of the passes' sequences, each text once.
+    """Lints every state of the passes' sequences, each distinct one once.
 
     Args:
         programs: programs of the passes.
@@ -53,7 +53,7 @@ def audit(programs: Sequence[Program], passes: Sequence[Pass], known: dict[str, 
 def round_trips(programs: Sequence[Program], passes: Sequence[Pass]) -> tuple[int, int]:
     """Returns the number of sequences that restore their program, and the total.
 
-    The text form is parsed and applied again. They are compared byte for byte, except for line ends
+    The text form is parsed and applied. Programs are compared byte for byte, except for line ends
     and the final newline.
     """
     texts = {program.id: _as_read(program.text) for program in programs}

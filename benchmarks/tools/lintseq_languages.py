@@ -10,8 +10,8 @@ program. The keys of a language have its prefix, such as ``go_``:
 - ``dirty``: the fraction of unfinished states of the default check (the grammar's errors) that the
   language's compiler rejects; with ``--verify strict`` such states are omitted.
   Its interval is by bootstrap over programs.
-- ``ms_a_sequence``: CPU time of a sequence with the default check; ``strict_ms_a_state``: wall time
-  of the compiler's check of a state, in batches.
+- ``ms_a_sequence``: CPU time per sequence with the default check; ``strict_ms_a_state``: wall time
+  of the compiler's check per state, in batches.
 
 A missing compiler yields null and the package to install.
 """

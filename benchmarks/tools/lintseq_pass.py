@@ -1,7 +1,7 @@
 """One pass of our LintSeq over a corpus, timed as the data engine runs it: in chunks.
 
-A pass runs in its own process (see :mod:`codegen.benchmarks.tools.fresh`), so that no cached
-verdict of an earlier pass makes it look cheaper. The timing excludes, as for the peer, the imports,
+A pass runs in its own process (see :mod:`codegen.benchmarks.tools.fresh`), so that no verdict
+cached by an earlier pass lowers its cost. The timing excludes, as for the peer, the imports,
 the setup of a persistent linter and, with a warm-up, the library modules that pylint parses once
 per run. It includes restarting ruff's process for each chunk.
 """
@@ -26,7 +26,7 @@ class Pass:
     """Cost and results of a pass.
 
     Attributes:
-        repeats: number of times the generator got each program.
+        repeats: number of times each program was processed.
         cpu_s: CPU seconds of all sequences, including the checking processes.
         alone_s: CPU seconds per program without any check (``verify="static"``).
         texts: for each kept program, the training text of each of its sequences.
@@ -65,7 +65,7 @@ def one_pass(
             chunks if the corpus is not a multiple of their size. Use it only for checks that do not
             cache verdicts.
         seed: the random seed.
-        warm_up: texts that the check, and pylint if there is an audit, check before the clock
+        warm_up: texts that the check, and pylint if there is an audit, process before the clock
             starts.
         audit: fraction of states that pylint also lints.
     """
@@ -109,7 +109,7 @@ def one_pass(
 def edits_by_program(
     programs: Sequence[Program], engine: str, sequences: int = 5, seed: int = 0
 ) -> dict[str, float]:
-    """Returns the mean number of edits of some sequences of each program, by one of our engines."""
+    """Returns each program's mean edits per sequence over some sequences of one of our engines."""
     from codegen.lintseq import LintSeq
 
     options: dict[str, Any] = {"engine": engine, "sequences": sequences}
@@ -136,10 +136,10 @@ def states_of(text: str) -> list[str]:
 
 
 def cost_by_program(done: Pass) -> dict[str, float]:
-    """Returns the CPU seconds of a sequence of each kept program, with its part of the check.
+    """Returns the CPU seconds per sequence of each kept program, with its part of the check.
 
     The check processes the states of many programs at once, so its cost is split by the characters
-    of the states, which a linter's work is about proportional to.
+    of the states, about proportional to a linter's work.
     """
     size = {
         id_: sum(len(state) for text in texts for state in states_of(text))

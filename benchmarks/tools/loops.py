@@ -1,6 +1,6 @@
 """Typical loops of models, from ``data/loops.yaml``, and the copies until a rule stops them.
 
-Each family has two versions: ``counted``, where the new part continues by steps (``key_7``, then
+Each family has two versions: ``counted``, where the new part counts up (``key_7``, then
 ``key_8``), and ``worded``, where every copy has a new word. Real programs may contain a few copies
 of any of them.
 """

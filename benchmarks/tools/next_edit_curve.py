@@ -1,4 +1,4 @@
-"""Plots the costs and gains of a minimum probability of next edits, from a benchmark's result.
+"""Plots costs and gains by the minimum probability of next edits, from a benchmark result.
 
 ``python -m codegen.benchmarks.tools.next_edit_curve RESULT.json PICTURE.svg [--prefix
 refactorings_]``, where the result is from ``codegen bench next_edit -o decoder=server -o

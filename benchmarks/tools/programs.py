@@ -6,8 +6,8 @@ solution) and 14 modules of the running Python's standard library, of 36 to 138 
 written.
 
 ``edit_programs``: three sets for the number of edits per sequence: all of HumanEval's solutions, 40
-functions and 10 modules of classes of the standard library. The latter two are chosen by a fixed
-rule: the first matches in the order of the SHA-256 of their names, one function per module.
+functions and 10 class modules of the standard library. The latter two are chosen by a fixed
+rule: the first matches, sorted by the SHA-256 of their names, one function per module.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _FLAGS = (
     "--generated-members=cv2.*",
 )
 _WARNINGS = frozenset({"W0311", "W0231"})
-_BATCH = 200  # files per call: astroid keeps the trees of all of them until the next
+_BATCH = 200  # files per call: astroid keeps their trees until the next call
 
 
 def messages_of(texts: Sequence[str]) -> list[Messages]:
@@ -81,7 +81,7 @@ def dirty_states(program: str, states: Sequence[str], known: dict[str, Messages]
 
 
 def look_up(texts: Sequence[str], known: dict[str, Messages]) -> None:
-    """Adds to ``known`` the missing messages of the texts, each once."""
+    """Lints the programs that ``known`` lacks, each once, and adds their messages."""
     new = [text for text in dict.fromkeys(texts) if text not in known]
     known.update(zip(new, messages_of(new), strict=True))
 

@@ -1,19 +1,19 @@
 """Runs the published LintSeq generator on programs and measures its CPU time.
 
-A script for another interpreter: the one in which PyPI's ``pylintseq`` is installed. It imports
-no module of this project and does not change the package. It reads JSON lines ``{"id", "program",
+A script for another interpreter: the one in which PyPI's ``pylintseq`` is installed. It imports no
+module of this project and does not change the package. It reads JSON lines ``{"id", "program",
 "seed"}`` and answers each with ``{"id", "cpu_s", "diffs"}``, where ``diffs`` is None if the package
 made no sequence; it does not answer a line ``{"warm_up": [text, ...]}``. With ``--versions`` it
 prints the versions in use and exits. The timing covers the package's own worker for one sequence
 (``subprocess_task`` in its ``generate.py``, with the same arguments):
 ``lintseq_backward_sampling_pythonic``, whose every check builds a new linter, and
-``inflate_edit_path``. It excludes the interpreter's start; the imports; a first program and the
-warm-up texts, each linted once, so that pylint has parsed the library modules that they import, a
-one-time cost; reading and writing.
+``inflate_edit_path``. It excludes startup, imports, reading and writing, and linting a first
+program and the warm-up texts once, after which pylint has parsed the library modules that they
+import.
 
 The clock is ``time.process_time`` plus the CPU time of ended children. The package swallows all
-exceptions while it lints, so a limit cannot be raised inside it: a sequence that takes more than
-``CPU_LIMIT_S`` ends this process by SIGPROF, and the caller starts another for the rest.
+exceptions while it lints, so no time limit can be raised inside it: a sequence that takes more than
+``CPU_LIMIT_S`` ends this process by SIGPROF, and the caller starts another.
 """
 
 from __future__ import annotations

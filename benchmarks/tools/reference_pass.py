@@ -44,7 +44,7 @@ def reference_pass(
 
 
 def lint(text: str) -> list[Any]:
-    """Lints one text with a new linter."""
+    """Lints one program with a new linter."""
     from codegen.benchmarks.tools.pylint_audit import heeded, run_pylint
     from codegen.lintseq.verify import LintMessage
 
@@ -59,6 +59,6 @@ def lint(text: str) -> list[Any]:
 
 
 def _line(message: Any) -> int:
-    """Returns the line to delete: that of the header for a block without a body."""
+    """Returns the line to delete: the header's for a block without a body."""
     header = re.search(r"on line (\d+)", message.msg) if message.msg_id == "E0001" else None
     return int(header[1]) if header else message.line

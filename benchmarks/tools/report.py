@@ -48,7 +48,7 @@ class Report:
             self.samples[key] = n
 
     def mapping(self) -> dict[str, Any]:
-        """Returns the results at the top level, then the rest."""
+        """Returns the results at the top level, then all other fields."""
         return {
             **self.figures,
             "intervals": self.intervals,
@@ -64,7 +64,7 @@ def at_least(least: int, **options: int) -> None:
     """Checks options.
 
     Raises:
-        ConfigError: naming the first that is below ``least``.
+        ConfigError: if an option is below ``least``.
     """
     for name, value in options.items():
         if value < least:
@@ -84,7 +84,7 @@ def options(
         quick: default values with ``--quick``, instead of the signature's.
         needs: by option (several separated by spaces), a description of the case without effect,
             such as ``without -o parts=soak``, and a function of all options and ``quick`` that
-            returns True if it has one.
+            returns True if the option has one.
 
     Returns:
         A decorator. The decorated ``run`` raises :class:`ConfigError`, before any work, for an

@@ -67,11 +67,11 @@ def soak(report: Report, seconds: float, hostile_share: float = 0.1) -> None:
 
     Args:
         report: receives the results.
-        seconds: length of the soak.
+        seconds: duration of the soak.
         hostile_share: fraction of the jobs that misbehave.
     """
     wrong: Counter[str] = Counter()
-    others = _state()["processes"]  # processes of others
+    others = _state()["processes"]  # started by other code
     with Sandbox() as sandbox:
         for _ in sandbox.map(_jobs(hostile_share, time.monotonic() + min(10.0, seconds / 4))):
             pass
@@ -117,7 +117,7 @@ def _jobs(hostile_share: float, until: float) -> Iterator[tuple[tuple[str, str],
 
 
 def _settled(sandbox: Sandbox) -> dict[str, float]:
-    """Returns possible leaks once all test processes have been replaced."""
+    """Returns counts of possible leaks once all test processes have been replaced."""
     right = Job(_RIGHT, test=_TEST, limits=LIMITS)
     for _ in sandbox.map((number, right) for number in range(40)):
         pass
@@ -125,7 +125,7 @@ def _settled(sandbox: Sandbox) -> dict[str, float]:
 
 
 def _state() -> dict[str, float]:
-    """Returns possible leaks when idle."""
+    """Returns counts of possible leaks when idle."""
     gc.collect()
     below: set[int] = set()
     for _ in range(10):  # the kernel removes namespaces with a delay

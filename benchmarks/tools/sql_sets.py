@@ -1,7 +1,7 @@
 """Questions on whole databases, from the folder ``sql`` of the shared data, and their verdicts.
 
 A set is a JSONL file of questions and a folder of databases. A question has ``question`` and
-``db_id`` or ``tables`` (name -> column names, nothing to run). The expected answer is ``answer``
+``db_id`` or ``tables`` (name -> column names, without rows). The expected answer is ``answer``
 (rows; with ``ordered``, and ``accepted`` for other correct answers), or the result of ``query`` or
 ``queries``; a question without any of these cannot be answered. Abstaining is correct if the
 question cannot be answered or has ``abstain_ok``.
@@ -47,7 +47,7 @@ _OFFICES = Path(__file__).parent / "offices"
 
 
 def prepare(name: str, data: Path, out: Path) -> tuple[Path, Path]:
-    """Prepares a set's file of questions and folder of databases.
+    """Prepares a set's question file and database folder.
 
     Args:
         name: a key of ``SETS``, or ``spider_train``.
@@ -113,7 +113,7 @@ def _unpack(archive: Path, out: Path, folder: str = "databases") -> None:
 
 
 def _by_queries(rows: list[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
-    """Returns the unanswerable rows, with the tables that the queries of their database name."""
+    """Yields the unanswerable rows, with the tables that their database's queries name."""
     schemas: dict[str, dict[str, dict[str, None]]] = {}
     for row in rows:
         schema = schemas.setdefault(row.get("db_id", "mimic3"), {})
@@ -168,8 +168,8 @@ class Outcome:
         verdict: ``wrong`` means a shown answer is incorrect.
         code: reason for no answer; "" if answered.
         answered_right: True if the best answer, shown or not, is correct.
-        answerable: whether abstaining would be wrong.
-        signs: features of the confidence.
+        answerable: True if abstaining would be wrong.
+        signs: features for the confidence.
     """
 
     id: str

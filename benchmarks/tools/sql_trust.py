@@ -38,13 +38,13 @@ from codegen.sqlnet import Schema, SQLNet
 from codegen.sqlnet.calibration import SIGNS, ConfidenceModel, kind_of
 
 LOWERING = ("empty", "rows_unread", "words_left", "unused", "who", "elsewhere", "relinked")
-"""Signs that must not raise a confidence; a fit omits signs that would."""
+"""Features that must not raise the confidence; a fit omits those that would."""
 
 _PENALTY, _TOLERATED, _ANY = 4.0, 0.04, 1e-9
 
 
 def main() -> None:
-    """Writes the file."""
+    """Fits and writes the file."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("set")
     parser.add_argument("data", type=Path)
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def fit_trust(before: ConfidenceModel, outcomes: Sequence[Outcome]) -> ConfidenceModel:
-    """Fits the confidence to outcomes; kinds without any keep their weights."""
+    """Fits the confidence to outcomes; kinds without outcomes keep their weights."""
     weights, threshold = dict(before.weights), before.threshold
     for kind in ("one", "several", "plans"):
         of_kind = [one for one in outcomes if kind_of(one.signs) == kind]
@@ -85,7 +85,7 @@ def fit_trust(before: ConfidenceModel, outcomes: Sequence[Outcome]) -> Confidenc
 
 
 def without_a_column(question: SetQuestion, rng: random.Random) -> Iterator[SetQuestion]:
-    """Yields the question without a column that its query needs, if the query has one."""
+    """Yields the question on a schema without a column of its query, if the query has one."""
     try:
         tree = sqlglot.parse_one(question.query, dialect="sqlite")
     except SqlglotError:

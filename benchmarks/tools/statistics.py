@@ -1,6 +1,6 @@
 """Ratios of paired costs, rates and means with their 95% intervals.
 
-Each unit (a program, a block of work) has a cost on either side; :func:`ratio_of_sums` is the ratio
+Each unit (a program, a block of work) has a cost on each side; :func:`ratio_of_sums` is the ratio
 of the total costs. Its interval is a percentile bootstrap over units (Efron and Tibshirani 1993,
 chapter 13), resampled within strata if the composition of the corpus is fixed by design.
 
@@ -40,7 +40,7 @@ def ratio_of_sums(
 
     Args:
         numerators: costs of the peer, one per unit.
-        denominators: costs of ours for the same units, above 0.
+        denominators: our costs for the same units, above 0.
         strata: each unit's group, if the sizes of the groups are fixed; default: one group.
         seed: seed of the resampling.
 

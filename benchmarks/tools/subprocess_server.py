@@ -1,7 +1,7 @@
 """A minimal server of ``/run_code``: one interpreter process for each program.
 
-Started as ``python subprocess_server.py PORT PROCESSES``. It has no sandbox and only a time limit,
-and uses only the standard library. A peer of :mod:`codegen.benchmarks.sandbox_service`.
+Run it as ``python subprocess_server.py PORT PROCESSES``. It has no sandbox and only a time limit,
+and uses only the standard library. It is a peer in :mod:`codegen.benchmarks.sandbox_service`.
 """
 
 import asyncio

@@ -23,7 +23,7 @@ WRONG = "def add(a, b):\n    return 41\n"
 
 
 class Block(NamedTuple):
-    """A block of a suite's file: name, headers, program and the part after the dashes."""
+    """A block of a suite file: name, headers, program and the part after the dashes."""
 
     name: str
     headers: Mapping[str, str]
@@ -50,7 +50,7 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hostile:
-    """A hostile program and the statuses it may end with.
+    """A hostile program and the statuses that it may end with.
 
     Attributes:
         core: every backend must contain it; the others run on the preferred backend only.
@@ -148,7 +148,7 @@ def job_of(row: Hostile, program: str = "") -> Job:
     """Returns the job that runs and tests a hostile program.
 
     Args:
-        program: its program with all names filled in.
+        program: the program with all placeholders filled in.
     """
     problem = PROBLEMS[row.problem]
     return Job(

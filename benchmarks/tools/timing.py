@@ -1,11 +1,11 @@
 """CPU time including ended child processes, and the memory of a process tree.
 
 Where the machine may be shared, CPU time is compared: other load lengthens the wall time of a run
-by any factor, but its CPU time only by some percent (caches, hyper-threads).
+by any factor, but its CPU time only by a few percent (caches, hyper-threads).
 
 Limits: :func:`measured` counts a descendant's CPU time while it runs and after its parent has
 waited for it. For processes without a waiting parent (a sandbox killed as a whole), use the
-difference of two :func:`tree_cpu_s` before it is killed. CPU times of running processes have a
+difference of two :func:`tree_cpu_s` values before the kill. CPU times of running processes have a
 resolution of 10 ms. Memory and trees are read from Linux's /proc.
 """
 
@@ -41,7 +41,7 @@ def cpu_seconds() -> float:
 
 @contextlib.contextmanager
 def measured() -> Iterator[Spent]:
-    """Measures a block; the yielded object is filled in at its end."""
+    """Measures a block; sets the yielded object at the block's end."""
     spent = Spent()
     running = _running_s()  # before the measurement, since it reads all of /proc
     cpu, wall = cpu_seconds(), time.perf_counter()

@@ -1,7 +1,7 @@
 """Decodes with vLLM in a separate process, and prints the seconds.
 
 It reads one JSON object: ``model`` (a directory), ``load_format`` (``dummy`` makes random weights
-from a configuration), ``prompt`` (token ids), ``tokens`` and ``batches``. It prints one:
+from a configuration), ``prompt`` (token ids), ``tokens`` and ``batches``. It prints another:
 ``seconds`` by batch, of all tokens after the first of each request, and vLLM's version.
 """
 

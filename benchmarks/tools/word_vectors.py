@@ -2,7 +2,7 @@
 
     python -m benchmarks.tools.word_vectors GLOVE.npz ENCODER_DIR PLANS.jsonl --out vectors.npz
 
-The sentence encoder encodes each word separately; its mean state is reduced to some dozen principal
+The sentence encoder encodes each word separately; its mean state is reduced to 78 principal
 components, so that a small network can relate singers to artists. Both halves are scaled to the
 same mean length. Needs transformers; one pass over the words on one core takes about a minute.
 """
@@ -33,7 +33,7 @@ def main() -> None:
         "glove", type=Path, help=".npz with words and vectors, frequent words first"
     )
     parser.add_argument("encoder", type=Path, help="directory of a sentence encoder")
-    parser.add_argument("plans", type=Path, help="questions whose words are kept in any case")
+    parser.add_argument("plans", type=Path, help="questions whose words are always kept")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--words", type=int, default=22_000)
     parser.add_argument("--components", type=int, default=78)

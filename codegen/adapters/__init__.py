@@ -1,9 +1,9 @@
-"""Adapters for other frameworks, one module each, which imports the framework.
+"""Adapters for other frameworks; each module imports its framework.
 
 ``verl``: a reward function. ``verifiers``: tasks with rewards, also for prime-rl. ``openenv``: an
-environment. ``code_eval``: a metric for ``evaluate``. ``harbor``: a verifier. ``inspect_ai``: a
-sandbox provider, a scorer, and our runs as logs. (For TRL there is
-:class:`codegen.rewards.SandboxReward`; clients of SandboxFusion need no more than the service's
+environment. ``code_eval``: a metric for ``evaluate``. ``harbor``: a verifier. ``nemo_gym``: a
+resources server. ``inspect_ai``: a sandbox provider, a scorer, and our runs as logs. (For TRL there
+is :class:`codegen.rewards.SandboxReward`; clients of SandboxFusion need no more than the service's
 URL.)
 
 They share the functions below. :mod:`codegen.sandbox.verdicts` selects the sandbox; see
@@ -13,6 +13,7 @@ docs/sandbox_service.md.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,14 +39,21 @@ def read_problem(row: Mapping[str, Any], where: str) -> CustomProblem:
     return CustomTask.problem_of(where, {"prompt": "Write a program.", "id": "0", **row})
 
 
-def find_job(task: Task[Any], problem: Any, answer: str) -> Job | Verdict:
-    """Returns the job that scores an answer, or the verdict if no program needs to run."""
+def find_job(task: Task[Any], problem: Any, answer: str, method: str = "") -> Job | Verdict:
+    """Returns the job that scores an answer, or the verdict if no program needs to run.
+
+    Args:
+        method: function that the tests call; the program may define it in a class ``Solution``.
+    """
     style = find_style("chat")
     sample = Sample(task.name, problem.id, 0, "", answer, "eos", {}, 0, 0, 0, meta=meta_of(style))
     found = task.extract(problem, sample)
     if not found.program:
         return Verdict(problem.id, 0, found.status, message=found.reason)
-    return task.job(problem, found.program)
+    program = found.program
+    if method and re.search(r"^class Solution\b", program, re.MULTILINE):
+        program += f"\n\n{method} = Solution().{method}\n"
+    return task.job(problem, program)
 
 
 @functools.cache
@@ -84,14 +92,16 @@ def judge_answer(task: Task[Any], problem: Any, answer: str) -> Verdict | Outcom
     return found
 
 
-def judge_rows(rows: Sequence[CustomProblem], answer: str) -> list[Verdict | Outcome]:
-    """Scores one answer on each of several problems.
+def judge_rows(
+    rows: Sequence[CustomProblem], answer: str, method: str = ""
+) -> list[Verdict | Outcome]:
+    """Scores one answer on each of several problems; ``method`` as in :func:`find_job`.
 
     Raises:
         NotScored: if the sandbox failed, not the program.
     """
     task = CustomTask("rows", "", rows, "")
-    return _judge([find_job(task, problem, answer) for problem in rows])
+    return _judge([find_job(task, problem, answer, method) for problem in rows])
 
 
 def judge_program(problem: CustomProblem, program: str) -> Verdict | Outcome:

@@ -52,6 +52,7 @@ from inspect_ai.util import (
     SandboxEnvironment,
     SandboxEnvironmentConfigType,
     SandboxEnvironmentLimits,
+    SandboxUserUnsupportedError,
     sandboxenv,
 )
 
@@ -63,13 +64,6 @@ from codegen.evals.scoring import read_score
 from codegen.evals.tasks.exchange import read_samples
 from codegen.sandbox import Limits, Outcome, ScriptJob
 from codegen.sandbox.verdicts import run_jobs
-
-try:
-    from inspect_ai.util import (
-        SandboxUserUnsupportedError as UserUnsupportedError,
-    )
-except ImportError:  # older than 0.3.270
-    UserUnsupportedError = RuntimeError
 
 _CPU_S = 60.0
 _MEMORY_MIB = 2048
@@ -137,10 +131,7 @@ class CodegenSandbox(SandboxEnvironment):
 
     @classmethod
     async def sample_init(
-        cls,
-        task_name: str,
-        config: SandboxEnvironmentConfigType | None,
-        metadata: dict[str, str],
+        cls, task_name: str, config: SandboxEnvironmentConfigType | None, metadata: dict[str, str]
     ) -> dict[str, SandboxEnvironment]:
         """Returns one environment per sample."""
         return {"default": CodegenSandbox()}
@@ -172,7 +163,7 @@ class CodegenSandbox(SandboxEnvironment):
         kept.
         """
         if user is not None:
-            raise UserUnsupportedError(f"The sandbox cannot run commands as user {user!r}.")
+            raise SandboxUserUnsupportedError(f"The sandbox cannot run commands as user {user!r}.")
         given = input.encode() if isinstance(input, str) else input or b""
         order: dict[str, Any] = {"do": "exec", "path": cwd or ".", "cmd": cmd}
         order |= {"env": env or {}, "timeout": timeout}

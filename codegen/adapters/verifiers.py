@@ -125,12 +125,7 @@ class CodeEnvConfig(vf.SingleAgentEnvConfig):
 
 
 class CodeEnv(vf.SingleAgentEnv, vf.Env[CodeEnvConfig]):
-    """One of our tasksets with one agent."""
-
-
-def load_taskset(problems: str = "mbpp") -> CodeTaskset:
-    """Returns the problems of a task; ``codegen eval tasks`` lists their names."""
-    return CodeTaskset(CodeTasksetConfig(problems=problems))
+    """An environment of a taskset and one agent."""
 
 
 def _found(data: CodeTaskData) -> tuple[Any, Any]:

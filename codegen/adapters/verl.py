@@ -15,7 +15,8 @@ In verl's configuration::
 Without ``reward_manager``, verl's ``naive`` calls the function.
 
 ``ground_truth`` has the format of verl's ``sandbox_fusion``: ``inputs`` and ``outputs``, with
-``fn_name`` for a function whose arguments are JSON, one per line; or ``assert_case`` with asserts.
+``fn_name`` for a function, or a method of a class ``Solution``, whose arguments are JSON, one per
+line; or ``assert_case`` with asserts.
 It can also be a row of a custom task (:mod:`codegen.evals.tasks.custom`).
 
 verl's function sends one ``/run_code`` request per test, counts any exit code 0 as passed, compares
@@ -76,7 +77,8 @@ def compute_score(
         read_problem({**row, "id": str(number)}, f"A ground truth of {data_source}")
         for number, row in enumerate(rows)
     ]
-    statuses = [each.status for each in judge_rows(problems, solution_str)]
+    method = str(rows[0].get("entry_point", "")) if rows else ""
+    statuses = [each.status for each in judge_rows(problems, solution_str, method)]
     passed = statuses.count("passed")
     every = passed == len(statuses)
     return {
@@ -133,7 +135,11 @@ def _rows(source: str, given: str | Mapping[str, Any]) -> list[Mapping[str, Any]
         if not (name := truth.get("fn_name")):
             return [{"stdin": given, "stdout": wanted} for given, wanted in pairs]
         return [
-            {"calls": [[name, _arguments(given)]], "expected": [_value(wanted)]}
+            {
+                "entry_point": name,
+                "calls": [[name, _arguments(given)]],
+                "expected": [_value(wanted)],
+            }
             for given, wanted in pairs
         ]
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -22,7 +22,7 @@ class AuditOptions(TaskSourceOptions):
 
     out: str = setting(..., "Output directory.", metavar="DIR")
     harden: str | None = setting(
-        None, "Also write the problems with tests that reject the mutants.", metavar="FILE"
+        None, "Also write the problems with added tests that reject mutants.", metavar="FILE"
     )
     fail_on: tuple[Literal["weak", "dead", "forgeable", "reference"], ...] = setting(
         (), "Exit with code 1 if a problem has this fault. Repeatable."
@@ -35,12 +35,12 @@ class AuditOptions(TaskSourceOptions):
         "isolated", "Test harness that the cheating programs attack."
     )
     stronger: str = setting("auto", "Stronger tests: a task, auto or none.", key=True)
-    seed: int = setting(0, "Random seed of mutants and inputs.", key=True)
+    seed: int = setting(0, "Random seed for mutants and inputs.", key=True)
     packages: tuple[str, ...] = setting(
         ("auto",), "Packages that programs may import; auto: detected.", commas=True, key=True
     )
     workers: int | None = setting(None, "Number of sandboxes.", shown="one per CPU", ge=1, key=True)
-    executor: Literal["local", "ray"] = setting("local", "Executor of the sandboxes.", key=True)
+    executor: Literal["local", "ray"] = setting("local", "Where sandboxes run.", key=True)
 
 
 @command(
@@ -52,9 +52,9 @@ class AuditOptions(TaskSourceOptions):
 def audit(task: str, given: AuditOptions) -> dict[str, Any]:
     """Check whether TASK can be trusted as an evaluation or as a reward.
 
-    TASK is one of `codegen eval tasks`, a JSONL file of your own problems, or hub:org/name. Each
-    problem needs a reference solution in Python. The audit adds small mistakes to it. Tests that
-    accept a mistake are weak; an input with different results proves the mistake. No language
+    TASK is a name from `codegen eval tasks`, a JSONL file of your own problems, or hub:org/name.
+    Each problem needs a reference solution in Python. The audit adds small mistakes to it. Tests
+    that accept a mistake are weak; an input with different results proves the mistake. No language
     model is used.
     """
     from codegen.core.paths import write_atomic

@@ -40,7 +40,7 @@ _ABOUT = ("samples", "seed", "versions", "intervals", "notes", "install", "machi
 )
 @click.option("--list", "listing", is_flag=True, help="List the benchmarks and their options.")
 def bench(name: str | None, quick: bool, options: tuple[str, ...], listing: bool) -> dict[str, Any]:
-    """Run the benchmark NAME; --list lists them.
+    """Run the benchmark NAME (listed by --list).
 
     Where the machine may be shared, costs are CPU time. Results of a library that is not installed
     are null, with the command that installs it. Progress goes to standard error.
@@ -48,7 +48,7 @@ def bench(name: str | None, quick: bool, options: tuple[str, ...], listing: bool
     if listing:
         return _list()
     if name is None:
-        raise ConfigError("No benchmark given.", f"Choose from {', '.join(benchmarks())}.")
+        raise ConfigError("No benchmark given.", f"Choose from: {', '.join(benchmarks())}.")
     figures = _run(name, quick, options)
     print_result("\n".join(_lines(figures)))
     return figures
@@ -94,7 +94,7 @@ def load_benchmark(name: str) -> Callable[..., Mapping[str, object]]:
     if name not in known:
         raise ConfigError(
             f"Unknown benchmark {name!r}.",
-            f"{nearest(name, list(known))} Choose from {', '.join(known)}.".lstrip(),
+            f"{nearest(name, list(known))} Choose from: {', '.join(known)}.".lstrip(),
         )
     return importlib.import_module(f"{PACKAGE}.{name}").run
 

@@ -44,7 +44,7 @@ class _Server(Config):
     )
 
 
-class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endpoint
+class EndpointOptions(EndpointSettings, _Server):  # base order: --endpoint first
     """Options of all commands that can call a server."""
 
     max_cost: float = setting(0.0, "Maximum cost of new responses; 0 for no limit.", ge=0)
@@ -60,7 +60,7 @@ class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endp
 
         Args:
             model: value of --model or --llm: the name of an endpoint, or with --endpoint the
-                model's name there; ``embedded`` (the default) and "" select the server's only
+                server's name for it; ``embedded`` (the default) and "" select the server's only
                 model.
             at_once: requests in flight, unless these options or the endpoint set them.
 
@@ -172,14 +172,14 @@ class BackendOptions(Config):
             )
         found = server.find(model, at_once)
         if found and self.engine:
-            raise ConfigError("-o engine cannot be combined with a server.", "Remove it.")
+            raise ConfigError("-o engine cannot be combined with a server.", "Omit -o engine.")
         return found
 
 
 class ClientOptions(Config):
     """Model of a generator; :class:`EndpointOptions` has the options of its server."""
 
-    model: str = setting("", "Name of an endpoint, or with --endpoint the model's name there.")
+    model: str = setting("", "Name of an endpoint, or with --endpoint a model of that server.")
     llm: str | None = setting(
         None,
         "Model: embedded, a directory, a hub id, a GGUF file or the name of an endpoint.",
@@ -224,7 +224,7 @@ def model_client(
             )
         return None
     if client.llm and (server.endpoint or client.model):
-        raise ConfigError("--llm cannot be combined with --endpoint or --model.", "Remove one.")
+        raise ConfigError("--llm cannot be combined with --endpoint or --model.", "Omit --llm.")
     if not (server.endpoint or client.llm or client.model):
         raise ConfigError(
             f"Mode {mode} requires a model.",
@@ -239,8 +239,8 @@ def model_client(
         kept = ("cache", "price_in", "price_out")
         refused = ["model", *(name for name in of_server if name not in kept)]
     if unused := [name for name in (*given, *of_server) if name in refused]:
-        kind = "--llm" if local else "--endpoint"
-        raise ConfigError(f"{_flags(unused)} cannot be combined with {kind}.", "Remove it.")
+        kind = "a local model" if local else "a server"
+        raise ConfigError(f"Cannot use {_flags(unused)} with {kind}.", f"Omit {_flags(unused)}.")
     name = client.llm or client.model
     spec = LocalModel(local, client.batch_size) if local else server.find(name)
     if spec is None:
@@ -325,8 +325,8 @@ class PseudoModelOptions(Config):
 
     model: str = setting(
         "embedded",
-        "Model: embedded, a directory, a hub id, a GGUF file or an endpoint; with --endpoint, its "
-        "name there.",
+        "Model: embedded, a directory, a hub id, a GGUF file or an endpoint; with --endpoint, a "
+        "model of that server.",
     )
     shots: int | None = keyed(
         None,

@@ -196,9 +196,9 @@ def edits(
 ) -> Mapping[str, Any]:
     """Make next edits: states of an editing session, each with the edit that follows.
 
-    SOURCE may also be git:PATH, a repository or a directory of several. Rows contain a file before
-    a change (the program column, by default old) and after it (new), or a unified diff (diff);
-    path, date and subject are optional. Python files are also refactored. Other sources contain
+    SOURCE may also be git:PATH (a clone or a directory of clones). Rows contain a file before a
+    change (the program column, by default old) and after it (new), or a unified diff (diff); path,
+    date and subject are optional. Python files are also refactored. Other sources contain
     programs, which are refactored. With --from-editor, SOURCE is a file that `codegen serve lsp -o
     edit_log=FILE` wrote. Edits that you kept become targets. Where you rejected an edit and changed
     nothing else, the target is empty.
@@ -220,7 +220,7 @@ def edits(
 _add(
     "whole",
     data_options.WholeOptions,
-    "Make the baseline of lintseq: whole programs.",
+    "Make whole programs, the baseline of lintseq.",
     "codegen data whole stdlib --out data/whole",
 )
 _add(
@@ -427,7 +427,7 @@ def generate(
     run = run.model_copy(
         update={
             "workers": run.workers or 1,  # one process keeps all requests in flight
-            "chunk_size": max(run.chunk_size, at_once),  # the requests of a chunk go together
+            "chunk_size": max(run.chunk_size, at_once),  # a chunk's requests are sent together
             "item_timeout": run.item_timeout if is_timed else _ITEM_TIMEOUT_S,
         }
     )

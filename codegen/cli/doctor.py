@@ -56,10 +56,10 @@ def doctor(languages: bool) -> dict[str, Any]:
 
 @command(name="plugins", example="codegen plugins")
 def list_plugins() -> dict[str, Any]:
-    """List the parts that packages can add: generators, tasks, decoders, languages and others.
+    """List what packages can add: generators, tasks, decoders, languages and others.
 
-    Shows the package that adds each, and imports those of other packages. The exit code is 1 if an
-    import fails.
+    Shows the package that adds each plugin, and imports plugins from other packages. The exit code
+    is 1 if an import fails.
     """
     parts: list[dict[str, str]] = []
     ok = True

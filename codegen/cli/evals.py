@@ -183,7 +183,7 @@ class EvalRunOptions(DateOptions, BackendOptions):
 def run(task: str, given: EvalRunOptions, server: EndpointOptions) -> dict[str, Any]:
     """Sample TASK with a model.
 
-    TASK is one of `codegen eval tasks`, or file:PATH for your own task.
+    TASK is a name from `codegen eval tasks`, or file:PATH for your own.
     """
     from codegen.evals.run import IncompleteRun
     from codegen.evals.tasks import FILE
@@ -275,7 +275,7 @@ class ScoreOptions(TaskSourceOptions, SandboxOptions):
     out: str | None = setting(None, "Output directory.", metavar="DIR", shown="the run directory")
     trust: Literal["isolated", "blinded", "partly_blinded", "in_sandbox"] = setting(
         "in_sandbox",
-        "Minimum trust level of the tests; samples of problems below it fail.",
+        "Minimum trust level of tests; samples of less trusted problems fail.",
     )
     k: tuple[Annotated[int, Field(ge=1)], ...] = keyed(
         (), "Values of k for pass@k.", shown="1, 2, 3, 5, 10, ..."
@@ -616,7 +616,7 @@ class LmEvalOptions(TaskSourceOptions):
 def lm_eval(task: str, given: LmEvalOptions) -> dict[str, Any]:
     """Write TASK as a task of lm-evaluation-harness.
 
-    The harness samples its models with one of our prompt styles; our sandbox scores the samples.
+    The harness samples with one of the prompt styles; the sandbox scores the samples.
     """
     from codegen.evals.lm_eval import write_task
 
@@ -640,7 +640,7 @@ class CodeEvalOptions(Config):
 def code_eval(given: CodeEvalOptions) -> dict[str, Any]:
     """Write a directory code_eval that evaluate.load prefers to the hub's.
 
-    The tasks humaneval and mbpp of lm-evaluation-harness use it if started in that directory.
+    lm-evaluation-harness uses it for humaneval and mbpp if started in the --out directory.
     """
     from codegen.evals.lm_eval import write_code_eval
 

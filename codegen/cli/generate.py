@@ -31,9 +31,7 @@ class GenerateOptions(BackendOptions):
     chat: bool | None = setting(
         None, "Use the model's chat template.", shown="the model's training format"
     )
-    original: str | None = keyed(
-        None, "Decoder edit: file that the completion rewrites.", metavar="FILE"
-    )
+    original: str | None = keyed(None, "Original file, for the decoder edit.", metavar="FILE")
     lm_infinite: tuple[str, ...] = keyed(
         (),
         "Exceed the model's context length by attending to the first GLOBAL and the latest LOCAL "

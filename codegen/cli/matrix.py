@@ -129,7 +129,7 @@ def _rows(rows: Sequence[str | Mapping[str, Any]], key: str, where: str) -> dict
             raise ConfigError(f"{where}: a row of {key}s has no key {key!r}.")
         name = str(options.pop("name", options[key]))
         if name in named:
-            raise ConfigError(f"{where}: two {key}s are called {name!r}.", "Set `name` in one.")
+            raise ConfigError(f"{where}: two {key}s are called {name!r}.", "Set another name.")
         # YAML parses an unquoted day as a date.
         named[name] = {k: str(v) if isinstance(v, date) else v for k, v in options.items()}
     return named

@@ -84,8 +84,8 @@ class ModelOptions(Config):
 
     model: str = setting(
         "embedded",
-        "Model: embedded, coder, a directory, a hub id or a GGUF file; with --upstream, its name "
-        "there.",
+        "Model: embedded, coder, a directory, a hub id or a GGUF file; with --upstream, the "
+        "server's name for it.",
         shown="embedded, or the upstream's only model",
     )
     upstream: str = setting(
@@ -148,13 +148,13 @@ class CompletionEngineOptions(LogOptions, ModelOptions):
         else:
             endpoints.check_name(self.model)
             if self.api_key_env:
-                raise ConfigError("--api-key-env requires --upstream.", "Remove it.")
+                raise ConfigError("--api-key-env requires --upstream.", "Add --upstream.")
             is_gguf = editor_backend(self.model) == "llamacpp"
             kind = "a GGUF file" if is_gguf else "a transformers model"
             unused = ("precision",) if is_gguf else ("fim",)
         for name in unused:
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ConfigError(f"-o {name} cannot be used with {kind}.", "Remove it.")
+                raise ConfigError(f"-o {name} cannot be used with {kind}.", f"Omit -o {name}.")
 
     def endpoint(self) -> endpoints.NamedEndpoint:
         """Returns the upstream with a valid URL; its model may be empty."""
@@ -395,8 +395,8 @@ class McpOptions(ListenOptions, ModelOptions):
     )
     model: str = setting(
         "",
-        "Model for completions and evaluations: embedded, a directory, a hub id or a GGUF file; "
-        "with --upstream, its name there.",
+        "Model for completions and evaluations: embedded, a directory, a hub id, a GGUF file or, "
+        "with --upstream, the server's name for the model.",
         shown="none",
     )
     languages: tuple[str, ...] = keyed((), "Programming languages in addition to Python.")

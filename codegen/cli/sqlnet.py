@@ -350,7 +350,7 @@ class DescribeOptions(Config):
 
 
 @sqlnet_command(
-    short_help="Write a template of synonyms for a database.",
+    short_help="Write a file in which to add synonyms for a database.",
     example="codegen sqlnet describe shop.db --out shop.yaml",
 )
 @click.argument("database", type=click.Path())

@@ -35,7 +35,7 @@ class TrainOptions(Config):
         "encoders.",
     )
     seed: int = setting(0, "Random seed.", ge=0)
-    max_words: int = keyed(50_000, "Word vectors to keep besides the questions' words.", ge=1)
+    max_words: int = keyed(50_000, "Word vectors to keep, all words in questions included.", ge=1)
     held_out: float = keyed(
         0.04, "Fraction of the tables held out to select the best epoch.", gt=0, le=0.9
     )
@@ -153,7 +153,7 @@ class EvalOptions(Config):
 
     def _check(self) -> None:
         if self.guided and self.greedy:
-            raise ConfigError("--guided cannot be combined with --greedy.", "Remove one.")
+            raise ConfigError("--guided cannot be combined with --greedy.", "Omit one of them.")
 
 
 @command(name="eval", example="codegen sqlnet eval dev.jsonl dev.tables.jsonl --guided")
@@ -186,7 +186,7 @@ def evaluate(questions: str, tables: str, given: EvalOptions) -> dict[str, Any]:
     held = read_tables(tables)
     items = label(read_questions(questions, held))
     if not items:
-        raise InputError(f"{questions} has no questions.", "Pass a file with at least one.")
+        raise InputError(f"{questions} has no questions.", "Pass a file with questions.")
     databases = databases_of(items, held)
     if given.guided and databases is None:
         raise ConfigError(f"{tables} has no rows to execute queries on.", "Remove --guided.")
@@ -239,9 +239,7 @@ def plans(questions: tuple[str, ...], given: PlansOptions) -> dict[str, Any]:
 
     golds = [gold for path in questions for gold in read_gold(path)]
     if not golds:
-        raise InputError(
-            f"No questions in {', '.join(questions)}.", "Pass a file with at least one."
-        )
+        raise InputError(f"No questions in {', '.join(questions)}.", "Pass a file with questions.")
     found = prepare(golds, given.databases, given.out, held_out=given.held_out)
     listed = ", ".join(f"{count} {source}" for source, count in found.sources.items())
     print_result(f"{listed}; {found.held_out} held out.")
@@ -282,7 +280,7 @@ class TrainPlansOptions(Config):
 @click.argument("questions", type=click.Path())
 @options(TrainPlansOptions, "given")
 def train_plans(questions: str, given: TrainPlansOptions) -> dict[str, Any]:
-    """Train on the directory QUESTIONS that `codegen sqlnet plans` made.
+    """Train on QUESTIONS, a directory written by `codegen sqlnet plans`.
 
     Uses one thread. Run the same command again to resume an interrupted run; `steps` may differ.
     """

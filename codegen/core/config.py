@@ -109,7 +109,7 @@ keyed = partial(setting, key=True)
 class Config(BaseModel):
     """Base class of configurations: frozen, strict, and without unknown keys.
 
-    Override ``_check`` to validate several fields together; raise :class:`ConfigError` there.
+    Override ``_check`` to validate several fields together; it raises :class:`ConfigError`.
 
     Attributes:
         how_to_list: remedy that lists the keys, if an error cannot list them all.

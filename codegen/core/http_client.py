@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 _MOST_EVENT_BYTES = 1 << 20
 _CONNECT_S = 5.0
-_ANSWER_S = 10.0  # default for a whole response
+_ANSWER_S = 10.0  # default time limit for a whole response
 _CODE = re.compile(r"[\w./-]{1,60}")  # no sentences, which could quote the request
 _LONG = re.compile(r"context|exceed|too (?:long|large|many)|maximum", re.IGNORECASE)
 _GONE = frozenset({502, 503, 504})

@@ -105,7 +105,7 @@ def _explained(error: Exception, target: str, token: str) -> InputError:
     message = (message or type(error).__name__).replace(token, "***").strip()
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
-        remedy = f"The token has no write access there. {_TOKEN_REMEDY}"
+        remedy = f"The token has no write access to it. {_TOKEN_REMEDY}"
     elif status is not None:
         remedy = "Run the same command again later; uploaded files are not resent."
     else:

@@ -77,7 +77,7 @@ class TemplateProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # the threads' memory counts
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # threads use up the limit
             )
             weakref.finalize(self, _end, self._child)
         assert self._child.stdin and self._child.stdout

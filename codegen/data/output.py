@@ -12,7 +12,7 @@ A journal is untrusted: links in ``OUT/.partial`` are rejected, the names of the
 derived from their number, and files are truncated only after the settings were compared.
 
 At the end the files move to ``OUT``, then ``manifest.json`` is written, then ``.partial`` is
-removed. Each step can be repeated, so a run killed between two steps resumes there.
+removed. Each step can be repeated, so a run killed between two steps resumes with the second.
 """
 
 from __future__ import annotations

@@ -258,9 +258,7 @@ class Preferences:
             raise Skip(reason, f"{len(judged)} usable samples")
         pairs = _matched(good, bad, self.ratio)[: self.pairs]
         if not pairs:
-            raise Skip(
-                "lengths_differ", f"all pairs differ by more than a factor of {self.ratio:g}"
-            )
+            raise Skip("lengths_differ", f"the length ratio of all pairs exceeds {self.ratio:g}")
         for chosen, rejected in pairs:
             yield Preference(
                 f"{example.id}#{chosen.index}-{rejected.index}",

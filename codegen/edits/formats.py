@@ -172,7 +172,7 @@ class EditFormat:
         except Unreadable:
             exact = False
         if not exact:
-            raise Unwritable("not_expressible", f"{self.name} cannot express it.")
+            raise Unwritable("not_expressible", f"{self.name} cannot express the edit.")
         return answer
 
 

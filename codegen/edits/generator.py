@@ -196,7 +196,7 @@ class Edits(BatchGenerator, Config):
                 raise ConfigError(f"{name} is {day!r}; use a date like 2025-01-31.") from None
         if self.until and self.since >= self.until:
             raise ConfigError(
-                f"since is {self.since}, which is not before until, {self.until}.",
+                f"since ({self.since}) must be before until ({self.until}).",
                 "Set an earlier since.",
             )
 
@@ -386,7 +386,7 @@ class Edits(BatchGenerator, Config):
     def _text(self, example: Example, number: int, edit: Edit, kind: str) -> TrainingText:
         form, *others = (formats.FORMATS[name] for name in self._formats)
         edit = replace(edit, id=f"{example.id}#edits-{number}")
-        for other in others:  # raises an error if the text contains their marks
+        for other in others:  # raises if the text contains another format's marks
             other.check(edit)
             other.answer(edit)
         segments = (Segment(form.prompt(edit), False), Segment(form.answer(edit), True))

@@ -176,7 +176,7 @@ def marked(mark: str, lines: Sequence[str]) -> str:
 
 
 def anchored(lines: Sequence[str], hunk: Hunk, floor: int) -> tuple[int, int]:
-    """Returns the smallest range around a hunk whose lines have their first match there.
+    """Returns the smallest range around a hunk whose lines have no earlier match.
 
     The range grows upwards to ``floor``, where the search begins, then downwards, and is empty
     only if there are no lines.
@@ -324,8 +324,8 @@ def ordered(path: str, old: str, new: str, rng: random.Random) -> Session:
 def next_edit(session: Session, done: int, view: View) -> Edit:
     """Returns the edit state after ``done`` hunks, with its category; more hunks must remain.
 
-    The cursor is at the end of the last edit if the next edit is in the window there, else at
-    the next edit.
+    The cursor is at the end of the last edit if its window contains the next edit, else at the
+    next edit.
     """
     start, end = session.next_lines(done)
     found = session.state(done, view)

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from codegen.decoding.insertion.base import CorruptedText
 
 _BLOCKWISE = "codegen_blockwise"  # the implementation's name in transformers
-_HELD_OUT_TOKENS = 4096  # slots per evaluation micro-batch
+_HELD_OUT_TOKENS = 4096  # tokens per evaluation micro-batch, padding included
 _HELD_OUT_DRAWS = 256  # draws per evaluation micro-batch, for infilling
 # A micro-batch, and whether its losses count; if not, it only keeps the processes synchronized.
 Counted = tuple[Any, bool]

@@ -325,7 +325,7 @@ def _message(given: Any, place: str) -> tuple[dict[str, Any], bool | None]:
     message = {key: value for key, value in given.items() if value is not None}
     trained, role = message.pop("train", None), message.get("role")
     if role not in ROLES:
-        raise InputError(f"{place} has the unknown role {role!r}.", f"Choose {', '.join(ROLES)}.")
+        raise InputError(f"{place}: unknown role {role!r}.", f"Choose from: {', '.join(ROLES)}.")
     if trained is not None and not isinstance(trained, bool):
         raise InputError(f"{place}: train is {trained!r}; it must be true or false.")
     calls = message.get("tool_calls")

@@ -466,7 +466,7 @@ class TextEncoder:
         if isinstance(row, TrainingText):
             return [self.encode(row, domain)]
         if self.format != "chat" or self.infilling:
-            raise InputError(f"Conversation {row.id!r} needs a chat template.", "Set format: chat.")
+            raise InputError(f"Conversation {row.id!r} needs a chat model.", "Set format: chat.")
         self._renderer = self._renderer or Renderer(self.tokenizer, self.turns)
         if (system := self.systems.get(domain)) and row.messages[0]["role"] != "system":
             messages = ({"role": "system", "content": system}, *row.messages)

@@ -85,8 +85,8 @@ class Curriculum(Config):
     mode: Literal["none", "bucket", "decompose"] = setting(
         "none", "bucket: whole examples by length; decompose: chunks of 2^k tokens"
     )
-    tokens_per_step: int = setting(8192, "slots per step; replaces batch_size", ge=8)
-    micro_batch_tokens: int = setting(2048, "slots per pass; replaces micro_batch_size", ge=8)
+    tokens_per_step: int = setting(8192, "tokens per step, with padding; replaces batch_size", ge=8)
+    micro_batch_tokens: int = setting(2048, "padded tokens; replaces micro_batch_size", ge=8)
     least: int = setting(32, "shortest length in tokens", ge=2)
     odds: Odds = setting("grow_p2", "length odds; all except uniform start with short lengths")
     cycles: int = setting(1, "repetitions of the curriculum", ge=1, le=10_000)
@@ -96,7 +96,7 @@ class SequenceMatch(Config):
     """SequenceMatch loss (arXiv 2306.05426), for texts with or without backspaces."""
 
     alpha: float = setting(0.01, "weight of the penalty", ge=0, le=100)
-    gamma: float = setting(0.998, "discount", ge=0.5, le=1)
+    gamma: float = setting(0.998, "discount factor", ge=0.5, le=1)
     divergence: Literal["chi2_mixture", "chi2", "kl"] = setting(
         "chi2_mixture", "the mixture also uses the model's own samples"
     )
@@ -105,7 +105,7 @@ class SequenceMatch(Config):
     buffer: int = setting(64, "buffer size in generated samples, for chi2_mixture", ge=0)
     sample_every: int = setting(50, "steps between sampling rounds", ge=1)
     samples: int = setting(16, "generated samples per round", ge=1)
-    max_new_tokens: int = setting(0, "actions per generated sample; 0: longest example", ge=0)
+    max_new_tokens: int = setting(0, "maximum actions per sample; 0: the longest example's", ge=0)
 
 
 class Sorted(Config):
@@ -168,21 +168,21 @@ class Evaluation(Config):
     every: int = setting(50, "steps between evaluations", ge=1)
     patience: int = setting(0, "stop after N evaluations without a lower loss; 0: never", ge=0)
     keep: Literal["best", "last"] = setting("best", "weights to save at the end")
-    answers: int = setting(0, "held-out prompts to complete and compare at the end", ge=0)
-    watch: int = setting(0, "held-out prompts to compare at each evaluation", ge=0)
+    answers: int = setting(0, "held-out prompts for exact match at the end", ge=0)
+    watch: int = setting(0, "held-out prompts for exact match at each evaluation", ge=0)
 
 
 class GRPO(Config):
     """Group-relative policy optimization (GRPO, arXiv 2402.03300), on TRL."""
 
-    task: str = setting("", "task whose problems are the prompts (eval tasks, or file:PATH)")
+    task: str = setting("", "task whose problems are the prompts: a name or file:PATH")
     source: str = setting("", "task data that replaces the default: a file or data directory")
     style: str = setting("", "prompt style; default: the task's, or format")
     group: int = setting(8, "samples per problem", ge=2, le=1024)
     max_new_tokens: int = setting(256, "longest sample in tokens", ge=1)
     temperature: float = setting(1.0, "sampling temperature", ge=0.01, le=10)
     rewards: dict[Text, float] = setting(
-        {"passed": 1.0}, "rewards and their weights (codegen plugins)"
+        {"passed": 1.0}, "reward weights by name (list: codegen plugins)"
     )
     hidden: float = setting(
         0.0, "fraction of each problem's tests hidden from rewards", ge=0, le=0.9
@@ -292,7 +292,7 @@ class Recipe(Config):
         "auto", "dtype of the computation and frozen weights; trained weights stay float32"
     )
     save_every: int = setting(50, "steps between checkpoints", ge=1)
-    seed: int = setting(0, "random seed of data order and new weights", ge=0, le=2**32 - 1)
+    seed: int = setting(0, "random seed for data order and new weights", ge=0, le=2**32 - 1)
 
     def _check(self) -> None:
         wrong = "both steps and" if self.steps else "neither steps nor"
@@ -372,7 +372,7 @@ class Recipe(Config):
         _refuse_if(
             self.uses_mixture and self.batch_size % len(domains),
             f"batch_size {self.batch_size} is not a multiple of the {len(domains)} domains.",
-            "Choose a multiple.",
+            "Set batch_size to a multiple.",
         )
         _refuse_if(
             shares and (set(shares) != set(domains) or min(shares.values()) <= 0),

@@ -191,7 +191,7 @@ def continue_adapter(model: Any, lora: LoRA, base: LoadedModel) -> None:
                 "Set lora to the adapter's settings, or remove lora.adapter to train a new one.",
             )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an extended vocabulary is stored whole
+        warnings.simplefilter("ignore")  # PEFT warns about saved embeddings
         expected = {name: w.shape for name, w in get_peft_model_state_dict(model).items()}
         stored = {name: weight.shape for name, weight in weights.items()}
         if odd := sorted(dict(expected.items() ^ stored.items())):

@@ -100,9 +100,7 @@ def trl_config(
     # TRL uses transformers' deprecated names for every sample.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
     if twice := sorted(set(given) & set(decided)):
-        raise ConfigError(
-            f"{section}.{twice[0]} is set by the recipe.", "Use the recipe's own key."
-        )
+        raise ConfigError(f"{section}.{twice[0]} is set by the recipe.", "Remove it.")
     with _refusals(kind.__name__, ValueError, TypeError):
         return kind(**decided, **given)
 
@@ -130,7 +128,7 @@ def batch_sizes(recipe: Recipe, rows: int) -> dict[str, int]:
         raise ConfigError(
             f"batch_size {recipe.batch_size}{samples} is not a multiple of micro_batch_size "
             f"{at_once}{times}.",
-            f"Choose a multiple: objective: {recipe.objective} needs equal-sized forward passes.",
+            f"Set a multiple. Objective {recipe.objective} needs equal-sized forward passes.",
         )
     return {
         "per_device_train_batch_size": at_once,

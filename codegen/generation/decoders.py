@@ -205,7 +205,7 @@ class RsdOptions(Config):
     they have a constant number of children per level (RSD-C).
     """
 
-    draft: Text = Field(description="smaller model with the same tokenizer, draft=DIR")
+    draft: Text = Field(description="directory of a smaller model with the same tokenizer")
     branching: Numbers = Field((2, 2, 1, 1), min_length=1, description="children per level")
     beam: Numbers | None = Field(None, description="width and depth of a stochastic beam")
 
@@ -230,7 +230,7 @@ class RsdOptions(Config):
 class SortedOptions(Config):
     """Options of ``sorted``: the nested draft model and its exit thresholds."""
 
-    draft: Text = Field(description="nested model with the same tokenizer, draft=DIR")
+    draft: Text = Field(description="directory of a nested model with the same tokenizer")
     exits: Numbers = Field((), description="exit depths; default: the depths from training")
     thresholds: Shares = Field(
         (0.5,), min_length=1, description="minimum probability to take an exit"

@@ -304,7 +304,7 @@ def add_endpoint(name: str, endpoint: NamedEndpoint) -> Path:
     if not _NAME.fullmatch(name) or name in _own_names():
         raise ConfigError(
             f"{name!r} is not a valid endpoint name.",
-            f"Use letters, digits, '.', '_' and '-', but none of: {', '.join(_own_names())}.",
+            f"Use letters, digits, '.', '_' and '-'; reserved names: {', '.join(_own_names())}.",
         )
     table = endpoint.model_dump(exclude_defaults=True)
     if endpoint.body:

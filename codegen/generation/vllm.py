@@ -233,7 +233,7 @@ class VllmBackend(Backend):
         elif requires == "drafts":
             raise ConfigError(
                 "speculative_config: the decoders suffix and edit have their own drafters.",
-                "Remove it, or choose another decoder.",
+                "Remove speculative_config, or choose another decoder.",
             )
         if self._engine is not None and self._started_for != requires:
             self.close()
@@ -282,7 +282,7 @@ class VllmBackend(Backend):
         if isinstance(resolved.options, DraftOptions) and resolved.options.token_cost is not None:
             raise ConfigError(
                 "token_cost cannot be set: vLLM's drafts have fixed costs.",
-                "Remove it, or use --backend transformers.",
+                "Remove token_cost, or use --backend transformers.",
             )
         engine = self.engine(resolved.strategy.requires)
         if params.temperature and engine.drafts and not engine.v2:

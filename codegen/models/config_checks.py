@@ -105,7 +105,7 @@ def vet_tokenizer(place: str) -> None:
                 raise ModelError(
                     f"{place}/{_TOKENIZER} names the file {_short(value)}, which is outside "
                     "the model's directory.",
-                    f"Remove {key} from it.",
+                    f"Remove {key} from {_TOKENIZER}.",
                 ) from None
 
 
@@ -125,7 +125,7 @@ def vet_adapter(place: str) -> None:
     if row and row.get("megatron_config") is not None:
         raise ModelError(
             f"{place}/{_ADAPTER} sets megatron_config, which would import a module.",
-            "Remove it.",
+            "Remove megatron_config.",
         )
     _check_ranks(place, row or {})
 

@@ -46,7 +46,7 @@ class LlamaOptions(Config):
     """Options of llama.cpp."""
 
     context: int = setting(
-        0, f"tokens of prompt and completion; 0: the model's, at most {_CONTEXT}", ge=0, le=1 << 24
+        0, f"context length in tokens; 0: the model's, at most {_CONTEXT}", ge=0, le=1 << 24
     )
     threads: int = setting(
         0, "CPU threads; 0: one per physical core that is idle at the start", ge=0, le=1024

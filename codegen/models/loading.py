@@ -412,7 +412,7 @@ def read_adapter(name: str, base_fingerprint: str) -> tuple[dict[str, Any], dict
     vet_adapter(place)
     trained_on = read_card(place).base_fingerprint
     if trained_on and trained_on != base_fingerprint:
-        raise ModelError(f"The adapter {name} was trained on another model.", "Pass that model.")
+        raise ModelError(f"The adapter {name} was trained on another model.", "Pass its base.")
     with _of_the_file(f"The adapter {name} does not load: "):
         settings = json.loads((Path(place) / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
         return settings, load_file(Path(place) / "adapter_model.safetensors")
@@ -441,13 +441,13 @@ def load_tokenizer(name: str) -> Any:
         if is_adapter(place):
             return load_tokenizer(_below(place))
         raise ModelError(
-            f"{name} has no tokenizer.", "Copy tokenizer.json and tokenizer_config.json there."
+            f"{name} has no tokenizer.", "Add tokenizer.json and tokenizer_config.json to it."
         )
     with _of_the_file(f"The tokenizer of {name!r} does not load: "):
         kind = PreTrainedTokenizerFast if _infilling_kind(place) else AutoTokenizer
         vet_tokenizer(place)
         tokenizer: Any = kind.from_pretrained(place, trust_remote_code=False)
-        if core := getattr(tokenizer, "backend_tokenizer", None):  # left to the callers
+        if core := getattr(tokenizer, "backend_tokenizer", None):  # the callers pad and truncate
             core.no_padding()
             core.no_truncation()
     tokenizer.padding_side = "left"

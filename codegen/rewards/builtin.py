@@ -91,10 +91,7 @@ def rewards_of(name: str, samples: Sequence[Sample], verdicts: Sequence[Verdict]
 
 
 def write_rewards(
-    name: str,
-    samples: Iterable[Sample],
-    verdicts: Iterable[Verdict],
-    path: str | os.PathLike[str],
+    name: str, samples: Iterable[Sample], verdicts: Iterable[Verdict], path: str | os.PathLike[str]
 ) -> dict[str, float | int | None]:
     """Writes the reward ``name`` of scored samples, one JSON line each.
 

@@ -6,8 +6,8 @@ Backends, tried in this order unless one is selected:
 - ``namespaces``: the same layers by plain system calls (:mod:`.isolation.newroot`);
 - ``unsafe_local``: no sandbox, only on request.
 
-With each of them, the sandbox's root has the Python runtime at a world-traversable path and the
-system's libraries and tools, all read-only, and nothing else from the host. Directories of
+In both sandboxes, the root has the Python runtime at a world-traversable path and the system's
+libraries and tools, all read-only, and nothing else from the host. Directories of
 installed Python packages are excluded, since they may contain the datasets' solutions.
 """
 
@@ -451,5 +451,5 @@ def _host_python() -> str:
         if path.is_file():
             return str(path.resolve()) if path.resolve().parent == path.parent else str(path)
     raise SandboxError(
-        f"No Python interpreter below {prefix}/bin.", "Run codegen with an ordinary installation."
+        f"No Python interpreter in {prefix}/bin.", "Run codegen with an ordinary installation."
     )

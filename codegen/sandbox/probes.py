@@ -119,7 +119,7 @@ def _probes(sandbox: Sandbox, secret: str) -> dict[str, Callable[[], tuple[bool,
             return not changed, "the file was changed" if changed else _summary(outcome)
 
     def kill_parent() -> tuple[bool, str]:
-        before = _children_of_ours()  # their children come and go
+        before = _children_of_ours()  # not grandchildren, which come and go
         outcome = call("import os\ndef f():\n    os.kill(os.getppid(), 9)\n    os.kill(1, 9)\n")
         lost = before - _children_of_ours()
         return not lost, f"{len(lost)} processes were killed" if lost else _summary(outcome)

@@ -15,8 +15,7 @@ from codegen.core.records import Trust
 
 from .jobs import PYTHON, Call, Job, Limits, Outcome, ScriptJob, is_empty
 from .languages import Toolchain, find, toolchains
-from .languages.builds import Builds
-from .languages.programs import build_job, program_of
+from .languages.programs import Builds, build_job, program_of
 from .packages import find_packages, with_pytest
 from .pool import Done, PendingJob, Pool
 

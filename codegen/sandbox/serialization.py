@@ -130,7 +130,7 @@ def read_outcome(row: Mapping[str, Any]) -> Outcome:
             seen=tuple(map(str, row.get("seen", ()))),
         )
     except (KeyError, TypeError, ValueError, AttributeError, wire.WireError) as error:
-        raise InputError(f"The server's answer is not an outcome: {error!r:.100}.") from None
+        raise InputError(f"The server returned an invalid result: {error!r:.100}.") from None
 
 
 def _read_result(row: Mapping[str, Any]) -> CallResult:
@@ -192,4 +192,4 @@ def script_outcome(row: Mapping[str, Any]) -> Outcome:
             files={name: base64.b64decode(data) for name, data in row["files"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"The server's answer is not an outcome: {error!r:.100}.") from None
+        raise InputError(f"The server returned an invalid result: {error!r:.100}.") from None

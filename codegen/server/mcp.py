@@ -249,16 +249,16 @@ class Tools:
 
     async def eval_run(
         self,
-        task: Annotated[str, Field(description="A task of eval_tasks, or file:PATH.")],
+        task: Annotated[str, Field(description="Name from eval_tasks, or file:PATH.")],
         out: Annotated[str, Field(description="New directory for the run, inside a root.")],
         context: Context,
         n: Annotated[int, Field(ge=1, le=1000, description="Samples per problem.")] = 1,
         limit: Annotated[int, Field(ge=1, description="Use only this many problems.")] = 20,
-        temperature: Annotated[float, Field(ge=0, le=10, description="0 is greedy.")] = 0.0,
-        max_new_tokens: Annotated[int, Field(ge=1, le=8192, description="Per sample.")] = 256,
+        temperature: Annotated[float, Field(ge=0, le=10, description="0 decodes greedily.")] = 0.0,
+        max_new_tokens: Annotated[int, Field(ge=1, le=8192, description="Maximum tokens.")] = 256,
         source: _Source = "",
         confirm: Annotated[
-            str, Field(description="The word returned by the same call without it.")
+            str, Field(description="The word returned by the same call without confirm.")
         ] = "",
     ) -> dict[str, Any]:
         """Sample a task with the server's model. Call it once for a plan with its cost, and again

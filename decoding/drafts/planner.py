@@ -80,8 +80,8 @@ class PassCosts(Costs):
     """Measured costs: moving averages of plain passes' time, and of wider passes' ratio to it."""
 
     def __init__(self) -> None:
-        self._plain: dict[int, float] = {}  # seconds by rows
-        self._ratios: dict[int, dict[int, float]] = {}  # by rows and width
+        self._plain: dict[int, float] = {}  # rows -> seconds
+        self._ratios: dict[int, dict[int, float]] = {}  # rows -> width -> ratio
         self._widths: dict[int, list[int]] = {}  # measured widths, ascending
         self._prompt_token = 0.0  # seconds
 

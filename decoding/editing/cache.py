@@ -272,7 +272,7 @@ class EditableCache:
     def recompute(self, *, stop: Stop | None = None) -> bool:
         """Encodes all tokens that are not exact, from left to right.
 
-        If ``stop`` interrupts it, the next call resumes there.
+        After an interruption by ``stop``, the next call continues.
 
         Args:
             stop: called between forward passes; returns true to stop.
@@ -346,7 +346,7 @@ class EditableCache:
         slots, places = slots[astray], kept[astray]
         if len(slots) and self.policy.rotate:
             shifts = places - ledger.encoded_at[slots]
-            ledger.turned_for[slots] = -1  # until all layers are done
+            ledger.turned_for[slots] = -1  # invalid until all layers are rotated
             try:
                 self.kv.move(self._tensor(slots), self._tensor(shifts))
             except BaseException:

@@ -75,7 +75,7 @@ class EditReport:
         stale: reused tokens that were encoded after a different text.
         exact: True if all states equal those of encoding the whole sequence, up to rounding.
         seconds: wall time.
-        complete: False if ``stop`` interrupted the update, which also cuts the sequence there.
+        complete: False if ``stop`` interrupted the update and so cut the sequence.
     """
 
     reused: int
@@ -88,7 +88,7 @@ class EditReport:
 
 
 def prefix_marks(tokens: Tokens, before: Marks | None = None) -> Marks:
-    """Returns the mark of each token of a sequence, uint64 [N].
+    """Returns a rolling hash (mark) for each token of a sequence, uint64 [N].
 
     A mark is the sum, modulo 2^64, of a 64-bit mix (splitmix64) of each token so far and its
     position.
@@ -158,12 +158,12 @@ class Ledger:
 
     @property
     def current(self) -> Flags:
-        """Flags for tokens that were encoded after the text that now precedes them."""
+        """Boolean mask of tokens that were encoded after the text that now precedes them."""
         return self.mark[self.order] == self.marks
 
     @property
     def exact(self) -> Flags:
-        """Flags for tokens with exact states."""
+        """Boolean mask of tokens with exact states."""
         return self.current & self.clean[self.order]
 
     @property

@@ -146,7 +146,7 @@ def find_rotations(model: PreTrainedModel) -> list[Rotation | None]:
         rotation, is_right = _identify(layer.keys, layer.values, tables)
         if not is_right:
             raise ModelError(
-                f"{type(model).__name__} cannot be edited in its cache: the positions of layer "
+                f"{type(model).__name__} does not support cache editing: the positions of layer "
                 f"{number} are not rotary (learned positions?).",
                 "Use a model with rotary positions, or encode the whole context each time.",
             )

@@ -333,7 +333,7 @@ class FillingModel(PreTrainedModel):
         return None if batch.prefixes is None else self.encoder.remember(batch.prefixes)
 
     def masks(self, batch: TextBatch) -> Tensor:
-        """Marks the positions of the masks: bool [B, S]."""
+        """Returns True where a token is the mask token: bool [B, S]."""
         return (batch.input_ids == self.config.mask_token_id) & batch.attention_mask
 
     def forbid(self, logits: Tensor, *, but: int | None = None) -> Tensor:

@@ -282,7 +282,7 @@ def _add_others(where: Tensor, joint: Tensor, budget: Tensor, options: FillOptio
 
     Two insertions into neighboring slots would be chosen independently of each other.
     """
-    first = joint.masked_fill(~where, -torch.inf).amax(-1)  # one mark per row so far
+    first = joint.masked_fill(~where, -torch.inf).amax(-1)  # where: one True per row
     floor = first + math.log(options.least_share)
     columns = torch.arange(where.shape[1], device=where.device)
     for done in range(1, options.insertions):

@@ -289,7 +289,7 @@ def scanner_of(language: LexerSpec) -> Scanner:
         hold.append(rb"[bc]?r#+\Z")
         char = rb"b?'(?:\\[^\n][^'\n]*'|[^\\'\n\x80-\xff]'|[\x80-\xff]+'|[A-Za-z_][A-Za-z0-9_]*)"
         hold.append(rb"b?'(?:\\[^'\n]*|[^\\'\n\x80-\xff]|[\x80-\xff]+)?\Z")
-    # Python's numbers may end in a point; elsewhere a point before a letter is a method call.
+    # Python's numbers may end in a dot; elsewhere a dot before a letter is a method call.
     fraction = rb"\.[0-9_]*" if language.indented else rb"\.(?![.A-Za-z_])[0-9_]*"
     number = (
         rb"0[xX][0-9a-fA-F_]*[uUlLn]*|(?:[0-9][0-9_]*(?:%s)?|\.[0-9][0-9_]*)"

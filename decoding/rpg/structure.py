@@ -168,7 +168,7 @@ class StructureTracker:
         self._indent = self._last_indent
 
     def snapshot(self) -> tuple[Any, ...]:
-        """Returns the immutable state."""
+        """Returns an immutable copy of the state."""
         return _state_of(self)
 
     def restore(self, state: tuple[Any, ...]) -> None:

@@ -151,7 +151,7 @@ class ConstantBranching:
             The new level.
         """
         rows, above, most = drawn.tokens.shape
-        branch = min(self.branching[len(tree.widths)], most)  # a sample's prefix is a sample
+        branch = min(self.branching[len(tree.widths)], most)  # the first children are a sample, too
         keys, tokens = drawn.keys[..., :branch], drawn.tokens[..., :branch]
         alive = (keys > -torch.inf) & beam.alive[..., None]
         parents = torch.arange(above, device=tokens.device).repeat_interleave(branch)

@@ -268,7 +268,7 @@ class NestedRow:
         self.cache.reserve(len(self.tokens))
         stage = 0
         while True:
-            best = self._best(self._climb(stage))  # of the token and its probability
+            best = self._best(self._climb(stage))  # the token and its probability
             ((token, probability),) = download(best)
             if stage == len(self.thresholds) or probability > self.thresholds[stage]:
                 return DraftedToken(int(token), probability, stage)

@@ -156,7 +156,7 @@ def audit(
     reseeded: SandboxProtocol | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Sequence[AuditRow], Mapping[str, Any]]:
-    """Audits a task and writes the results to ``out``; resumes an earlier audit there.
+    """Audits a task and writes the results to ``out``; resumes an audit in ``out``.
 
     Args:
         suite: a task with stronger tests for the same problems.

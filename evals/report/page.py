@@ -113,7 +113,7 @@ def write_report(
         raise InputError("A report needs at least one scored run.")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"Two runs have the name {twice!r}.", "Pass them as NAME=DIR.")
+        raise InputError(f"Two runs have the name {twice!r}.", "Pass runs as NAME=DIR.")
     content, summary = out.with_suffix(".json"), out.with_suffix(".md")
     if out in (content, summary):
         kind = "JSON" if out == content else "Markdown"

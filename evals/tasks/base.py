@@ -269,7 +269,7 @@ class CodeTask(Task[AnyProblem]):
         if style.ask not in self.asks:
             raise ConfigError(
                 f"The task {self.name!r} has no prompts in the style {style.name!r}.",
-                f"Choose a style with ask: {', '.join(self.asks)}.",
+                f"Choose a style whose ask is {' or '.join(self.asks)}.",
             )
         if style.ask == "infill":
             before, behind = self.hole(problem)

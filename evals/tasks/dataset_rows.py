@@ -179,7 +179,7 @@ def _objects(rows: Iterator[tuple[str, object]]) -> Iterator[tuple[str, Mapping[
 def _file_rows(path: Path) -> Iterator[tuple[str, object]]:
     if path.is_dir():
         if not (path / "manifest.json").is_file():
-            raise InputError(f"{path} is not a finished data directory.", "Choose another.")
+            raise InputError(f"{path} is not a finished data directory.", "Pass another path.")
         for file in sorted(path.glob("data-*.jsonl")):
             yield from read_rows(file)
         return

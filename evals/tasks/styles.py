@@ -64,7 +64,7 @@ class PromptStyle(Config):
     heal: bool = setting(
         True,
         "token healing: the completion may begin with the prompt's last token; disable it for "
-        "models trained with a token boundary there",
+        "models trained with a token boundary after the prompt",
     )
 
     def _check(self) -> None:

@@ -280,7 +280,7 @@ def attend(
         states: queries, keys and values, rotated, [Q, heads + 2 kv_heads, D], of a dtype in
             :data:`KERNELS`; D must satisfy :meth:`CompiledPass.takes`.
         sequences, capacities: see :meth:`CompiledPass.__call__`.
-        slots: as there, but of one layer, int64 [sequences, 3].
+        slots: as in that call, but of one layer, int64 [sequences, 3].
         heads, kv_heads: heads is a multiple of kv_heads.
         scale: factor of the scores.
 
@@ -336,16 +336,16 @@ class CompiledPass:
     """A whole forward pass in one call, for models built like Llama with quantized products only.
 
     Args:
-        layers: for each layer the first norm's weights [H], the product for queries, keys and
-            values, the output product of attention, the second norm's weights, the product for gate
-            and up, and the down product.
+        layers: for each layer the first norm's weights [H], the projection to queries, keys and
+            values, attention's output projection, the second norm's weights, the gate and up
+            projection, and the down projection.
         norm: the last norm's weights [H].
-        head: the product for logits.
+        head: the projection to logits.
         heads, kv_heads, dim: heads of attention, and channels per head.
         scale: factor of the scores. epsilon: epsilon of the norms.
 
     Attributes:
-        most: maximum rows for which quantized products are faster.
+        most: maximum rows for which quantized products are faster than PyTorch's.
         helpers: maximum helper threads, used while a core is free. They sleep between passes, and
             pause for a while if they did not save time.
 

@@ -314,7 +314,7 @@ def _power(size: int) -> int:
 @functools.cache
 def _multiprocessors(device: torch.device) -> int:
     if device.type != "cuda":
-        return 4  # enough for a few splits in the interpreter's tests
+        return 4  # enough for a few splits in tests with Triton's interpreter
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 

@@ -69,7 +69,7 @@ class Engine(Protocol):
         ...
 
     def query(self, statement: Statement, limits: StatementLimits) -> ResultSet:
-        """Runs a statement that has passed the gate; raises like
+        """Runs a statement that was checked; raises like
         :meth:`codegen.sqlnet.databases.files.Database.execute`.
         """
         ...

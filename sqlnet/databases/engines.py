@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 SAMPLE_ROWS = 1000  # number of values that decide an untyped column's type
-SAMPLE_S = 0.5  # time limit for reading them; slower columns are text
+SAMPLE_S = 0.5  # time limit for reading these values; slower columns are text
 
 # Functions that a statement may call.
 _FUNCTIONS = """
@@ -50,7 +50,7 @@ _FUNCTIONS = """
     max min month nullif replace round rtrim strftime substr substring sum total trim upper year
 """
 _ALLOWED = frozenset(_FUNCTIONS.split())
-_PRAGMAS = ("table_info", "foreign_key_list")  # during schema reading
+_PRAGMAS = ("table_info", "foreign_key_list")  # allowed during schema reading
 _LONGEST_IN_CHILD = 10_000_000  # maximum bytes per value
 LONGEST_HERE = 50_000  # a quadratic function takes about 30 ms on such a string
 # sqlite3's message when the progress handler or ``_lower`` stopped a statement: at the time limit,

@@ -1,4 +1,4 @@
-"""Databases from files, data frames, rows and servers: an engine behind the gate.
+"""Databases from files, data frames, rows and servers: an engine and the statement check.
 
 Every file is opened in a child process that can be killed (:mod:`.child`), since some SQL functions
 take quadratic time on long strings. Only rows in memory with short strings stay in this process,
@@ -31,12 +31,12 @@ from codegen.sqlnet.sql import validate
 from codegen.sqlnet.words import number_of, one_line, quoted
 
 MOST_COLUMNS = 2000  # per table; SQLite's own limit
-_SHORT = 10_000  # bytes; rows with longer strings go to a child
+_SHORT = 10_000  # bytes; rows with longer strings go to a child process
 _REMEDY = "Pass a SQLite, DuckDB, .csv or .tsv file."
 
 
 class Database:
-    """A read-only engine behind the gate.
+    """A read-only engine whose statements are checked.
 
     Attributes:
         dialect: sqlglot dialect.

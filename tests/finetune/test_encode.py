@@ -450,5 +450,5 @@ def test_a_model_learns_conversations(recipe_of: Any, tmp_path: Path) -> None:
     assert result.losses[-1][1] < 0.5 * result.losses[0][1]
     assert result.counts["trained_tokens"] < result.counts["tokens"]
     assert load_tokenizer(result.model).chat_template
-    with pytest.raises(InputError, match=r"'.*data.jsonl:1' needs a chat template.*format: chat"):
+    with pytest.raises(InputError, match=r"'.*data.jsonl:1' needs a chat model.*format: chat"):
         train(parse_recipe({**recipe, "format": "plain", "output": str(tmp_path / "plain")}))

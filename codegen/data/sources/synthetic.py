@@ -262,7 +262,7 @@ class Puzzles:
             known = ", ".join(STARS)
             raise ConfigError(f"Unknown puzzles {name!r}.", f"Choose from: {known}.")
         if split not in SPLITS:
-            raise ConfigError(f"Puzzles have no split {split!r}.", f"Choose {', '.join(SPLITS)}.")
+            raise ConfigError(f"Puzzles have no split {split!r}.", f"Use {' or '.join(SPLITS)}.")
         if count and not (count.isdecimal() and int(count)):
             raise ConfigError(f"{spec!r} has an invalid count {count!r}.", "Pass a number above 0.")
         return cls(name, split, int(count) if count else SPLITS[split])

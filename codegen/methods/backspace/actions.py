@@ -1,5 +1,5 @@
-"""Action sequences with a backspace: their meaning, their form in a record, and their one-pass
-form for a transformer.
+"""Action sequences with a backspace: their semantics, their record format, and their layout for a
+single forward pass.
 
 Source: Cundy and Ermon, "SequenceMatch: Imitation Learning for Autoregressive Sequence Modeling
 with Backtracking", ICLR 2024 (arXiv 2306.05426), the Markov decision process of section 3 and the

@@ -225,7 +225,7 @@ class Scopes:
 
     def __init__(self, text: str) -> None:
         tree = parse(text)
-        self._bound_at: dict[int, list[frozenset[str]]] = {}  # line -> names by function
+        self._bound_at: dict[int, list[frozenset[str]]] = {}  # line -> names per enclosing function
         self._module = sorted(self._collect(tree.body))
         self._attributes = sorted({n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)})
 

@@ -9,8 +9,8 @@ module into two parts:
   site takes the next report instead of those operands (``take(0)``; ``assert value(0) == 2``).
 
 The outside part runs as ordinary Python, so the number and order of reports depend only on the
-tests: loops over tables, ``parametrize``, :mod:`unittest`. The inside part has a value of the
-tests only if its code reads it; table columns that its code does not read are blanked.
+tests: loops over tables, ``parametrize``, :mod:`unittest`. The inside part contains only the
+test values that its code reads; table columns that it does not read are blanked.
 
 A site stays *open* (the original statement runs inside, where a program could forge it) if its
 expected value depends on the program or is inside anyway, if the program decides whether the site

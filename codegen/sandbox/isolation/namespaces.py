@@ -48,7 +48,7 @@ READABLE = (
     *("/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix", "/gnu", "/opt/python", PACKAGES),
     *("/etc", "/proc", "/var/lib", TOOLCHAINS),
 )
-_DEVICE_NUMBERS = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}  # major 1
+_DEVICE_NUMBERS = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}  # minor; major: 1
 DEVICES = tuple(f"/dev/{name}" for name in _DEVICE_NUMBERS)
 STREAM_LINKS = {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
@@ -66,7 +66,7 @@ class NamespaceSet:
         file_mib: maximum file size in MiB that its ``/tmp`` was made for.
         to_enter: (descriptor, kind) pairs, in entry order.
         rules: descriptor of its Landlock rules; None without Landlock.
-        watched: descriptors of the two directories whose change times show that a job wrote there.
+        watched: descriptors of the two directories whose change times show writes by a job.
     """
 
     def __init__(self, identity: Identity, uid: int) -> None:
@@ -95,10 +95,7 @@ class NamespaceSet:
         made = _in_child(lambda: self._make(wanted, file_mib, landlock_abi))
         fds: dict[Any, int] = dict(zip([*wanted, "tmp", "shm", "rules"], made, strict=False))
         self._lasting |= {kind: fd for kind, fd in fds.items() if kind in (_USER, *_SINGLE)}
-        self.to_enter = (
-            *((fd, kind) for kind, fd in self._lasting.items()),
-            (fds[_MOUNT], _MOUNT),
-        )
+        self.to_enter = (*((fd, kind) for kind, fd in self._lasting.items()), (fds[_MOUNT], _MOUNT))
         self.watched = (fds["tmp"], fds["shm"])
         self.rules = fds.get("rules")
         self.file_mib = file_mib
@@ -153,12 +150,7 @@ class NamespaceSet:
 
 
 _SINGLE = (linux.CLONE_NEWNET, linux.CLONE_NEWIPC)
-_FILE_OF = {
-    _USER: "user",
-    _MOUNT: "mnt",
-    linux.CLONE_NEWNET: "net",
-    linux.CLONE_NEWIPC: "ipc",
-}
+_FILE_OF = {_USER: "user", _MOUNT: "mnt", linux.CLONE_NEWNET: "net", linux.CLONE_NEWIPC: "ipc"}
 
 
 def _in_child(make: Any) -> list[int]:

@@ -217,7 +217,7 @@ class PythonZygote(Zygote):
 
     def _take_namespaces(self, file_mib: int) -> NamespaceSet:
         """Prepares and returns a free set of namespaces, preferably the last used."""
-        while not self._free_sets:  # one will be freed soon
+        while not self._free_sets:  # a set will be freed soon
             time.sleep(0.001)
             self._reap()
         namespaces = self._free_sets[-1]
@@ -396,7 +396,7 @@ def confine(
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-    if namespaces.identity != "none":  # the new user id keeps only inheritable ones
+    if namespaces.identity != "none":  # the new user id keeps only inheritable capabilities
         linux.keep_capabilities(frozenset())
     if own_proc:
         linux.prctl(linux.PR_SET_DUMPABLE, 1)  # lets children read /proc too

@@ -273,9 +273,7 @@ def filter_program(machine: str, part: Part = "whole") -> bytes | None:
     options = {"zygote": [_PR_SCHED_CORE], "job": [_PR_SET_SECCOMP]}
     prctl = [*options.get(part, [_PR_SCHED_CORE, _PR_SET_SECCOMP])]
     code += _when(
-        _IF_EQUAL,
-        PRCTL[machine],
-        [_argument(0), *_among(prctl, _error(errno.EPERM)), _end(_ALLOW)],
+        _IF_EQUAL, PRCTL[machine], [_argument(0), *_among(prctl, _error(errno.EPERM)), _end(_ALLOW)]
     )
     code += _ranges(denied)
     if part != "job":
@@ -314,7 +312,7 @@ def _by_argument(machine: str) -> Code:
     allowed = _end(_ALLOW)
     inet = [
         _argument(1),
-        (_AND, 0, 0, 0xF),  # the rest are flags
+        (_AND, 0, 0, 0xF),  # the other bits are flags
         *_when(_IF_EQUAL, 1, [_argument(2), *_among((0, _TCP), _ALLOW), _NO_PROTOCOL]),
         *_when(_IF_EQUAL, 2, [_argument(2), *_among((0, _UDP), _ALLOW), _NO_PROTOCOL]),
         _NO_PROTOCOL,
@@ -356,9 +354,7 @@ def _by_argument(machine: str) -> Code:
     fcntl = [
         _argument(1),
         *_when(
-            _IF_ABOVE,
-            FCNTL_LAST_OLD,
-            [*_among(FCNTL_NEWER, _ALLOW), _end(_error(errno.EINVAL))],
+            _IF_ABOVE, FCNTL_LAST_OLD, [*_among(FCNTL_NEWER, _ALLOW), _end(_error(errno.EINVAL))]
         ),
         allowed,
     ]

@@ -333,8 +333,8 @@ def appended(statement: str) -> Guard:
 
 
 def in_main(head: str, statement: str, first: str = "") -> Guard:
-    """Returns a guard that inserts a statement at the end of the last function that ``head``
-    matches, before its final ``return``, and ``first`` at its beginning.
+    """Returns a guard for the last function that ``head`` matches: it inserts ``first`` at the
+    beginning and a statement at the end, before the final ``return``.
 
     If the tests have such a function, the program cannot switch to another one. Some tests are only
     the end of a function that the program begins.

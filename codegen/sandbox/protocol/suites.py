@@ -48,10 +48,7 @@ def execute(
 
 
 def run_collected(
-    namespace: dict[str, Any],
-    loaded: Collection[str],
-    bound: Mapping[str, Any],
-    entry_point: str,
+    namespace: dict[str, Any], loaded: Collection[str], bound: Mapping[str, Any], entry_point: str
 ) -> None:
     """Runs the tests that an executed module defines.
 

@@ -267,9 +267,8 @@ _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
     "e": lambda _: Ellipsis,
     "ty": lambda content: _find_type(*map(_text, content)),
 }
-# Types whose module is imported on demand, since each module makes every fork slower: the module,
-# and the arguments of the constructor. _datetime is used because tests may replace the names in
-# datetime.
+# Types whose module is imported on demand, as each module slows every fork: module name and
+# constructor arguments. _datetime is used because tests may replace the names in datetime.
 RARE: dict[str, tuple[str, Callable[[Any], Sequence[str | int]]]] = {
     "Fraction": ("fractions", lambda value: (value.numerator, value.denominator)),
     "timedelta": ("_datetime", lambda value: (value.days, value.seconds, value.microseconds)),

@@ -192,11 +192,7 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, objec
         status, message = remote.failure or _classify(error, remote, payload.get("text", ""))
     sys.modules["__main__"] = _main
     return (
-        {
-            "status": status,
-            "message": message[: wire.MAX_MESSAGE_CHARS],
-            "values": values,
-        },
+        {"status": status, "message": message[: wire.MAX_MESSAGE_CHARS], "values": values},
         again and remote.tidy and "pytest" not in sys.modules,
     )
 
@@ -212,7 +208,7 @@ class _Yes:
 
 # Stand-ins for a program's results. Tests that pass with all of them are vacuous.
 _STUBS = (None, wire.Opaque("object"), _Yes())
-_discerning: set[int] = set()  # keys of tests known to distinguish them
+_discerning: set[int] = set()  # keys of tests known to distinguish the stand-ins
 
 
 def _check_discernment(remote: ProgramProxy, tests: _Tests, in_child: bool = False) -> None:
@@ -404,10 +400,7 @@ def _loaded(given: str | GivenCode, file_name: str) -> _Code:
         raise BadTestError(f"{type(error).__name__}: {error}") from None
     names = names_read(code)
     return _Code(
-        code,
-        side_effect_free(code),
-        frozenset(names),
-        frozenset(collected_names(code, names)),
+        code, side_effect_free(code), frozenset(names), frozenset(collected_names(code, names))
     )
 
 

@@ -29,7 +29,7 @@ from codegen.server.completion.requests import (
 from codegen.server.completion.schedule import CompletionJob, JobQueue, OnText
 from codegen.server.metrics import Metrics
 
-_WEIGHT = 0.2  # of the latest duration in the moving average
+_WEIGHT = 0.2  # weight of the latest duration in the moving average
 
 
 class CompletionSource(Protocol):

@@ -96,7 +96,7 @@ class TextDocument:
         return Position(line, units(self.lines[line][:offset], self.encoding))
 
     def around(self, position: Position, before: int, after: int) -> tuple[str, str]:
-        """Returns the text before and after a position: whole lines, at least this many characters.
+        """Returns text around a position: at least the given characters, rounded up to whole lines.
 
         Raises:
             OutOfStep: if the line does not exist.

@@ -2,7 +2,7 @@
 
 Three kinds (:data:`KINDS`): ``definitions`` of names that the document imports or uses near it,
 recent ``edits`` in other open files, ``similar`` snippets of other files. A chosen snippet keeps
-its position until its room is needed or its file changes. New snippets are appended, the most
+its position until its space is needed or its file changes. New snippets are appended, the most
 important one last, so a cached prompt stays valid up to the first new snippet.
 """
 
@@ -33,7 +33,7 @@ _SAME_SEARCH = 8  # lines that the cursor may move before a new search
 _EDITS = 2
 _BEFORE_EDIT, _AFTER_EDIT = 4, 6  # lines shown around an edit
 _HEADER_CHARS = 8  # characters around a file name in the prompt
-_ROOMY = 0.75  # fraction of the room to keep once it overflows
+_ROOMY = 0.75  # fraction of the budget to keep once it is exceeded
 _PARSED_CHARS = 200_000
 _NAME = re.compile(r"[^\W\d]\w{2,}")
 

@@ -88,8 +88,8 @@ def parser(language: str) -> Parser | None:
 def read(text: str, language: str) -> tuple[list[Definition], list[Import]]:
     """Returns the definitions and the imports of a file, in order; none without a grammar.
 
-    Definitions are at the top level or members of classes there; of several with the same name,
-    only the first is returned.
+    Definitions are at the top level or members of top-level classes; of several with the same
+    name, only the first is returned.
     """
     found = parser(language)
     if found is None:

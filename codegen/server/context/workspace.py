@@ -56,7 +56,7 @@ MAX_ENTRIES = 200_000  # maximum directory entries to scan per folder
 MAX_INDEX_CHARS = 20_000_000  # maximum indexed characters per folder
 _SHARE = 0.25  # fraction of its time that the thread uses while indexing
 _NICE = 10
-_DESCRIPTION = 300  # maximum characters of a definition, or a quarter of the room if larger
+_DESCRIPTION = 300  # maximum characters of a definition; at least a quarter of the budget
 _PLACES = 16  # number of recent edit positions to remember
 _SAME_PLACE = 6  # lines
 
@@ -218,7 +218,7 @@ class Folder:
                 self._update(path)
             found = self._find(place, kinds, room, edited, shelf)
         wanted: list[CodeSnippet] = []
-        for pieces in found.values():  # first an equal part of the room for each kind
+        for pieces in found.values():  # first an equal share of the budget for each kind
             left = room // len(found)
             for piece in pieces:
                 left -= piece.size

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 _CHARS_A_TOKEN = 5
 _CLIENT = "lsp"
-_WARM_UP_S = 0.1  # after a change, if no request follows
+_WARM_UP_S = 0.1  # delay after a change, if no request follows
 _CHOICE_S = 0.05  # maximum wait for snippets of other files
 PAUSE_S = 0.5  # idle time before newly chosen snippets are shown to the model
 _CONTEXT_CHARS_A_TOKEN = 3  # below the mean of code, so that the chosen snippets fit

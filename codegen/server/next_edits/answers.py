@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 192
 """Maximum tokens per response."""
-_UNLIKELY = 0.1  # below this, an edit that changes nothing counts as a model error
+_UNLIKELY = 0.1  # minimum probability of "no edit" in the search for another response
 _NEVER = 2.0  # above any probability
 _RIVALS = 4  # responses to search for an edit if the first one changes nothing
-_RIVAL_TOKENS = 64  # maximum tokens of each; no proposal if the chosen one is longer
+_RIVAL_TOKENS = 64  # maximum tokens per response; no proposal if the chosen one is longer
 _ACCEPTANCE = 0.02  # minimum probability of each token of a predicted rename
 TIMEOUT_S = 10.0
 """Maximum seconds per server response."""

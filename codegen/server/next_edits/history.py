@@ -19,7 +19,7 @@ from codegen.edits.formats import around, window_text
 from codegen.edits.sessions import View, difference, lines_of
 from codegen.server.context.document import TextDocument
 
-_PAUSE_S = 1.0  # between two edits
+_PAUSE_S = 1.0  # minimum pause between two edits
 _NEAR = 8  # lines; a change farther away is another edit
 _BULK_CHARS, _BULK_LINES, _BULK_S = 200, 8, 1.5
 

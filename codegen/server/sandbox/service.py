@@ -40,7 +40,7 @@ from codegen.server.completion.requests import Overloaded, Unavailable
 from codegen.server.http.bodies import RequestRejected, StrictBody
 from codegen.server.metrics import Metrics
 
-SANDBOX_TRIES = 4  # two runs each
+SANDBOX_TRIES = 4  # attempts of two runs each
 _AHEAD = 4 / 3  # jobs sent to the sandbox per running job, so that it never waits for this loop
 _RATE_OVER_S = 10.0
 # Rerunning such a job gives the same outcome, unless the program reads the clock, for example.

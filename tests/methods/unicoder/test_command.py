@@ -52,7 +52,7 @@ def rows(folder: Path, number: int) -> Path:
             ),
             (
                 ["--mode", "llm", "--endpoint", "http://localhost:1/v1", "--batch-size", "3"],
-                "--batch-size cannot be combined with --endpoint.",
+                "Cannot use --batch-size with a server.",
             ),
             (["--language", "a b"], "'a b' is not a language name"),
             (

@@ -6,11 +6,13 @@ their packages import a whole trainer (``pip install --no-deps verl tinker-cookb
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib.util
 import json
 import pickle
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -71,9 +73,7 @@ def guarded(sandbox: Sandbox) -> Iterator[str]:
         (RIGHT.replace("print", "1 / 0; print"), STDIO, 0.0),
         (RIGHT.replace("print", "while True: pass #"), STDIO, 0.0),
         (FUNCTION, CALLS, 1.0),
-        (FUNCTION.replace("a + b", "a"), CALLS, 0.0),
         (PLAIN, ASSERTS, 1.0),
-        (PLAIN.replace("a + b", "4"), ASSERTS, 0.5),
         ("I do not know.", STDIO, 0.0),
     ],
 )
@@ -135,6 +135,7 @@ def test_the_reward_for_verl(manager: bool) -> None:
         (RIGHT, STDIO, 3, "passed"),
         (RIGHT.replace("a + b", "a - b"), STDIO, 1, "wrong"),
         (PLUS, CALLS, 2, "passed"),
+        (FUNCTION, CALLS, 2, "passed"),
         (equal_text, CALLS, 0, "wrong"),  # a text is not a number
         (PLAIN, ASSERTS, 2, "passed"),
         (PLAIN.replace("a + b", "4"), ASSERTS, 1, "wrong"),
@@ -216,29 +217,14 @@ def test_inspect_ai(tmp_path: Path) -> None:
     def tries() -> Any:
         async def solve(state: Any, generate: Any) -> Any:
             box = sandbox()
-            await box.write_file("deep/in.txt", "é\r\n")
-            await box.write_file("raw", bytes(range(256)))
-            prints = "import os; print(open('deep/in.txt', newline='').read(), os.environ['X'])"
-            ran = await box.exec(["python3", "-c", prints], env={"X": "y"})
-            seen["ran"] = (ran.success, ran.returncode, ran.stdout)
-            ran = await box.exec(
-                ["sh", "-c", "cat; echo no >&2; pwd > ../where; exit 3"], input="in", cwd="deep"
-            )
-            seen["failed"] = (ran.success, ran.returncode, ran.stdout, ran.stderr)
-            seen["kept"] = await box.read_file("where")
-            seen["text"] = await box.read_file("deep/in.txt")
-            seen["raw"] = await box.read_file("raw", text=False)
-            seen["missing"] = (await box.exec(["no-such-command"])).success
             for name, call in (
                 ("late", box.exec(["sh", "-c", "echo x > left; sleep 9"], timeout=1)),
-                ("none", box.read_file("none")),
-                ("folder", box.read_file("deep")),
+                ("missing", box.exec(["no-such-command"])),
                 ("outside", box.write_file("/usr/bin/x", "")),
-                ("binary", box.read_file("raw")),
                 ("user", box.exec(["true"], user="root")),
             ):
                 try:
-                    await call
+                    seen[name] = (await call).returncode
                 except Exception as error:  # noqa: BLE001 - its name is looked at
                     seen[name] = type(error).__name__
             seen["left"] = await box.read_file("left")
@@ -248,10 +234,8 @@ def test_inspect_ai(tmp_path: Path) -> None:
 
         return solve
 
-    samples = [
-        Sample("Write add(a, b).", id=n, metadata={"tests": "assert add(1, 2) == 3\n"})
-        for n in range(3)
-    ]
+    row = {"tests": "assert add(1, 2) == 3\n"}
+    samples = [Sample("Write add(a, b).", id=n, metadata=row) for n in range(3)]
     replies = (PLAIN, EXITS, "No.")
     log = eval(
         Task(samples, solver=tries(), scorer=adapter.tests_pass(), sandbox="codegen"),
@@ -261,16 +245,10 @@ def test_inspect_ai(tmp_path: Path) -> None:
     assert log.status == "success", log.error
     assert [each.scores["tests_pass"].value for each in log.samples or []] == ["C", "I", "N"]
     assert (log.samples or [])[0].scores["tests_pass"].metadata["trust"] == "isolated"
-    errors = {
-        "late": "SandboxTimeoutError", "none": "FileNotFoundError", "folder": "IsADirectoryError",
-        "outside": "OSError", "binary": "UnicodeDecodeError",
-        "user": "SandboxUserUnsupportedError",
+    assert seen == {
+        "late": "SandboxTimeoutError", "missing": 127, "outside": "OSError",
+        "user": "SandboxUserUnsupportedError", "left": "x\n",
     }  # fmt: skip
-    assert seen == errors | {
-        "ran": (True, 0, "é\r\n y\n"), "failed": (False, 3, "in", "no\n"), "kept": seen["kept"],
-        "text": "é\r\n", "raw": bytes(range(256)), "missing": False, "left": "x\n",
-    }  # fmt: skip
-    assert seen["kept"].strip().endswith("/deep")
 
 
 def test_openenv_by_http_and_its_own_validation() -> None:
@@ -292,6 +270,43 @@ def test_openenv_by_http_and_its_own_validation() -> None:
             assert client.post("/step", json={"action": action}).json()["reward"] == reward
     assert validate_running_environment(served.url)["passed"]
     served.stop()
+
+
+def test_nemo_gym(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("nemo_gym")
+    from fastapi.testclient import TestClient
+    from nemo_gym.base_resources_server import BaseResourcesServerConfig
+    from nemo_gym.server_utils import ServerClient
+
+    from codegen.adapters.nemo_gym import CodegenServer
+
+    address = {"host": "127.0.0.1", "port": 0, "entrypoint": "app.py", "name": "code_gen"}
+    config = BaseResourcesServerConfig(**address, domain="coding")
+    server = CodegenServer(config=config, server_client=ServerClient.model_construct())
+    app = TestClient(server.setup_webserver())
+
+    def verify(answer: str, tests: Any) -> tuple[float, bool, str | None]:
+        content = [{"type": "output_text", "text": answer, "annotations": []}]
+        message = {"id": "m", "type": "message", "role": "assistant", "status": "completed"}
+        response = {"id": "r", "created_at": 0, "model": "m", "object": "response", "tools": []}
+        response |= {"parallel_tool_calls": False, "tool_choice": "auto"}
+        found = app.post("/verify", json={
+            "responses_create_params": {"input": [{"role": "user", "content": "Add."}]},
+            "response": response | {"output": [message | {"content": content}]},
+            "verifier_metadata": {"unit_tests": tests},
+        }).json()  # fmt: skip
+        return found["reward"], found["mask_sample"], found["failure_kind"]
+
+    packed = {"packed": base64.b64encode(zlib.compress(json.dumps(CALLS).encode())).decode()}
+    equal = "class E(int):\n    def __eq__(self, other): return True\ndef plus(a, b): return E(4)\n"
+    for answer, tests, reward in (
+        (RIGHT, STDIO, 1.0), (RIGHT.replace("+", "-"), STDIO, 0.0), ("", STDIO, 0.0),
+        (PLUS, packed, 1.0), (FUNCTION, packed, 1.0), (f"```python\n{equal}```", packed, 0.0),
+    ):  # fmt: skip
+        assert verify(answer, tests) == (reward, False, None)
+    monkeypatch.setenv(verdicts.URL_ENV, "http://127.0.0.1:9")
+    monkeypatch.setattr(verdicts, "PATIENCE_S", 0.1)
+    assert verify(RIGHT, STDIO) == (0.0, True, "judge_failed")
 
 
 def test_inspect_ais_own_checks_of_a_provider() -> None:

@@ -42,7 +42,7 @@ from codegen.server.metrics import Metrics
 log = logging.getLogger(__name__)
 
 _CHARS_A_TOKEN = 3.0  # below the mean of code
-_DENSE = 1.2  # for text that had more tokens than estimated
+_DENSE = 1.2  # characters per token of text that exceeded the estimate
 _FIRST_S, _LONGEST_S = 0.25, 15.0  # first and longest interval between polls of a server
 _AWAY_S = 1.0
 _BUSY_S = 1.0  # first pause after HTTP 429 without Retry-After

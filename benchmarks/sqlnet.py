@@ -9,9 +9,7 @@ paper. ``dev_aggregate``, ``_select`` and ``_where`` break down the default's.
 rebuilt test tables (official training questions that the default weights were not trained on) with
 the correct answer: by the most likely query, by the one chosen by execution, and with values linked
 to the table's content. ``test_query_match`` is the query match of the first. ``ms_per_question`` is
-CPU time of one thread for one question at a time, from its text to its query;
-``ms_per_question_batched`` in batches of 128, ``ms_per_parse`` the whole parser's with guidance and
-linking.
+CPU time of one thread for one question at a time, from its text to its query.
 
 Then whole databases, queried as ``sqlnet ask`` does, for each set of
 :mod:`codegen.benchmarks.tools.sql_sets`: the fractions of questions that end ``_right``,
@@ -27,7 +25,7 @@ both statements, columns in any order, rows in any order unless gold orders them
 ``spider_execution`` counts the first plan that runs; ``spider_best_half`` only the half with the
 highest confidence; ``spider_suite`` only answers that are also correct on five random fills of the
 database. ``spider_realistic``, ``spider_syn`` and ``spider_dk`` are rephrased questions on the same
-databases. ``large_schema_ms`` is CPU time per question on a synthetic schema of 200 tables.
+databases.
 Intervals on whole databases are clustered by database.
 
 Against: published results are in docs/measurements.md; those systems cannot be installed here.
@@ -80,10 +78,9 @@ _KEYS = (
     *("dev_query_match_paper", "dev_query_match_paper_greedy"),
     *("dev_aggregate", "dev_select", "dev_where"),
     *("execution_unguided", "execution_guided", "execution_linked", "test_query_match"),
-    *("ms_per_question", "ms_per_question_batched", "ms_per_parse"),
-    *("spider_dev_exact", "spider_ms", "wikisql_answered", "wikisql_wrong"),
+    *("ms_per_question", "spider_dev_exact", "spider_ms", "wikisql_answered", "wikisql_wrong"),
     *(f"{name}_{verdict}" for name in SETS for verdict in VERDICTS),
-    *("spider_execution", "spider_best_half", "spider_suite", "large_schema_ms"),
+    *("spider_execution", "spider_best_half", "spider_suite"),
     *("spider_realistic", "spider_syn", "spider_dk"),
 )
 _QUICK, _QUICK_SPIDER = 250, 40
@@ -133,7 +130,7 @@ def run(
     test, tables = _rebuilt(folder, quick)
     say(f"rebuilt test: {len(test)} questions")
     _measure_execution(report, network, test, tables)
-    _measure_speed(report, network, test[:200], tables)
+    _measure_speed(report, network, test[:200])
     _measure_asking(report, network, folder.parent / "sql", test, tables, quick)
     if (folder.parent / "sql" / "spider").is_dir():
         _measure_plans(report, folder.parent / "sql" / "spider", quick)
@@ -275,7 +272,6 @@ def _measure_plans(report: Report, folder: Path, quick: bool) -> None:
                 half = sorted(found, key=lambda one: -one.log_probability)[: len(found) // 2]
                 right = _clustered([float(o.right) for o in half], [o.database for o in half])
                 report.set("spider_best_half", right, n=len(half))
-    report.set("large_schema_ms", _large_schema_ms(parser))
 
 
 class _Planned(NamedTuple):
@@ -329,69 +325,17 @@ def _agrees(path: Path, query: str, statement: Statement, ordered: bool) -> bool
     return equal_rows(found, wanted, ordered=ordered)
 
 
-def _large_schema_ms(parser: PlanParser) -> float:
-    """Returns the CPU time from question to SQL on 200 tables of ten columns."""
-    from codegen.sqlnet.query import Column, ForeignKey, Table
-    from codegen.sqlnet.schema import Schema
-
-    rng = random.Random(0)
-    words = list(parser.network.words[200:3000])
-    tables = [
-        Table(
-            f"{rng.choice(words)} {number}",
-            (Column("id", "real"), *(Column(f"{rng.choice(words)} {c}") for c in range(9))),
-            primary_key=(0,),
-            foreign_keys=(ForeignKey((1,), "singers", ("id",)),) if number % 3 else (),
-        )
-        for number in range(199)
-    ]
-    singers = (Column("id", "real"), Column("name"), Column("age", "real"), Column("country"))
-    schema = Schema((*tables, Table("singers", singers, primary_key=(0,))))
-    question = "what is the average age of singers from France?"
-    parser.linked(schema)
-    times = []
-    for _ in range(7):
-        began = time.process_time()
-        parser.parse(question, schema)
-        times.append(1000 * (time.process_time() - began))
-    return sorted(times)[3]
-
-
 def _measure_speed(
-    report: Report,
-    network: SketchNetwork,
-    items: Sequence[LabeledQuestion],
-    tables: Mapping[str, WikiTable],
+    report: Report, network: SketchNetwork, items: Sequence[LabeledQuestion]
 ) -> None:
-    from codegen.sqlnet.databases.files import SqliteDatabase
     from codegen.sqlnet.examples import Question, label, predict
-    from codegen.sqlnet.parser import SQLNet
-    from codegen.sqlnet.schema import Schema
 
-    def from_text(some: Sequence[LabeledQuestion]) -> None:
-        texts = [Question("", i.question.text, i.question.table, i.query) for i in some]
-        predict(network, label(texts))
+    def work() -> None:
+        for one in items:
+            text = Question("", one.question.text, one.question.table, one.query)
+            predict(network, label([text]))
 
-    parser = SQLNet(network)
-    schemas = [
-        Schema.of(SqliteDatabase.from_table(i.question.table, tables[i.question.table.name].rows))
-        for i in items
-    ]
-
-    def alone() -> None:
-        for item in items:
-            from_text([item])
-
-    def parsed() -> None:
-        for item, schema in zip(items, schemas, strict=True):
-            parser.parse(item.question.text, schema)
-
-    for key, work in (
-        ("ms_per_question", alone),
-        ("ms_per_question_batched", lambda: from_text(items)),
-        ("ms_per_parse", parsed),
-    ):
-        report.set(key, 1000 * _cpu_s(work) / len(items), n=len(items))
+    report.set("ms_per_question", 1000 * _cpu_s(work) / len(items), n=len(items))
 
 
 def _cpu_s(work: Callable[[], Any]) -> float:

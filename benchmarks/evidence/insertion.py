@@ -19,11 +19,7 @@ from codegen.finetune.lifecycle import train
 
 KINDS = ("insertion", "llama", "fixed_masks", "flexible_masks")
 # Task -> (width, steps).
-TASKS = {
-    "star-easy": (64, 8000),
-    "star-medium": (96, 16_000),
-    "star-hard": (96, 16_000),
-}
+TASKS = {"star-easy": (64, 8000), "star-medium": (96, 16_000), "star-hard": (96, 16_000)}
 
 
 def settings(

@@ -201,12 +201,7 @@ def _main() -> None:
     peak = _peak_mb(clock.wall)
     out.write(
         json.dumps(
-            {
-                "cpu_s": clock.steps,
-                "trained": clock.trained,
-                "peak_mb": peak,
-                "pairs": pairs,
-            }
+            {"cpu_s": clock.steps, "trained": clock.trained, "peak_mb": peak, "pairs": pairs}
         )
         + "\n"
     )

@@ -79,11 +79,7 @@ def edit_programs() -> dict[str, list[Program]]:
         for name, text, tree in modules
         if 40 <= text.count("\n") <= 160 and _lines_of_classes(tree) >= text.count("\n") / 2
     ]
-    return {
-        "humaneval": human,
-        "functions": _first(functions, 40),
-        "classes": _first(classes, 10),
-    }
+    return {"humaneval": human, "functions": _first(functions, 40), "classes": _first(classes, 10)}
 
 
 def _library() -> Iterator[tuple[str, str, ast.Module]]:

